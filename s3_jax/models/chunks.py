@@ -1,0 +1,44 @@
+"""Processing objects a few at a time, so that memory does not grow with their number."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def map_objects(
+    module: nn.Module, fn: Callable[..., Any], chunk_size: int, *arrays: jax.Array
+) -> Any:
+    """fn(module, *arrays), over chunks of the object axis (axis 1) of all arrays.
+
+    Args:
+      module: the module whose submodules `fn` calls.
+      fn: takes the module and the arrays (with fewer objects), returns arrays with an object axis.
+      chunk_size: objects at a time; 0 or less for all of them at once.
+
+    Returns:
+      What fn returns on the whole arrays: objects do not interact inside `fn`.
+    """
+    count = arrays[0].shape[1]
+    if chunk_size <= 0 or chunk_size >= count:
+        return fn(module, *arrays)
+    chunks = -(-count // chunk_size)
+
+    def split(x: jax.Array) -> jax.Array:
+        pad = [(0, 0), (0, chunks * chunk_size - count)] + [(0, 0)] * (x.ndim - 2)
+        x = jnp.pad(x, pad).reshape(x.shape[0], chunks, chunk_size, *x.shape[2:])
+        return jnp.moveaxis(x, 1, 0)
+
+    def join(x: jax.Array) -> jax.Array:
+        x = jnp.moveaxis(x, 0, 1)
+        return x.reshape(x.shape[0], chunks * chunk_size, *x.shape[3:])[:, :count]
+
+    scan = nn.scan(
+        lambda m, carry, xs: (carry, fn(m, *xs)),
+        variable_broadcast=("params", "batch_stats"),
+        split_rngs={"params": False},
+    )
+    _, outputs = scan(module, (), tuple(split(x) for x in arrays))
+    return jax.tree.map(join, outputs)

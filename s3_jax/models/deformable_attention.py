@@ -1,0 +1,158 @@
+"""Multi-scale deformable attention (Zhu et al. 2021), in two equal forms.
+
+"gather" reads the four neighbours of every sampling point: best on CPU and GPU. "dense" builds the
+interpolation weights as a matrix and multiplies: no gathers, for the matrix units of a TPU.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from s3_jax.models.layers import Dtype, Initializer, Linear
+
+Form = Literal["auto", "gather", "dense"]
+POINTS = 4
+
+
+def cell_centres(shapes: Sequence[tuple[int, int]]) -> Float[np.ndarray, "m 2"]:
+    """Centres (x, y) in [0, 1] of all cells of the given grids (height, width), row by row."""
+    grids = []
+    for h, w in shapes:
+        y, x = np.meshgrid((np.arange(h) + 0.5) / h, (np.arange(w) + 0.5) / w, indexing="ij")
+        grids.append(np.stack([x.ravel(), y.ravel()], -1))
+    return np.concatenate(grids).astype(np.float32)
+
+
+class DeformableAttention(nn.Module):
+    """Every query samples `POINTS` places per head and level around its reference point.
+
+    form: "gather", "dense" or "auto" (dense on TPU, gather elsewhere).
+    """
+
+    num_heads: int
+    num_levels: int = 1
+    form: Form = "auto"
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        query: Float[Array, "b m c"],
+        reference: Float[np.ndarray, "m 2"],
+        features: Float[Array, "b n c"],
+        shapes: Sequence[tuple[int, int]],
+    ) -> Float[Array, "b m c"]:
+        """Args: reference: (x, y) in [0, 1]; features: the levels' maps flattened, in order."""
+        b, m, c = query.shape
+        heads, levels = self.num_heads, self.num_levels
+        query = query.astype(self.dtype)
+        zeros = nn.initializers.zeros
+        offset_layer = Linear(heads * levels * POINTS * 2, kernel_init=zeros,
+                              bias_init=_ring_of_directions(heads), name="offsets")  # fmt: skip
+        weight_layer = Linear(heads * levels * POINTS, kernel_init=zeros, bias_init=zeros,
+                              name="weights")  # fmt: skip
+        xavier = nn.initializers.xavier_uniform()
+        value = Linear(c, kernel_init=xavier, bias_init=zeros, dtype=self.dtype, name="value")
+        out = Linear(c, kernel_init=xavier, bias_init=zeros, dtype=self.dtype, name="out")
+        # Sampling places are computed in float32: half precision is coarser than a pixel.
+        offsets = offset_layer(query).reshape(b, m, heads, levels, POINTS, 2)
+        weights = weight_layer(query).reshape(b, m, heads, levels * POINTS)
+        weights = jax.nn.softmax(weights, -1).reshape(b, m, heads, levels, POINTS)
+        values = value(features).reshape(b, -1, heads, c // heads)
+        sampled, start = jnp.zeros((), self.dtype), 0
+        sample = _SAMPLERS[self._resolved_form()]
+        for level, (h, w) in enumerate(shapes):
+            base = (reference * np.array([w, h], np.float32) - 0.5).reshape(1, m, 1, 1, 2)
+            place = base + offsets[:, :, :, level]
+            level_values = values[:, start : start + h * w].reshape(b, h, w, heads, c // heads)
+            sampled = sampled + sample(level_values, place, weights[:, :, :, level])
+            start += h * w
+        return out(sampled.reshape(b, m, c))
+
+    def _resolved_form(self) -> str:
+        if self.form != "auto":
+            return self.form
+        return "dense" if jax.default_backend() == "tpu" else "gather"
+
+
+def sample_by_gather(
+    value: Float[Array, "b h w n_heads d"],
+    place: Float[Array, "b m n_heads p 2"],
+    weight: Float[Array, "b m n_heads p"],
+) -> Float[Array, "b m n_heads d"]:
+    """Weighted sum of bilinear samples at `place` (x, y in pixels), zero outside the map.
+
+    One gather per point and corner, each fused with its multiply-add: a single batched gather
+    would write out sixteen times the result.
+    """
+    b, h, w, heads, d = value.shape
+    rows = value.reshape(b * h * w * heads, d)
+    origin = jnp.floor(place)
+    fraction = place - origin
+    origin = origin.astype(jnp.int32)
+    batch = jnp.arange(b, dtype=jnp.int32).reshape(b, 1, 1)
+    head = jnp.arange(heads, dtype=jnp.int32).reshape(1, 1, heads)
+    total = jnp.zeros((*place.shape[:3], d), value.dtype)
+    for point in range(place.shape[3]):
+        for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            x, y = origin[..., point, 0] + dx, origin[..., point, 1] + dy
+            fx, fy = fraction[..., point, 0], fraction[..., point, 1]
+            corner = (fx if dx else 1 - fx) * (fy if dy else 1 - fy) * weight[..., point]
+            inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
+            corner = jnp.where(inside, corner, 0).astype(value.dtype)
+            cell = jnp.clip(y, 0, h - 1) * w + jnp.clip(x, 0, w - 1)
+            index = (batch * (h * w) + cell) * heads + head
+            taken = rows.at[index].get(mode="promise_in_bounds")
+            total = total + taken * corner[..., None]
+    return total
+
+
+def sample_by_product(
+    value: Float[Array, "b h w n_heads d"],
+    place: Float[Array, "b m n_heads p 2"],
+    weight: Float[Array, "b m n_heads p"],
+) -> Float[Array, "b m n_heads d"]:
+    """As `sample_by_gather`, as a product with the matrix of interpolation weights.
+
+    A bilinear sample with zeros outside weighs cell (i, j) by hat(y - i) hat(x - j), with
+    hat(t) = max(0, 1 - |t|). One head at a time bounds the matrix to queries x cells.
+    """
+    b, h, w, heads, d = value.shape
+    rows, columns = jnp.arange(h, dtype=place.dtype), jnp.arange(w, dtype=place.dtype)
+
+    def hat(t: Array, cells: Array) -> Array:
+        return jnp.maximum(0, 1 - jnp.abs(t[..., None] - cells.reshape(1, 1, 1, -1)))
+
+    def one_head(inputs: tuple[Array, Array, Array]) -> Array:
+        v, at, a = inputs
+        weight_y = (hat(at[..., 1], rows) * a[..., None]).astype(v.dtype)
+        weight_x = hat(at[..., 0], columns).astype(v.dtype)
+        matrix = jnp.einsum("bmpy,bmpx->bmyx", weight_y, weight_x)
+        return matrix.reshape(b, -1, h * w) @ v.reshape(b, h * w, d)
+
+    moved = [jnp.moveaxis(x, axis, 0) for x, axis in ((value, 3), (place, 2), (weight, 2))]
+    return jnp.moveaxis(jax.lax.map(one_head, tuple(moved)), 0, 2)
+
+
+_SAMPLERS = {"gather": sample_by_gather, "dense": sample_by_product}
+
+
+def _ring_of_directions(heads: int) -> Initializer:
+    """Offsets that start as one direction per head, growing with the point's number."""
+    angle = np.arange(heads) * (2 * math.pi / heads)
+    direction = np.stack([np.cos(angle), np.sin(angle)], -1)
+    direction = direction / np.abs(direction).max(-1, keepdims=True)
+    ring = direction[:, None, None, :] * (1 + np.arange(POINTS))[None, None, :, None]
+
+    def init(key: Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> Array:
+        del key
+        levels = math.prod(shape) // ring.size
+        return jnp.asarray(np.tile(ring, (1, levels, 1, 1)).reshape(shape), dtype)
+
+    return init

@@ -1,0 +1,35 @@
+"""Query key, shrinkage and selection of a frame, always in float32 (network.md section 2.7)."""
+
+import functools
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from s3_jax.models.layers import Conv, Linear
+
+
+class Key(NamedTuple):
+    """What a frame is matched by: as a query it uses key and selection, as memory all three."""
+
+    key: Float[Array, "b h w ck"]
+    shrinkage: Float[Array, "b h w"]
+    selection: Float[Array, "b h w ck"]
+
+
+class KeyProjection(nn.Module):
+    """Stride-16 features to key, shrinkage (at least 1) and selection (in (0, 1))."""
+
+    width: int
+    key_dim: int
+
+    @nn.compact
+    def __call__(self, f16: Float[Array, "b h w c"]) -> Key:
+        orthogonal, zeros = nn.initializers.orthogonal(), nn.initializers.zeros
+        x = Linear(self.width, name="proj")(f16.astype(jnp.float32))
+        head = functools.partial(Conv, kernel_init=orthogonal, bias_init=zeros)
+        key = head(self.key_dim, name="key")(x)
+        shrinkage = head(1, name="shrinkage")(x)[..., 0]
+        selection = head(self.key_dim, name="selection")(x)
+        return Key(key, jnp.square(shrinkage) + 1, nn.sigmoid(selection))

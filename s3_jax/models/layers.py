@@ -1,0 +1,275 @@
+"""The layers every part is built from: linear, convolution, normalisation, gated update.
+
+Layout is NHWC with HWIO kernels. A 1 x 1 convolution is a `Linear`. Parameters are float32;
+`dtype` is the type computed in. Initial values follow PyTorch's defaults (uniform within
+1/sqrt(fan in)), which is what the published training starts from.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Dtype = jnp.dtype | type
+Initializer = Callable[..., Array]
+
+BATCH_NORM_EPSILON = 1e-5
+BATCH_NORM_MOMENTUM = 0.9
+
+
+def fan_in_uniform(fan_in: int) -> Initializer:
+    """Uniform in +-1/sqrt(fan_in): PyTorch's default for weights and biases."""
+    bound = 1.0 / math.sqrt(fan_in)
+
+    def init(key: Array, shape: Sequence[int], dtype: Dtype = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def add_bias(x: Float[Array, "... c"], bias: Float[Array, "c"]) -> Float[Array, "... c"]:
+    """x + bias over the last axis, in x's dtype."""
+    return x + bias.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+class Linear(nn.Module):
+    """x @ kernel + bias over the last axis; also every 1 x 1 convolution."""
+
+    features: int
+    use_bias: bool = True
+    kernel_init: Initializer | None = None
+    bias_init: Initializer | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
+        fan_in = x.shape[-1]
+        default = fan_in_uniform(fan_in)
+        kernel = self.param("kernel", self.kernel_init or default, (fan_in, self.features))
+        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        if not self.use_bias:
+            return y
+        return add_bias(y, self.param("bias", self.bias_init or default, (self.features,)))
+
+
+class Conv(nn.Module):
+    """Square convolution with symmetric zero padding of (kernel_size - 1) // 2."""
+
+    features: int
+    kernel_size: int = 3
+    stride: int = 1
+    padding: int | None = None
+    use_bias: bool = True
+    kernel_init: Initializer | None = None
+    bias_init: Initializer | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
+        size = self.kernel_size
+        pad = (size - 1) // 2 if self.padding is None else self.padding
+        default = fan_in_uniform(x.shape[-1] * size * size)
+        shape = (size, size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init or default, shape)
+        y = jax.lax.conv_general_dilated(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            window_strides=(self.stride, self.stride),
+            padding=((pad, pad), (pad, pad)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        if not self.use_bias:
+            return y
+        return add_bias(y, self.param("bias", self.bias_init or default, (self.features,)))
+
+
+class Upsample2x(nn.Module):
+    """Transposed 2 x 2 convolution with stride 2: one matrix product, then pixel shuffling."""
+
+    features: int
+    kernel_init: Initializer | None = None
+    bias_init: Initializer | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b 2*h 2*w o"]:
+        batch, h, w, channels = x.shape
+        default = fan_in_uniform(self.features * 4)  # PyTorch counts output channels here
+        shape = (2, 2, channels, self.features)
+        kernel = self.param("kernel", self.kernel_init or default, shape)
+        bias = self.param("bias", self.bias_init or default, (self.features,))
+        y = jnp.einsum("bhwi,yxio->bhywxo", x.astype(self.dtype), kernel.astype(self.dtype))
+        return add_bias(y.reshape(batch, 2 * h, 2 * w, self.features), bias)
+
+
+class DepthwiseConv3x3(nn.Module):
+    """3 x 3 convolution of every channel by itself, as nine shifted multiply-adds.
+
+    XLA's CPU convolution is forty times slower for this shape; on accelerators both fuse.
+    """
+
+    kernel_init: Initializer | None = None
+    bias_init: Initializer | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        _, h, w, channels = x.shape
+        default = fan_in_uniform(9)
+        kernel = self.param("kernel", self.kernel_init or default, (3, 3, channels))
+        bias = self.param("bias", self.bias_init or default, (channels,))
+        padded = jnp.pad(x.astype(self.dtype), ((0, 0), (1, 1), (1, 1), (0, 0)))
+        taps = kernel.astype(self.dtype).reshape(3, 3, 1, 1, 1, channels)
+        total = sum(
+            padded[:, dy : dy + h, dx : dx + w] * taps[dy, dx] for dy in range(3) for dx in range(3)
+        )
+        return add_bias(total, bias)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over channels, computed in float32."""
+
+    epsilon: float = 1e-5
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        x = x.astype(jnp.float32)
+        centred = x - jnp.mean(x, -1, keepdims=True)
+        var = jnp.mean(jnp.square(centred), -1, keepdims=True)
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        y = centred * jax.lax.rsqrt(var + self.epsilon) * scale.reshape(shape)
+        return add_bias(y, bias).astype(self.dtype)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, with PyTorch's running statistics.
+
+    In training (`train=True`) the statistics are those of the batch, averaged over replicas when
+    `axis_name` names a mapped axis; the running variance is the unbiased one, as in PyTorch
+    (Flax's own layer keeps the biased one). The rest of the time the running statistics are used.
+    """
+
+    axis_name: str | None = None
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... c"], train: bool = False) -> Float[Array, "... c"]:
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
+        var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        batches = self.variable("batch_stats", "count", jnp.zeros, (), jnp.int32)
+        if train and not self.is_initializing():
+            batch_mean, batch_var, count = self._batch_statistics(x)
+            keep = BATCH_NORM_MOMENTUM
+            mean.value = keep * mean.value + (1 - keep) * batch_mean
+            var.value = keep * var.value + (1 - keep) * batch_var * (count / (count - 1))
+            batches.value = batches.value + 1
+        else:
+            batch_mean, batch_var = mean.value, var.value
+        factor = scale * jax.lax.rsqrt(batch_var + BATCH_NORM_EPSILON)
+        shift = bias - batch_mean * factor
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        return (x * factor.reshape(shape) + shift.reshape(shape)).astype(self.dtype)
+
+    def _batch_statistics(self, x: Array) -> tuple[Array, Array, int]:
+        axes = tuple(range(x.ndim - 1))
+        x = x.astype(jnp.float32)
+        mean = jnp.mean(x, axes)
+        if self.axis_name is not None:
+            mean = jax.lax.pmean(mean, self.axis_name)
+        var = jnp.mean(jnp.square(x - mean.reshape((1,) * len(axes) + (-1,))), axes)
+        count = x.size // x.shape[-1]
+        if self.axis_name is not None:
+            var = jax.lax.pmean(var, self.axis_name)
+            count *= jax.lax.axis_size(self.axis_name)
+        return mean, var, count
+
+
+def l2_normalize(
+    x: Float[Array, "..."], axis: int = -1, epsilon: float = 1e-12
+) -> Float[Array, "..."]:
+    """x divided by its Euclidean norm along `axis` (at least `epsilon`).
+
+    The inner guard keeps the gradient of the square root finite at zero.
+    """
+    square = jnp.sum(jnp.square(x), axis, keepdims=True)
+    norm = jnp.sqrt(jnp.where(square == 0, 1.0, square))
+    return x / jnp.where(square == 0, 1.0, jnp.maximum(norm, epsilon))
+
+
+def max_pool_3x3_stride_2(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
+    """3 x 3 max pooling, stride 2, padding 1 (padding never wins)."""
+    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+
+class ChannelAttentionBlock(nn.Module):
+    """Residual block whose output channels are weighted by a 1-D convolution over their means.
+
+    network.md: section 3, "CA block". The 1-D kernel's size grows with the logarithm of the width.
+    """
+
+    features: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h w o"]:
+        residual = x
+        y = Conv(self.features, dtype=self.dtype, name="conv1")(nn.relu(x))
+        y = Conv(self.features, dtype=self.dtype, name="conv2")(nn.relu(y))
+        weight = nn.sigmoid(self._channel_scores(jnp.mean(y, (1, 2)))).astype(y.dtype)
+        if x.shape[-1] != self.features:
+            residual = Linear(self.features, dtype=self.dtype, name="shortcut")(x)
+        return y * weight[:, None, None, :] + residual
+
+    def _channel_scores(self, mean: Float[Array, "b c"]) -> Float[Array, "b c"]:
+        size = int((abs(math.log2(self.features)) + 1) // 2)
+        size = size if size % 2 else size + 1
+        kernel = self.param("channel_kernel", fan_in_uniform(size), (size,))
+        padded = jnp.pad(mean, ((0, 0), (size // 2, size // 2))).astype(jnp.float32)
+        return sum(padded[:, i : i + self.features] * kernel[i] for i in range(size))  # type: ignore[return-value]
+
+
+class FeatureFuser(nn.Module):
+    """Image feature and per-object feature to one map: projected, summed, two CA blocks."""
+
+    features: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, pix_feat: Float[Array, "b h w c"], objects: Float[Array, "b k h w g"]
+    ) -> Float[Array, "b k h w o"]:
+        image = Linear(self.features, dtype=self.dtype, name="image_proj")(pix_feat)
+        fused = Linear(self.features, dtype=self.dtype, name="object_proj")(objects)
+        fused = fused + image[:, None]
+        flat = fused.reshape(-1, *fused.shape[2:])
+        flat = ChannelAttentionBlock(self.features, dtype=self.dtype, name="block1")(flat)
+        flat = ChannelAttentionBlock(self.features, dtype=self.dtype, name="block2")(flat)
+        return flat.reshape(fused.shape)
+
+
+class GatedUpdate(nn.Module):
+    """GRU-like update of the sensory memory, in float32 (network.md section 3).
+
+    One 3 x 3 convolution of [input, state] gives forget and update gates and a candidate.
+    """
+
+    @nn.compact
+    def __call__(
+        self, values: Float[Array, "b k h w g"], state: Float[Array, "b k h w c"]
+    ) -> Float[Array, "b k h w c"]:
+        channels = state.shape[-1]
+        joined = jnp.concatenate([values, state], -1, dtype=jnp.float32)
+        flat = joined.reshape(-1, *joined.shape[2:])
+        gates = Conv(3 * channels, kernel_init=nn.initializers.xavier_normal(), name="gates")(flat)
+        forget, update, candidate = jnp.split(gates.reshape(*state.shape[:-1], -1), 3, axis=-1)
+        forget, update = nn.sigmoid(forget), nn.sigmoid(update)
+        return forget * state * (1 - update) + update * jnp.tanh(candidate)

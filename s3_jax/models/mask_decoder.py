@@ -1,0 +1,90 @@
+"""Mask decoder: per-object maps enlarged with image features to logits (network.md section 7)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from s3_jax.models.layers import Conv, Dtype, GatedUpdate, Linear
+from s3_jax.models.resize import resize_area, resize_bilinear
+
+
+class UpsampleBlock(nn.Module):
+    """Enlarge twofold, add the image's skip feature to every object, residual block."""
+
+    features: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b k h w i"], skip: Float[Array, "b 2*h 2*w i"]
+    ) -> Float[Array, "b k 2*h 2*w o"]:
+        b, k, h, w, channels = x.shape
+        x = resize_bilinear(x.reshape(b * k, h, w, channels), (2 * h, 2 * w))
+        x = x.reshape(b, k, 2 * h, 2 * w, channels) + skip[:, None]
+        x = x.reshape(b * k, 2 * h, 2 * w, channels)
+        y = Conv(self.features, dtype=self.dtype, name="conv1")(nn.relu(x))
+        y = Conv(self.features, dtype=self.dtype, name="conv2")(nn.relu(y))
+        if channels != self.features:
+            x = Linear(self.features, dtype=self.dtype, name="shortcut")(x)
+        return (x + y).reshape(b, k, 2 * h, 2 * w, self.features)
+
+
+class MaskDecoder(nn.Module):
+    """From the object transformer's pixel map to mask logits at stride 4 and new sensory memory."""
+
+    width: int
+    dims: tuple[int, int, int]
+    dtype: Dtype = jnp.float32
+
+    def setup(self) -> None:
+        self.skip8 = Linear(self.dims[0], dtype=self.dtype)
+        self.skip4 = Linear(self.dims[1], dtype=self.dtype)
+        self.up_16_8 = UpsampleBlock(self.dims[1], self.dtype)
+        self.up_8_4 = UpsampleBlock(self.dims[2], self.dtype)
+        self.predict = Conv(1)
+        self.sensory_from_16 = Linear(self.width)
+        self.sensory_from_8 = Linear(self.width)
+        self.sensory_from_4 = Linear(self.width)
+        self.gated_update = GatedUpdate()
+
+    def project_skips(
+        self, f8: Float[Array, "b h8 w8 c8"], f4: Float[Array, "b h4 w4 c4"]
+    ) -> tuple[Float[Array, "b h8 w8 d8"], Float[Array, "b h4 w4 d4"]]:
+        """Image features as all objects see them; computed once for all chunks of objects."""
+        return self.skip8(f8), self.skip4(f4)
+
+    def __call__(
+        self,
+        pixel: Float[Array, "b k h w c"],
+        skip8: Float[Array, "b 2*h 2*w d8"],
+        skip4: Float[Array, "b 4*h 4*w d4"],
+    ) -> tuple[
+        Float[Array, "b k 4*h 4*w"], Float[Array, "b k 2*h 2*w m8"], Float[Array, "b k 4*h 4*w m4"]
+    ]:
+        """Logits in float32, and the decoder's own maps at strides 8 and 4."""
+        map8 = self.up_16_8(pixel, skip8)
+        map4 = self.up_8_4(map8, skip4)
+        b, k, h, w, channels = map4.shape
+        logits = self.predict(nn.relu(map4.reshape(b * k, h, w, channels)).astype(jnp.float32))
+        return logits.reshape(b, k, h, w), map8, map4
+
+    def sensory_input(
+        self,
+        pixel: Float[Array, "b k h w c"],
+        map8: Float[Array, "b k 2*h 2*w m8"],
+        map4: Float[Array, "b k 4*h 4*w m4"],
+        logits: Float[Array, "b k 4*h 4*w"],
+    ) -> Float[Array, "b k h w c"]:
+        """What the decoder's maps of all three strides tell the sensory memory, float32."""
+        size = pixel.shape[2:4]
+        map4 = jnp.concatenate([map4.astype(jnp.float32), logits[..., None]], axis=-1)
+        return (
+            self.sensory_from_16(pixel)
+            + self.sensory_from_8(_area(map8.astype(jnp.float32), size))
+            + self.sensory_from_4(_area(map4, size))
+        )
+
+
+def _area(x: Float[Array, "b k h w c"], size: tuple[int, int]) -> Float[Array, "b k h2 w2 c"]:
+    b, k, h, w, c = x.shape
+    return resize_area(x.reshape(b * k, h, w, c), size).reshape(b, k, *size, c)

@@ -1,0 +1,33 @@
+"""Mask encoder: an image and one object's mask to that object's value (network.md section 3)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from s3_jax.models.layers import Dtype, FeatureFuser
+from s3_jax.models.resnet import ResNet
+
+
+class MaskEncoder(nn.Module):
+    """Per object: a ResNet-18 over [image, mask, other masks], fused with the pixel feature."""
+
+    width: int
+    single_object: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        image: Float[Array, "b H W 3"],
+        pix_feat: Float[Array, "b h w c"],
+        masks: Float[Array, "b k H W"],
+        other_masks: Float[Array, "b k H W"],
+    ) -> Float[Array, "b k h w c"]:
+        b, k, height, width = masks.shape
+        shared = jnp.broadcast_to(image[:, None], (b, k, height, width, 3))
+        channels = [masks] if self.single_object else [masks, other_masks]
+        joined = jnp.concatenate([shared, jnp.stack(channels, -1)], axis=-1)
+        resnet = ResNet(18, self.dtype, name="resnet")
+        _, _, features = resnet(joined.reshape(b * k, height, width, -1))
+        features = features.reshape(b, k, *features.shape[1:])
+        return FeatureFuser(self.width, self.dtype, name="fuser")(pix_feat, features)

@@ -1,0 +1,54 @@
+"""Soft aggregation of object masks, and what each object sees of the others.
+
+Objects of different groups (those that first appeared in different frames) ignore each other
+while memory is read; `group` then holds 1 where two objects belong together.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+EPSILON = 1e-7  # probabilities are clamped to [EPSILON, 1 - EPSILON] before their logit
+
+
+def logit(prob: Float[Array, "..."]) -> Float[Array, "..."]:
+    """log(p / (1 - p)) of clamped probabilities, float32."""
+    prob = jnp.clip(prob.astype(jnp.float32), EPSILON, 1 - EPSILON)
+    return jnp.log(prob / (1 - prob))
+
+
+def aggregate(prob: Float[Array, "b k h w"]) -> Float[Array, "b k+1 h w"]:
+    """Logits of background (no object present) and objects, float32 (network.md section 0)."""
+    prob = prob.astype(jnp.float32)
+    background = jnp.prod(1 - prob, axis=1, keepdims=True)
+    return logit(jnp.concatenate([background, prob], axis=1))
+
+
+def others(
+    masks: Float[Array, "b k h w"], group: Float[Array, "k k"] | None = None
+) -> Float[Array, "b k h w"]:
+    """For each object the sum of the other objects' masks (of its group), clipped to [0, 1]."""
+    if group is None:
+        total = jnp.sum(masks, axis=1, keepdims=True)
+    else:
+        total = jnp.einsum("kj,bjhw->bkhw", group.astype(masks.dtype), masks, precision="highest")
+    return jnp.clip(total - masks, 0, 1)
+
+
+def foreground(
+    prob: Float[Array, "b k h w"], group: Float[Array, "k k"] | None = None
+) -> Array:
+    """Where an object's aggregated logit is at least that of background and of every object.
+
+    Returns:
+      bool (b, k, h, w). Ties, also those made by the clamp, count as foreground (network.md 6.1).
+    """
+    prob = prob.astype(jnp.float32)
+    objects = logit(prob)
+    if group is None:
+        background = logit(jnp.prod(1 - prob, axis=1, keepdims=True))
+        best = jnp.maximum(background, jnp.max(objects, axis=1, keepdims=True))
+        return objects >= best
+    together = group[None, :, :, None, None] > 0
+    background = logit(jnp.prod(jnp.where(together, 1 - prob[:, None], 1.0), axis=2))
+    strongest = jnp.max(jnp.where(together, objects[:, None], -jnp.inf), axis=2)
+    return objects >= jnp.maximum(background, strongest)

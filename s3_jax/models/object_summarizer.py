@@ -1,0 +1,40 @@
+"""Object summaries: mask-weighted sums of value features, one per query (network.md section 3)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from s3_jax.models.layers import Linear
+from s3_jax.models.positional import sinusoidal_encoding
+from s3_jax.models.resize import resize_masks
+
+
+class ObjectSummarizer(nn.Module):
+    """First half of the queries sums over the object, second half over the background; float32."""
+
+    width: int
+    num_queries: int
+
+    @nn.compact
+    def __call__(
+        self, value: Float[Array, "b k h w c"], masks: Float[Array, "b k H W"]
+    ) -> tuple[Float[Array, "b k q c+1"], Float[Array, "b k h w q"]]:
+        """Returns sums with their area as last channel, and the weights' logits."""
+        h, w = value.shape[2:4]
+        inside = resize_masks(masks.astype(jnp.float32), (h, w))[..., None]
+        x = Linear(self.width, name="proj")(value.astype(jnp.float32))
+        x = x + jnp.asarray(sinusoidal_encoding(h, w, self.width))[None, None]
+        feature = Linear(self.width, name="feature_out")(
+            nn.relu(Linear(self.width, name="feature_in")(x))
+        )
+        logits = Linear(self.num_queries, name="weight_out")(
+            nn.relu(Linear(self.width, name="weight_in")(x))
+        )
+        half = self.num_queries // 2
+        weight = nn.sigmoid(logits)
+        weight = jnp.concatenate(
+            [weight[..., :half] * inside, weight[..., half:] * (1 - inside)], axis=-1
+        )
+        sums = jnp.einsum("bkhwq,bkhwc->bkqc", weight, feature, precision="highest")
+        area = jnp.sum(weight, axis=(2, 3))[..., None]
+        return jnp.concatenate([sums, area], axis=-1), logits

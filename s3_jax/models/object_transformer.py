@@ -1,0 +1,259 @@
+"""Object transformer: object queries and pixels inform each other (network.md section 6).
+
+What makes S3's queries discriminative is the masked cross attention: per head, a query takes in
+the one pixel most similar to it, foreground queries from the foreground and background queries
+from the background, instead of a blend of many.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from s3_jax.config import ModelConfig
+from s3_jax.models.attention import MultiHeadAttention
+from s3_jax.models.chunks import map_objects
+from s3_jax.models.layers import (
+    ChannelAttentionBlock,
+    Dtype,
+    LayerNorm,
+    Linear,
+    l2_normalize,
+)
+from s3_jax.models.masks import foreground
+from s3_jax.models.positional import sinusoidal_encoding
+
+normal = nn.initializers.normal(1.0)
+
+
+class TransformerOutput(NamedTuple):
+    """pixel: the map after the last block; logits: one mask per level, before block 0 first."""
+
+    pixel: Float[Array, "b k h w c"]
+    logits: Float[Array, "b k l h w"]
+
+
+class DiscriminativeCrossAttention(nn.Module):
+    """Masked cross attention for discriminative queries (paper section 3.3, network.md 6.2).
+
+    Attention is a hard choice of one token per query and head; gradients flow through the chosen
+    token, not through the choice.
+    """
+
+    num_heads: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        query: Float[Array, "b q c"],
+        query_pos: Float[Array, "b q c"],
+        pixel: Float[Array, "b n c"],
+        pixel_pos: Float[Array, "b n c"],
+        blocked: Bool[Array, "b q n"] | None,
+    ) -> Float[Array, "b q c"]:
+        c = query.shape[-1]
+        alpha = self.param("alpha", nn.initializers.ones, (c,)).astype(self.dtype)
+        query = LayerNorm(dtype=self.dtype, name="norm")(query)
+        key = l2_normalize(query + query_pos)
+        token = self._most_similar(key, l2_normalize(pixel + pixel_pos), blocked)
+        mixed = Linear(c, dtype=self.dtype, name="proj")(token * key)
+        mixed = l2_normalize(mixed, axis=1) * alpha[None, None] + token
+        return Linear(c, dtype=self.dtype, name="out")(mixed) + query
+
+    def _most_similar(self, key: Array, feature: Array, blocked: Array | None) -> Array:
+        """Per head the feature most similar to each query; the first of equals."""
+        b, n, c = feature.shape
+        heads = self.num_heads
+        feature = feature.reshape(b, n, heads, c // heads)
+        key = key.reshape(b, -1, heads, c // heads)
+        similarity = jnp.einsum(
+            "bqhd,bnhd->bhqn", key, feature, preferred_element_type=jnp.float32, precision="highest"
+        )
+        if blocked is not None:
+            similarity = jnp.where(blocked[:, None], -jnp.inf, similarity)
+        self.sow("intermediates", "similarity", similarity)
+        chosen = jnp.argmax(similarity, axis=-1).transpose(0, 2, 1)  # b q heads
+        token = jnp.take_along_axis(feature, chosen[..., None], axis=1)
+        return token.reshape(b, -1, c)
+
+
+class MultiHeadCrossAttention(nn.Module):
+    """Cutie's ordinary masked cross attention, in the place of S3's discriminative one."""
+
+    num_heads: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        query: Float[Array, "b q c"],
+        query_pos: Float[Array, "b q c"],
+        pixel: Float[Array, "b n c"],
+        pixel_pos: Float[Array, "b n c"],
+        blocked: Bool[Array, "b q n"] | None,
+    ) -> Float[Array, "b q c"]:
+        query = LayerNorm(dtype=self.dtype, name="norm")(query)
+        attention = MultiHeadAttention(self.num_heads, dtype=self.dtype, name="attend")
+        return query + attention(query + query_pos, pixel + pixel_pos, pixel, blocked)
+
+
+class QuerySelfAttention(nn.Module):
+    """Self attention among one object's queries; the residual is the normalised input."""
+
+    num_heads: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, query: Float[Array, "b q c"], query_pos: Float[Array, "b q c"]
+    ) -> Float[Array, "b q c"]:
+        query = LayerNorm(dtype=self.dtype, name="norm")(query)
+        attention = MultiHeadAttention(self.num_heads, dtype=self.dtype, name="attend")
+        return query + attention(query + query_pos, query + query_pos, query)
+
+
+class FeedForward(nn.Module):
+    """Pre-norm two-layer perceptron with residual."""
+
+    hidden: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b q c"]) -> Float[Array, "b q c"]:
+        y = LayerNorm(dtype=self.dtype, name="norm")(x)
+        y = nn.relu(Linear(self.hidden, dtype=self.dtype, name="fc1")(y))
+        return x + Linear(x.shape[-1], dtype=self.dtype, name="fc2")(y)
+
+
+class ObjectTransformerBlock(nn.Module):
+    """Queries read pixels, confer, and pixels read queries. Objects are folded into the batch."""
+
+    config: ModelConfig
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        query: Float[Array, "b q c"],
+        query_pos: Float[Array, "b q c"],
+        pixel: Float[Array, "b h w c"],
+        pixel_pos: Float[Array, "b h w c"],
+        blocked: Bool[Array, "b q n"],
+    ) -> tuple[Float[Array, "b q c"], Float[Array, "b h w c"]]:
+        config = self.config
+        shape = pixel.shape
+        flat, flat_pos = (x.reshape(shape[0], -1, shape[-1]) for x in (pixel, pixel_pos))
+        attentions = {
+            "discriminative": DiscriminativeCrossAttention,
+            "multi_head": MultiHeadCrossAttention,
+        }
+        read_from_pixel = attentions[config.query_attention](
+            config.num_heads, self.dtype, name="read_from_pixel"
+        )
+        confer = QuerySelfAttention(config.num_heads, self.dtype, name="self_attention")
+        query = read_from_pixel(query, query_pos, flat, flat_pos, blocked)
+        query = confer(query, query_pos)
+        query = FeedForward(config.ff_dim, self.dtype, name="feed_forward")(query)
+        read_from_query = MultiHeadAttention(
+            config.num_heads, dtype=self.dtype, name="read_from_query"
+        )
+        flat = flat + read_from_query(flat + flat_pos, query + query_pos, query)
+        pixel = ChannelAttentionBlock(shape[-1], self.dtype, name="pixel_feed_forward")(
+            flat.reshape(shape)
+        )
+        return query, pixel
+
+
+class ObjectTransformer(nn.Module):
+    """The blocks, with a mask head before the first and after every one."""
+
+    config: ModelConfig
+    dtype: Dtype = jnp.float32
+
+    def setup(self) -> None:
+        config = self.config
+        shape = (config.num_queries, config.width)
+        self.query_init = self.param("query_init", normal, shape)
+        self.query_emb = self.param("query_emb", normal, shape)
+        self.summary_to_init = Linear(config.width, dtype=self.dtype)
+        self.summary_to_emb = Linear(config.width, dtype=self.dtype)
+        self.pixel_init = Linear(config.width, dtype=self.dtype)
+        self.pixel_emb = Linear(config.width, dtype=self.dtype)
+        self.blocks = [
+            ObjectTransformerBlock(config, self.dtype) for _ in range(config.num_blocks)
+        ]
+        self.mask_heads = [Linear(1) for _ in range(config.num_blocks + 1)]
+
+    def __call__(
+        self,
+        pixel: Float[Array, "b k h w c"],
+        object_value: Float[Array, "b k q c"],
+        valid: Float[Array, "b k"] | None = None,
+        group: Float[Array, "k k"] | None = None,
+        chunk_size: int = -1,
+    ) -> TransformerOutput:
+        """Args:
+        pixel: fused pixel features; object_value: averaged object memory (section 5).
+        valid: 0 for padding objects; group: 1 where two objects belong together.
+        chunk_size: objects a block processes at a time; masks are compared over all objects.
+        """
+        query, query_pos, pixel, pixel_pos = map_objects(
+            self, ObjectTransformer._embed, chunk_size, object_value, pixel
+        )
+        logits = [self._mask_logits(0, pixel)]
+        for i in range(self.config.num_blocks):
+            blocked = self._blocked(logits[-1], valid, group)
+            query, pixel = map_objects(
+                self,
+                lambda module, *args, i=i: module._run_block(i, *args),
+                chunk_size,
+                query,
+                query_pos,
+                pixel,
+                pixel_pos,
+                blocked,
+            )
+            logits.append(self._mask_logits(i + 1, pixel))
+        return TransformerOutput(pixel, jnp.stack(logits, axis=2))
+
+    def _embed(self, object_value: Array, pixel: Array) -> tuple[Array, ...]:
+        """Queries and pixels with their position parts."""
+        object_value = object_value.astype(self.dtype)
+        init, emb = (x.astype(self.dtype)[None, None] for x in (self.query_init, self.query_emb))
+        query = init + self.summary_to_init(object_value)
+        query_pos = emb + self.summary_to_emb(object_value)
+        h, w, c = pixel.shape[2:]
+        spatial = jnp.asarray(sinusoidal_encoding(h, w, c), self.dtype)
+        return (
+            query,
+            query_pos,
+            self.pixel_init(pixel),
+            self.pixel_emb(pixel) + spatial[None, None],
+        )
+
+    def _run_block(self, i: int, *args: Array) -> tuple[Array, Array]:
+        """Block i with objects folded into the batch."""
+        b, k = args[0].shape[:2]
+        query, pixel = self.blocks[i](*(x.reshape(b * k, *x.shape[2:]) for x in args))
+        return query.reshape(b, k, *query.shape[1:]), pixel.reshape(b, k, *pixel.shape[1:])
+
+    def _mask_logits(self, level: int, pixel: Array) -> Float[Array, "b k h w"]:
+        return self.mask_heads[level](nn.relu(pixel))[..., 0]
+
+    def _blocked(
+        self, logits: Array, valid: Array | None, group: Array | None
+    ) -> Bool[Array, "b k q n"]:
+        """Which pixels a query may not read; a query that could read none may read all."""
+        prob = nn.sigmoid(logits)
+        if valid is not None:
+            prob = prob * valid[:, :, None, None]
+        inside = jax.lax.stop_gradient(foreground(prob, group))
+        inside = inside.reshape(*inside.shape[:2], 1, -1)
+        half = self.config.num_queries // 2
+        pair = jnp.concatenate([~inside, inside], axis=2)
+        pair = pair & ~jnp.all(pair, axis=-1, keepdims=True)
+        self.sow("intermediates", "blocked", pair)
+        return jnp.repeat(pair, half, axis=2, total_repeat_length=2 * half)

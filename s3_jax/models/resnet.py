@@ -1,0 +1,85 @@
+"""Residual networks (v1, layers 1 to 3) for images and, with mask channels added, for objects."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from s3_jax.models.layers import BatchNorm, Conv, Dtype, max_pool_3x3_stride_2
+
+BLOCKS = {18: (2, 2, 2), 50: (3, 4, 6)}
+EXPANSION = {18: 1, 50: 4}
+
+
+def he_normal_fan_out(
+    key: Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32
+) -> Float[Array, "..."]:
+    """Normal with standard deviation sqrt(2 / fan_out), for HWIO kernels."""
+    fan_out = math.prod(shape[:-2]) * shape[-1]
+    return jax.random.normal(key, shape, dtype) * math.sqrt(2 / fan_out)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions (depth 18) or a 1-3-1 bottleneck (depth 50), with a shortcut."""
+
+    width: int
+    bottleneck: bool
+    stride: int = 1
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
+        out_width = self.width * (4 if self.bottleneck else 1)
+        if self.bottleneck:
+            plan = ((self.width, 1, 1), (self.width, 3, self.stride), (out_width, 1, 1))
+        else:
+            plan = ((self.width, 3, self.stride), (out_width, 3, 1))
+        y = x
+        for i, (features, size, stride) in enumerate(plan, start=1):
+            y = self._conv(features, size, stride, f"conv{i}")(y)
+            y = BatchNorm(dtype=self.dtype, name=f"norm{i}")(y)
+            y = nn.relu(y) if i < len(plan) else y
+        if x.shape[-1] != out_width or self.stride != 1:
+            x = self._conv(out_width, 1, self.stride, "shortcut_conv")(x)
+            x = BatchNorm(dtype=self.dtype, name="shortcut_norm")(x)
+        return nn.relu(x + y)
+
+    def _conv(self, features: int, size: int, stride: int, name: str) -> Conv:
+        return Conv(features, size, stride, use_bias=False, kernel_init=he_normal_fan_out,
+                    dtype=self.dtype, name=name)  # fmt: skip
+
+
+class ResNet(nn.Module):
+    """Strides 4, 8 and 16 of a ResNet; BatchNorm always uses its running statistics.
+
+    The published networks never update those statistics, also not in training
+    (network.md sections 2.6 and 3); scale and bias do train.
+    """
+
+    depth: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w i"]
+    ) -> tuple[Float[Array, "b h4 w4 c4"], Float[Array, "b h8 w8 c8"], Float[Array, "b h16 w16 c"]]:
+        stem = Conv(64, 7, 2, use_bias=False, kernel_init=he_normal_fan_out,
+                    dtype=self.dtype, name="stem_conv")  # fmt: skip
+        x = BatchNorm(dtype=self.dtype, name="stem_norm")(stem(x))
+        x = nn.relu(max_pool_3x3_stride_2(x))
+        outputs = []
+        for layer, blocks in enumerate(BLOCKS[self.depth], start=1):
+            for block in range(blocks):
+                stride = 2 if layer > 1 and block == 0 else 1
+                x = ResidualBlock(
+                    width=32 * 2**layer,
+                    bottleneck=self.depth == 50,
+                    stride=stride,
+                    dtype=self.dtype,
+                    name=f"layer{layer}_{block}",
+                )(x)
+            outputs.append(x)
+        f4, f8, f16 = outputs
+        return f4, f8, f16

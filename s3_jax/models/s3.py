@@ -1,0 +1,269 @@
+"""The S3 network: the way a frame goes, as named methods without state of their own.
+
+    frame -> encode_image -> read_memory -> fuse_pixels -> transform_objects -> decode_mask -> mask
+    on memory frames: mask -> encode_mask -> (value and summaries for the memory)
+
+`S3.segment` is that line in code. Memory itself lives outside (`s3_jax.memory`); the network is
+given a function that reads it.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from s3_jax.config import ModelConfig
+from s3_jax.models.auxiliary import AuxiliaryHeads
+from s3_jax.models.chunks import map_objects
+from s3_jax.models.deformable_attention import Form
+from s3_jax.models.feature_pyramid import FeaturePyramidEncoder
+from s3_jax.models.key_projection import Key, KeyProjection
+from s3_jax.models.layers import Dtype, GatedUpdate, Linear
+from s3_jax.models.mask_decoder import MaskDecoder
+from s3_jax.models.mask_encoder import MaskEncoder
+from s3_jax.models.masks import aggregate, others
+from s3_jax.models.object_summarizer import ObjectSummarizer
+from s3_jax.models.object_transformer import ObjectTransformer, TransformerOutput
+from s3_jax.models.pixel_fuser import PixelFuser
+from s3_jax.models.resize import resize_masks
+from s3_jax.models.resnet import ResNet
+from s3_jax.models.spatial_semantic import SpatialSemanticEncoder
+
+PIXEL_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+PIXEL_STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+class ImageFeatures(NamedTuple):
+    """What one frame is turned into, shared by all objects; letters give the stride."""
+
+    f16: Float[Array, "b h w c16"]
+    f8: Float[Array, "b h8 w8 c8"]
+    f4: Float[Array, "b h4 w4 c4"]
+    pix_feat: Float[Array, "b h w c"]
+    key: Key
+
+
+class EncodedMask(NamedTuple):
+    """What a memory frame adds to the memory, per object."""
+
+    value: Float[Array, "b k h w c"]
+    summaries: Float[Array, "b k q c+1"]
+
+
+class DecodedMask(NamedTuple):
+    """Per-object logits at stride 4, and what the decoder tells the sensory memory."""
+
+    logits: Float[Array, "b k h4 w4"]
+    sensory_input: Float[Array, "b k h w c"]
+
+
+class Segmentation(NamedTuple):
+    """Result for one frame. prob and logits: background first, at the frame's size."""
+
+    prob: Float[Array, "b k+1 H W"]
+    logits: Float[Array, "b k+1 H W"]
+    decoded: DecodedMask
+    transformed: TransformerOutput
+
+
+ReadMemory = Callable[[Key], Float[Array, "b k h w c"]]
+
+
+class S3(nn.Module):
+    """The network of `config` (network.md section 1), computing in `dtype`.
+
+    deformable_form: which of the two equal forms of deformable attention is used.
+    trainable_blocks: spatial-semantic blocks whose part of the ViT is fine-tuned.
+    axis_name: mapped axis over which BatchNorm statistics are averaged in training.
+
+    Images are RGB in [0, 1], (b, H, W, 3), H and W multiples of `config.size_multiple`.
+    `chunk_size` bounds how many objects are processed at a time and never changes a result.
+    """
+
+    config: ModelConfig
+    deformable_form: Form = "auto"
+    trainable_blocks: tuple[int, ...] = ()
+    axis_name: str | None = None
+    dtype: Dtype = jnp.float32
+
+    def setup(self) -> None:
+        config, dtype = self.config, self.dtype
+        self.image_encoder = self._make_image_encoder()
+        self.pix_feat_proj = Linear(config.width, dtype=dtype)
+        self.key_projection = KeyProjection(config.width, config.key_dim)
+        self.mask_encoder = MaskEncoder(config.width, config.single_object, dtype)
+        self.deep_update = GatedUpdate()
+        self.object_summarizer = ObjectSummarizer(config.width, config.num_queries)
+        self.pixel_fuser = PixelFuser(config.width, config.single_object, dtype)
+        self.object_transformer = ObjectTransformer(config, dtype)
+        self.mask_decoder = MaskDecoder(config.width, config.decoder_dims, dtype)
+        self.auxiliary = AuxiliaryHeads()
+
+    def _make_image_encoder(self) -> nn.Module:
+        config = self.config
+        if config.encoder == "spatial_semantic":
+            return SpatialSemanticEncoder(config.vit, self.deformable_form, self.trainable_blocks,
+                                          self.axis_name, self.dtype)  # fmt: skip
+        if config.encoder == "feature_pyramid":
+            return FeaturePyramidEncoder(config.vit, self.dtype)
+        return ResNet(config.resnet_depth, self.dtype)
+
+    def segment(
+        self,
+        features: ImageFeatures,
+        read_memory: ReadMemory,
+        sensory: Float[Array, "b k h w c"],
+        last_mask: Float[Array, "b k H W"],
+        object_value: Float[Array, "b k q c"],
+        valid: Float[Array, "b k"] | None = None,
+        group: Float[Array, "k k"] | None = None,
+        chunk_size: int = -1,
+    ) -> Segmentation:
+        """One frame, given what is remembered of the objects.
+
+        Args:
+          read_memory: from this frame's key to the values read for every object.
+          valid: 0 for padding objects; group: 1 where two objects appeared together.
+        """
+        readout = read_memory(features.key)
+        pixel = self.fuse_pixels(features.pix_feat, readout, sensory, last_mask, group, chunk_size)
+        transformed = self.transform_objects(pixel, object_value, valid, group, chunk_size)
+        decoded = self.decode_mask(features, transformed.pixel, sensory, chunk_size)
+        prob, logits = self.finish(decoded.logits, valid)
+        return Segmentation(prob, logits, decoded, transformed)
+
+    def encode_image(self, image: Float[Array, "b H W 3"], train: bool = False) -> ImageFeatures:
+        """Feature maps, pixel feature, and key; `train` makes BatchNorm use the batch."""
+        image = self._normalize(image)
+        if self.config.encoder == "spatial_semantic":
+            f4, f8, f16 = self.image_encoder(image, train)
+        else:
+            f4, f8, f16 = self.image_encoder(image)
+        return ImageFeatures(f16, f8, f4, self.pix_feat_proj(f16), self.key_projection(f16))
+
+    def fuse_pixels(
+        self,
+        pix_feat: Float[Array, "b h w c"],
+        readout: Float[Array, "b k h w c"],
+        sensory: Float[Array, "b k h w c"],
+        last_mask: Float[Array, "b k H W"],
+        group: Float[Array, "k k"] | None = None,
+        chunk_size: int = -1,
+    ) -> Float[Array, "b k h w c"]:
+        """Pixel feature, memory readout, sensory memory and last mask as one map per object."""
+        small = resize_masks(last_mask, pix_feat.shape[1:3])
+        return map_objects(
+            self,
+            lambda module, *args: module.pixel_fuser(pix_feat, *args),
+            chunk_size,
+            readout,
+            sensory,
+            small,
+            others(small, group),
+        )
+
+    def transform_objects(
+        self,
+        pixel: Float[Array, "b k h w c"],
+        object_value: Float[Array, "b k q c"],
+        valid: Float[Array, "b k"] | None = None,
+        group: Float[Array, "k k"] | None = None,
+        chunk_size: int = -1,
+    ) -> TransformerOutput:
+        """Object queries, initialised from object memory, and pixels inform each other."""
+        return self.object_transformer(pixel, object_value, valid, group, chunk_size)
+
+    def decode_mask(
+        self,
+        features: ImageFeatures,
+        pixel: Float[Array, "b k h w c"],
+        sensory: Float[Array, "b k h w c"],
+        chunk_size: int = -1,
+    ) -> DecodedMask:
+        """Pixel maps to logits at stride 4, one object independently of another."""
+        skips = self.mask_decoder.project_skips(features.f8, features.f4)
+
+        def decode(module: "S3", pixel: Array) -> DecodedMask:
+            logits, map8, map4 = module.mask_decoder(pixel, *skips)
+            return DecodedMask(
+                logits, module.mask_decoder.sensory_input(pixel, map8, map4, logits)
+            )
+
+        return map_objects(self, decode, chunk_size, pixel)
+
+    def finish(
+        self, logits: Float[Array, "b k h4 w4"], valid: Float[Array, "b k"] | None = None
+    ) -> tuple[Float[Array, "b k+1 H W"], Float[Array, "b k+1 H W"]]:
+        """Probabilities and logits at the frame's size, background first, float32."""
+        prob = nn.sigmoid(logits)
+        if valid is not None:
+            prob = prob * valid[:, :, None, None]
+        size = (4 * logits.shape[2], 4 * logits.shape[3])
+        full = resize_masks(aggregate(prob), size, "bilinear")
+        return jax.nn.softmax(full, axis=1), full
+
+    def encode_mask(
+        self,
+        image: Float[Array, "b H W 3"],
+        pix_feat: Float[Array, "b h w c"],
+        masks: Float[Array, "b k H W"],
+        chunk_size: int = -1,
+    ) -> EncodedMask:
+        """Value and object summaries of a memory frame."""
+        image = self._normalize(image)
+
+        def encode(module: "S3", masks: Array, other_masks: Array) -> EncodedMask:
+            value = module.mask_encoder(image, pix_feat, masks, other_masks)
+            summaries, _ = module.object_summarizer(value, masks)
+            return EncodedMask(value, summaries)
+
+        return map_objects(self, encode, chunk_size, masks, others(masks))
+
+    def update_sensory_deep(
+        self, sensory: Float[Array, "b k h w c"], value: Float[Array, "b k h w c"],
+        chunk_size: int = -1,
+    ) -> Float[Array, "b k h w c"]:  # fmt: skip
+        """Sensory memory after a memory frame (deep update)."""
+        update = lambda module, v, s: module.deep_update(v, s)  # noqa: E731
+        return map_objects(self, update, chunk_size, value, sensory)
+
+    def update_sensory(
+        self,
+        sensory: Float[Array, "b k h w c"],
+        sensory_input: Float[Array, "b k h w c"],
+        chunk_size: int = -1,
+    ) -> Float[Array, "b k h w c"]:
+        """Sensory memory after decoding a frame."""
+        update = lambda module, v, s: module.mask_decoder.gated_update(v, s)  # noqa: E731
+        return map_objects(self, update, chunk_size, sensory_input, sensory)
+
+    def predict_auxiliary(
+        self,
+        pix_feat: Float[Array, "b h w c"],
+        sensory: Float[Array, "b k h w c"],
+        query_logits: Float[Array, "b k l h w"],
+        valid: Float[Array, "b k"] | None = None,
+    ) -> tuple[Float[Array, "b k+1 h w"], Float[Array, "b k+1 l h w"]]:
+        """Logits that training supervises beside the masks: of sensory memory and of queries."""
+        return self.auxiliary(pix_feat, sensory, query_logits, valid)
+
+    def __call__(self, image: Float[Array, "b H W 3"], masks: Float[Array, "b k H W"]) -> Array:
+        """A memory frame that is then segmented; touches every parameter once (for `init`)."""
+        features = self.encode_image(image)
+        encoded = self.encode_mask(image, features.pix_feat, masks)
+        sensory = jnp.zeros(encoded.value.shape, jnp.float32)
+        sensory = self.update_sensory_deep(sensory, encoded.value)
+        result = self.segment(
+            features, lambda key: encoded.value, sensory, masks, encoded.summaries[..., :-1]
+        )
+        sensory = self.update_sensory(sensory, result.decoded.sensory_input)
+        self.predict_auxiliary(features.pix_feat, sensory, result.transformed.logits)
+        return result.prob
+
+    def _normalize(self, image: Float[Array, "b H W 3"]) -> Float[Array, "b H W 3"]:
+        shape = (1, 1, 1, 3)
+        return (image.astype(jnp.float32) - PIXEL_MEAN.reshape(shape)) / PIXEL_STD.reshape(shape)
