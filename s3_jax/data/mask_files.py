@@ -72,8 +72,11 @@ class Mask:
         return tuple(int(i) for i in np.unique(self.ids) if i)
 
 
-def read_mask(path: Path, void: int | None = None) -> Mask:
+def read_mask(path: Path, void: int | None = None, encoding: MaskEncoding | None = None) -> Mask:
     """A mask file; pixels whose id is `void` count as background.
+
+    encoding: that of an earlier mask of the same video; where it is "rgb", a colour mask that
+    happens to be all grey is read by the same rule.
 
     Raises:
       InputError: missing, damaged, lossy, or an image that cannot be a mask.
@@ -87,10 +90,11 @@ def read_mask(path: Path, void: int | None = None) -> Mask:
             image.load()
     except DECODE_ERRORS as error:
         raise InputError(f"cannot read the mask {path}: {reason(error)}") from error
-    ids, encoding = _decode(path, image)
+    coloured = encoding is not None and encoding.kind == "rgb"
+    ids, own_encoding = _decode(path, image, coloured)
     if void is not None:
         ids = np.where(ids == void, 0, ids)
-    return Mask(path, ids, encoding)
+    return Mask(path, ids, own_encoding)
 
 
 class MaskFiles:
@@ -121,7 +125,17 @@ class MaskFiles:
         file = self.files.get(frame_index)
         if file is None:
             return None
-        return self.first if file == self.first.path else read_mask(file, self.void)
+        return self.first if file == self.first.path else self._read_later(file)
+
+    def _read_later(self, file: Path) -> Mask:
+        mask = read_mask(file, self.void, self.first.encoding)
+        largest, limit = max(mask.object_ids, default=0), self.first.encoding.largest_id
+        if largest > limit:
+            raise InputError(
+                f"{file} has an object {largest}, but the first mask, {self.first.path.name}, is "
+                f"a {self.first.encoding.kind} image with ids up to {limit}: save all masks alike"
+            )
+        return mask
 
     def beyond(self, num_frames: int) -> list[str]:
         """Names of mask files for frames that the video turned out not to have."""
@@ -139,7 +153,9 @@ class MaskFiles:
         )
 
 
-def _decode(path: Path, image: Image.Image) -> tuple[Int32[np.ndarray, "h w"], MaskEncoding]:
+def _decode(
+    path: Path, image: Image.Image, coloured: bool
+) -> tuple[Int32[np.ndarray, "h w"], MaskEncoding]:
     mode = image.mode
     if mode in ("P", "PA"):
         palette = bytes(image.getpalette() or ())
@@ -154,15 +170,15 @@ def _decode(path: Path, image: Image.Image) -> tuple[Int32[np.ndarray, "h w"], M
         if ids.min() >= 0 and ids.max() <= _LARGEST_ID["grey16"]:
             return ids.astype(np.int32), MaskEncoding("grey16")
     if mode in ("RGB", "RGBA"):
-        return _decode_colours(path, np.asarray(image)[..., :3].astype(np.int32))
+        return _decode_colours(path, np.asarray(image)[..., :3].astype(np.int32), coloured)
     raise InputError(f"{path} has pixels of type {mode!r}: save masks as palette or grey PNG")
 
 
 def _decode_colours(
-    path: Path, rgb: Int32[np.ndarray, "h w 3"]
+    path: Path, rgb: Int32[np.ndarray, "h w 3"], coloured: bool
 ) -> tuple[Int32[np.ndarray, "h w"], MaskEncoding]:
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    if np.array_equal(red, green) and np.array_equal(green, blue):
+    if not coloured and np.array_equal(red, green) and np.array_equal(green, blue):
         return red, MaskEncoding("grey_rgb")
     ids = red + 256 * green + 65536 * blue
     count = len(np.unique(ids))

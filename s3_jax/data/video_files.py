@@ -36,13 +36,15 @@ class Frame:
 class VideoSource(Protocol):
     """What the readers below have in common.
 
-    path: what was opened. size: height and width of every frame in pixels.
+    path: what was opened. files: what is read, in order.
+    size: height and width of every frame in pixels.
     frame_rate: frames per second, None where the source has none (images).
     num_frames: the length, a guess or None for some video files; only for progress bars.
     frame_names: the name of every frame where they are known beforehand, else None.
     """
 
     path: Path
+    files: list[Path]
     size: tuple[int, int]
     frame_rate: Fraction | None
     num_frames: int | None
@@ -73,19 +75,19 @@ class FrameDirectory:
 
     def __init__(self, path: Path):
         self.path = path
-        self._files = list_images(path)
-        self.frame_names: list[str] | None = [file.stem for file in self._files]
-        self.num_frames: int | None = len(self._files)
+        self.files = list_images(path)
+        self.frame_names: list[str] | None = [file.stem for file in self.files]
+        self.num_frames: int | None = len(self.files)
         self.frame_rate: Fraction | None = None
-        self.size = read_image(self._files[0]).shape[:2]
+        self.size = read_image(self.files[0]).shape[:2]
         missing = _numbering_gaps(self.frame_names)
         if missing:
             logging.warning("%s: frames seem to be missing: %s", path, shortened(missing))
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """See `VideoSource.frames`."""
-        for index in range(start, len(self._files)):
-            file = self._files[index]
+        for index in range(start, len(self.files)):
+            file = self.files[index]
             image = read_image(file)
             _require_size(file, image, self.size)
             yield Frame(index, file.stem, image)
@@ -100,6 +102,7 @@ class VideoFile:
 
     def __init__(self, path: Path):
         self.path = path
+        self.files = [path]
         self.frame_names: list[str] | None = None
         with _container(path) as (_, stream):
             self.frame_rate = stream.average_rate or stream.guessed_rate

@@ -1,0 +1,94 @@
+"""Reading ahead and writing behind: threads with bounded queues around a loop."""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def prefetch(items: Iterable[T], depth: int = 4) -> Generator[T, None, None]:
+    """The same items, produced in a thread at most `depth` of them ahead.
+
+    An exception of the producer is raised here, after the items made before it. The thread
+    ends when the items do or when this generator is closed.
+    """
+    ahead: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
+    closed = threading.Event()
+    producer = threading.Thread(target=_produce, args=(items, ahead, closed), daemon=True)
+    producer.start()
+    try:
+        while True:
+            kind, value = ahead.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                raise value
+            yield value
+    finally:
+        closed.set()
+        producer.join()
+
+
+def _produce(items: Iterable[Any], ahead: queue.Queue, closed: threading.Event) -> None:
+    try:
+        for item in items:
+            if not _put(ahead, ("item", item), closed):
+                return
+        _put(ahead, ("end", None), closed)
+    except BaseException as error:  # handed over, not swallowed
+        _put(ahead, ("error", error), closed)
+
+
+def _put(ahead: queue.Queue, entry: tuple[str, Any], closed: threading.Event) -> bool:
+    """Whether the entry went in; gives up when nobody will take it any more."""
+    while not closed.is_set():
+        try:
+            ahead.put(entry, timeout=0.1)
+            return True
+        except queue.Full:
+            continue
+    return False
+
+
+class WriteBehind:
+    """Runs calls in worker threads, at most `depth` of them waiting; used as a context manager.
+
+    A failed call raises its exception from the next `submit` or `flush` that reaches it, in
+    the order of submission. Leaving the context normally waits for all calls.
+    """
+
+    def __init__(self, workers: int = 2, depth: int = 8):
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="write")
+        self._pending: deque[Future] = deque()
+        self._depth = depth
+
+    def submit(self, call: Callable[..., object], *args: object) -> None:
+        """Queue `call(*args)`; waits for the oldest call when the queue is full."""
+        while self._pending and (len(self._pending) >= self._depth or self._pending[0].done()):
+            self._pending.popleft().result()
+        self._pending.append(self._pool.submit(call, *args))
+
+    def flush(self) -> None:
+        """Wait until everything submitted is done."""
+        while self._pending:
+            self._pending.popleft().result()
+
+    def __enter__(self) -> "WriteBehind":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self.flush()
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,49 @@
+"""Shrinking frames and masks before segmentation, and bringing probabilities back."""
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Int, UInt8
+from PIL import Image
+
+Size = tuple[int, int]  # height, width
+
+
+def shrunk_size(size: Size, short_side: int) -> Size:
+    """Height and width with the short side at most `short_side`; unchanged if that is <= 0.
+
+    The long side is rounded down, as the evaluation protocols have it; nothing is enlarged.
+    """
+    shortest = min(size)
+    if short_side <= 0 or shortest <= short_side:
+        return size
+    height, width = (length * short_side // shortest for length in size)
+    return height, width
+
+
+def shrink_image(image: UInt8[np.ndarray, "h w 3"], size: Size) -> UInt8[np.ndarray, "h2 w2 3"]:
+    """Bilinear resizing with antialiasing (a triangle filter as wide as the scale asks)."""
+    if image.shape[:2] == size:
+        return image
+    resized = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.array(resized)
+
+
+def shrink_ids(ids: Int[np.ndarray, "h w"], size: Size) -> Int[np.ndarray, "h2 w2"]:
+    """Nearest neighbour with pixel centres aligned."""
+    if ids.shape == size:
+        return ids
+    rows, columns = (
+        ((np.arange(new) + 0.5) * (old / new)).astype(int)
+        for new, old in zip(size, ids.shape, strict=True)
+    )
+    return ids[np.ix_(rows, columns)]
+
+
+def resize_probabilities(
+    prob: Float32[np.ndarray, "k h w"], size: Size
+) -> Float32[np.ndarray, "k h2 w2"]:
+    """Bilinear resizing of every channel with pixel centres aligned, without antialiasing."""
+    if prob.shape[1:] == size:
+        return prob
+    width_height = (size[1], size[0])
+    return np.stack([cv2.resize(p, width_height, interpolation=cv2.INTER_LINEAR) for p in prob])

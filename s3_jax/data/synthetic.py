@@ -1,0 +1,226 @@
+"""Synthetic videos with exact masks: textured bodies that move, bend and hide one another.
+
+    for frame, mask in synthetic_video(100, 240, 432, num_objects=3, seed=0): ...
+
+A `Scene` is drawn from a random generator once; `render(scene, t)` then gives any moment of it,
+so that clips of any spacing, order and length come from one scene. Everything is a function
+of the generator's seed. Motion is smooth and bounded (sums of sine waves), depth is fixed, parts
+swing on their body, surfaces ripple, light drifts, and some bodies look alike.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from s3_jax.data.synthetic_render import Frame, Mask, compose, render
+from s3_jax.data.synthetic_scene import Body, Part, Ripple, Scene, Wave
+from s3_jax.data.synthetic_sprites import Picture, noise, sprite, surface
+
+__all__ = ["Scene", "SceneOptions", "render", "sample_scene", "synthetic_video"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneOptions:
+    """What makes a scene hard.
+
+    distractors: bodies that move like objects and hide them but are background in the mask.
+    lookalikes: probability that a body has the shape and surface of an earlier one.
+    speed: factor on all motion; at 1 a body crosses the frame in 20 to 100 frames.
+    deformation: factor on the bending of bodies; 0 keeps them rigid.
+    motion_blur: share of the time between frames for which the shutter is open; 0 for sharp.
+    noise: standard deviation of the sensor noise, in grey levels.
+    """
+
+    distractors: int = 1
+    lookalikes: float = 0.3
+    speed: float = 1.0
+    deformation: float = 1.0
+    motion_blur: float = 0.0
+    noise: float = 3.0
+
+
+def synthetic_video(
+    num_frames: int,
+    height: int,
+    width: int,
+    num_objects: int,
+    seed: int,
+    options: SceneOptions = SceneOptions(),
+    pictures: Sequence[Picture] = (),
+) -> Iterator[tuple[Frame, Mask]]:
+    """Frames (RGB, uint8) and their masks (ids 1..num_objects, uint8, 0 background).
+
+    Every object is visible in the first frame. See `sample_scene` for the arguments.
+    """
+    scene = sample_scene(np.random.default_rng(seed), height, width, num_objects, options, pictures)
+    for t in range(num_frames):
+        yield render(scene, t)
+
+
+def sample_scene(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    num_objects: int,
+    options: SceneOptions = SceneOptions(),
+    pictures: Sequence[Picture] = (),
+) -> Scene:
+    """A random scene with every object visible at t = 0.
+
+    pictures: photographs (RGB) for background and surfaces instead of made textures.
+
+    Raises:
+      ValueError: sizes or counts out of range, or more objects than the frame has room for.
+    """
+    if height < 16 or width < 16:
+        raise ValueError(f"a scene of {width}x{height} is too small: at least 16x16 is needed")
+    if not 0 <= num_objects <= 255:
+        raise ValueError(f"num_objects is {num_objects}, but must be 0 to 255")
+    shrink = 1.0
+    for _ in range(60):
+        scene = _sample(rng, height, width, num_objects, options, pictures, shrink)
+        if _all_visible(scene, num_objects):
+            return scene
+        shrink *= 0.95
+    raise ValueError(f"{width}x{height} has no room for {num_objects} visible objects")
+
+
+def _all_visible(scene: Scene, num_objects: int) -> bool:
+    """Whether every object has a worthwhile area in the first frame."""
+    mask = compose(scene, 0)[1]
+    areas = np.bincount(mask.ravel(), minlength=num_objects + 1)[1:]
+    least = max(12, min(0.004, 0.05 / max(num_objects, 1)) * mask.size)
+    return bool((areas >= least).all())
+
+
+def _sample(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    num_objects: int,
+    options: SceneOptions,
+    pictures: Sequence[Picture],
+    shrink: float,
+) -> Scene:
+    """A scene, whether or not everything is visible. shrink: factor on the size of bodies."""
+    tall, wide = int(1.4 * height), int(1.4 * width)
+    grain = rng.normal(0, max(options.noise, 1e-6), (2 * height, 2 * width, 3))
+    return Scene(
+        height=height,
+        width=width,
+        background=surface(rng, tall, wide, pictures),
+        camera=_wave(rng, [0, 0, 0, 0], [0.1 * width, 0.1 * height, 0.06, 0.08], options.speed),
+        bodies=_sample_bodies(rng, height, width, num_objects, options, pictures, shrink),
+        light_map=noise(rng, 32, 32, cells=2, octaves=2) - np.float32(0.5),
+        light=_wave(rng, [0, 0, 0, 0.3], [10, 10, 0.12, 0.25], options.speed),
+        grain=np.round(grain).astype(np.int16),
+        motion_blur=options.motion_blur,
+    )
+
+
+def _sample_bodies(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    num_objects: int,
+    options: SceneOptions,
+    pictures: Sequence[Picture],
+    shrink: float,
+) -> tuple[Body, ...]:
+    """Objects and distractors in random depth order."""
+    bodies: list[Body] = []
+    side = shrink * min(height, width) * 1.3 / np.sqrt(num_objects + options.distractors + 1)
+    for object_id in [*range(1, num_objects + 1), *[0] * options.distractors]:
+        alike = bool(bodies) and rng.random() < options.lookalikes
+        parts = (
+            bodies[rng.integers(len(bodies))].parts
+            if alike
+            else _sample_parts(rng, side, options, pictures)
+        )
+        bodies.append(_sample_body(rng, object_id, parts, height, width, side, options.speed))
+    return tuple(bodies[i] for i in rng.permutation(len(bodies)))
+
+
+def _sample_body(
+    rng: np.random.Generator,
+    object_id: int,
+    parts: tuple[Part, ...],
+    height: int,
+    width: int,
+    side: float,
+    speed: float,
+) -> Body:
+    start = [rng.uniform(0.15, 0.85) * width, rng.uniform(0.15, 0.85) * height]
+    reach = rng.uniform(0.05, 0.35)
+    log_side = np.log(side * rng.uniform(0.7, 1.3))
+    return Body(
+        object_id=object_id,
+        parts=parts,
+        position=_wave(rng, start, [reach * width, reach * height], speed),
+        size=_wave(rng, [log_side, rng.normal(0, 0.2)], [0.2, 0.15], speed),
+        angle=_wave(rng, [rng.uniform(0, 2 * np.pi)], [0.5], speed, rng.normal(0, 0.02) * speed),
+    )
+
+
+def _sample_parts(
+    rng: np.random.Generator, side: float, options: SceneOptions, pictures: Sequence[Picture]
+) -> tuple[Part, ...]:
+    """One main sprite, and sometimes smaller ones that swing on its rim."""
+    pixels = int(np.clip(side * 1.2, 24, 512))
+    parts = [_sample_part(rng, pixels, (0.0, 0.0), 1.0, options, pictures)]
+    for _ in range(rng.choice([0, 0, 1, 2])):
+        angle, scale = rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 0.6)
+        offset = (0.35 * np.cos(angle), 0.35 * np.sin(angle))
+        small = max(24, int(pixels * scale))
+        parts.append(_sample_part(rng, small, offset, scale, options, pictures))
+    return tuple(parts)
+
+
+def _sample_part(
+    rng: np.random.Generator,
+    pixels: int,
+    offset: tuple[float, float],
+    scale: float,
+    options: SceneOptions,
+    pictures: Sequence[Picture],
+) -> Part:
+    waves = 3
+    frequency = rng.uniform(2, 8, (waves, 1))
+    angle = rng.uniform(0, 2 * np.pi, (waves, 1))
+    # At most 0.05 of the side for each wave, less for short ones, so that nothing folds over.
+    amplitude = options.deformation * rng.uniform(-0.2, 0.2, (waves, 2)) / frequency.clip(4)
+    ripple = Ripple(
+        amplitude.astype(np.float32),
+        (frequency * np.hstack([np.cos(angle), np.sin(angle)])).astype(np.float32),
+        (options.speed * rng.uniform(0.05, 0.25, waves)).astype(np.float32),
+        rng.uniform(0, 2 * np.pi, waves).astype(np.float32),
+    )
+    swing = 0.0 if offset == (0.0, 0.0) else 0.7 * options.deformation
+    return Part(
+        picture=sprite(rng, pixels, pictures),
+        offset=offset,
+        scale=scale,
+        swing=_wave(rng, [rng.uniform(0, 2 * np.pi)], [swing], 2 * options.speed),
+        ripple=ripple,
+    )
+
+
+def _wave(
+    rng: np.random.Generator,
+    base: Sequence[float],
+    amplitude: Sequence[float],
+    speed: float,
+    drift: float = 0.0,
+) -> Wave:
+    """A slow wave that takes most of the amplitude, and two faster, smaller ones."""
+    count = len(base)
+    share = np.array([[0.75, 0.18, 0.07]]) * rng.uniform(0.5, 1, (count, 3))
+    period = rng.uniform(1, 4, (count, 3)) * np.array([[50, 18, 8]])
+    return Wave(
+        base=np.array(base, float),
+        amplitude=np.array(amplitude, float)[:, None] * share,
+        rate=speed * 2 * np.pi / period,
+        phase=rng.uniform(0, 2 * np.pi, (count, 3)),
+        drift=drift,
+    )

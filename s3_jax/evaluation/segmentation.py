@@ -1,0 +1,276 @@
+"""Segmenting one video into a run folder: frames and masks in, result files out.
+
+frames + masks -> `_steps` (in a thread: decode, shrink, choose masks)
+-> `segment` (session.add, session.step) -> `_save` (in threads: mask, scores)
+-> `render_overlay` (a second pass over frames and written masks)
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from absl import logging
+from jaxtyping import Int32, UInt8
+
+from s3_jax.data.background import WriteBehind, prefetch
+from s3_jax.data.image_files import shortened
+from s3_jax.data.mask_files import Mask, MaskEncoding, MaskFiles, read_mask
+from s3_jax.data.resize import (
+    Size,
+    resize_probabilities,
+    shrink_ids,
+    shrink_image,
+    shrunk_size,
+)
+from s3_jax.data.video_files import Frame, VideoSource
+from s3_jax.errors import InputError
+from s3_jax.evaluation.overlay import draw_overlay, write_video
+from s3_jax.evaluation.run_folder import RunFolder
+from s3_jax.evaluation.writers import write_mask, write_scores
+
+SAVE_SECONDS = 60.0  # at most this much work is lost when a run is killed
+
+
+class Result(Protocol):
+    """What the session says about one frame (see `propagation.session.FrameResult`)."""
+
+    @property
+    def object_ids(self) -> tuple[int, ...]: ...
+
+    @property
+    def prob(self) -> Any: ...
+
+    def index_mask(self) -> np.ndarray: ...
+
+
+class Segmenter(Protocol):
+    """The part of `propagation.session.Session` that is used here."""
+
+    @property
+    def object_ids(self) -> tuple[int, ...]: ...
+
+    def add(self, masks: np.ndarray) -> Any: ...
+
+    def step(self, image: np.ndarray, *, end: bool = False) -> Any: ...
+
+    def save(self, path: Path) -> None: ...
+
+    def load(self, path: Path) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentOptions:
+    """How files are treated around the network.
+
+    short_side: frames are shrunk to this short side with antialiasing before segmentation;
+      -1 for never. Results have the original size.
+    all_masks: use every mask given, not only the first of each object.
+    save_scores: write probabilities beside the masks.
+    """
+
+    short_side: int = -1
+    all_masks: bool = False
+    save_scores: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What `segment` tells its caller after every frame, and asks it.
+
+    started: called once with the number of frames done by an earlier run.
+    advanced: called after every frame. stop: whether to end after this frame.
+    """
+
+    started: Callable[[int], None] = lambda done: None
+    advanced: Callable[[], None] = lambda: None
+    stop: Callable[[], bool] = lambda: False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Step:
+    """One frame at the size the session sees, and the ids given on it."""
+
+    frame: Frame
+    image: UInt8[np.ndarray, "h w 3"]
+    given: Int32[np.ndarray, "h w"] | None
+    last: bool
+
+
+def check_mask_size(mask: Mask, source: VideoSource) -> None:
+    """Raises an InputError naming both sizes if a mask does not fit the frames."""
+    if mask.ids.shape != source.size:
+        (height, width), (frame_height, frame_width) = mask.ids.shape, source.size
+        raise InputError(
+            f"{mask.path} is {width}x{height} but the frames of {source.path} are "
+            f"{frame_width}x{frame_height}: give a mask of the frames' size"
+        )
+
+
+def segment(
+    session: Segmenter,
+    source: VideoSource,
+    masks: MaskFiles,
+    folder: RunFolder,
+    options: SegmentOptions,
+    progress: Progress = Progress(),
+    save_seconds: float = SAVE_SECONDS,
+) -> tuple[int, InputError | None]:
+    """Segment from where the folder's last run stopped to the end of the video.
+
+    Returns the number of frames that are done, counted from the first, and what was wrong
+    with the frame after them, if anything was. Memory does not grow with the video.
+
+    Raises:
+      OSError: a result could not be written; earlier results stay.
+    """
+    done = folder.load_session(session)
+    progress.started(done)
+    steps = prefetch(_steps(source, masks, options, done, set(session.object_ids)))
+    saver = _Saver(session, folder, save_seconds)
+    if options.save_scores:
+        folder.scores.mkdir(exist_ok=True)
+    problem: InputError | None = None
+    with WriteBehind() as writer, contextlib.closing(steps):
+        try:
+            for step in steps:
+                result = _advance(session, step)
+                writer.submit(_save, folder, options, masks.first.encoding, step.frame, result)
+                done += 1
+                progress.advanced()
+                if progress.stop():
+                    break
+                saver.save_if_due(writer, done)
+        except InputError as error:
+            problem = error
+        saver.save(writer, done)
+    return done, problem
+
+
+class _Saver:
+    """Saves the session every so often, after everything before it is on disk."""
+
+    def __init__(self, session: Segmenter, folder: RunFolder, seconds: float):
+        self._session, self._folder, self._seconds = session, folder, seconds
+        self._last = time.monotonic()
+
+    def save_if_due(self, writer: WriteBehind, done: int) -> None:
+        if time.monotonic() - self._last >= self._seconds:
+            self.save(writer, done)
+
+    def save(self, writer: WriteBehind, done: int) -> None:
+        writer.flush()
+        self._folder.save_session(self._session, done)
+        self._last = time.monotonic()
+
+
+def render_overlay(
+    source: VideoSource,
+    folder: RunFolder,
+    encoding: MaskEncoding,
+    num_frames: int,
+    frame_rate: Fraction,
+    advanced: Callable[[], None] = lambda: None,
+) -> None:
+    """Write `overlay.mp4` from the first `num_frames` frames and their written masks."""
+    with contextlib.closing(prefetch(source.frames())) as frames:
+
+        def pictures() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+            for frame in itertools.islice(frames, num_frames):
+                mask = read_mask(folder.masks / f"{frame.name}.png", encoding=encoding)
+                yield draw_overlay(frame.image, mask.ids, encoding)
+                advanced()
+
+        write_video(folder.overlay, pictures(), frame_rate)
+
+
+def _steps(
+    source: VideoSource, masks: MaskFiles, options: SegmentOptions, start: int, known: set[int]
+) -> Iterator[_Step]:
+    """Everything that can be done for a frame before its turn comes."""
+    size = shrunk_size(source.size, options.short_side)
+    for frame, last in _with_last(source.frames(start)):
+        mask = masks.read(frame.index)
+        given = None
+        if mask is not None:
+            check_mask_size(mask, source)
+            wanted = set(mask.object_ids) - (set() if options.all_masks else known)
+            given = _given(mask, wanted, size)
+            known |= wanted
+        yield _Step(frame, shrink_image(frame.image, size), given, last)
+
+
+def _with_last(frames: Iterator[Frame]) -> Iterator[tuple[Frame, bool]]:
+    """Each frame and whether it is known to be the last one."""
+    held: Frame | None = None
+    while True:
+        try:
+            following = next(frames, None)
+        except InputError:
+            if held is not None:
+                yield held, False
+            raise
+        if held is not None:
+            yield held, following is None
+        if following is None:
+            return
+        held = following
+
+
+def _given(mask: Mask, wanted: set[int], size: Size) -> Int32[np.ndarray, "h w"] | None:
+    """The wanted ids of a mask at the size the session sees, None if there are none."""
+    if not wanted:
+        return None
+    ids = shrink_ids(np.where(np.isin(mask.ids, sorted(wanted)), mask.ids, 0), size)
+    lost = wanted - {int(i) for i in np.unique(ids)}
+    if lost:
+        logging.warning(
+            "%s: too small to be seen at %dx%d, so not segmented: object %s (give a larger --size)",
+            mask.path,
+            size[1],
+            size[0],
+            shortened([str(i) for i in sorted(lost)]),
+        )
+    return ids if len(lost) < len(wanted) else None
+
+
+def _advance(session: Segmenter, step: _Step) -> Result | None:
+    """The session's result for a frame; None as long as no object was given."""
+    if step.given is not None:
+        session.add(step.given)
+    elif not session.object_ids:
+        return None
+    return session.step(step.image, end=step.last)
+
+
+def _save(
+    folder: RunFolder,
+    options: SegmentOptions,
+    encoding: MaskEncoding,
+    frame: Frame,
+    result: Result | None,
+) -> None:
+    """Write what was asked for of one frame, at the frame's own size."""
+    ids, prob = _at_size(result, frame.image.shape[:2], options.save_scores)
+    if prob is not None:
+        object_ids = result.object_ids if result else ()
+        write_scores(folder.scores / f"{frame.name}.npz", prob, object_ids)
+    write_mask(folder.masks / f"{frame.name}.png", ids, encoding)
+
+
+def _at_size(
+    result: Result | None, size: Size, with_prob: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Object ids and, if they are wanted, probabilities; all background without a result."""
+    if result is None:
+        return np.zeros(size, np.int32), np.ones((1, *size), np.float32)
+    if not with_prob and result.prob.shape[1:] == size:
+        return result.index_mask(), None
+    prob = resize_probabilities(np.asarray(result.prob), size)
+    ids = np.array((0, *result.object_ids), np.int32)[prob.argmax(axis=0)]
+    return ids, prob if with_prob else None

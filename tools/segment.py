@@ -1,0 +1,322 @@
+r"""Segment a video: frames and the masks of the first frame in, masks for every frame out.
+
+  python -m tools.segment --video=cats.mp4 --masks=cats_first.png \
+      --checkpoint=checkpoints/s3_vitb_depthanything --output=results/cats
+
+--video is any video file that FFmpeg decodes, or a directory of images (in natural order of
+their names). --masks is an image of the frames' size in which every pixel carries the id of its
+object, 0 for background: a palette PNG (DAVIS, YouTube-VOS), a grey image, or a colour image
+(id = R + 256 G + 65536 B). It may also be a directory with a mask for each of several frames,
+named as the frame is (00012.png for 00012.jpg), or by the frame's index from 0 for a video file.
+
+What appears in --output:
+  masks/<frame>.png    ids, palette, size and encoding as in the masks given
+  overlay.mp4          the masks over the video
+  scores/<frame>.npz   with --save_scores: prob (objects + 1, height, width), float32, background
+                       first; ids: the object of each further channel
+  run.json             settings and fingerprints of the inputs
+
+A run that was interrupted (Ctrl-C, a crash, a full disk) goes on when the same command is given
+again, with the same results as an uninterrupted one.
+
+More examples:
+  # Frames in a directory, objects that appear later, each with its first mask.
+  python -m tools.segment --video=JPEGImages/bear --masks=Annotations/bear ... --size=480
+  # An hour of video in bounded memory.
+  python -m tools.segment --video=hour.mkv --masks=first.png ... --long_term
+  # Corrections: every mask in the directory is used, not only the first of each object.
+  python -m tools.segment --video=cats.mp4 --masks=corrected/ ... --all_masks
+  # Less memory: half precision, two objects at a time, a smaller picture inside the network.
+  python -m tools.segment ... --dtype=bfloat16 --chunk_size=2 --size=360
+"""
+
+import contextlib
+import dataclasses
+import logging as python_logging
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from types import FrameType
+
+from absl import app, flags, logging
+from tqdm import tqdm
+
+from s3_jax.config import PropagationConfig
+from s3_jax.data.image_files import reason
+from s3_jax.data.mask_files import MaskFiles
+from s3_jax.data.video_files import VideoSource, open_video
+from s3_jax.errors import InputError
+from s3_jax.evaluation.run_folder import Identity, RunFolder, fingerprint
+from s3_jax.evaluation.segmentation import (
+    Progress,
+    Segmenter,
+    SegmentOptions,
+    check_mask_size,
+    render_overlay,
+    segment,
+)
+
+VIDEO = flags.DEFINE_string("video", None, "Video file or directory of images. Required.")
+MASKS = flags.DEFINE_string(
+    "masks", None, "Mask image for the first frame, or directory of masks. Required."
+)
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "Checkpoint directory as written by tools.convert_checkpoint or by training. Required.",
+)
+OUTPUT = flags.DEFINE_string("output", None, "Directory for the results. Required.")
+OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Replace the results of a run with other settings in --output."
+)
+SIZE = flags.DEFINE_integer(
+    "size",
+    -1,
+    "Short side in pixels to which frames are shrunk before anything else, with antialiasing, as "
+    "the benchmarks do (DAVIS: 480); -1 leaves them as they are. Never enlarges. Results have the "
+    "original size. --max_internal_size applies to the frames after this.",
+)
+DTYPE = flags.DEFINE_enum(
+    "dtype",
+    "float32",
+    ["float32", "bfloat16"],
+    "Number type of most of the network. bfloat16 takes half the memory; fast on TPU and GPU.",
+)
+ALL_MASKS = flags.DEFINE_bool(
+    "all_masks",
+    False,
+    "Use every mask in --masks, so that later ones correct the result. Otherwise each object is "
+    "taken from the first mask it appears in, and later masks of it are ignored.",
+)
+VOID = flags.DEFINE_integer(
+    "void",
+    -1,
+    "Id in --masks that marks pixels to ignore (often 255 in palette masks): taken as background. "
+    "-1: every id is an object.",
+)
+SAVE_SCORES = flags.DEFINE_bool(
+    "save_scores", False, "Also write probabilities, scores/<frame>.npz (large)."
+)
+OVERLAY = flags.DEFINE_bool("overlay", True, "Write overlay.mp4.")
+FPS = flags.DEFINE_float(
+    "fps", 24.0, "Frames per second of overlay.mp4 where --video is a directory.", lower_bound=0.01
+)
+
+_PROPAGATION_HELP = {
+    "mem_every": "A frame enters the memory every this many frames.",
+    "max_mem_frames": "Frames in working memory, the first one included.",
+    "stagger": "How many times between two memory frames the sensory memory is updated.",
+    "top_k": "Memory tokens read for each pixel.",
+    "long_term": "Compress old memory into long-term prototypes instead of forgetting it; for "
+    "videos of more than about 1,000 frames. The lt_ flags then replace --max_mem_frames.",
+    "lt_max_frames": "Frames in working memory at which it is compressed.",
+    "lt_min_frames": "Frames in working memory after it was compressed.",
+    "lt_prototypes": "Tokens that one compression makes.",
+    "lt_max_tokens": "Capacity of long-term memory, in tokens.",
+    "lt_buffer_tokens": "Tokens freed, least used first, when long-term memory is full.",
+    "flip": "Segment the mirrored video as well and average: better, twice the time and memory.",
+    "chunk_size": "Objects processed at a time; -1 for all. Less memory, same result.",
+    "max_internal_size": "Short side in pixels above which the network works on a resized frame "
+    "(plain bilinear, no antialiasing, as the published code does); -1 for never. See --size.",
+}
+
+
+def _define(field: dataclasses.Field) -> flags.FlagHolder:
+    define = flags.DEFINE_bool if isinstance(field.default, bool) else flags.DEFINE_integer
+    return define(field.name, field.default, _PROPAGATION_HELP[field.name])  # type: ignore[arg-type]
+
+
+_PROPAGATION_FLAGS = [_define(field) for field in dataclasses.fields(PropagationConfig)]
+
+
+def main(argv: list[str]) -> int:
+    logging.get_absl_handler().setFormatter(python_logging.Formatter("%(levelname)s: %(message)s"))
+    try:
+        if len(argv) > 1:
+            raise InputError(f"{argv[1]!r} belongs to no flag: write --video=... --masks=...")
+        return _segment_video()
+    except InputError as error:
+        return _fail(str(error))
+    except OSError as error:
+        place = error.filename or OUTPUT.value
+        return _fail(
+            f"cannot use {place}: {reason(error)}; finished frames are kept, and the same command "
+            "goes on from there"
+        )
+    except Exception as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return _fail(
+            "out of memory: try a smaller --size, --chunk_size=1, fewer --max_mem_frames or "
+            "--dtype=bfloat16, with another --output"
+        )
+
+
+def _segment_video() -> int:
+    """Check everything that can be checked quickly, then load the model and work."""
+    config = _propagation_config()
+    source = open_video(Path(_required("video", VIDEO.value)))
+    masks = _open_masks(source)
+    checkpoint = Path(_required("checkpoint", CHECKPOINT.value))
+    folder = RunFolder(
+        Path(_required("output", OUTPUT.value)),
+        _identity(config, source, masks, checkpoint),
+        inputs=[source.path, masks.path, checkpoint],
+        overwrite=OVERWRITE.value,
+    )
+    done = folder.finished_frames
+    if done is not None:
+        print(f"{folder.path} is finished: {done} frames")
+        if OVERLAY.value and not folder.overlay.exists():
+            _overlay(source, masks, folder, done)
+        return 0
+    return _run(_load_session(checkpoint, config), source, masks, folder)
+
+
+def _run(session: Segmenter, source: VideoSource, masks: MaskFiles, folder: RunFolder) -> int:
+    """Segment, draw, and report; the exit code."""
+    options = SegmentOptions(SIZE.value, ALL_MASKS.value, SAVE_SCORES.value)
+    begin = time.monotonic()
+    with _interruption() as interrupted, _bar(source, "segment") as bar:
+
+        def resume_at(frames: int) -> None:
+            bar.reset(source.num_frames)
+            bar.initial = bar.n = frames
+
+        progress = Progress(resume_at, bar.update, lambda: bool(interrupted))
+        done, problem = segment(session, source, masks, folder, options, progress)
+        segmented = done - bar.initial
+    seconds = time.monotonic() - begin
+    if interrupted:
+        return _fail(f"interrupted after {done} frames; the same command goes on from there", 130)
+    beyond = masks.beyond(done)
+    if problem is None and beyond:
+        problem = InputError(
+            f"{masks.path}: {beyond[0]} is for a frame that {source.path}, which has {done} "
+            "frames, does not have: remove or rename it"
+        )
+    if OVERLAY.value and done:
+        _overlay(source, masks, folder, done)
+    if problem is not None:
+        return _fail(f"{problem} (the {done} frames before it are in {folder.path})")
+    folder.finish(done)
+    height, width = source.size
+    print(
+        f"{folder.path}: {done} frames of {width}x{height}, {segmented} of them now, "
+        f"{segmented / seconds:.2f} frames/s, objects {list(session.object_ids)}"
+    )
+    return 0
+
+
+def _overlay(source: VideoSource, masks: MaskFiles, folder: RunFolder, frames: int) -> None:
+    rate = source.frame_rate or Fraction(FPS.value)
+    with _bar(source, "overlay") as bar:
+        render_overlay(source, folder, masks.first.encoding, frames, rate, bar.update)
+
+
+def _open_masks(source: VideoSource) -> MaskFiles:
+    if VOID.value < -1 or VOID.value == 0:
+        raise InputError(f"--void is {VOID.value}, but must be a positive id, or -1 for none")
+    void = None if VOID.value == -1 else VOID.value
+    masks = MaskFiles(Path(_required("masks", MASKS.value)), source.frame_names, void)
+    check_mask_size(masks.first, source)
+    if SIZE.value != -1 and SIZE.value < 32:
+        raise InputError(f"--size is {SIZE.value}, but must be at least 32, or -1 for as it is")
+    return masks
+
+
+def _propagation_config() -> PropagationConfig:
+    try:
+        return PropagationConfig(**{flag.name: flag.value for flag in _PROPAGATION_FLAGS})
+    except ValueError as error:
+        raise InputError(f"--{error}") from error
+
+
+def _identity(
+    config: PropagationConfig, source: VideoSource, masks: MaskFiles, checkpoint: Path
+) -> Identity:
+    """What decides the results. Of a directory of frames, only the names and the first frame,
+
+    so that a damaged frame can be repaired and the run continued.
+    """
+    mask_files = list(masks.files.values())
+    weights = [f for f in sorted(checkpoint.rglob("*")) if f.is_file()]
+    return {
+        "video": _named(source.path, fingerprint(source.frame_names or (), source.files[:1])),
+        "masks": _named(masks.path, fingerprint((f.name for f in mask_files), mask_files)),
+        "checkpoint": _named(checkpoint, fingerprint((f.name for f in weights), weights)),
+        "size": SIZE.value,
+        "dtype": DTYPE.value,
+        "all_masks": ALL_MASKS.value,
+        "void": VOID.value,
+        "save_scores": SAVE_SCORES.value,
+        **dataclasses.asdict(config),
+    }
+
+
+def _named(path: Path, digest: str) -> str:
+    return f"{path.resolve().name} {digest}"
+
+
+def _load_session(checkpoint: Path, config: PropagationConfig) -> Segmenter:
+    # Imported late: JAX takes a second or two, which wrong flags need not wait for.
+    import jax.numpy as jnp
+    from s3_jax.checkpoint import CheckpointError, load_model
+    from s3_jax.propagation.session import Session
+
+    try:
+        model_config, variables = load_model(str(checkpoint))
+    except CheckpointError as error:
+        raise InputError(str(error)) from error
+    return Session(model_config, variables, config, dtype=jnp.dtype(DTYPE.value))
+
+
+@contextlib.contextmanager
+def _interruption() -> Iterator[list[int]]:
+    """A list that is filled by the first SIGINT or SIGTERM; a second one ends at once."""
+    received: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        _restore(before)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        _restore(before)
+
+
+def _restore(handlers: Mapping[signal.Signals, object]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)  # type: ignore[arg-type]
+
+
+def _bar(source: VideoSource, what: str) -> tqdm:
+    return tqdm(
+        desc=what,
+        total=source.num_frames,
+        mininterval=0.2 if sys.stderr.isatty() else 10,
+        dynamic_ncols=True,
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
+        "[{elapsed}<{remaining}, {rate_noinv_fmt}]",
+        unit=" frames",
+    )
+
+
+def _required(name: str, value: str | None) -> str:
+    if not value:
+        raise InputError(f"--{name} is missing; --help shows how the command is used")
+    return value
+
+
+def _fail(message: str, code: int = 1) -> int:
+    print(f"tools.segment: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    app.run(main)
