@@ -212,4 +212,6 @@ def _report(problems: list[str]) -> str:
     shown = 40
     more = [f"... and {len(problems) - shown} more"] if len(problems) > shown else []
     count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-    return "\n  ".join([f"the state dict does not fit the network ({count}):", *problems[:shown], *more])
+    return "\n  ".join(
+        [f"the state dict does not fit the network ({count}):", *problems[:shown], *more]
+    )

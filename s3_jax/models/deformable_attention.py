@@ -123,7 +123,7 @@ def sample_by_product(
     A bilinear sample with zeros outside weighs cell (i, j) by hat(y - i) hat(x - j), with
     hat(t) = max(0, 1 - |t|). One head at a time bounds the matrix to queries x cells.
     """
-    b, h, w, heads, d = value.shape
+    b, h, w, _, d = value.shape
     rows, columns = jnp.arange(h, dtype=place.dtype), jnp.arange(w, dtype=place.dtype)
 
     def hat(t: Array, cells: Array) -> Array:

@@ -34,9 +34,7 @@ def others(
     return jnp.clip(total - masks, 0, 1)
 
 
-def foreground(
-    prob: Float[Array, "b k h w"], group: Float[Array, "k k"] | None = None
-) -> Array:
+def foreground(prob: Float[Array, "b k h w"], group: Float[Array, "k k"] | None = None) -> Array:
     """Where an object's aggregated logit is at least that of background and of every object.
 
     Returns:

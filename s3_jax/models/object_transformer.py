@@ -182,9 +182,7 @@ class ObjectTransformer(nn.Module):
         self.summary_to_emb = Linear(config.width, dtype=self.dtype)
         self.pixel_init = Linear(config.width, dtype=self.dtype)
         self.pixel_emb = Linear(config.width, dtype=self.dtype)
-        self.blocks = [
-            ObjectTransformerBlock(config, self.dtype) for _ in range(config.num_blocks)
-        ]
+        self.blocks = [ObjectTransformerBlock(config, self.dtype) for _ in range(config.num_blocks)]
         self.mask_heads = [Linear(1) for _ in range(config.num_blocks + 1)]
 
     def __call__(

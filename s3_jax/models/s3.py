@@ -3,11 +3,10 @@
     frame -> encode_image -> read_memory -> fuse_pixels -> transform_objects -> decode_mask -> mask
     on memory frames: mask -> encode_mask -> (value and summaries for the memory)
 
-`S3.segment` is that line in code. Memory itself lives outside (`s3_jax.memory`); the network is
-given a function that reads it.
+`S3.segment` is that line in code. Memory itself lives outside (`s3_jax.memory`): what was read with
+a frame's key comes in as `readout`.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -70,9 +69,6 @@ class Segmentation(NamedTuple):
     transformed: TransformerOutput
 
 
-ReadMemory = Callable[[Key], Float[Array, "b k h w c"]]
-
-
 class S3(nn.Module):
     """The network of `config` (network.md section 1), computing in `dtype`.
 
@@ -115,7 +111,7 @@ class S3(nn.Module):
     def segment(
         self,
         features: ImageFeatures,
-        read_memory: ReadMemory,
+        readout: Float[Array, "b k h w c"],
         sensory: Float[Array, "b k h w c"],
         last_mask: Float[Array, "b k H W"],
         object_value: Float[Array, "b k q c"],
@@ -126,10 +122,9 @@ class S3(nn.Module):
         """One frame, given what is remembered of the objects.
 
         Args:
-          read_memory: from this frame's key to the values read for every object.
+          readout: what every object's memory says at this frame's pixels (`s3_jax.memory.read`).
           valid: 0 for padding objects; group: 1 where two objects appeared together.
         """
-        readout = read_memory(features.key)
         pixel = self.fuse_pixels(features.pix_feat, readout, sensory, last_mask, group, chunk_size)
         transformed = self.transform_objects(pixel, object_value, valid, group, chunk_size)
         decoded = self.decode_mask(features, transformed.pixel, sensory, chunk_size)
@@ -189,9 +184,7 @@ class S3(nn.Module):
 
         def decode(module: "S3", pixel: Array) -> DecodedMask:
             logits, map8, map4 = module.mask_decoder(pixel, *skips)
-            return DecodedMask(
-                logits, module.mask_decoder.sensory_input(pixel, map8, map4, logits)
-            )
+            return DecodedMask(logits, module.mask_decoder.sensory_input(pixel, map8, map4, logits))
 
         return map_objects(self, decode, chunk_size, pixel)
 
@@ -257,9 +250,7 @@ class S3(nn.Module):
         encoded = self.encode_mask(image, features.pix_feat, masks)
         sensory = jnp.zeros(encoded.value.shape, jnp.float32)
         sensory = self.update_sensory_deep(sensory, encoded.value)
-        result = self.segment(
-            features, lambda key: encoded.value, sensory, masks, encoded.summaries[..., :-1]
-        )
+        result = self.segment(features, encoded.value, sensory, masks, encoded.summaries[..., :-1])
         sensory = self.update_sensory(sensory, result.decoded.sensory_input)
         self.predict_auxiliary(features.pix_feat, sensory, result.transformed.logits)
         return result.prob

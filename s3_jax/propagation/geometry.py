@@ -1,0 +1,81 @@
+"""From a video's frame to what the network computes on, and back.
+
+A frame is first shrunk if its short side exceeds the internal size, then padded with zeros on all
+sides to a multiple of 32 (protocol.md section 1). Masks go the same way.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from s3_jax.models.resize import resize_bilinear, resize_masks
+
+
+@dataclasses.dataclass(frozen=True)
+class FrameGeometry:
+    """original: (height, width) of the frames; inner: of what is segmented; padding: pixels
+    (top, bottom, left, right) around it."""
+
+    original: tuple[int, int]
+    inner: tuple[int, int]
+    padding: tuple[int, int, int, int]
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """(height, width) that the network sees."""
+        top, bottom, left, right = self.padding
+        return self.inner[0] + top + bottom, self.inner[1] + left + right
+
+
+def frame_geometry(
+    size: tuple[int, int], multiple: int, max_internal_size: int = -1
+) -> FrameGeometry:
+    """Geometry for frames of `size` (height, width)."""
+    inner, short = size, min(size)
+    if 0 < max_internal_size < short:
+        inner = (size[0] * max_internal_size // short, size[1] * max_internal_size // short)
+    top, bottom = _split_padding(inner[0], multiple)
+    left, right = _split_padding(inner[1], multiple)
+    return FrameGeometry(size, inner, (top, bottom, left, right))
+
+
+def _split_padding(length: int, multiple: int) -> tuple[int, int]:
+    excess = -length % multiple
+    return excess // 2, excess - excess // 2
+
+
+def prepare_image(image: UInt8[Array, "h w 3"], geometry: FrameGeometry) -> Float[Array, "1 H W 3"]:
+    """A frame in [0, 1], resized and padded."""
+    x = image.astype(jnp.float32)[None] / 255
+    return pad(resize_bilinear(x, geometry.inner), geometry, axis=1)
+
+
+def pad(x: Float[Array, "..."], geometry: FrameGeometry, axis: int) -> Float[Array, "..."]:
+    """Zeros around the two spatial axes, `axis` and the next."""
+    top, bottom, left, right = geometry.padding
+    padding = [(0, 0)] * x.ndim
+    padding[axis : axis + 2] = [(top, bottom), (left, right)]
+    return jnp.pad(x, padding)
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask (h, w) at another size, on the host: hard (bool) masks take the nearest pixel,
+    centre-aligned; soft (float32) ones are interpolated bilinearly."""
+    if mask.shape == size:
+        return mask
+    if mask.dtype != bool:
+        return np.asarray(resize_masks(jnp.asarray(mask)[None, None], size, "bilinear")[0, 0])
+    rows, columns = (
+        np.minimum(((np.arange(new) + 0.5) * (old / new)).astype(int), old - 1)
+        for new, old in zip(size, mask.shape, strict=True)
+    )
+    return mask[np.ix_(rows, columns)]
+
+
+def restore(prob: Float[Array, "n H W"], geometry: FrameGeometry) -> Float[Array, "n h w"]:
+    """Probability maps at the video's own size."""
+    (height, width), (top, _, left, _) = geometry.inner, geometry.padding
+    prob = prob[:, top : top + height, left : left + width]
+    return resize_masks(prob[None], geometry.original, "bilinear")[0]

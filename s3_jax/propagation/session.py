@@ -1,0 +1,428 @@
+"""Segmenting one video interactively: the only stateful class.
+
+    session = Session(config, variables)
+    session.add(first_mask)                     # H x W ids, 0 is background
+    for result in session.propagate(frames):    # H x W x 3 uint8
+        mask = result.index_mask()
+
+Object ids are the caller's; where an object lies in the arrays (its slot) is kept here. Masks may
+be given for any frame and any known or new ids; objects may be deleted at any time.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt8
+
+from s3_jax.config import ModelConfig, PropagationConfig
+from s3_jax.errors import InputError
+from s3_jax.models.s3 import S3
+from s3_jax.propagation import snapshot
+from s3_jax.propagation.geometry import (
+    FrameGeometry,
+    frame_geometry,
+    pad,
+    prepare_image,
+    resize_mask,
+    restore,
+)
+from s3_jax.propagation.slots import Slots
+from s3_jax.propagation.state import (
+    VideoState,
+    assign_slots,
+    grow,
+    init_state,
+    release_slots,
+)
+from s3_jax.propagation.step import Network, Variables, annotate_frame, propagate_frame
+
+Masks = np.ndarray | Mapping[int, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FrameResult:
+    """What was found in one frame.
+
+    frame_index: counted from 0. object_ids: in the order they were added.
+    confidence: per id the mean probability of the pixels where the object wins (0 if nowhere).
+    """
+
+    frame_index: int
+    object_ids: tuple[int, ...]
+    _prob: Float[Array, "n h w"]
+    _labels: Array
+    _confidence: Array
+
+    @property
+    def prob(self) -> Float[np.ndarray, "k+1 h w"]:
+        """Probabilities at the frame's size, background first, then `object_ids`; float32."""
+        return np.asarray(self._prob)[: len(self.object_ids) + 1]
+
+    @property
+    def confidence(self) -> dict[int, float]:
+        """Per object id, in [0, 1]."""
+        values = np.asarray(self._confidence)
+        return {id_: float(values[i]) for i, id_ in enumerate(self.object_ids)}
+
+    def index_mask(self) -> np.ndarray:
+        """(h, w) object ids, 0 for background; uint8, uint16 or int32, as the ids need."""
+        ids = np.array((0, *self.object_ids))
+        return ids.astype(np.result_type(*(np.min_scalar_type(i) for i in ids)))[self._labels]
+
+
+@dataclasses.dataclass
+class _Annotation:
+    """Masks waiting for their frame, by object id: bool (hard) or float32 (soft), (h, w)."""
+
+    masks: dict[int, np.ndarray]
+    permanent: bool = False
+
+
+class Session:
+    """Remembers one video and its objects.
+
+    Args:
+      config, variables: a network, for example from `s3_jax.checkpoint.load_model`.
+      propagation: how the video is processed.
+      dtype: float32 or bfloat16, what the network computes in.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        variables: Variables,
+        propagation: PropagationConfig | None = None,
+        *,
+        dtype: Any = jnp.float32,
+    ) -> None:
+        self.config = config
+        self.propagation = propagation or PropagationConfig()
+        self._dtype = dtype
+        used = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
+        self._network = Network(S3(config, dtype=dtype), jax.device_put(used))
+        self.reset()
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """Known objects, in the order they were added."""
+        return self._slots.ids
+
+    @property
+    def frame_index(self) -> int:
+        """Index of the next frame."""
+        return self._next_frame
+
+    def reset(self) -> None:
+        """Forgets the video and its objects; compiled programs stay."""
+        self._slots = Slots()
+        self._state: VideoState | None = None
+        self._geometry: FrameGeometry | None = None
+        self._pending: dict[int, _Annotation] = {}
+        self._next_frame = 0
+
+    def add(
+        self, masks: Masks, frame_index: int | None = None, *, permanent: bool = False
+    ) -> tuple[int, ...]:
+        """Gives masks for a frame that has not been processed yet.
+
+        Args:
+          masks: (h, w) integers, an object id per pixel and 0 for background, holding any of the
+            known and new ids; or soft masks (h, w) in [0, 1] by id, which may be empty.
+          frame_index: the frame they belong to; by default the next one.
+          permanent: remember that frame for ever.
+
+        Returns:
+          The ids given.
+
+        Raises:
+          InputError: the frame has passed, an id is not positive, the shapes differ, or nothing
+            is given.
+        """
+        index = self._next_frame if frame_index is None else frame_index
+        if index < self._next_frame:
+            raise InputError(
+                f"frame {index} has been processed already; masks can be given from frame "
+                f"{self._next_frame} on"
+            )
+        given = _masks_by_id(masks)
+        annotation = self._pending.setdefault(index, _Annotation({}))
+        annotation.masks.update(given)
+        annotation.permanent |= permanent
+        return tuple(given)
+
+    def delete(self, ids: Sequence[int]) -> None:
+        """Forgets objects and frees their memory.
+
+        Raises:
+          InputError: an id is not known.
+        """
+        unknown = [id_ for id_ in ids if id_ not in self._slots.ids]
+        if unknown:
+            raise InputError(f"object {unknown[0]} is not known; known ids: {self.object_ids}")
+        if not ids:
+            return
+        deleted = self._slots.mask(ids)
+        self._slots.delete(ids)
+        if self._state is not None:
+            self._state = release_slots(self._state, jnp.asarray(deleted))
+
+    def step(
+        self, image: UInt8[np.ndarray, "h w 3"], *, end: bool = False, permanent: bool = False
+    ) -> FrameResult:
+        """Processes the next frame.
+
+        Args:
+          image: RGB.
+          end: it is the last frame, so that nothing need be remembered of it.
+          permanent: remember it for ever.
+
+        Raises:
+          InputError: the frame is not an RGB image of the size of those before it, or masks given
+            for it have another size.
+        """
+        geometry = self._geometry_of(image)
+        annotation = self._pending.get(self._next_frame, _Annotation({}))
+        _check_mask_sizes(annotation.masks, geometry.original, self._next_frame)
+        self._geometry = geometry
+        self._pending.pop(self._next_frame, None)
+        permanent = permanent or annotation.permanent
+        index, self._next_frame = self._next_frame, self._next_frame + 1
+        if annotation.masks:
+            prob = self._annotate(image, annotation.masks, end, permanent)
+        elif self._slots.ids:
+            prob = self._propagate(image, end, permanent)
+        else:
+            prob = None
+        return self._result(index, prob)
+
+    def propagate(self, frames: Iterable[np.ndarray]) -> Iterator[FrameResult]:
+        """Processes frames one after the other, the last of them as the video's last."""
+        iterator = iter(frames)
+        try:
+            image = next(iterator)
+        except StopIteration:
+            return
+        for following in iterator:
+            yield self.step(image)
+            image = following
+        yield self.step(image, end=True)
+
+    def save(self, path: str | Path) -> None:
+        """Writes everything remembered to a file, atomically; `load` continues from there."""
+        snapshot.save(path, self._state, self._about())
+
+    def load(self, path: str | Path) -> None:
+        """Continues from a file written by `save` of a session with equal settings.
+
+        Raises:
+          InputError: the file is missing, damaged, or of a session with other settings.
+        """
+        about, arrays = snapshot.read(path)
+        mine = self._about()
+        for name in ("model", "propagation", "dtype"):
+            if about.get(name) != mine[name]:
+                raise InputError(
+                    f"{path} was saved with another {name} setting ({about.get(name)}), not "
+                    f"{mine[name]}: use the settings it was saved with, or start anew"
+                )
+        self.reset()
+        self._slots = Slots.from_dict(about["slots"])
+        self._next_frame = about["next_frame"]
+        if about["size"] is not None:
+            self._geometry = self._make_geometry(tuple(about["size"]))
+            self._state = snapshot.restore(self._empty_state(), self._slots.capacity, arrays, path)
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "model": dataclasses.asdict(self.config),
+            "propagation": dataclasses.asdict(self.propagation),
+            "dtype": jnp.dtype(self._dtype).name,
+            "slots": self._slots.to_dict(),
+            "next_frame": self._next_frame,
+            "size": self._geometry.original if self._geometry else None,
+        }
+
+    def _geometry_of(self, image: np.ndarray) -> FrameGeometry:
+        """Geometry for the frame; checks it against the frames before."""
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise InputError(
+                f"frame {self._next_frame} has shape {image.shape} and type {image.dtype}; it must "
+                "be an RGB image (height, width, 3) of type uint8"
+            )
+        size = (image.shape[0], image.shape[1])
+        if self._geometry is None:
+            return self._make_geometry(size)
+        if size != self._geometry.original:
+            raise InputError(
+                f"frame {self._next_frame} is {size[1]}x{size[0]} but the video so far is "
+                f"{self._geometry.original[1]}x{self._geometry.original[0]}: resize it, or start "
+                "a new session with reset()"
+            )
+        return self._geometry
+
+    def _make_geometry(self, size: tuple[int, int]) -> FrameGeometry:
+        return frame_geometry(size, self.config.size_multiple, self.propagation.max_internal_size)
+
+    def _empty_state(self) -> VideoState:
+        assert self._geometry is not None
+        return init_state(
+            self.config, self.propagation, self._geometry.padded, dtype=self._dtype
+        )
+
+    def _annotate(
+        self, image: np.ndarray, masks: dict[int, np.ndarray], end: bool, permanent: bool
+    ) -> Array:
+        self._admit([id_ for id_ in masks if id_ not in self._slots.ids])
+        self._make_room(permanent)
+        complete = set(self._slots.ids) <= set(masks)
+        assert self._geometry is not None
+        stacked = np.zeros((self._slots.capacity.objects, *self._geometry.inner), np.float32)
+        for id_, mask in masks.items():
+            stacked[self._slots.slot(id_)] = resize_mask(mask, self._geometry.inner)
+        given = jnp.asarray(self._slots.mask(list(masks)))
+        self._state, prob = _annotate_frame(
+            self._network.model, self.propagation, self._geometry, complete,
+            self._network.variables, self._state, image, stacked, given, end, permanent,
+        )  # fmt: skip
+        return prob
+
+    def _propagate(self, image: np.ndarray, end: bool, permanent: bool) -> Array:
+        self._make_room(permanent)
+        self._state, prob = _propagate_frame(
+            self._network.model, self.propagation, self._geometry,
+            self._network.variables, self._state, image, end, permanent,
+        )  # fmt: skip
+        return prob
+
+    def _admit(self, new: list[int]) -> None:
+        """Gives new objects slots, and a bucket of their own; more are made where they run out."""
+        if self._state is None:
+            self._state = self._empty_state()
+        if not new:
+            return
+        bucket = self._slots.add(new)
+        wanted = self._slots.capacity
+        self._state = grow(self._state, objects=wanted.objects, buckets=wanted.buckets)
+        slots = jnp.asarray(self._slots.mask(new))
+        self._state = assign_slots(self._state, slots, jnp.asarray(bucket, jnp.int32))
+
+    def _make_room(self, permanent: bool) -> None:
+        """Counts the frame as permanent where it will be, and makes slots for it."""
+        if self._slots.note_frame(permanent):
+            self._state = grow(self._state, permanent=self._slots.capacity.permanent)
+
+    def _result(self, index: int, prob: Array | None) -> FrameResult:
+        assert self._geometry is not None
+        if prob is None:
+            height, width = self._geometry.original
+            background = np.ones((1, height, width), np.float32)
+            labels = np.zeros((height, width), np.uint8)
+            return FrameResult(index, (), background, labels, np.zeros(0, np.float32))
+        order = jnp.asarray(self._slots.order())
+        return FrameResult(
+            index, self._slots.ids, *_finish(self._geometry, prob, order, len(self._slots.ids))
+        )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4,))
+def _propagate_frame(
+    model: S3,
+    config: PropagationConfig,
+    geometry: FrameGeometry,
+    variables: Variables,
+    state: VideoState,
+    image: UInt8[Array, "h w 3"],
+    end: Bool[Array, ""],
+    permanent: Bool[Array, ""],
+) -> tuple[VideoState, Float[Array, "n H W"]]:
+    network = Network(model, variables)
+    prepared = prepare_image(image, geometry)
+    return propagate_frame(network, config, state, prepared, end, permanent)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(5,))
+def _annotate_frame(
+    model: S3,
+    config: PropagationConfig,
+    geometry: FrameGeometry,
+    complete: bool,
+    variables: Variables,
+    state: VideoState,
+    image: UInt8[Array, "h w 3"],
+    masks: Float[Array, "k h w"],
+    given: Bool[Array, " k"],
+    end: Bool[Array, ""],
+    permanent: Bool[Array, ""],
+) -> tuple[VideoState, Float[Array, "n H W"]]:
+    network = Network(model, variables)
+    prepared = prepare_image(image, geometry)
+    masks = pad(masks[None], geometry, axis=2)
+    return annotate_frame(
+        network, config, state, prepared, masks, given, end, permanent, complete=complete
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0,))
+def _finish(
+    geometry: FrameGeometry,
+    prob: Float[Array, "n H W"],
+    order: Array,
+    count: Array,
+) -> tuple[Float[Array, "n h w"], Array, Array]:
+    """Probabilities at the video's size in the objects' order, labels, and confidences.
+
+    Labels are 0 for background and i for the i-th object. Empty slots come last and never win.
+    """
+    channels = jnp.concatenate([jnp.zeros(1, order.dtype), order + 1])
+    prob = restore(prob[channels], geometry)
+    exists = jnp.arange(prob.shape[0]) <= count
+    labels = jnp.argmax(jnp.where(exists[:, None, None], prob, -1.0), axis=0)
+    won = labels[None] == jnp.arange(1, prob.shape[0])[:, None, None]
+    pixels = jnp.sum(won, axis=(1, 2))
+    confidence = jnp.sum(jnp.where(won, prob[1:], 0), axis=(1, 2)) / jnp.maximum(pixels, 1)
+    return prob, labels.astype(jnp.uint8 if prob.shape[0] <= 256 else jnp.uint16), confidence
+
+
+def _masks_by_id(masks: Masks) -> dict[int, np.ndarray]:
+    """Masks (h, w) by id, from an index mask or a mapping: bool if hard, else float32."""
+    if isinstance(masks, Mapping):
+        found = {int(id_): np.asarray(mask) for id_, mask in masks.items()}
+        found = {i: m if m.dtype == bool else m.astype(np.float32) for i, m in found.items()}
+    else:
+        masks = np.asarray(masks)
+        if masks.ndim != 2 or not np.issubdtype(masks.dtype, np.integer):
+            raise InputError(
+                f"the mask has shape {masks.shape} and type {masks.dtype}; it must be (height, "
+                "width) integers, or a mapping from id to soft mask"
+            )
+        ids = [int(id_) for id_ in np.unique(masks) if id_ != 0]
+        found = {id_: masks == id_ for id_ in ids}
+    _check_masks(found)
+    return found
+
+
+def _check_masks(masks: dict[int, np.ndarray]) -> None:
+    if not masks:
+        raise InputError("the mask holds no object: every pixel is 0 (background)")
+    for id_, mask in masks.items():
+        if id_ <= 0:
+            raise InputError(f"object id {id_} is not allowed; ids are positive, 0 is background")
+        if mask.ndim != 2:
+            raise InputError(f"the mask of object {id_} has shape {mask.shape}, not (height, width)")
+        if not (np.min(mask) >= 0 and np.max(mask) <= 1):
+            raise InputError(f"the mask of object {id_} has values outside [0, 1]")
+
+
+def _check_mask_sizes(masks: dict[int, np.ndarray], size: tuple[int, int], index: int) -> None:
+    for id_, mask in masks.items():
+        if mask.shape != size:
+            raise InputError(
+                f"the mask of object {id_} for frame {index} is {mask.shape[1]}x{mask.shape[0]} "
+                f"but the frame is {size[1]}x{size[0]}: give a mask of the frame's size"
+            )

@@ -1,0 +1,120 @@
+"""Which object lies in which slot: bookkeeping on the host, in plain numbers."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int32
+
+from s3_jax.propagation.state import slot_size
+
+
+@dataclasses.dataclass(frozen=True)
+class Capacity:
+    """Slots that the arrays have: for objects, buckets, and permanent frames per bucket."""
+
+    objects: int = 1
+    buckets: int = 1
+    permanent: int = 1
+
+
+@dataclasses.dataclass
+class _Object:
+    slot: int
+    bucket: int
+
+
+class Slots:
+    """Object ids in the order they were added, their slots and buckets.
+
+    Slots of deleted objects are used again. Capacities only grow, in the steps of `slot_size`.
+    """
+
+    def __init__(self) -> None:
+        self.capacity = Capacity()
+        self._objects: dict[int, _Object] = {}
+        self._permanent: dict[int, int] = {}  # bucket -> frames that are kept for ever
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Known object ids, in the order they were added."""
+        return tuple(self._objects)
+
+    def slot(self, id_: int) -> int:
+        """Slot of an object."""
+        return self._objects[id_].slot
+
+    def mask(self, ids: Sequence[int]) -> Bool[np.ndarray, " k"]:
+        """True in the slots of the given objects."""
+        mask = np.zeros(self.capacity.objects, bool)
+        mask[[self._objects[id_].slot for id_ in ids]] = True
+        return mask
+
+    def order(self) -> Int32[np.ndarray, " k"]:
+        """Slots of the objects in the order they were added, then the empty ones."""
+        used = [item.slot for item in self._objects.values()]
+        empty = sorted(set(range(self.capacity.objects)) - set(used))
+        return np.array(used + empty, np.int32)
+
+    def add(self, ids: Sequence[int]) -> int:
+        """Gives new ids free slots and one free bucket, whose number is returned."""
+        objects = _free({item.slot for item in self._objects.values()}, len(ids))
+        bucket = _free({item.bucket for item in self._objects.values()}, 1)[0]
+        for id_, slot in zip(ids, objects, strict=True):
+            self._objects[id_] = _Object(slot, bucket)
+        self._permanent[bucket] = 0
+        self.capacity = Capacity(
+            objects=max(self.capacity.objects, slot_size(max(objects) + 1)),
+            buckets=max(self.capacity.buckets, slot_size(bucket + 1)),
+            permanent=self.capacity.permanent,
+        )
+        return bucket
+
+    def delete(self, ids: Sequence[int]) -> None:
+        """Frees the slots of objects, and buckets that no object is left in."""
+        for id_ in ids:
+            del self._objects[id_]
+        used = {item.bucket for item in self._objects.values()}
+        self._permanent = {b: n for b, n in self._permanent.items() if b in used}
+
+    def note_frame(self, permanent: bool) -> bool:
+        """Counts permanent frames per bucket; True if their slots have to be made more.
+
+        A bucket's first frame is permanent in any case, others where `permanent` says so.
+        """
+        for bucket, frames in self._permanent.items():
+            self._permanent[bucket] = max(frames, 1) if not permanent else frames + 1
+        needed = slot_size(max(self._permanent.values(), default=1))
+        if needed <= self.capacity.permanent:
+            return False
+        self.capacity = dataclasses.replace(self.capacity, permanent=needed)
+        return True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, for JSON."""
+        return {
+            "capacity": dataclasses.asdict(self.capacity),
+            "objects": [[id_, item.slot, item.bucket] for id_, item in self._objects.items()],
+            "permanent": sorted(self._permanent.items()),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Slots":
+        """What `to_dict` made."""
+        slots = cls()
+        slots.capacity = Capacity(**values["capacity"])
+        slots._objects = {id_: _Object(slot, bucket) for id_, slot, bucket in values["objects"]}
+        slots._permanent = {bucket: frames for bucket, frames in values["permanent"]}
+        return slots
+
+
+def _free(used: set[int], count: int) -> list[int]:
+    """The `count` lowest numbers that are not used."""
+    free: list[int] = []
+    number = 0
+    while len(free) < count:
+        if number not in used:
+            free.append(number)
+        number += 1
+    return free

@@ -1,0 +1,164 @@
+"""Everything remembered of a video, as one immutable pytree of fixed shapes.
+
+Objects live in slots. Slots are padded to a few sizes, so that adding, correcting and deleting
+objects compiles nothing new until a size is outgrown; empty slots change no result. Objects that
+first appeared in the same frame form a bucket (see `s3_jax.memory.state`).
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from s3_jax.config import ModelConfig, PropagationConfig
+from s3_jax.memory import state as key_value
+from s3_jax.memory.object_memory import clear_objects, init_object_memory, init_sensory_memory
+from s3_jax.memory.state import KeyValueMemory, MemoryLayout
+
+EMPTY_SLOT = -1
+STRIDE = 16
+
+
+def slot_size(count: int) -> int:
+    """Number of slots made for `count` objects (or buckets): 1, 2, 3, 4, 6, 8, 12, 16, ..."""
+    size = 1
+    while size < count:
+        if size >= 2 and size + size // 2 >= count:
+            return size + size // 2
+        size *= 2
+    return size
+
+
+@flax.struct.dataclass
+class VideoState:
+    """Memory of one video after some frames; b is 1, or 2 with flip augmentation.
+
+    memory: keys and values of memory frames.
+    sensory: sensory memory, float32.
+    object_memory: running sums of object summaries, float32.
+    last_mask: soft masks of the last frame at its padded size, float32.
+    bucket_of: bucket of every object slot, -1 for empty slots.
+    since_memory: frames since the last memory frame.
+    """
+
+    memory: KeyValueMemory
+    sensory: Float[Array, "b k h w c"]
+    object_memory: Float[Array, "b k q c+1"]
+    last_mask: Float[Array, "b k H W"]
+    bucket_of: Int[Array, " k"]
+    since_memory: Int[Array, ""]
+
+
+def init_state(
+    model: ModelConfig,
+    config: PropagationConfig,
+    size: tuple[int, int],
+    objects: int = 1,
+    dtype: jnp.dtype | type = jnp.float32,
+) -> VideoState:
+    """The state before the first frame.
+
+    Args:
+      size: height and width of the padded frames.
+      objects: object slots.
+      dtype: type of the memory's values (that of the network's computations).
+    """
+    height, width = size
+    h, w = height // STRIDE, width // STRIDE
+    batch = 2 if config.flip else 1
+    layout = memory_layout(config, h * w)
+    memory = key_value.init(layout, batch, 1, objects, model.key_dim, model.width, dtype)
+    return VideoState(
+        memory=memory,
+        sensory=init_sensory_memory(batch, objects, h, w, model.width),
+        object_memory=init_object_memory(batch, objects, model.num_queries, model.width),
+        last_mask=jnp.zeros((batch, objects, height, width), jnp.float32),
+        bucket_of=jnp.full((objects,), EMPTY_SLOT, jnp.int32),
+        since_memory=jnp.zeros((), jnp.int32),
+    )
+
+
+def memory_layout(config: PropagationConfig, tokens_per_frame: int) -> MemoryLayout:
+    """Capacities that the settings ask for."""
+    frames = config.lt_max_frames if config.long_term else config.max_mem_frames
+    return MemoryLayout(
+        tokens_per_frame=tokens_per_frame,
+        permanent=1,
+        temporary=frames - 1,
+        long_term=config.lt_max_tokens if config.long_term else 0,
+    )
+
+
+def grow(
+    state: VideoState,
+    *,
+    objects: int | None = None,
+    buckets: int | None = None,
+    permanent: int | None = None,
+) -> VideoState:
+    """The same content with more slots; for the host, since shapes change."""
+    k = state.bucket_of.shape[0]
+    extra = (objects or k) - k
+
+    def pad(x: Array) -> Array:
+        return jnp.pad(x, [(0, 0), (0, extra)] + [(0, 0)] * (x.ndim - 2))
+
+    return state.replace(
+        memory=key_value.grow(state.memory, objects=objects, buckets=buckets, permanent=permanent),
+        sensory=pad(state.sensory),
+        object_memory=pad(state.object_memory),
+        last_mask=pad(state.last_mask),
+        bucket_of=jnp.pad(state.bucket_of, (0, extra), constant_values=EMPTY_SLOT),
+    )
+
+
+@jax.jit
+def assign_slots(state: VideoState, new: Bool[Array, " k"], bucket: Int[Array, ""]) -> VideoState:
+    """Puts new objects into empty slots and (one) empty bucket; nothing is known of them yet."""
+    return _forget(state, new).replace(bucket_of=jnp.where(new, bucket, state.bucket_of))
+
+
+@jax.jit
+def release_slots(state: VideoState, deleted: Bool[Array, " k"]) -> VideoState:
+    """Empties slots, and the buckets that no object is left in."""
+    state = _forget(state, deleted)
+    bucket_of = jnp.where(deleted, EMPTY_SLOT, state.bucket_of)
+    buckets = state.memory.permanent_frames.shape[0]
+    used = jnp.any(bucket_of[None, :] == jnp.arange(buckets)[:, None], axis=1)
+    return state.replace(memory=key_value.clear_buckets(state.memory, ~used), bucket_of=bucket_of)
+
+
+def _forget(state: VideoState, slots: Bool[Array, " k"]) -> VideoState:
+    """Zeroes what is remembered of single objects. Their values need not be cleared: none is read
+    that was written before the object's bucket was last emptied."""
+
+    return state.replace(
+        sensory=clear_objects(state.sensory, slots),
+        object_memory=clear_objects(state.object_memory, slots),
+        last_mask=clear_objects(state.last_mask, slots),
+    )
+
+
+def present(state: VideoState) -> Bool[Array, " k"]:
+    """Slots that hold an object."""
+    return state.bucket_of >= 0
+
+
+def remembered(state: VideoState) -> Bool[Array, " k"]:
+    """Slots whose object has been seen in a memory frame, so that it can be segmented."""
+    seen = state.memory.permanent_frames > 0
+    return present(state) & seen[jnp.maximum(state.bucket_of, 0)]
+
+
+def same_bucket(state: VideoState) -> Float[Array, "k k"] | None:
+    """1 where two objects share a bucket; None (all do) when there is only one bucket slot."""
+    if state.memory.permanent_frames.shape[0] == 1:
+        return None
+    together = state.bucket_of[:, None] == state.bucket_of[None, :]
+    return together.astype(jnp.float32)
+
+
+def active_buckets(state: VideoState) -> Bool[Array, " u"]:
+    """Buckets that hold an object."""
+    buckets = jnp.arange(state.memory.permanent_frames.shape[0])
+    return jnp.any(state.bucket_of[None, :] == buckets[:, None], axis=1)

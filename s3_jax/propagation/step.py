@@ -1,0 +1,271 @@
+"""One frame: the pure function behind streaming, scanning and (in its parts) training.
+
+`propagate_frame` handles frames without a mask, `annotate_frame` frames with one. Both take the
+state and return the next; shapes and dtypes stay the same (protocol.md sections 1 and 2).
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from s3_jax.config import PropagationConfig
+from s3_jax.memory import long_term, read, working
+from s3_jax.memory.object_memory import add_summaries, object_values
+from s3_jax.models.masks import aggregate
+from s3_jax.models.s3 import S3, ImageFeatures
+from s3_jax.propagation.state import (
+    VideoState,
+    active_buckets,
+    present,
+    remembered,
+    same_bucket,
+)
+
+Variables = dict[str, Any]
+Flag = bool | Bool[Array, ""]
+
+
+class Network(NamedTuple):
+    """A network with its variables: what every step computes with."""
+
+    model: S3
+    variables: Variables
+
+    def __call__(self, method: Any, *args: Any, **kwargs: Any) -> Any:
+        """Calls one of the network's methods, for example `network(S3.encode_image, image)`."""
+        return self.model.apply(self.variables, *args, method=method, **kwargs)
+
+
+class Prediction(NamedTuple):
+    """Soft masks of a frame before they are remembered: background first, empty slots zero."""
+
+    prob: Float[Array, "b k+1 H W"]
+    sensory_input: Float[Array, "b k h w c"]
+
+
+def propagate_frame(
+    network: Network,
+    config: PropagationConfig,
+    state: VideoState,
+    image: Float[Array, "1 H W 3"],
+    end: Flag = False,
+    permanent: Flag = False,
+) -> tuple[VideoState, Float[Array, "k+1 H W"]]:
+    """Segments a frame and remembers it if it is a memory frame.
+
+    Args:
+      image: RGB in [0, 1], padded.
+      end: the last frame of the video, which need not be remembered.
+      permanent: remember this frame for ever (the caller has made room by `state.grow`).
+
+    Returns:
+      The next state, and probabilities: background first, then one per slot (0 if empty).
+    """
+    images = with_mirror_image(image, config)
+    features = network(S3.encode_image, images)
+    state, prediction = segment_frame(network, config, state, features)
+    distance = state.since_memory + 1
+    end, permanent = jnp.asarray(end), jnp.asarray(permanent)
+    state = _update_sensory(network, config, state, prediction, distance, end)
+    state = state.replace(last_mask=prediction.prob[:, 1:], since_memory=distance)
+    is_memory_frame = ((distance >= config.mem_every) & ~end) | permanent
+    state = jax.lax.cond(
+        is_memory_frame,
+        lambda state: remember_frame(network, config, state, images, features, permanent),
+        lambda state: state,
+        state,
+    )
+    return state, prediction.prob[0]
+
+
+def annotate_frame(
+    network: Network,
+    config: PropagationConfig,
+    state: VideoState,
+    image: Float[Array, "1 H W 3"],
+    masks: Float[Array, "1 k H W"],
+    given: Bool[Array, " k"],
+    end: Flag = False,
+    permanent: Flag = False,
+    *,
+    complete: bool = False,
+) -> tuple[VideoState, Float[Array, "k+1 H W"]]:
+    """A frame for which masks of some objects are given; it becomes a memory frame.
+
+    Args:
+      masks: given masks, hard or soft, in their objects' slots.
+      given: slots whose mask is given; new objects are among them and already have their slot.
+      complete: (static) every object's mask is given, so that nothing need be segmented.
+      The rest is as for `propagate_frame`.
+    """
+    images = with_mirror_image(image, config)
+    features = network(S3.encode_image, images)
+    masks = _mirror_masks(masks, config)
+    distance = state.since_memory + 1
+    end, permanent = jnp.asarray(end), jnp.asarray(permanent)
+    predicted = jnp.zeros_like(masks)
+    if not complete:
+        state, prediction = segment_frame(network, config, state, features)
+        state = _update_sensory(network, config, state, prediction, distance, end)
+        predicted = prediction.prob[:, 1:]
+    prob = normalize(_overwrite(predicted, masks, given), present(state))
+    state = state.replace(last_mask=prob[:, 1:], since_memory=distance)
+    state = jax.lax.cond(
+        ~end | permanent,
+        lambda state: remember_frame(network, config, state, images, features, permanent),
+        lambda state: state,
+        state,
+    )
+    return state, prob[0]
+
+
+def segment_frame(
+    network: Network, config: PropagationConfig, state: VideoState, features: ImageFeatures
+) -> tuple[VideoState, Prediction]:
+    """Segments all remembered objects; the state comes back with usage counted."""
+    known = remembered(state)
+    valid = jnp.broadcast_to(known.astype(jnp.float32)[None], state.sensory.shape[:2])
+    query = features.key
+    flat_key, flat_selection = (_flatten_space(x) for x in (query.key, query.selection))
+    readout, memory = read.read(
+        state.memory,
+        flat_key,
+        flat_selection,
+        state.bucket_of,
+        config.top_k,
+        dense=jax.default_backend() == "tpu",
+    )
+    segmentation = network(
+        S3.segment,
+        features,
+        readout.reshape(*readout.shape[:2], *query.key.shape[1:3], -1),
+        state.sensory,
+        state.last_mask,
+        object_values(state.object_memory),
+        valid,
+        same_bucket(state),
+        config.chunk_size,
+    )
+    prob = _softmax_over_objects(segmentation.logits, known)
+    if config.flip:
+        average = (prob[:1] + prob[1:, ..., ::-1]) / 2
+        prob = jnp.concatenate([average, average[..., ::-1]])
+    return state.replace(memory=memory), Prediction(prob, segmentation.decoded.sensory_input)
+
+
+def remember_frame(
+    network: Network,
+    config: PropagationConfig,
+    state: VideoState,
+    images: Float[Array, "b H W 3"],
+    features: ImageFeatures,
+    permanent: Flag,
+) -> VideoState:
+    """Encodes the frame with its masks (`state.last_mask`) into all memories."""
+    encoded = network(S3.encode_mask, images, features.pix_feat, state.last_mask, config.chunk_size)
+    sensory = network(S3.update_sensory_deep, state.sensory, encoded.value, config.chunk_size)
+    key, exists = features.key, present(state)
+    memory = working.write_frame(
+        state.memory,
+        _flatten_space(key.key),
+        key.shrinkage.reshape(key.shrinkage.shape[0], -1),
+        _flatten_space(key.selection),
+        encoded.value.reshape(*encoded.value.shape[:2], -1, encoded.value.shape[-1]),
+        state.bucket_of,
+        active_buckets(state),
+        permanent,
+    )
+    if config.long_term:
+        memory = long_term.consolidate(
+            memory,
+            config.lt_prototypes,
+            config.lt_min_frames,
+            config.lt_buffer_tokens,
+            state.bucket_of,
+        )
+    return state.replace(
+        memory=memory,
+        sensory=_where_object(exists, sensory, state.sensory),
+        object_memory=add_summaries(state.object_memory, encoded.summaries, exists),
+        since_memory=jnp.zeros_like(state.since_memory),
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def sensory_schedule(mem_every: int, stagger: int) -> tuple[bool, ...]:
+    """Whether the decoder updates sensory memory, by distance 0..mem_every to the last memory
+    frame: at `stagger` distances spread evenly over the interval."""
+    if stagger >= mem_every:
+        chosen = set(range(1, mem_every + 1))
+    else:
+        chosen = {int(d) for d in np.round(np.linspace(1, mem_every, stagger))}
+    return tuple(d in chosen for d in range(mem_every + 1))
+
+
+def _update_sensory(
+    network: Network,
+    config: PropagationConfig,
+    state: VideoState,
+    prediction: Prediction,
+    distance: Array,
+    end: Array,
+) -> VideoState:
+    """Decoder's update of the sensory memory, at the frames that the schedule names."""
+    schedule = np.array(sensory_schedule(config.mem_every, config.stagger))
+    due = jnp.asarray(schedule)[jnp.minimum(distance, config.mem_every)]
+    due = due & (distance <= config.mem_every) & ~end
+
+    def update(sensory: Array) -> Array:
+        new = network(S3.update_sensory, sensory, prediction.sensory_input, config.chunk_size)
+        return _where_object(remembered(state), new, sensory)
+
+    return state.replace(sensory=jax.lax.cond(due, update, lambda sensory: sensory, state.sensory))
+
+
+def normalize(
+    masks: Float[Array, "b k H W"], exists: Bool[Array, " k"]
+) -> Float[Array, "b k+1 H W"]:
+    """Given and predicted masks as probabilities over background and objects."""
+    masks = jnp.where(exists.reshape(1, -1, 1, 1), masks, 0)
+    return _softmax_over_objects(aggregate(masks), exists)
+
+
+def _softmax_over_objects(
+    logits: Float[Array, "b k+1 H W"], exists: Bool[Array, " k"]
+) -> Float[Array, "b k+1 H W"]:
+    """Softmax in which empty slots get exactly nothing."""
+    channels = jnp.concatenate([jnp.ones(1, bool), exists]).reshape(1, -1, 1, 1)
+    return jax.nn.softmax(jnp.where(channels, logits, -jnp.inf), axis=1)
+
+
+def _overwrite(
+    predicted: Float[Array, "b k H W"], masks: Float[Array, "b k H W"], given: Bool[Array, " k"]
+) -> Float[Array, "b k H W"]:
+    """Predictions with given masks put in; where a given object is, all others are zero."""
+    given = given.reshape(1, -1, 1, 1)
+    covered = jnp.any(given & (masks > 0.5), axis=1, keepdims=True)
+    return jnp.where(given, masks, jnp.where(covered, 0, predicted))
+
+
+def with_mirror_image(
+    image: Float[Array, "1 H W 3"], config: PropagationConfig
+) -> Float[Array, "b H W 3"]:
+    """The image, and with flip augmentation its mirror image as second batch entry."""
+    return jnp.concatenate([image, image[:, :, ::-1]]) if config.flip else image
+
+
+def _mirror_masks(masks: Float[Array, "1 k H W"], config: PropagationConfig) -> Array:
+    return jnp.concatenate([masks, masks[..., ::-1]]) if config.flip else masks
+
+
+def _flatten_space(x: Float[Array, "b h w c"]) -> Float[Array, "b hw c"]:
+    return x.reshape(x.shape[0], -1, x.shape[-1])
+
+
+def _where_object(exists: Bool[Array, " k"], new: Array, old: Array) -> Array:
+    """`new` in the slots where an object is, `old` elsewhere."""
+    return jnp.where(exists.reshape(1, -1, *(1,) * (new.ndim - 2)), new, old)
