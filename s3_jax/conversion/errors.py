@@ -1,0 +1,53 @@
+"""How checkpoint files fail: one exception, one line, naming the file, what is wrong, the fix."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+DAMAGED = "the file is damaged or incomplete: download or copy it again"
+RESAVE = "re-save only the tensors, with torch.save(model.state_dict(), path)"
+
+
+class TorchFileError(ValueError):
+    """A checkpoint file that cannot be read or written; the message names file and fix."""
+
+
+class MalformedError(Exception):
+    """A problem found inside a file by code that does not know the file's name.
+
+    Always turned into a `TorchFileError` by `naming` before it reaches a caller.
+    """
+
+    def __init__(self, problem: str, fix: str = DAMAGED):
+        super().__init__(problem)
+        self.problem = problem
+        self.fix = fix
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str], action: str) -> Iterator[None]:
+    """Gives problems that occur inside the block the file's name.
+
+    Args:
+      path: the file that the block works on.
+      action: past participle that completes "cannot be ...": "read" or "written".
+
+    Raises:
+      TorchFileError: for every `MalformedError` and `OSError` raised inside.
+    """
+    try:
+        yield
+    except MalformedError as error:
+        raise TorchFileError(f"{os.fspath(path)}: {error.problem}; {error.fix}") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise TorchFileError(
+            f"{os.fspath(path)}: cannot be {action} ({reason}); "
+            "check the path, its permissions and the free space"
+        ) from error
+
+
+def printable(text: str, limit: int = 100) -> str:
+    """Text from a file, made safe to show: no control characters, at most `limit` characters."""
+    shown = text if text.isprintable() else ascii(text)
+    return shown if len(shown) <= limit else shown[: limit - 3] + "..."
