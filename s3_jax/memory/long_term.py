@@ -1,0 +1,221 @@
+"""Long-term memory: full working memory is condensed into prototypes, obsolete ones are dropped.
+
+Paper section 3.1, as in XMem (section 3.3 there). Both steps go by usage: the affinity that a token
+received per read it took part in.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from s3_jax.memory import in_place
+from s3_jax.memory.similarity import similarity
+from s3_jax.memory.state import (
+    INITIAL_LIFE,
+    KeyValueMemory,
+    MemoryLayout,
+    usage_record,
+    valid_tokens,
+)
+
+
+class Condensed(NamedTuple):
+    """What a consolidation makes of each bucket.
+
+    survivors: long-term tokens to keep if they are too many, most used first.
+    key, selection, shrinkage: of the prototypes.
+    affinity: of each prototype to the candidates (a softmax), with which values are averaged.
+    """
+
+    survivors: Int[Array, "b u kept"]
+    key: Float[Array, "b u p ck"]
+    selection: Float[Array, "b u p ck"]
+    shrinkage: Float[Array, "b u p"]
+    affinity: Float[Array, "b u p n"]
+
+
+class Plan(NamedTuple):
+    """Where the tokens of each bucket go.
+
+    full: the bucket is consolidated.
+    overflow: only survivors remain of its long-term tokens.
+    held: long-term tokens in front of the prototypes.
+    newest: temporary tokens that stay.
+    """
+
+    full: Bool[Array, " u"]
+    overflow: Bool[Array, " u"]
+    held: Int[Array, " u"]
+    newest: int
+
+
+def consolidate(
+    memory: KeyValueMemory,
+    num_prototypes: int,
+    min_frames: int,
+    buffer_tokens: int,
+    bucket_of: Int[Array, " k"],
+) -> KeyValueMemory:
+    """Condenses the temporary frames of every bucket whose temporary part is full.
+
+    All but the newest `min_frames - 1` temporary frames are candidates. The `num_prototypes` most
+    used tokens among them (all, if there are fewer) become prototypes: they keep key and
+    selection, and take shrinkage and values averaged over the candidates by affinity to them. They
+    join long-term memory with usage 0 and life 1e-7, most used first; the newest frames move to
+    the front of the temporary part. Where long-term memory has no room for `num_prototypes` more,
+    its least used tokens are dropped first, so many that `buffer_tokens` further ones fit as well.
+
+    To be called after every write to a memory with a long-term part. Buckets that are not full
+    stay as they are, and if none is, nothing is computed.
+
+    Args:
+      memory: with a long-term part.
+      num_prototypes: tokens made of the candidates.
+      min_frames: working-memory frames left afterwards, one permanent frame included.
+      buffer_tokens: long-term tokens freed in addition when some have to be.
+      bucket_of: bucket slot of every object slot; -1 for padding.
+
+    Raises:
+      ValueError: the memory has no long-term part, or the numbers do not fit its layout.
+    """
+    _check(memory, num_prototypes, min_frames, buffer_tokens)
+    layout = memory.layout
+    kept = layout.long_term - num_prototypes - buffer_tokens
+    newest = (min_frames - 1) * layout.tokens_per_frame
+    full = memory.temporary_frames >= layout.temporary
+    overflow = full & (memory.long_term_tokens >= layout.long_term - num_prototypes)
+    held = jnp.where(overflow, kept, memory.long_term_tokens)
+    condensed = in_place.compute_if(
+        jnp.any(full), lambda: _condense(memory, num_prototypes, kept, newest)
+    )
+    memory = _rewrite(memory, Plan(full, overflow, held, newest), condensed, bucket_of)
+    num_made = condensed.key.shape[2]
+    return memory.replace(
+        long_term_tokens=jnp.where(full, held + num_made, memory.long_term_tokens),
+        temporary_frames=jnp.where(full, min_frames - 1, memory.temporary_frames),
+    )
+
+
+def _check(
+    memory: KeyValueMemory, num_prototypes: int, min_frames: int, buffer_tokens: int
+) -> None:
+    layout = memory.layout
+    if not 1 <= min_frames <= layout.temporary:
+        raise ValueError(
+            f"min_frames is {min_frames}, but must be between 1 and MemoryLayout.temporary "
+            f"({layout.temporary})"
+        )
+    if num_prototypes < 1 or num_prototypes + buffer_tokens > layout.long_term:
+        raise ValueError(
+            f"num_prototypes ({num_prototypes}) must be at least 1, and with buffer_tokens "
+            f"({buffer_tokens}) at most MemoryLayout.long_term ({layout.long_term})"
+        )
+
+
+def _condense(memory: KeyValueMemory, num_prototypes: int, kept: int, newest: int) -> Condensed:
+    """Ranks the tokens of every bucket by usage, and makes prototypes of the most used."""
+    layout = memory.layout
+    selection, usage, life = usage_record(memory)
+    usage = jnp.where(valid_tokens(memory)[None], usage / life, -jnp.inf)
+    survivors = jnp.argsort(usage[:, :, : layout.long_term], axis=-1, descending=True)
+    part = slice(layout.temporary_start, layout.num_tokens - newest)
+    key, shrinkage = memory.key[:, :, part], memory.shrinkage[:, :, part]
+    chosen = lax.top_k(usage[:, :, part], min(num_prototypes, key.shape[2]))[1]
+    pick = jax.vmap(jax.vmap(lambda tokens, index: tokens[index]))
+    prototype_key, prototype_selection = pick(key, chosen), pick(selection[:, :, part], chosen)
+    scores = similarity(key, shrinkage, prototype_key, prototype_selection)
+    affinity = jax.nn.softmax(scores, axis=-1)
+    return Condensed(
+        survivors=survivors[:, :, :kept],
+        key=prototype_key,
+        selection=prototype_selection,
+        shrinkage=_average(affinity, shrinkage[..., None])[..., 0],
+        affinity=affinity,
+    )
+
+
+def _rewrite(
+    memory: KeyValueMemory, plan: Plan, condensed: Condensed, bucket_of: Int[Array, " k"]
+) -> KeyValueMemory:
+    """Moves survivors, prototypes and newest frames to their places in every array."""
+    selection, usage, life = usage_record(memory)
+    every_bucket = jnp.arange(plan.full.shape[0])
+    rewrite = partial(_rewrite_tokens, layout=memory.layout, plan=plan, condensed=condensed)
+
+    def average(slot: Int[Array, ""], value: Float[Array, "b k n cv"]) -> Float[Array, "b p cv"]:
+        weight = condensed.affinity[:, bucket_of[slot]]
+        start = memory.layout.temporary_start
+        return _average(weight, in_place.get(value, slot, start, weight.shape[-1]))
+
+    def copy(prototypes: Float[Array, "b u p *c"]) -> Callable[[Array, Array], Array]:
+        return lambda bucket, tokens: prototypes[:, bucket]
+
+    unused = jnp.zeros_like(condensed.shrinkage)
+    return memory.replace(
+        key=rewrite(memory.key, copy(condensed.key), every_bucket),
+        shrinkage=rewrite(memory.shrinkage, copy(condensed.shrinkage), every_bucket),
+        selection=rewrite(selection, copy(condensed.selection), every_bucket),
+        value=rewrite(memory.value, average, bucket_of),
+        usage=rewrite(usage, copy(unused), every_bucket),
+        life=rewrite(life, copy(unused + INITIAL_LIFE), every_bucket),
+    )
+
+
+def _rewrite_tokens(
+    tokens: Float[Array, "b s n *c"],
+    prototypes: Callable[[Array, Array], Float[Array, "b p *c"]],
+    bucket_of: Int[Array, " s"],
+    layout: MemoryLayout,
+    plan: Plan,
+    condensed: Condensed,
+) -> Float[Array, "b s n *c"]:
+    """Consolidates the tokens of every slot; `prototypes(slot, tokens)` is what joins them."""
+
+    def update(slot: Int[Array, ""], tokens: Array) -> Array:
+        bucket = bucket_of[slot]
+        made = prototypes(slot, tokens)
+
+        def parts(pick: Callable[[Array], Array]) -> tuple[Array, Array]:
+            long_term = in_place.get(tokens, slot, 0, layout.long_term)
+            newest = in_place.get(tokens, slot, layout.num_tokens - plan.newest, plan.newest)
+            return pick(long_term), newest
+
+        # Both parts come out of the conditional, so that they are read before either is written.
+        long_term, newest = lax.cond(
+            plan.overflow[bucket],
+            lambda: parts(partial(_to_front, order=condensed.survivors[:, bucket])),
+            lambda: parts(lambda long_term: long_term),
+        )
+        long_term = lax.dynamic_update_slice_in_dim(
+            long_term, made.astype(long_term.dtype), plan.held[bucket], axis=1
+        )
+        tokens = in_place.put(tokens, slot, 0, long_term)
+        return in_place.put(tokens, slot, layout.temporary_start, newest)
+
+    chosen = plan.full[jnp.maximum(bucket_of, 0)] & (bucket_of >= 0)
+    return in_place.update_slots(tokens, chosen, update)
+
+
+def _to_front(
+    tokens: Float[Array, "b n *c"], order: Int[Array, "b kept"]
+) -> Float[Array, "b n *c"]:
+    """The tokens with those of the given indices first."""
+    picked = jax.vmap(lambda tokens, order: tokens[order])(tokens, order)
+    return jnp.concatenate([picked, tokens[:, order.shape[1] :]], axis=1)
+
+
+def _average(
+    weight: Float[Array, "*batch p n"], tokens: Float[Array, "*batch n c"]
+) -> Float[Array, "*batch p c"]:
+    """Weighted sums of tokens, float32."""
+    return jnp.einsum(
+        "...pn,...nc->...pc",
+        weight,
+        tokens.astype(jnp.float32),
+        precision=lax.Precision.HIGHEST,
+    )

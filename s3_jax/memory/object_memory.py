@@ -1,0 +1,49 @@
+"""Object memory and sensory memory: what is remembered of an object as a whole.
+
+Object memory (paper section 3.3; Cutie's term) is the running sum, over memory frames, of the
+object summaries: per query, features summed over pixels and, as last channel, the summed weight.
+Sensory memory is a feature map that every frame may update.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, DTypeLike, Float
+
+# Keeps the division defined for queries that saw no pixel.
+AREA_EPSILON = 1e-4
+
+
+def init_object_memory(
+    batch: int, objects: int, queries: int, channels: int
+) -> Float[Array, "b k q c+1"]:
+    """Sums of zero, float32."""
+    return jnp.zeros((batch, objects, queries, channels + 1), jnp.float32)
+
+
+def init_sensory_memory(
+    batch: int, objects: int, height: int, width: int, channels: int, dtype: DTypeLike = jnp.float32
+) -> Float[Array, "b k h w c"]:
+    """The sensory memory of objects not seen yet: zeros at stride 16."""
+    return jnp.zeros((batch, objects, height, width, channels), dtype)
+
+
+def add_summaries(
+    object_memory: Float[Array, "b k q s"],
+    summaries: Float[Array, "b k q s"],
+    active: Bool[Array, " k"],
+) -> Float[Array, "b k q s"]:
+    """Adds a memory frame's summaries to the sums of the active objects."""
+    return object_memory + jnp.where(active[None, :, None, None], summaries, 0.0)
+
+
+def object_values(object_memory: Float[Array, "b k q s"]) -> Float[Array, "b k q s-1"]:
+    """Mean feature per object query, float32: summed features over summed weight."""
+    sums, area = object_memory[..., :-1], object_memory[..., -1:]
+    return sums / (area + AREA_EPSILON)
+
+
+def clear_objects(
+    memory: Float[Array, "b k *rest"], objects: Bool[Array, " k"]
+) -> Float[Array, "b k *rest"]:
+    """Object or sensory memory with the given objects back at zero."""
+    mask = objects.reshape(1, -1, *(1 for _ in memory.shape[2:]))
+    return jnp.where(mask, jnp.zeros((), memory.dtype), memory)

@@ -1,0 +1,82 @@
+"""Anisotropic similarity between memory tokens and query pixels, and softmax over some tokens.
+
+    similarity(i, j) = shrinkage_i * -sum_c selection_cj (key_ci - query_cj)^2 / sqrt(channels)
+
+The square is multiplied out, so that one matrix product of *features* gives everything:
+[2 s k, -s k^2, -s] of a token times [q e, e, sum e q^2] of a query pixel. Always float32: the
+terms cancel, and bfloat16 would leave nothing of the difference.
+"""
+
+import math
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+# Similarity of tokens that must not be read: far below any real one, yet finite.
+EXCLUDED = -1e30
+
+
+def token_features(
+    key: Float[Array, "*batch n ck"],
+    shrinkage: Float[Array, "*batch n"] | None = None,
+    valid: Bool[Array, "*batch n"] | None = None,
+) -> Float[Array, "*batch n f"]:
+    """Features of memory tokens; without shrinkage it is 1. Tokens not valid become EXCLUDED."""
+    key = key.astype(jnp.float32)
+    scale = jnp.full((*key.shape[:-1], 1), 1 / math.sqrt(key.shape[-1]), jnp.float32)
+    if shrinkage is not None:
+        scale = scale * shrinkage[..., None]
+    excluded = jnp.zeros_like(scale)
+    if valid is not None:
+        excluded = jnp.where(valid[..., None], excluded, EXCLUDED)
+    return jnp.concatenate([2 * scale * key, -scale * key**2, -scale, excluded], axis=-1)
+
+
+def query_features(
+    query_key: Float[Array, "*batch m ck"],
+    query_selection: Float[Array, "*batch m ck"] | None = None,
+) -> Float[Array, "*batch m f"]:
+    """Features of query pixels; without selection it is 1 in every channel."""
+    query_key = query_key.astype(jnp.float32)
+    selection = jnp.ones_like(query_key) if query_selection is None else query_selection
+    square = jnp.sum(selection * query_key**2, axis=-1, keepdims=True)
+    return jnp.concatenate(
+        [query_key * selection, selection, square, jnp.ones_like(square)], axis=-1
+    )
+
+
+def feature_similarity(
+    queries: Float[Array, "*batch m f"], tokens: Float[Array, "*batch n f"]
+) -> Float[Array, "*batch m n"]:
+    """Similarities from the two kinds of features."""
+    return jnp.einsum("...mf,...nf->...mn", queries, tokens, precision=lax.Precision.HIGHEST)
+
+
+def similarity(
+    key: Float[Array, "*batch n ck"],
+    shrinkage: Float[Array, "*batch n"] | None,
+    query_key: Float[Array, "*batch m ck"],
+    query_selection: Float[Array, "*batch m ck"] | None,
+) -> Float[Array, "*batch m n"]:
+    """Similarity of every query pixel m to every memory token n, float32 (paper section 3.1).
+
+    shrinkage or selection may be None, which stands for 1.
+    """
+    return feature_similarity(
+        query_features(query_key, query_selection), token_features(key, shrinkage)
+    )
+
+
+def masked_softmax(
+    values: Float[Array, "*batch n"], valid: Bool[Array, "*batch n"]
+) -> Float[Array, "*batch n"]:
+    """Softmax over the valid entries of the last axis; zeros (and zero gradients) elsewhere.
+
+    A row without valid entries is all zeros rather than NaN.
+    """
+    values = jnp.where(valid, values, EXCLUDED)
+    maximum = lax.stop_gradient(jnp.max(values, axis=-1, keepdims=True))
+    weights = jnp.where(valid, jnp.exp(values - maximum), 0.0)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    return weights / jnp.where(total == 0, 1.0, total)

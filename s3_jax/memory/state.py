@@ -1,0 +1,231 @@
+"""The key/value memory as one frozen pytree of fixed capacity.
+
+Objects that first appeared in the same frame form a *bucket*: they share keys and usage, and each
+has its own values. All tokens of a bucket lie on one axis, so that reading never concatenates:
+
+    | long-term: L tokens | permanent: P frames | temporary: T frames |
+
+Permanent and temporary frames together are the working memory. A frame is `tokens_per_frame`
+consecutive tokens, the h*w positions at stride 16 in row-major order. Which tokens count is told
+by three counters per bucket; whatever lies beyond them is stale and never read.
+"""
+
+import dataclasses
+from typing import no_type_check
+
+import flax.struct
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, DTypeLike, Float, Int
+
+INITIAL_LIFE = 1e-7
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryLayout:
+    """Capacities of a memory; two memories of equal layout share compiled programs.
+
+    tokens_per_frame: h*w, positions of a frame at stride 16.
+    permanent: frames kept for ever, at least 1 (every bucket's first frame is one).
+    temporary: frames that are replaced (first in first out) or consolidated; 0 for none.
+    long_term: tokens of long-term memory; 0 switches it off, and with it usage counting.
+    """
+
+    tokens_per_frame: int
+    permanent: int
+    temporary: int
+    long_term: int = 0
+
+    def __post_init__(self) -> None:
+        smallest = {"tokens_per_frame": 1, "permanent": 1, "temporary": 0, "long_term": 0}
+        if self.long_term:
+            smallest["temporary"] = 1
+        for name, least in smallest.items():
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"MemoryLayout.{name} is {getattr(self, name)}, but must be at least {least}"
+                )
+
+    @property
+    def permanent_start(self) -> int:
+        """Index of the first permanent token."""
+        return self.long_term
+
+    @property
+    def temporary_start(self) -> int:
+        """Index of the first temporary token."""
+        return self.long_term + self.permanent * self.tokens_per_frame
+
+    @property
+    def num_tokens(self) -> int:
+        """Length n of the token axis."""
+        return self.temporary_start + self.temporary * self.tokens_per_frame
+
+
+# Pytrees are also rebuilt around things that are no arrays (shapes, batched axes), hence unchecked.
+@no_type_check
+class KeyValueMemory(flax.struct.PyTreeNode):
+    """Long-term and working memory of all objects.
+
+    b is the batch (1, or 2 with flip augmentation), u bucket slots, k object slots, n tokens in the
+    order given above. Keys are float32, values have the compute dtype.
+
+    selection, usage and life serve consolidation alone, and are None without long-term memory.
+    usage is the affinity a token received in all reads so far, life the number of reads it took
+    part in (from 1e-7 on); neither is counted for permanent tokens.
+
+    long_term_tokens, permanent_frames and temporary_frames count what a bucket holds. Without
+    long-term memory temporary_frames counts all frames ever written: the latest are held, frame i
+    in slot i modulo the capacity.
+    """
+
+    key: Float[Array, "b u n ck"]
+    shrinkage: Float[Array, "b u n"]
+    selection: Float[Array, "b u n ck"] | None
+    value: Float[Array, "b k n cv"]
+    usage: Float[Array, "b u n"] | None
+    life: Float[Array, "b u n"] | None
+    long_term_tokens: Int[Array, " u"]
+    permanent_frames: Int[Array, " u"]
+    temporary_frames: Int[Array, " u"]
+    layout: MemoryLayout = flax.struct.field(pytree_node=False)
+
+
+def init(
+    layout: MemoryLayout,
+    batch: int,
+    buckets: int,
+    objects: int,
+    key_dim: int,
+    value_dim: int,
+    dtype: DTypeLike = jnp.float32,
+) -> KeyValueMemory:
+    """An empty memory; `dtype` is that of the values (float32 or bfloat16)."""
+    tokens = (batch, buckets, layout.num_tokens)
+    return KeyValueMemory(
+        key=jnp.zeros((*tokens, key_dim), jnp.float32),
+        shrinkage=jnp.zeros(tokens, jnp.float32),
+        selection=jnp.zeros((*tokens, key_dim), jnp.float32) if layout.long_term else None,
+        value=jnp.zeros((batch, objects, layout.num_tokens, value_dim), dtype),
+        usage=jnp.zeros(tokens, jnp.float32) if layout.long_term else None,
+        life=jnp.full(tokens, INITIAL_LIFE, jnp.float32) if layout.long_term else None,
+        long_term_tokens=jnp.zeros(buckets, jnp.int32),
+        permanent_frames=jnp.zeros(buckets, jnp.int32),
+        temporary_frames=jnp.zeros(buckets, jnp.int32),
+        layout=layout,
+    )
+
+
+def usage_record(
+    memory: KeyValueMemory,
+) -> tuple[Float[Array, "b u n ck"], Float[Array, "b u n"], Float[Array, "b u n"]]:
+    """selection, usage and life of a memory with a long-term part.
+
+    Raises:
+      ValueError: it has none.
+    """
+    if memory.selection is None or memory.usage is None or memory.life is None:
+        raise ValueError("MemoryLayout.long_term is 0; consolidation needs at least 1")
+    return memory.selection, memory.usage, memory.life
+
+
+def held_temporary_frames(memory: KeyValueMemory) -> Int[Array, " u"]:
+    """Temporary frames that each bucket holds now."""
+    return jnp.minimum(memory.temporary_frames, memory.layout.temporary)
+
+
+def valid_tokens(memory: KeyValueMemory) -> Bool[Array, "u n"]:
+    """True where a token may be read."""
+    layout, frame = memory.layout, memory.layout.tokens_per_frame
+
+    def part(capacity: int, held: Int[Array, " u"]) -> Bool[Array, "u part"]:
+        return jnp.arange(capacity)[None, :] < held[:, None]
+
+    return jnp.concatenate(
+        [
+            part(layout.long_term, memory.long_term_tokens),
+            part(layout.permanent * frame, memory.permanent_frames * frame),
+            part(layout.temporary * frame, held_temporary_frames(memory) * frame),
+        ],
+        axis=1,
+    )
+
+
+def memory_sizes(memory: KeyValueMemory) -> Int[Array, "u 3"]:
+    """Per bucket: working-memory tokens, the permanent ones among them, long-term tokens."""
+    frame = memory.layout.tokens_per_frame
+    permanent = memory.permanent_frames * frame
+    working = permanent + held_temporary_frames(memory) * frame
+    return jnp.stack([working, permanent, memory.long_term_tokens], axis=1)
+
+
+def clear_buckets(memory: KeyValueMemory, buckets: Bool[Array, " u"]) -> KeyValueMemory:
+    """Empties the given buckets, so that their slots (and their objects' slots) can be reused."""
+
+    def clear(count: Int[Array, " u"]) -> Int[Array, " u"]:
+        return jnp.where(buckets, 0, count)
+
+    return memory.replace(
+        long_term_tokens=clear(memory.long_term_tokens),
+        permanent_frames=clear(memory.permanent_frames),
+        temporary_frames=clear(memory.temporary_frames),
+    )
+
+
+def grow(
+    memory: KeyValueMemory,
+    *,
+    permanent: int | None = None,
+    buckets: int | None = None,
+    objects: int | None = None,
+) -> KeyValueMemory:
+    """The same content with room for more permanent frames, buckets or objects.
+
+    For the host, between steps: the result has other shapes, so programs are compiled anew.
+
+    Raises:
+      ValueError: a requested capacity is smaller than the present one.
+    """
+    u, k, old = memory.key.shape[1], memory.value.shape[1], memory.layout
+    permanent = _capacity("permanent", permanent, old.permanent)
+    buckets = _capacity("buckets", buckets, u)
+    objects = _capacity("objects", objects, k)
+    extra_tokens = (permanent - old.permanent) * old.tokens_per_frame
+
+    def pad(slots: int, tokens: Array | None) -> Array | None:
+        if tokens is None:
+            return None
+        tokens = _pad(tokens, axis=1, at=tokens.shape[1], extra=slots - tokens.shape[1])
+        return _pad(tokens, axis=2, at=old.temporary_start, extra=extra_tokens)
+
+    def pad_count(count: Int[Array, " u"]) -> Int[Array, " w"]:
+        return _pad(count, axis=0, at=u, extra=buckets - u)
+
+    return memory.replace(
+        key=pad(buckets, memory.key),
+        shrinkage=pad(buckets, memory.shrinkage),
+        selection=pad(buckets, memory.selection),
+        value=pad(objects, memory.value),
+        usage=pad(buckets, memory.usage),
+        life=pad(buckets, memory.life),
+        long_term_tokens=pad_count(memory.long_term_tokens),
+        permanent_frames=pad_count(memory.permanent_frames),
+        temporary_frames=pad_count(memory.temporary_frames),
+        layout=dataclasses.replace(old, permanent=permanent),
+    )
+
+
+def _capacity(name: str, wanted: int | None, present: int) -> int:
+    if wanted is None:
+        return present
+    if wanted < present:
+        raise ValueError(f"{name} is {wanted}, but a memory of {present} can only grow")
+    return wanted
+
+
+def _pad(x: Array, *, axis: int, at: int, extra: int) -> Array:
+    """`x` with `extra` zeros inserted at an index of an axis."""
+    if extra == 0:
+        return x
+    before, after = jnp.split(x, [at], axis=axis)
+    room = jnp.zeros((*x.shape[:axis], extra, *x.shape[axis + 1 :]), x.dtype)
+    return jnp.concatenate([before, room, after], axis=axis)

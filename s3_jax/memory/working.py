@@ -1,0 +1,101 @@
+"""Writing frames to working memory: permanent ones, and temporary ones in a ring.
+
+A write touches the frame's window only, so that under `jit` with a donated memory it happens in
+place.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from s3_jax.memory import in_place
+from s3_jax.memory.state import INITIAL_LIFE, KeyValueMemory
+
+
+def write_frame(
+    memory: KeyValueMemory,
+    key: Float[Array, "b hw ck"],
+    shrinkage: Float[Array, "b hw"],
+    selection: Float[Array, "b hw ck"] | None,
+    value: Float[Array, "b k hw cv"],
+    bucket_of: Int[Array, " k"],
+    active: Bool[Array, " u"],
+    permanent: bool | Bool[Array, ""] = False,
+) -> KeyValueMemory:
+    """Stores a frame in every active bucket.
+
+    A bucket's first frame becomes permanent, later ones if `permanent` says so. Others are
+    temporary: without long-term memory the oldest is replaced when all slots are taken (with no
+    slots nothing is stored); with it, `consolidate` has to follow every write and make room.
+    New temporary tokens have usage 0 and life 1e-7.
+
+    The host must `grow` the memory before the permanent slots run out; a permanent frame that
+    finds none is stored as a temporary one.
+
+    Args:
+      memory: with u buckets and k objects.
+      key: of the frame's h*w positions.
+      shrinkage: of the same.
+      selection: of the same; only long-term memory uses it, without it may be None.
+      value: of every object; cast to the dtype of the memory's values.
+      bucket_of: bucket slot of every object slot; -1 for padding, which is not written.
+      active: buckets that take the frame.
+      permanent: whether the frame is kept for ever.
+
+    Raises:
+      ValueError: selection is None and the memory has a long-term part.
+    """
+    frame = memory.layout.tokens_per_frame
+    start, kept, replaced = _places(memory, active, permanent)
+    stored = kept | replaced
+    of_object = jnp.maximum(bucket_of, 0)
+    memory = memory.replace(
+        key=_write(memory.key, key[:, None], start, stored),
+        shrinkage=_write(memory.shrinkage, shrinkage[:, None], start, stored),
+        value=_write(memory.value, value, start[of_object], stored[of_object] & (bucket_of >= 0)),
+        permanent_frames=memory.permanent_frames + kept,
+        temporary_frames=memory.temporary_frames + replaced,
+    )
+    if memory.selection is None or memory.usage is None or memory.life is None:
+        return memory
+    if selection is None:
+        raise ValueError("selection is None, but a memory with a long-term part needs it")
+    counters = jnp.zeros((key.shape[0], 1, frame), jnp.float32)
+    return memory.replace(
+        selection=_write(memory.selection, selection[:, None], start, stored),
+        usage=_write(memory.usage, counters, start, stored),
+        life=_write(memory.life, counters + INITIAL_LIFE, start, stored),
+    )
+
+
+def _places(
+    memory: KeyValueMemory, active: Bool[Array, " u"], permanent: bool | Bool[Array, ""]
+) -> tuple[Int[Array, " u"], Bool[Array, " u"], Bool[Array, " u"]]:
+    """Per bucket: first token of the new frame's window, and whether it is stored there as a
+    permanent or as a temporary frame."""
+    layout = memory.layout
+    first = memory.permanent_frames == 0
+    kept = active & (first | permanent) & (memory.permanent_frames < layout.permanent)
+    replaced = active & ~kept & (layout.temporary > 0)
+    slot = memory.temporary_frames % max(layout.temporary, 1)
+    start = jnp.where(
+        kept,
+        layout.permanent_start + memory.permanent_frames * layout.tokens_per_frame,
+        layout.temporary_start + slot * layout.tokens_per_frame,
+    )
+    return start, kept, replaced
+
+
+def _write(
+    tokens: Float[Array, "b s n *c"],
+    frame: Float[Array, "b #s hw *c"],
+    start: Int[Array, " s"],
+    stored: Bool[Array, " s"],
+) -> Float[Array, "b s n *c"]:
+    """Puts a frame at index `start` of the token axis of every slot that stores it."""
+
+    def write_slot(slot: Int[Array, ""], tokens: Array) -> Array:
+        shared = frame.shape[1] == 1
+        window = in_place.get(frame, jnp.int32(0) if shared else slot, 0, frame.shape[2])
+        return in_place.put(tokens, slot, start[slot], window)
+
+    return in_place.put_in_slots(tokens, stored, write_slot)

@@ -1,0 +1,39 @@
+"""Settings and fixtures of all tests.
+
+Runs on the CPU unless JAX_PLATFORMS says otherwise. Compiled programs are kept in `.cache/xla` of
+the repository, and shapes and types of s3_jax's annotations are checked while testing.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Before anything imports s3_jax, whose functions are wrapped as they are defined.
+install_import_hook("s3_jax", "beartype.beartype")
+
+import jax  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "xla"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.fixture(scope="session")
+def goldens() -> Path:
+    """Recordings that come with the repository."""
+    return ROOT / "tests" / "goldens"
+
+
+@pytest.fixture(scope="session")
+def shared_golden() -> Path:
+    """All recordings, in `golden` of the folder S3_JAX_SHARED (default: beside the repository)."""
+    shared = Path(os.environ.get("S3_JAX_SHARED", ROOT.parent / "shared"))
+    if not (shared / "golden").is_dir():
+        pytest.skip(f"no recordings in {shared / 'golden'}; set S3_JAX_SHARED to their parent")
+    return shared / "golden"
