@@ -70,7 +70,7 @@ CHECKPOINT = flags.DEFINE_string(
 )
 OUTPUT = flags.DEFINE_string("output", None, "Directory for the results. Required.")
 OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Replace the results of a run with other settings in --output."
+    "overwrite", False, "Start over: clear the results of an earlier run in --output first."
 )
 SIZE = flags.DEFINE_integer(
     "size",

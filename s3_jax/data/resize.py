@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Float32, Integer, UInt8
 from PIL import Image
 
 Size = tuple[int, int]  # height, width
@@ -28,7 +28,7 @@ def shrink_image(image: UInt8[np.ndarray, "h w 3"], size: Size) -> UInt8[np.ndar
     return np.array(resized)
 
 
-def shrink_ids(ids: Int[np.ndarray, "h w"], size: Size) -> Int[np.ndarray, "h2 w2"]:
+def shrink_ids(ids: Integer[np.ndarray, "h w"], size: Size) -> Integer[np.ndarray, "h2 w2"]:
     """Nearest neighbour with pixel centres aligned."""
     if ids.shape == size:
         return ids

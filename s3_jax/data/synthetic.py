@@ -14,10 +14,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from s3_jax.data.synthetic_render import Frame, Mask, compose, render
-from s3_jax.data.synthetic_scene import Body, Part, Ripple, Scene, Wave
+from s3_jax.data.synthetic_scene import Body, Number, Part, Ripple, Scene, Wave
 from s3_jax.data.synthetic_sprites import Picture, noise, sprite, surface
 
 __all__ = ["Scene", "SceneOptions", "render", "sample_scene", "synthetic_video"]
+
+
+LEAST_AREA = 12  # visible pixels every object has in the first frame; more in larger frames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +80,15 @@ def sample_scene(
         raise ValueError(f"a scene of {width}x{height} is too small: at least 16x16 is needed")
     if not 0 <= num_objects <= 255:
         raise ValueError(f"num_objects is {num_objects}, but must be 0 to 255")
-    shrink = 1.0
-    for _ in range(60):
-        scene = _sample(rng, height, width, num_objects, options, pictures, shrink)
-        if _all_visible(scene, num_objects):
-            return scene
-        shrink *= 0.95
+    scene = _sample_empty_scene(rng, height, width, options, pictures)
+    side = 1.3 * min(height, width) / np.sqrt(num_objects + options.distractors + 1)
+    if num_objects * LEAST_AREA <= height * width:
+        looks = _sample_looks(rng, num_objects + options.distractors, side, options, pictures)
+        for attempt in range(50):
+            bodies = _sample_bodies(rng, scene, looks, num_objects, side, options, 0.94**attempt)
+            scene = dataclasses.replace(scene, bodies=bodies)
+            if _all_visible(scene, num_objects):
+                return scene
     raise ValueError(f"{width}x{height} has no room for {num_objects} visible objects")
 
 
@@ -90,28 +96,26 @@ def _all_visible(scene: Scene, num_objects: int) -> bool:
     """Whether every object has a worthwhile area in the first frame."""
     mask = compose(scene, 0)[1]
     areas = np.bincount(mask.ravel(), minlength=num_objects + 1)[1:]
-    least = max(12, min(0.004, 0.05 / max(num_objects, 1)) * mask.size)
+    least = max(LEAST_AREA, min(0.004, 0.02 / max(num_objects, 1)) * mask.size)
     return bool((areas >= least).all())
 
 
-def _sample(
+def _sample_empty_scene(
     rng: np.random.Generator,
     height: int,
     width: int,
-    num_objects: int,
     options: SceneOptions,
     pictures: Sequence[Picture],
-    shrink: float,
 ) -> Scene:
-    """A scene, whether or not everything is visible. shrink: factor on the size of bodies."""
+    """Background, camera, light and noise."""
     tall, wide = int(1.4 * height), int(1.4 * width)
-    grain = rng.normal(0, max(options.noise, 1e-6), (2 * height, 2 * width, 3))
+    grain = rng.normal(0, options.noise, (2 * height, 2 * width, 3))
     return Scene(
         height=height,
         width=width,
         background=surface(rng, tall, wide, pictures),
         camera=_wave(rng, [0, 0, 0, 0], [0.1 * width, 0.1 * height, 0.06, 0.08], options.speed),
-        bodies=_sample_bodies(rng, height, width, num_objects, options, pictures, shrink),
+        bodies=(),
         light_map=noise(rng, 32, 32, cells=2, octaves=2) - np.float32(0.5),
         light=_wave(rng, [0, 0, 0, 0.3], [10, 10, 0.12, 0.25], options.speed),
         grain=np.round(grain).astype(np.int16),
@@ -119,26 +123,47 @@ def _sample(
     )
 
 
-def _sample_bodies(
+def _sample_looks(
     rng: np.random.Generator,
-    height: int,
-    width: int,
-    num_objects: int,
+    count: int,
+    side: float,
     options: SceneOptions,
     pictures: Sequence[Picture],
-    shrink: float,
+) -> list[tuple[Part, ...]]:
+    """The parts of every body, some of them those of an earlier one."""
+    looks: list[tuple[Part, ...]] = []
+    for _ in range(count):
+        if looks and rng.random() < options.lookalikes:
+            looks.append(looks[rng.integers(len(looks))])
+        else:
+            looks.append(_sample_parts(rng, side, options, pictures))
+    return looks
+
+
+def _sample_bodies(
+    rng: np.random.Generator,
+    scene: Scene,
+    looks: Sequence[tuple[Part, ...]],
+    num_objects: int,
+    side: float,
+    options: SceneOptions,
+    room: float,
 ) -> tuple[Body, ...]:
-    """Objects and distractors in random depth order."""
-    bodies: list[Body] = []
-    side = shrink * min(height, width) * 1.3 / np.sqrt(num_objects + options.distractors + 1)
-    for object_id in [*range(1, num_objects + 1), *[0] * options.distractors]:
-        alike = bool(bodies) and rng.random() < options.lookalikes
-        parts = (
-            bodies[rng.integers(len(bodies))].parts
-            if alike
-            else _sample_parts(rng, side, options, pictures)
-        )
-        bodies.append(_sample_body(rng, object_id, parts, height, width, side, options.speed))
+    """Objects, then distractors, in random depth order.
+
+    Each starts in a cell of its own of a grid over the frame. room: factor on the distance
+    from the cell's centre and, down to 0.6, on the size; the less, the less they overlap.
+    """
+    columns = int(np.ceil(np.sqrt(len(looks) * scene.width / scene.height)))
+    rows = -(-len(looks) // columns)
+    cells = rng.permutation(rows * columns)[: len(looks)]
+    size = side * max(room, 0.6)
+    bodies = []
+    for index, (parts, cell) in enumerate(zip(looks, cells, strict=True)):
+        place = np.array([cell % columns, cell // columns]) + 0.5 + room * rng.uniform(-0.6, 0.6, 2)
+        start = (place / [columns, rows]).clip(0.1, 0.9) * [scene.width, scene.height]
+        object_id = index + 1 if index < num_objects else 0
+        bodies.append(_sample_body(rng, object_id, parts, scene, start, size, options.speed))
     return tuple(bodies[i] for i in rng.permutation(len(bodies)))
 
 
@@ -146,18 +171,19 @@ def _sample_body(
     rng: np.random.Generator,
     object_id: int,
     parts: tuple[Part, ...],
-    height: int,
-    width: int,
+    scene: Scene,
+    start: np.ndarray,
     side: float,
     speed: float,
 ) -> Body:
-    start = [rng.uniform(0.15, 0.85) * width, rng.uniform(0.15, 0.85) * height]
-    reach = rng.uniform(0.05, 0.35)
+    """A body that is at `start` (x, y in pixels) at t = 0."""
+    reach = rng.uniform(0.05, 0.35) * np.array([scene.width, scene.height])
+    position = _wave(rng, [0, 0], reach, speed)
     log_side = np.log(side * rng.uniform(0.7, 1.3))
     return Body(
         object_id=object_id,
         parts=parts,
-        position=_wave(rng, start, [reach * width, reach * height], speed),
+        position=dataclasses.replace(position, base=start - position(0)),
         size=_wave(rng, [log_side, rng.normal(0, 0.2)], [0.2, 0.15], speed),
         angle=_wave(rng, [rng.uniform(0, 2 * np.pi)], [0.5], speed, rng.normal(0, 0.02) * speed),
     )
@@ -208,8 +234,8 @@ def _sample_part(
 
 def _wave(
     rng: np.random.Generator,
-    base: Sequence[float],
-    amplitude: Sequence[float],
+    base: Sequence[Number],
+    amplitude: Sequence[Number] | np.ndarray,
     speed: float,
     drift: float = 0.0,
 ) -> Wave:

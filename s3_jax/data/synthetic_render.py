@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from s3_jax.data.synthetic_scene import Body, Part, Ripple, Scene
+from s3_jax.data.synthetic_scene import Body, Number, Part, Ripple, Scene
 
 GRID = 8  # pixels between the points at which a deformation is computed
 Affine = Float[np.ndarray, "2 3"]
@@ -12,7 +12,7 @@ Frame = UInt8[np.ndarray, "h w 3"]
 Mask = UInt8[np.ndarray, "h w"]
 
 
-def render(scene: Scene, t: float) -> tuple[Frame, Mask]:
+def render(scene: Scene, t: Number) -> tuple[Frame, Mask]:
     """Picture and mask at time t, counted in frames; the mask is that of the shutter's middle."""
     sharp, mask = compose(scene, t)
     if scene.motion_blur > 0:
@@ -22,7 +22,7 @@ def render(scene: Scene, t: float) -> tuple[Frame, Mask]:
     return _expose(scene, sharp, t), mask
 
 
-def compose(scene: Scene, t: float) -> tuple[Frame, Mask]:
+def compose(scene: Scene, t: Number) -> tuple[Frame, Mask]:
     """Background and bodies, back to front, without light and noise."""
     canvas = _seen_background(scene, t)
     mask = np.zeros((scene.height, scene.width), np.uint8)
@@ -33,7 +33,7 @@ def compose(scene: Scene, t: float) -> tuple[Frame, Mask]:
     return canvas, mask
 
 
-def _seen_background(scene: Scene, t: float) -> Frame:
+def _seen_background(scene: Scene, t: Number) -> Frame:
     """The background under a camera that pans, turns and zooms."""
     x, y, angle, zoom = scene.camera(t)
     tall, wide = scene.background.shape[:2]
@@ -49,14 +49,14 @@ def _seen_background(scene: Scene, t: float) -> Frame:
     )
 
 
-def _body_transform(body: Body, t: float) -> Affine:
+def _body_transform(body: Body, t: Number) -> Affine:
     """Body coordinates (units of its side, centred) to pixels."""
     log_side, log_aspect = body.size(t)
     stretch = np.diag(np.exp([log_side + log_aspect / 2, log_side - log_aspect / 2]))
     return np.column_stack([_rotation(float(body.angle(t)[0])) @ stretch, body.position(t)])
 
 
-def _part_transform(part: Part, t: float) -> Affine:
+def _part_transform(part: Part, t: Number) -> Affine:
     """Sprite coordinates (units of its side, centred) to body coordinates."""
     return np.column_stack([_rotation(float(part.swing(t)[0])) * part.scale, part.offset])
 
@@ -70,7 +70,7 @@ def _compose_affine(outer: Affine, inner: Affine) -> Affine:
     return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
 
 
-def _draw(canvas: Frame, mask: Mask, part: Part, to_frame: Affine, body: Body, t: float) -> None:
+def _draw(canvas: Frame, mask: Mask, part: Part, to_frame: Affine, body: Body, t: Number) -> None:
     """Paint one part over canvas and mask, in place."""
     box = _bounding_box(to_frame, mask.shape)
     if box is None:
@@ -101,7 +101,7 @@ def _bounding_box(to_frame: Affine, shape: tuple[int, ...]) -> tuple[slice, slic
 
 
 def _sprite_coordinates(
-    to_frame: Affine, ripple: Ripple, rows: slice, columns: slice, t: float
+    to_frame: Affine, ripple: Ripple, rows: slice, columns: slice, t: Number
 ) -> Float32[np.ndarray, "h w 2"]:
     """For each pixel of a box, the point of the sprite seen there, in sides from its centre.
 
@@ -119,12 +119,12 @@ def _sprite_coordinates(
     return fine[GRID : GRID + height, GRID : GRID + width]
 
 
-def _grid_centres(length: int) -> Float[np.ndarray, "n"]:
+def _grid_centres(length: int) -> Float[np.ndarray, " n"]:
     cells = -(-length // GRID)
     return (np.arange(-1, cells + 1) + 0.5) * GRID - 0.5
 
 
-def _expose(scene: Scene, frame: Frame, t: float) -> Frame:
+def _expose(scene: Scene, frame: Frame, t: Number) -> Frame:
     """Light that drifts over the scene and changes in strength, then sensor noise."""
     x, y, strength, contrast = scene.light(t)
     shift = np.array([[1, 0, x], [0, 1, y]])

@@ -7,18 +7,20 @@ from jaxtyping import Float, Float32
 
 from s3_jax.data.synthetic_sprites import Picture, Sprite
 
+Number = float | int
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Wave:
     """base + sum of amplitude * sin(rate * t + phase) + drift * t, for each of d values."""
 
-    base: Float[np.ndarray, "d"]
+    base: Float[np.ndarray, " d"]
     amplitude: Float[np.ndarray, "d n"]
     rate: Float[np.ndarray, "d n"]
     phase: Float[np.ndarray, "d n"]
     drift: float = 0.0
 
-    def __call__(self, t: float) -> Float[np.ndarray, "d"]:
+    def __call__(self, t: Number) -> Float[np.ndarray, " d"]:
         waves = self.amplitude * np.sin(self.rate * t + self.phase)
         return self.base + waves.sum(axis=-1) + self.drift * t
 
@@ -29,8 +31,8 @@ class Ripple:
 
     amplitude: Float32[np.ndarray, "n 2"]
     direction: Float32[np.ndarray, "n 2"]
-    rate: Float32[np.ndarray, "n"]
-    phase: Float32[np.ndarray, "n"]
+    rate: Float32[np.ndarray, " n"]
+    phase: Float32[np.ndarray, " n"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

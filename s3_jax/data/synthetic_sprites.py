@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-Picture = UInt8[np.ndarray, "h w 3"]
-Sprite = UInt8[np.ndarray, "h w 4"]
-Values = Float32[np.ndarray, "h w"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
+Sprite = UInt8[np.ndarray, "_ _ 4"]
+Values = Float32[np.ndarray, "_ _"]
 
 
 def sprite(rng: np.random.Generator, size: int, pictures: Sequence[Picture] = ()) -> Sprite:
@@ -34,7 +34,7 @@ def surface(
 
 
 def noise(
-    rng: np.random.Generator, height: int, width: int, cells: float = 4, octaves: int = 4
+    rng: np.random.Generator, height: int, width: int, cells: float | int = 4, octaves: int = 4
 ) -> Values:
     """Smooth noise in [0, 1]: random grids of `cells`, 2 `cells`, ... per side, each halved."""
     total = np.zeros((height, width), np.float32)
@@ -115,7 +115,7 @@ def _phase(rng: np.random.Generator, height: int, width: int, periods: float) ->
     return rows + columns
 
 
-Coverage = UInt8[np.ndarray, "h w"]
+Coverage = UInt8[np.ndarray, "_ _"]
 
 
 def _blob(rng: np.random.Generator, size: int) -> Coverage:

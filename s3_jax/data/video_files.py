@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import av
 import numpy as np
@@ -33,6 +33,7 @@ class Frame:
     image: UInt8[np.ndarray, "h w 3"]
 
 
+@runtime_checkable
 class VideoSource(Protocol):
     """What the readers below have in common.
 
@@ -253,9 +254,19 @@ def _announced_frames(stream: av.VideoStream) -> int | None:
 
 
 def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+    """RGB pixels, turned and mirrored by quarter turns as the display matrix says.
+
+    The matrix holds x' = a x + c y, y' = b x + d y as rows (a, b, .), (c, d, .), (., ., .).
+    """
     image = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(frame.rotation / 90)  # counter-clockwise, as in numpy
-    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+    side_data = frame.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return image
+    matrix = np.frombuffer(side_data, np.int32).reshape(3, 3)  # type: ignore[call-overload]
+    (a, b, _), (c, d, _), _ = matrix.tolist()
+    if abs(a) < abs(c):
+        image, a, d = image.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(image[:: 1 if d >= 0 else -1, :: 1 if a >= 0 else -1])
 
 
 def _numbering_gaps(stems: list[str]) -> list[str]:

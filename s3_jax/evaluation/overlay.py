@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
-from jaxtyping import Int, UInt8
+from jaxtyping import Integer, UInt8
 
 from s3_jax.data.mask_files import MaskEncoding
 from s3_jax.data.palette import colour_of
@@ -21,7 +21,7 @@ Colour = tuple[int, int, int]
 
 def draw_overlay(
     image: UInt8[np.ndarray, "h w 3"],
-    ids: Int[np.ndarray, "h w"],
+    ids: Integer[np.ndarray, "h w"],
     encoding: MaskEncoding | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """A copy of the frame with every object filled, outlined and labelled with its id.
@@ -99,16 +99,16 @@ def _video_frame(picture: UInt8[np.ndarray, "h w 3"]) -> av.VideoFrame:
     return frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709)
 
 
-def _present(ids: Int[np.ndarray, "h w"]) -> list[int]:
+def _present(ids: Integer[np.ndarray, "h w"]) -> list[int]:
     if ids.max(initial=0) < 2**16:  # counting is much faster than the sort inside np.unique
         return [int(i) for i in np.flatnonzero(np.bincount(ids.ravel())) if i]
     return [int(i) for i in np.unique(ids) if i]
 
 
-Region = tuple[slice, slice, UInt8[np.ndarray, "h w"]]
+Region = tuple[slice, slice, UInt8[np.ndarray, "box_h box_w"]]
 
 
-def _region(ids: Int[np.ndarray, "h w"], object_id: int) -> Region:
+def _region(ids: Integer[np.ndarray, "h w"], object_id: int) -> Region:
     """Bounding box of an object as row and column slices, and its 0/1 mask inside."""
     inside = (ids == object_id).astype(np.uint8)
     x, y, width, height = cv2.boundingRect(inside)
@@ -125,7 +125,7 @@ def _fill(
 
 def _outline(
     picture: UInt8[np.ndarray, "h w 3"],
-    inside: UInt8[np.ndarray, "h w"],
+    inside: UInt8[np.ndarray, "box_h box_w"],
     offset: tuple[int, int],
     colour: Colour,
 ) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from s3_jax.data.image_files import reason
 from s3_jax.errors import InputError
@@ -19,6 +19,7 @@ RECORD = "run.json"
 Identity = dict[str, Any]
 
 
+@runtime_checkable
 class Saveable(Protocol):
     """A session whose whole state goes into one file and comes back from it."""
 
@@ -49,7 +50,7 @@ class RunFolder:
     identity: everything that decides the results, as a flat dictionary of JSON values. An
       existing directory must have been made with an equal one.
     inputs: paths that the run reads, which must not lie among its results.
-    overwrite: clear what a run with another identity left; only files such a run makes.
+    overwrite: clear what an earlier run left; only files such a run makes.
 
     Raises:
       InputError: the directory cannot be written, belongs to another run or to none.
@@ -73,7 +74,7 @@ class RunFolder:
             previous = self._previous()
             if previous and overwrite:
                 self._clear()
-            elif previous:
+            elif previous and self._has_results():
                 self._adopt(previous)
             self.masks.mkdir(exist_ok=True)
             write_json(path / RECORD, self._record)
@@ -114,9 +115,9 @@ class RunFolder:
             return 0
         try:
             session.load(states[-1])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError) as error:
             raise InputError(
-                f"cannot continue from {states[-1]}: {reason(error)}; delete it to start over"
+                f"cannot continue: {reason(error)}; delete {states[-1]} to start over"
             ) from error
         return _frames_done(states[-1])
 
@@ -150,6 +151,10 @@ class RunFolder:
                     f"{new.get(name)}): choose another --output or pass --overwrite"
                 )
         self._record |= {key: previous.get(key, 0) for key in ("finished", "frames")}
+
+    def _has_results(self) -> bool:
+        """Whether the earlier run came as far as a first frame."""
+        return any(self.masks.glob("*.png")) or any(self.scores.glob("*.npz"))
 
     def _clear(self) -> None:
         for folder, pattern in ((self.masks, "*.png"), (self.scores, "*.npz")):

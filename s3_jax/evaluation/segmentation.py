@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from absl import logging
@@ -37,6 +37,7 @@ from s3_jax.evaluation.writers import write_mask, write_scores
 SAVE_SECONDS = 60.0  # at most this much work is lost when a run is killed
 
 
+@runtime_checkable
 class Result(Protocol):
     """What the session says about one frame (see `propagation.session.FrameResult`)."""
 
@@ -49,6 +50,7 @@ class Result(Protocol):
     def index_mask(self) -> np.ndarray: ...
 
 
+@runtime_checkable
 class Segmenter(Protocol):
     """The part of `propagation.session.Session` that is used here."""
 
@@ -140,7 +142,7 @@ def segment(
         try:
             for step in steps:
                 result = _advance(session, step)
-                writer.submit(_save, folder, options, masks.first.encoding, step.frame, result)
+                writer.submit(_save, folder, options, masks.first.encoding, step, result)
                 done += 1
                 progress.advanced()
                 if progress.stop():
@@ -252,25 +254,25 @@ def _save(
     folder: RunFolder,
     options: SegmentOptions,
     encoding: MaskEncoding,
-    frame: Frame,
+    step: _Step,
     result: Result | None,
 ) -> None:
     """Write what was asked for of one frame, at the frame's own size."""
-    ids, prob = _at_size(result, frame.image.shape[:2], options.save_scores)
-    if prob is not None:
-        object_ids = result.object_ids if result else ()
-        write_scores(folder.scores / f"{frame.name}.npz", prob, object_ids)
+    frame = step.frame
+    resized = step.image.shape != frame.image.shape
+    if result is not None and not resized and not options.save_scores:
+        ids = result.index_mask()  # probabilities need not even leave the accelerator
+    else:
+        ids, prob = _at_size(result, frame.image.shape[:2])
+        if options.save_scores:
+            object_ids = result.object_ids if result else ()
+            write_scores(folder.scores / f"{frame.name}.npz", prob, object_ids)
     write_mask(folder.masks / f"{frame.name}.png", ids, encoding)
 
 
-def _at_size(
-    result: Result | None, size: Size, with_prob: bool
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Object ids and, if they are wanted, probabilities; all background without a result."""
+def _at_size(result: Result | None, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """Object ids and probabilities, resized; all background without a result."""
     if result is None:
         return np.zeros(size, np.int32), np.ones((1, *size), np.float32)
-    if not with_prob and result.prob.shape[1:] == size:
-        return result.index_mask(), None
     prob = resize_probabilities(np.asarray(result.prob), size)
-    ids = np.array((0, *result.object_ids), np.int32)[prob.argmax(axis=0)]
-    return ids, prob if with_prob else None
+    return np.array((0, *result.object_ids), np.int32)[prob.argmax(axis=0)], prob

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Float32, Integer
 from PIL import Image
 
 from s3_jax.data.mask_files import MaskEncoding
@@ -35,7 +35,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(values, indent=2) + "\n")
 
 
-def write_mask(path: Path, ids: Int[np.ndarray, "h w"], encoding: MaskEncoding) -> None:
+def write_mask(path: Path, ids: Integer[np.ndarray, "h w"], encoding: MaskEncoding) -> None:
     """Object ids as PNG in the given encoding.
 
     Raises:
@@ -71,7 +71,7 @@ def write_scores(
                 np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
 
 
-def _encode(ids: Int[np.ndarray, "h w"], encoding: MaskEncoding) -> Image.Image:
+def _encode(ids: Integer[np.ndarray, "h w"], encoding: MaskEncoding) -> Image.Image:
     match encoding.kind:
         case "palette":
             height, width = ids.shape
