@@ -9,7 +9,7 @@ with inert values. Work and memory are bounded by the number of bytes in the fil
 
 import pickle  # for the names of the opcodes only
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,7 +159,7 @@ def load(
     raise MalformedError(f"has a pickle of more than {MAX_OPERATIONS:,} operations", RESAVE)
 
 
-def put_items(target: dict[Any, Any], items: Iterable[tuple[Any, Any]]) -> None:
+def put_items(target: dict[Any, Any], items: Iterable[Sequence[Any]]) -> None:
     """Adds items to a dictionary; raises MalformedError for keys that are not plain scalars.
 
     Tuples are refused too: hashing a deeply nested one overflows the interpreter's C stack.

@@ -8,6 +8,7 @@ Do not change a file in place while its arrays are in use (replacing it is fine)
 
 import mmap
 import os
+import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -96,16 +97,16 @@ def read_tensors(path: str | os.PathLike[str], skip_globals: Collection[str] = (
 
 def read_contents(path: str | os.PathLike[str], skip_globals: Collection[str] = ()) -> Contents:
     """As `read_tensors`, with the file's layout and a list of what was not a tensor."""
-    with naming(path, "read"):
-        with open(path, "rb") as file:  # noqa: PTH123
-            data = _map(file)
-            _refuse_other_files(data)
-            if _starts(data, b"PK\x03\x04"):
-                return _contents(read_zip(file, data, skip_globals), data.size)
-        if _starts(data, b"\x80"):
-            return _contents(read_legacy(data, skip_globals), data.size)
+    with naming(path, "read"), pathlib.Path(path).open("rb") as file:
+        data = _map(file)
+        # First, since its first eight bytes are a length and may look like anything.
         if _starts(data, b"{", at=8):
             return Contents("safetensors", read_safetensors(path, data))
+        _refuse_other_files(data)
+        if _starts(data, b"PK\x03\x04"):
+            return _contents(read_zip(file, data, skip_globals), data.size)
+        if _starts(data, b"\x80"):
+            return _contents(read_legacy(data, skip_globals), data.size)
         raise MalformedError(
             "is neither a PyTorch checkpoint nor a safetensors file",
             "give a file that torch.save or safetensors wrote",

@@ -6,8 +6,8 @@ import os
 import pathlib
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
-from typing import IO, Any, BinaryIO
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,7 +122,7 @@ def _write_record(archive: zipfile.ZipFile, file: BinaryIO, name: str, array: ND
     padding = -begin % _ALIGNMENT
     member.extra = b"FB" + struct.pack("<H", padding) + b"Z" * padding
     with archive.open(member, "w", force_zip64=large) as record:
-        _write_values(record, array)
+        _write_values(record.write, array)
 
 
 def _write_safetensors(file: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -143,13 +143,13 @@ def _write_safetensors(file: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> No
     text += b" " * (-len(text) % 8)
     file.write(struct.pack("<Q", len(text)) + text)
     for key in order:
-        _write_values(file, arrays[key])
+        _write_values(file.write, arrays[key])
 
 
-def _write_values(file: IO[bytes], array: NDArray[Any]) -> None:
+def _write_values(write: Callable[[memoryview], object], array: NDArray[Any]) -> None:
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     for start in range(0, flat.size, _CHUNK):
-        file.write(flat[start : start + _CHUNK].data)
+        write(flat[start : start + _CHUNK].data)
 
 
 def _pickle(arrays: Mapping[str, NDArray[Any]]) -> bytes:
