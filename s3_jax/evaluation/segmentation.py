@@ -96,11 +96,12 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Step:
-    """One frame at the size the session sees, and the ids given on it."""
+    """One frame at the size the session sees, and the ids given on it by a mask file."""
 
     frame: Frame
     image: UInt8[np.ndarray, "h w 3"]
     given: Int32[np.ndarray, "h w"] | None
+    mask_file: Path | None
     last: bool
 
 
@@ -167,7 +168,8 @@ class _Saver:
 
     def save(self, writer: WriteBehind, done: int) -> None:
         writer.flush()
-        self._folder.save_session(self._session, done)
+        if self._session.object_ids:  # before the first object there is nothing to remember
+            self._folder.save_session(self._session, done)
         self._last = time.monotonic()
 
 
@@ -204,7 +206,8 @@ def _steps(
             wanted = set(mask.object_ids) - (set() if options.all_masks else known)
             given = _given(mask, wanted, size)
             known |= wanted
-        yield _Step(frame, shrink_image(frame.image, size), given, last)
+        file = mask.path if mask else None
+        yield _Step(frame, shrink_image(frame.image, size), given, file, last)
 
 
 def _with_last(frames: Iterator[Frame]) -> Iterator[tuple[Frame, bool]]:
@@ -244,7 +247,10 @@ def _given(mask: Mask, wanted: set[int], size: Size) -> Int32[np.ndarray, "h w"]
 def _advance(session: Segmenter, step: _Step) -> Result | None:
     """The session's result for a frame; None as long as no object was given."""
     if step.given is not None:
-        session.add(step.given)
+        try:
+            session.add(step.given)
+        except InputError as error:
+            raise InputError(f"{step.mask_file}: {error}") from error
     elif not session.object_ids:
         return None
     return session.step(step.image, end=step.last)
