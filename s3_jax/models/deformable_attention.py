@@ -69,7 +69,7 @@ class DeformableAttention(nn.Module):
         sample = _SAMPLERS[self._resolved_form()]
         for level, (h, w) in enumerate(shapes):
             base = (reference * np.array([w, h], np.float32) - 0.5).reshape(1, m, 1, 1, 2)
-            place = base + offsets[:, :, :, level]
+            place = offsets[:, :, :, level] + base
             level_values = values[:, start : start + h * w].reshape(b, h, w, heads, c // heads)
             sampled = sampled + sample(level_values, place, weights[:, :, :, level])
             start += h * w

@@ -5,6 +5,7 @@ Layout is NHWC with HWIO kernels. A 1 x 1 convolution is a `Linear`. Parameters 
 1/sqrt(fan in)), which is what the published training starts from.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -123,9 +124,9 @@ class DepthwiseConv3x3(nn.Module):
         bias = self.param("bias", self.bias_init or default, (channels,))
         padded = jnp.pad(x.astype(self.dtype), ((0, 0), (1, 1), (1, 1), (0, 0)))
         taps = kernel.astype(self.dtype).reshape(3, 3, 1, 1, 1, channels)
-        total = sum(
-            padded[:, dy : dy + h, dx : dx + w] * taps[dy, dx] for dy in range(3) for dx in range(3)
-        )
+        total = jnp.zeros((), self.dtype)
+        for dy, dx in itertools.product(range(3), repeat=2):
+            total = total + padded[:, dy : dy + h, dx : dx + w] * taps[dy, dx]
         return add_bias(total, bias)
 
 
@@ -234,7 +235,10 @@ class ChannelAttentionBlock(nn.Module):
         size = size if size % 2 else size + 1
         kernel = self.param("channel_kernel", fan_in_uniform(size), (size,))
         padded = jnp.pad(mean, ((0, 0), (size // 2, size // 2))).astype(jnp.float32)
-        return sum(padded[:, i : i + self.features] * kernel[i] for i in range(size))  # type: ignore[return-value]
+        scores = jnp.zeros_like(mean, jnp.float32)
+        for i in range(size):
+            scores = scores + padded[:, i : i + self.features] * kernel[i]
+        return scores
 
 
 class FeatureFuser(nn.Module):

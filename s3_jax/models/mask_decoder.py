@@ -76,7 +76,7 @@ class MaskDecoder(nn.Module):
         logits: Float[Array, "b k 4*h 4*w"],
     ) -> Float[Array, "b k h w c"]:
         """What the decoder's maps of all three strides tell the sensory memory, float32."""
-        size = pixel.shape[2:4]
+        size = (pixel.shape[2], pixel.shape[3])
         map4 = jnp.concatenate([map4.astype(jnp.float32), logits[..., None]], axis=-1)
         return (
             self.sensory_from_16(pixel)

@@ -32,10 +32,9 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
         out_width = self.width * (4 if self.bottleneck else 1)
+        plan = [(self.width, 3, self.stride), (out_width, 3, 1)]
         if self.bottleneck:
-            plan = ((self.width, 1, 1), (self.width, 3, self.stride), (out_width, 1, 1))
-        else:
-            plan = ((self.width, 3, self.stride), (out_width, 3, 1))
+            plan = [(self.width, 1, 1), (self.width, 3, self.stride), (out_width, 1, 1)]
         y = x
         for i, (features, size, stride) in enumerate(plan, start=1):
             y = self._conv(features, size, stride, f"conv{i}")(y)

@@ -50,7 +50,7 @@ class EncodedMask(NamedTuple):
     """What a memory frame adds to the memory, per object."""
 
     value: Float[Array, "b k h w c"]
-    summaries: Float[Array, "b k q c+1"]
+    summaries: Float[Array, "b k q s"]
 
 
 class DecodedMask(NamedTuple):
@@ -63,8 +63,8 @@ class DecodedMask(NamedTuple):
 class Segmentation(NamedTuple):
     """Result for one frame. prob and logits: background first, at the frame's size."""
 
-    prob: Float[Array, "b k+1 H W"]
-    logits: Float[Array, "b k+1 H W"]
+    prob: Float[Array, "b n H W"]
+    logits: Float[Array, "b n H W"]
     decoded: DecodedMask
     transformed: TransformerOutput
 
@@ -150,7 +150,7 @@ class S3(nn.Module):
         chunk_size: int = -1,
     ) -> Float[Array, "b k h w c"]:
         """Pixel feature, memory readout, sensory memory and last mask as one map per object."""
-        small = resize_masks(last_mask, pix_feat.shape[1:3])
+        small = resize_masks(last_mask, (pix_feat.shape[1], pix_feat.shape[2]))
         return map_objects(
             self,
             lambda module, *args: module.pixel_fuser(pix_feat, *args),

@@ -196,9 +196,11 @@ class SpatialSemanticEncoder(nn.Module):
         f8 = f8 + resize_bilinear(maps[1], (2 * h, 2 * w))
         f16 = f16 + maps[2]
         norm = functools.partial(BatchNorm, self.axis_name, self.dtype)
-        maps = {"norm4": f4, "norm8": f8, "norm16": f16}
-        f4, f8, f16 = (norm(name=name)(x, train) for name, x in maps.items())
-        return f4, f8, f16
+        return (
+            norm(name="norm4")(f4, train),
+            norm(name="norm8")(f8, train),
+            norm(name="norm16")(f16, train),
+        )
 
     def _detail_tokens(self, image: Array, train: bool) -> tuple[Array, Array]:
         """Spatial prior: the stride-4 map, and tokens of strides 8 and 16 with level embedding."""

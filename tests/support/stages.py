@@ -1,0 +1,157 @@
+"""Runs the network along the way a frame goes, in one compiled program that returns every stage."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from s3_jax.config import ModelConfig
+from s3_jax.memory.read import read_frames
+from s3_jax.memory.similarity import masked_softmax, similarity
+from s3_jax.memory.top_k import top_k_mask
+from s3_jax.models.s3 import S3, ImageFeatures
+
+QUERY = 2  # frame 2 is segmented; frames 0 and 1 are the memory
+Stages = dict[str, Any]
+
+
+def run(config: ModelConfig, variables: Mapping[str, Any], inputs: Mapping[str, Any]) -> Stages:
+    """All stages as NumPy arrays, channels last; `_line` names them.
+
+    Args:
+      inputs: as recorded: frames_u8 (b 3 H W 3), masks (b 3 k H W), sensory (b k c h w) and
+        selector (b k 1 1), which is 0 for padding objects.
+    """
+    line = lambda *arrays: _line(S3(config), *arrays)  # noqa: E731
+    # Half the time of a test is compilation; without LLVM's optimisation it takes half as long.
+    options = {"xla_backend_optimization_level": 0}
+    stages = jax.jit(line, compiler_options=options)(
+        {name: variables[name] for name in ("params", "batch_stats")},
+        inputs["frames_u8"].astype(np.float32) / 255,
+        inputs["masks"],
+        np.moveaxis(inputs["sensory"], 2, -1),
+        inputs["selector"][..., 0, 0],
+    )
+    return jax.tree.map(np.asarray, stages)
+
+
+def _line(
+    net: S3, variables: Any, frames: jax.Array, masks: jax.Array, sensory: jax.Array,
+    selector: jax.Array,
+) -> Stages:  # fmt: skip
+    def watched(method: str, part: str, *args: Any) -> tuple[Any, dict[str, Any]]:
+        """The method's result, and what the modules inside a part of the network returned."""
+        result, state = net.apply(variables, *args, method=method, mutable=["intermediates"],
+                                  capture_intermediates=_is_recorded)  # fmt: skip
+        return result, _by_path(state["intermediates"][part])
+
+    def plain(method: str | Callable[..., Any], *args: Any) -> Any:
+        return net.apply(variables, *args, method=method)
+
+    b = frames.shape[0]
+    features, seen_by_encoder = _unfold(watched("encode_image", "image_encoder", _fold(frames)), b)
+    query: ImageFeatures = jax.tree.map(lambda x: x[:, QUERY], features)
+
+    remembered = [_fold(x[:, :QUERY]) for x in (frames, features.pix_feat, masks)]
+    encoded, seen_by_summarizer = _unfold(
+        watched("encode_mask", "object_summarizer", *remembered), b
+    )
+    sensory = plain("update_sensory_deep", sensory, encoded.value[:, 0])
+
+    memory = _read_memory(features, jnp.moveaxis(encoded.value, 1, 2))
+    fused = plain("fuse_pixels", query.pix_feat, memory["readout"], sensory, masks[:, 1])
+    summed = encoded.summaries[:, 0] + encoded.summaries[:, 1]
+    object_value = summed[..., :-1] / (summed[..., -1:] + 1e-4)
+
+    # Twice side by side in the batch: with all objects valid, and as the selector says.
+    twice = (query, fused, object_value, sensory)
+    query, pixel, object_value, state = jax.tree.map(lambda x: jnp.concatenate([x, x]), twice)
+    valid = jnp.concatenate([jnp.ones_like(selector), selector])
+    transformed, seen = watched(
+        "transform_objects", "object_transformer", pixel, object_value, valid
+    )
+    decoded = plain("decode_mask", query, transformed.pixel, state)
+    segmented = {
+        "transformed": transformed,
+        "seen": seen,
+        "blocked_last": plain(_blocked_after_last_block, transformed.logits, valid),
+        "sensory": plain("update_sensory", state, decoded.sensory_input),
+        "finished": plain("finish", decoded.logits, valid),
+        "auxiliary": plain("predict_auxiliary", query.pix_feat, state, transformed.logits, valid),
+    }
+    half = lambda x: x.shape[0] // 2  # noqa: E731
+    return {
+        "features": features,
+        "seen_by_encoder": seen_by_encoder,
+        "encoded": encoded,
+        "summary_logits": seen_by_summarizer[""][1],
+        "sensory": sensory,
+        "memory": memory,
+        "fused": fused,
+        "all": jax.tree.map(lambda x: x[: half(x)], segmented),
+        "selected": jax.tree.map(lambda x: x[half(x) :], segmented),
+    }
+
+
+def _fold(x: jax.Array) -> jax.Array:
+    """(b t ...) -> (b*t ...)."""
+    return x.reshape(-1, *x.shape[2:])
+
+
+def _unfold(tree: Any, b: int) -> Any:
+    """(b*t ...) -> (b t ...)."""
+    return jax.tree.map(lambda x: x.reshape(b, -1, *x.shape[1:]), tree)
+
+
+def _read_memory(features: ImageFeatures, value: jax.Array) -> dict[str, jax.Array]:
+    """Similarities and affinities (b m n: query pixels, then tokens); readout over all tokens."""
+    b, _, h, w, c = features.key.key.shape
+    key = features.key.key[:, :QUERY].reshape(b, -1, c)
+    shrinkage = features.key.shrinkage[:, :QUERY].reshape(b, -1)
+    query = features.key.key[:, QUERY].reshape(b, -1, c)
+    selection = features.key.selection[:, QUERY].reshape(b, -1, c)
+    scores = similarity(key, shrinkage, query, selection)
+    readout = read_frames(
+        key.reshape(b, QUERY, h * w, c),
+        shrinkage.reshape(b, QUERY, h * w),
+        value.reshape(*value.shape[:3], h * w, value.shape[-1]),
+        jnp.ones((b, QUERY), bool),
+        query,
+        selection,
+    )
+    return {
+        "similarity": scores,
+        "similarity_no_selection": similarity(key, shrinkage, query, None),
+        "similarity_no_shrinkage": similarity(key, None, query, selection),
+        "affinity": masked_softmax(scores, jnp.ones_like(scores, bool)),
+        "affinity_top10": masked_softmax(scores, jax.vmap(lambda x: top_k_mask(x, 10))(scores)),
+        "readout": readout.reshape(*readout.shape[:2], h, w, -1),
+    }
+
+
+def _blocked_after_last_block(net: S3, logits: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """The mask that a further block would use, (b k 2 n): recorded, though nothing reads it."""
+    blocked = net.object_transformer._blocked(logits[:, :, -1], valid, None)
+    return blocked[:, :, jnp.array([0, -1])]
+
+
+def _is_recorded(module: nn.Module, method: str) -> bool:
+    return method in ("__call__", "embed", "_embed")
+
+
+def _by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Module path -> what it returned ("" for the part itself).
+
+    Methods other than __call__, and what a module stores by `sow`, are appended to its path.
+    """
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        path = prefix if name == "__call__" else f"{prefix}/{name}".removeprefix("/")
+        if isinstance(value, Mapping):
+            found |= _by_path(value, path)
+        else:
+            found[path] = value if len(value) > 1 else value[0]
+    return found
