@@ -18,15 +18,21 @@ from s3_jax.errors import InputError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends without error."""
+    """A temporary path beside `path` that takes its place when the block ends without error.
+
+    An OSError that names no file, or the temporary one, is raised as one that names `path`.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
         temporary.replace(path)
-    except BaseException:
+    except OSError as error:
+        if error.errno and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +83,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
     before = (tmp_path / "a.json").read_bytes()
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"x": object()})
-    with pytest.raises(OSError, match="full"), replacing(tmp_path / "a.json") as temporary:
-        temporary.write_text("half")
-        raise OSError("full")
+    with pytest.raises(OSError, match="full") as caught:  # noqa: SIM117
+        with replacing(tmp_path / "a.json") as temporary:
+            temporary.write_text("half")
+            raise OSError(errno.ENOSPC, "full")
+    assert caught.value.filename == str(tmp_path / "a.json")
     assert (tmp_path / "a.json").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]

@@ -52,7 +52,7 @@ class FakeSession:
 
     def save(self, path: Path) -> None:
         with path.open("wb") as file:
-            np.savez(file, mask=self._mask, ids=np.array(self.object_ids))
+            np.savez_compressed(file, mask=self._mask, ids=np.array(self.object_ids))
 
     def load(self, path: Path) -> None:
         with np.load(path) as state:
