@@ -134,7 +134,7 @@ def from_torch(tensors: Tensors, config: ModelConfig) -> Variables:
         raise ConversionError(_report(problems))
     variables: Variables = {"params": {}, "batch_stats": {}}
     for pair in pairs(config):
-        value = np.ascontiguousarray(pair.move.to_flax(np.asarray(tensors[pair.key])))
+        value = np.asarray(pair.move.to_flax(np.asarray(tensors[pair.key])), order="C")
         _insert(variables[pair.collection], pair.path, value)
     variables["unused"] = {key: np.asarray(tensors[key]) for key in unused_tensors(config)}
     return variables
@@ -155,7 +155,7 @@ def to_torch(variables: Variables, config: ModelConfig) -> dict[str, np.ndarray]
     if problems:
         raise ConversionError(_report(problems))
     tensors = {
-        p.key: np.ascontiguousarray(p.move.to_torch(np.asarray(given[p.collection][p.path])))
+        p.key: np.asarray(p.move.to_torch(np.asarray(given[p.collection][p.path])), order="C")
         for p in pairs(config)
     }
     tensors |= {key: inverse_frequencies(config.width) for key in position_buffers()}
