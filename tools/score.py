@@ -25,7 +25,8 @@ Protocols (--protocol) differ in what is scored:
   lvos         objects from the frame after their first on, last frame not scored;
                with --unseen=FILE also seen and unseen sequences
   generic      objects from the frame after their first on
-  auto         davis2016 where first annotations hold 0 and 255 only, else davis2017
+  auto         davis2016 where first annotations hold 0 and 255 only, else davis2017; with
+               --meta lvos where objects have a frame_range, else youtube_vos
 
 Results need a mask for every scored frame, in the size of the annotation and with its ids; what
 is missing or wrong is listed and nothing is written. --allow_missing scores missing masks as
@@ -40,6 +41,7 @@ Examples:
 
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -133,23 +135,24 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         return _fail(f"cannot use {error.filename or OUTPUT.value}: {reason(error)}")
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing was written")
+        return _fail("interrupted")
     return 0
 
 
 def _score() -> None:
     annotations, output = _required(ANNOTATIONS), _required(OUTPUT)
     sequences, meta = _sequences(annotations)
-    protocol = _protocol(sequences)
+    protocol = _protocol(sequences, meta)
     roots = [Path(root) for root in RESULTS.value or [] if root]
     if not roots:
         raise InputError("--results is missing: give the directory of the predicted masks")
     tasks = _tasks(protocol, sequences, meta, roots)
     if not ALLOW_MISSING.value:
-        _refuse_missing(tasks)
-    image_root = _image_root(sequences)
+        refuse_missing(tasks)
+    image_root = find_images(sequences, Path(IMAGES.value) if IMAGES.value else None)
     output.mkdir(parents=True, exist_ok=True)
-    scores = _scores(tasks)
+    with tempfile.TemporaryFile(dir=output):  # find out now, not when all is scored
+        scores = _scores(tasks)
     groups = _groups(protocol, scores, meta)
     runs = [
         summarize_run(name, str(root), [of_all[place] for of_all in scores], groups)
@@ -187,18 +190,24 @@ def _sequences(annotations: Path) -> tuple[dict[str, Path], dict[str, SequenceMe
     return choose_sequences(found, wanted, source), meta
 
 
-def _protocol(sequences: Mapping[str, Path]) -> Protocol:
+def _protocol(sequences: Mapping[str, Path], meta: Mapping[str, SequenceMeta]) -> Protocol:
     name = PROTOCOL.value
-    if name == "auto" and META.value:
-        raise InputError("--meta needs --protocol=youtube_vos, lvos or generic")
-    if name == "auto":
+    if name == "auto" and meta:
+        spans = any(entry.span for objects in meta.values() for entry in objects.values())
+        name = "lvos" if spans else "youtube_vos"
+    elif name == "auto":
         name = "davis2016" if looks_binary(sequences.values()) else "davis2017"
-    if name == "youtube_vos" and not META.value:
+    protocol = PROTOCOLS[name]
+    if meta and protocol.objects == "first_frame":
+        raise InputError(f"--meta has no place in --protocol={name}: leave it out")
+    if UNSEEN.value and not protocol.grouped:
+        raise InputError(f"--unseen has no place in --protocol={name}: leave it out")
+    if name == "youtube_vos" and not meta:
         raise InputError(
             "--protocol=youtube_vos needs --meta=meta.json for categories and frames; without "
             "one, --protocol=generic averages over all objects"
         )
-    return PROTOCOLS[name]
+    return protocol
 
 
 def _tasks(
@@ -222,21 +231,6 @@ def _tasks(
     ]
 
 
-def _refuse_missing(tasks: list[SequenceTask]) -> None:
-    try:
-        refuse_missing(tasks)
-    except InputError as error:
-        raise InputError(
-            f"{error}\nAdd what is missing, choose sequences with --sequences=FILE, or pass "
-            "--allow_missing to score missing masks as empty"
-        ) from error
-
-
-def _image_root(sequences: Mapping[str, Path]) -> Path | None:
-    given = Path(IMAGES.value) if IMAGES.value else None
-    return find_images(sequences, given)
-
-
 def _scores(tasks: list[SequenceTask]) -> list[list[SequenceScores]]:
     workers = WORKERS.value or len(os.sched_getaffinity(0))
     with tqdm(total=len(tasks), unit="sequence", desc="scoring", leave=False) as bar:
@@ -246,8 +240,9 @@ def _scores(tasks: list[SequenceTask]) -> list[list[SequenceScores]]:
 def _groups(
     protocol: Protocol, scores: list[list[SequenceScores]], meta: Mapping[str, SequenceMeta]
 ) -> dict[str, dict[int, Group | None]]:
+    """Seen or unseen, by sequence and object."""
     unseen = frozenset(read_sequence_list(Path(UNSEEN.value))) if UNSEEN.value else None
-    return {
+    groups = {
         first.name: {
             entry.object_id: group_of(
                 protocol, first.name, meta.get(first.name, {}).get(entry.object_id), unseen
@@ -256,6 +251,12 @@ def _groups(
         }
         for first, *_ in scores
     }
+    if unseen and not any("unseen" in objects.values() for objects in groups.values()):
+        raise InputError(
+            f"{UNSEEN.value} names no category of the meta file and no scored sequence: give the "
+            "list that belongs to this data set"
+        )
+    return groups
 
 
 def _fail(message: str) -> int:

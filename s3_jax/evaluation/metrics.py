@@ -104,7 +104,7 @@ def statistics(values: Float[np.ndarray, " t"]) -> Statistics:
     )
 
 
-def _crop(images: Sequence[Labels] | Binary) -> Integer[np.ndarray, "n h w"]:
+def _crop(images: Sequence[Labels] | Binary) -> Integer[np.ndarray, "n inner_h inner_w"]:
     """The smallest common part with all pixels that are not 0, and a pixel around where it can."""
     height, width = images[0].shape
     union = functools.reduce(np.bitwise_or, images)

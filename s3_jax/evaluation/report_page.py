@@ -99,8 +99,9 @@ def _heading(title: str, report: Report) -> str:
     frames = sum(len(sequence.frame_means()) for sequence in sequences)
     counts = f"{len(sequences)} sequences, {objects} objects, {frames} scored frames"
     return (
-        f'<h1>{_text(title)}</h1><p>{counts}</p><p class="muted">Rules: {_text(report.protocol.rules)}.'
-        f"<br>Annotations: <code>{_text(report.annotations)}</code></p>"
+        f"<h1>{_text(title)}</h1><p>{counts}</p>"
+        f'<p class="muted">Rules: {_text(report.protocol.rules)}.<br>'
+        f"Annotations: <code>{_text(report.annotations)}</code></p>"
     )
 
 
@@ -194,7 +195,8 @@ def _means(sequence: SequenceSummary, which: int) -> dict[str, float]:
 
 def _legend(lines: Sequence[Curve]) -> str:
     entries = (
-        f'<span class="c{place % COLOURS}"><span class="dot"></span><b>{_text(line.name)}</b></span>'
+        f'<span class="c{place % COLOURS}"><span class="dot"></span>'
+        f"<b>{_text(line.name)}</b></span>"
         for place, line in enumerate(lines)
     )
     return f'<div class="legend">{"".join(entries)}</div>'
@@ -233,7 +235,7 @@ def _figures(report: Report, pictures: Sequence[WorstFrame]) -> str:
 
 def _picture_note(report: Report, pictures: Pictures) -> str:
     if not pictures:
-        return '<p class="muted">No frames found to draw the worst masks on: pass --images.</p>'
+        return '<p class="muted">No pictures: none asked for, or no images found (--images).</p>'
     rest = "" if len(pictures) == len(report.runs[0].sequences) else ", of the worst sequences only"
     return (
         '<p class="muted">Pictures show the worst frames'

@@ -24,6 +24,11 @@ from s3_jax.evaluation.score_folders import MASK_SUFFIX, frame_names, missing_fr
 from s3_jax.evaluation.timetable import Timetable
 
 Labels = Integer[np.ndarray, "h w"]
+MOST_PROBLEMS = 20
+MISSING_HINT = (
+    "add what is missing, choose sequences with --sequences=FILE, or pass --allow_missing to "
+    "score missing masks as empty"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,10 +78,10 @@ def refuse_missing(tasks: Sequence[SequenceTask]) -> None:
     """Looks, without reading any mask, whether all that will be scored is there.
 
     Raises:
-      InputError: sequences or frames are missing in annotations or results; lists them all, one
+      InputError: sequences or frames are missing in annotations or results; lists them, one
         sequence and result a line.
     """
-    problems = []
+    problems, incomplete = [], False
     for task in tasks:
         try:
             _, missing = _prepare(task)
@@ -84,12 +89,14 @@ def refuse_missing(tasks: Sequence[SequenceTask]) -> None:
             problems.append(str(error))
             continue
         for root, folder, absent in zip(task.roots, task.results, missing, strict=True):
+            incomplete = incomplete or bool(absent)
             if folder is None:
                 problems.append(f"{root} has no sequence {task.name}")
             elif absent:
                 problems.append(f"{folder} lacks {len(absent)} masks: {shortened(absent)}")
     if problems:
-        raise InputError("\n".join(problems))
+        hint = [MISSING_HINT] if incomplete else []
+        raise InputError("\n".join([*_first(problems), *hint]))
 
 
 def score_sequence(task: SequenceTask) -> list[SequenceScores]:
@@ -127,7 +134,7 @@ def score_all(
             outcomes[index] = outcome
         progress()
     if problems:
-        raise InputError("\n".join(problems[index] for index in sorted(problems)))
+        raise InputError("\n".join(_first([problems[index] for index in sorted(problems)])))
     return [outcomes[index] for index in range(len(tasks))]
 
 
@@ -180,6 +187,11 @@ def _outcomes(
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _first(problems: list[str]) -> list[str]:
+    more = len(problems) - MOST_PROBLEMS
+    return [*problems[:MOST_PROBLEMS], *([f"... and {more} more"] if more > 0 else [])]
 
 
 def _start_worker() -> None:

@@ -14,7 +14,7 @@ class Timetable:
     meta: of this sequence; None, or without frames, to go by the annotations alone.
 
     Raises:
-      InputError: the meta file lists frames that are not annotated.
+      InputError: the meta file lists frames that are not annotated, or for some objects none.
     """
 
     def __init__(self, protocol: Protocol, frames: Sequence[str], meta: SequenceMeta | None):
@@ -27,6 +27,8 @@ class Timetable:
             if names is not None:
                 last = len(names) - 1 if protocol.skip_last else len(names)
                 self._listed[object_id] = frozenset(names[1:last])
+        if self._listed and len(self._listed) < len(meta or {}):
+            raise InputError("meta.json has frames for some of the objects only: complete it")
         if protocol.binary:
             self._first[1] = 0
 

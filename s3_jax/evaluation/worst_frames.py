@@ -6,9 +6,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from absl import logging
 from jaxtyping import Int, UInt8
 
 from s3_jax.data.image_files import IMAGE_SUFFIXES, read_image
+from s3_jax.errors import InputError
 from s3_jax.evaluation.overlay import draw_overlay
 from s3_jax.evaluation.protocols import Protocol
 from s3_jax.evaluation.report import Report
@@ -82,18 +84,22 @@ def draw_worst_frames(
 def _draw(
     task: SequenceTask, sequences: Sequence[SequenceSummary], images: Path, frame: str
 ) -> list[WorstFrame]:
-    """A frame in every result; nothing where there is no image of it."""
+    """A frame in every result; nothing where there is no image of it that can be read."""
     image = find_image(images, frame)
     if image is None:
         return []
-    return [
-        WorstFrame(
-            frame,
-            *sequence.frame_means()[frame],
-            picture_of(image, task.annotations, folder, frame, task.protocol),
-        )
-        for sequence, folder in zip(sequences, task.results, strict=True)
-    ]
+    try:
+        return [
+            WorstFrame(
+                frame,
+                *sequence.frame_means()[frame],
+                picture_of(image, task.annotations, folder, frame, task.protocol),
+            )
+            for sequence, folder in zip(sequences, task.results, strict=True)
+        ]
+    except InputError as error:  # scores are worth more than pictures
+        logging.warning("no picture of %s: %s", image, error)
+        return []
 
 
 def find_image(folder: Path, frame: str) -> Path | None:
