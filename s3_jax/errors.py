@@ -1,5 +1,16 @@
 """The error for everything that is wrong with what a user gave, not with the program."""
 
+_SHOWN = 40
+
 
 class InputError(ValueError):
     """Something given by the user cannot be used; the message is one line with file and fix."""
+
+
+def listed(problems: list[str]) -> str:
+    """One problem as it is; several as their number and a line for each, the first 40 of them."""
+    if len(problems) == 1:
+        return problems[0]
+    more = len(problems) - _SHOWN
+    lines = problems[:_SHOWN] + ([f"... and {more} more"] if more > 0 else [])
+    return "\n  ".join([f"{len(problems)} problems:", *lines])

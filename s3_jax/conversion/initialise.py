@@ -1,0 +1,318 @@
+"""Starts a network from public weights (network.md section 8).
+
+All functions take and give state dicts under the names of the published code, and are pure: the
+same inputs and seed give the same tensors. Each gives a `Report` of what became of every tensor.
+
+What the files leave open is decided here:
+* A ViT without LayerScale (MAE, DINO) was trained as if it were 1, so 1 is what it gets. The usual
+  start, 1e-5, would switch all its blocks off.
+* A patch kernel of another size than 16 x 16 is resampled bilinearly, corners aligned.
+* A position table of another grid is resized as the network resizes its own for an image with
+  that many patches (bicubic, scale (n + 0.1) / grid); for the network's grid it is kept.
+* Register tokens are left out, as the network has none.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from s3_jax.config import ModelConfig, ViTConfig
+from s3_jax.conversion.recognise import find_prefix
+from s3_jax.conversion.weights import ConversionError, Tensors, to_torch
+from s3_jax.errors import listed
+from s3_jax.models.resize import resize_bicubic
+from s3_jax.models.resnet import BLOCKS
+from s3_jax.models.s3 import S3
+from s3_jax.models.vit import PATCH_SIZE
+
+Array = np.ndarray
+
+_VIT = "pixel_encoder.vit_module."
+# Parts of public ViT files that are not the transformer itself.
+_NOT_OF_THE_VIT = {
+    r"register_tokens$": "the network has no register tokens",
+    r"(head|heads|head_dist|fc_norm|pre_logits)(\.|$)": "classification head",
+    r"(decoder_\w+)(\.|$)": "decoder of masked pre-training",
+    r"(depth_head)(\.|$)": "depth head",
+}
+_NOT_OF_THE_RESNET = {r"fc\.": "classification head", r"layer4\.": "stride 32 is not used"}
+_IMAGE_LAYERS = {"layer1.": "res2."}
+_COUNTERS = "num_batches_tracked"  # older files lack them
+_WIDENED = ("mask_encoder.conv1.weight", "pixel_fuser.sensory_compress.weight")
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What became of the tensors, for one source.
+
+    loaded: key of the network -> where its value comes from.
+    skipped: key of the file -> why it is not used.
+    initial: keys of the part that was to be filled which keep the values they had.
+    """
+
+    loaded: dict[str, str]
+    skipped: dict[str, str]
+    initial: list[str]
+
+    def lines(self) -> list[str]:
+        """For people: a summary, then what is out of the ordinary."""
+        changed = {key: how for key, how in self.loaded.items() if " (" in how}
+        return [
+            f"{len(self.loaded)} tensors loaded, {len(self.skipped)} of the file left out, "
+            f"{len(self.initial)} kept as they were",
+            *(f"  {key} <- {how}" for key, how in _grouped(changed).items()),
+            *(f"  left out: {key} ({why})" for key, why in _grouped(self.skipped).items()),
+            *(f"  kept: {key}" for key in _grouped(dict.fromkeys(self.initial, ""))),
+        ]
+
+
+def initial_tensors(config: ModelConfig, seed: int = 0) -> dict[str, Array]:
+    """State dict of a network at its initial values."""
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+    masks = jax.ShapeDtypeStruct((1, 1, 64, 64), np.float32)
+    variables = S3(config).lazy_init(jax.random.key(seed), image, masks)
+    return to_torch(jax.device_get(variables), config)
+
+
+def load_vit(
+    tensors: Tensors, source: Tensors, config: ModelConfig
+) -> tuple[dict[str, Array], Report]:
+    """The state dict with the ViT of its image encoder taken from a public file.
+
+    Args:
+      tensors: state dict of the network `config`.
+      source: tensors of a DINOv2, Depth-Anything, MAE or DINO file, under any prefix.
+
+    Raises:
+      ConversionError: the network has no ViT, or the file's does not fit; all problems are listed.
+    """
+    if config.encoder == "resnet":
+        raise ConversionError("the network's image encoder is a ResNet, which has no ViT to fill")
+    part, skipped = _part(source, "patch_embed.proj.weight", "a ViT", _NOT_OF_THE_VIT)
+    _check_vit_size(part, config.vit)
+    part = {_VIT + key: value for key, value in part.items()}
+    loaded = dict.fromkeys(part, "file")
+    for name, change in {"patch_embed.proj.weight": _resampled_kernel,
+                         "pos_embed": _resized_positions}.items():  # fmt: skip
+        key = _VIT + name
+        if key in part:
+            part[key], note = change(part[key], config.vit)
+            loaded[key] += note
+    scales = [f"{_VIT}blocks.{i}.ls{j}.gamma" for i in range(config.vit.depth) for j in (1, 2)]
+    if not any(key in part for key in scales):
+        part |= {key: np.ones(config.vit.embed_dim, np.float32) for key in scales}
+        loaded |= dict.fromkeys(scales, "1 (the file has no LayerScale)")
+    return _merged(tensors, part, loaded, skipped, _VIT, "mask_token")
+
+
+def load_image_resnet(
+    tensors: Tensors, source: Tensors, config: ModelConfig
+) -> tuple[dict[str, Array], Report]:
+    """The state dict with its ResNet image encoder taken from a torchvision file.
+
+    Raises:
+      ConversionError: the image encoder is no ResNet, or the file's does not fit.
+    """
+    if config.encoder != "resnet":
+        raise ConversionError(f"the network's image encoder is {config.encoder}, not a ResNet")
+    part, skipped = _resnet_part(source, config.resnet_depth)
+    part = {f"pixel_encoder.{_replaced(key, _IMAGE_LAYERS)}": x for key, x in part.items()}
+    loaded = dict.fromkeys(part, "file")
+    return _merged(tensors, part, loaded, skipped, _resnet_roots("pixel_encoder"), _COUNTERS)
+
+
+def load_mask_resnet(
+    tensors: Tensors, source: Tensors, config: ModelConfig, seed: int = 0
+) -> tuple[dict[str, Array], Report]:
+    """The state dict with the ResNet-18 of its mask encoder taken from a torchvision file.
+
+    The channels that conv1 has beyond RGB start orthogonal.
+
+    Raises:
+      ConversionError: the file's ResNet does not fit.
+    """
+    part, skipped = _resnet_part(source, 18)
+    part = {f"mask_encoder.{key}": value for key, value in part.items()}
+    loaded = dict.fromkeys(part, "file")
+    stem, extra = "mask_encoder.conv1.weight", 1 if config.single_object else 2
+    if stem in part:
+        part[stem] = _with_channels(part[stem], extra, _random(stem, seed))
+        loaded[stem] += f" (and orthogonal values for the mask channels, {extra})"
+    return _merged(tensors, part, loaded, skipped, _resnet_roots("mask_encoder"), _COUNTERS)
+
+
+def widen(
+    tensors: Tensors, config: ModelConfig, method: str = "orthogonal", seed: int = 0
+) -> tuple[dict[str, Array], ModelConfig, Report]:
+    """A single-object network made one for several objects, which sees the other objects' masks.
+
+    The new input channel is the last, for inputs are [image, mask, others] and [sensory memory,
+    mask, others], so that all old channels keep their meaning; with "zeros", so does the network.
+
+    Args:
+      method: initial values of the new channel, "orthogonal" or "zeros".
+
+    Raises:
+      ConversionError: the network is for several objects already.
+    """
+    if not config.single_object:
+        raise ConversionError("the network is for several objects already: nothing to widen")
+    widened = dict(tensors)
+    for key in _WIDENED:
+        rng = _random(key, seed) if method == "orthogonal" else None
+        widened[key] = _with_channels(tensors[key], 1, rng)
+    loaded = dict.fromkeys(_WIDENED, f"itself ({method} values for the other objects' masks)")
+    return widened, dataclasses.replace(config, single_object=False), Report(loaded, {}, [])
+
+
+def _resnet_part(source: Tensors, depth: int) -> tuple[dict[str, Array], dict[str, str]]:
+    """The tensors of a torchvision ResNet that are used, and why the others are not."""
+    part, skipped = _part(source, "layer1.0.conv1.weight", "a ResNet", _NOT_OF_THE_RESNET)
+    blocks = tuple(_count(part, f"layer{i}") for i in (1, 2, 3))
+    bottleneck = "layer1.0.conv3.weight" in part
+    if (blocks, bottleneck) != (BLOCKS[depth], depth == 50):
+        kind = "bottleneck" if bottleneck else "plain"
+        raise ConversionError(
+            f"the file has a ResNet with {blocks} {kind} blocks; ResNet-{depth} is needed here, "
+            f"with {BLOCKS[depth]} {'bottleneck' if depth == 50 else 'plain'} blocks"
+        )
+    return part, skipped
+
+
+def _resnet_roots(prefix: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}.{root}" for root in ("conv1.", "bn1.", "res2.", "layer"))
+
+
+def _count(part: Tensors, beginning: str) -> int:
+    pattern = re.compile(re.escape(beginning) + r"\.(\d+)\.")
+    return len({m[1] for key in part if (m := pattern.match(key))})
+
+
+def _part(
+    source: Tensors, anchor: str, what: str, rules: Mapping[str, str]
+) -> tuple[dict[str, Array], dict[str, str]]:
+    """The source's tensors under its prefix, and those left out by the rules, with why."""
+    prefix = find_prefix(source, anchor, what)
+    part, skipped = {}, {}
+    for key, value in source.items():
+        name = key.removeprefix(prefix)
+        reasons = [why for pattern, why in rules.items() if re.match(pattern, name)]
+        if reasons:
+            skipped[key] = reasons[0]
+        elif not key.startswith(prefix):
+            skipped[key] = f"not under {prefix}"
+        else:
+            part[name] = np.asarray(value)
+    return part, skipped
+
+
+def _merged(
+    tensors: Tensors,
+    part: Mapping[str, Array],
+    loaded: dict[str, str],
+    skipped: dict[str, str],
+    roots: str | tuple[str, ...],
+    optional: str,
+) -> tuple[dict[str, Array], Report]:
+    """The tensors with `part` in their places: all below `roots`, but for the optional ending."""
+    needed = [key for key in tensors if key.startswith(roots)]
+    initial = [key for key in needed if key.endswith(optional) and key not in part]
+    problems = [f"unknown: {key} {value.shape}" for key, value in part.items() if key not in needed]
+    for key in needed:
+        shape = np.shape(tensors[key])
+        if key in part and part[key].shape != shape:
+            problems.append(f"wrong shape: {key} is {part[key].shape}, the network needs {shape}")
+        elif key not in part and key not in initial:
+            problems.append(f"missing: {key} {shape}")
+    if problems:
+        raise ConversionError(f"the file does not fit the network: {listed(problems)}")
+    cast = {key: value.astype(np.asarray(tensors[key]).dtype) for key, value in part.items()}
+    return {**tensors, **cast}, Report(loaded, skipped, initial)
+
+
+def _check_vit_size(part: Tensors, config: ViTConfig) -> None:
+    """The commonest mistake, a ViT of another size, in one line instead of hundreds."""
+    width = part["patch_embed.proj.weight"].shape[0]
+    blocks = _count(part, "blocks")
+    if (width, blocks) != (config.embed_dim, config.depth):
+        raise ConversionError(
+            f"the file has a ViT of width {width} and {blocks} blocks, the network one of "
+            f"width {config.embed_dim} and {config.depth} blocks"
+        )
+
+
+def _resampled_kernel(
+    kernel: Float[Array, "o i s s"], config: ViTConfig
+) -> tuple[Float[Array, "o i t t"], str]:
+    size = kernel.shape[-1]
+    if kernel.ndim != 4 or size == PATCH_SIZE or kernel.shape[2] != size:
+        return kernel, ""
+    matrix = _aligned_matrix(size, PATCH_SIZE)
+    resampled = np.einsum("ya,xb,oiab->oiyx", matrix, matrix, kernel.astype(np.float64))
+    return resampled.astype(np.float32), f" (resampled from {size} x {size})"
+
+
+def _aligned_matrix(old: int, new: int) -> Float[Array, "new old"]:
+    """Bilinear interpolation of a line, first and last points staying in place."""
+    source = np.arange(new) * (old - 1) / (new - 1)
+    return np.maximum(0, 1 - np.abs(source[:, None] - np.arange(old)[None, :]))
+
+
+def _resized_positions(
+    table: Float[Array, "1 n c"], config: ViTConfig
+) -> tuple[Float[Array, "1 m c"], str]:
+    grid, tokens = config.position_grid, table.shape[1]
+    side = math.isqrt(tokens - 1)
+    if table.ndim != 3 or side == grid or side * side != tokens - 1:
+        return table, ""
+    scale = (grid + 0.1) / side
+    patches = jnp.asarray(table[:, 1:], np.float32).reshape(1, side, side, -1)
+    resized = np.asarray(resize_bicubic(patches, (grid, grid), (scale, scale)))
+    resized = np.concatenate([table[:, :1], resized.reshape(1, grid * grid, -1)], axis=1)
+    return resized, f" (resized from {side} x {side} to {grid} x {grid})"
+
+
+def _with_channels(
+    kernel: Float[Array, "o i h w"], count: int, rng: np.random.Generator | None
+) -> Float[Array, "o i+count h w"]:
+    """Input channels appended to a kernel: orthogonal from `rng`, zero without."""
+    shape = (kernel.shape[0], count, *kernel.shape[2:])
+    extra = np.zeros(shape) if rng is None else _orthogonal(shape, rng)
+    return np.concatenate([kernel, extra.astype(kernel.dtype)], axis=1)
+
+
+def _orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> Float[Array, "..."]:
+    """Uniformly drawn with orthonormal rows (or columns, if fewer), seen as (shape[0], rest)."""
+    rows, columns = shape[0], math.prod(shape[1:])
+    tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(tall)
+    q = q * np.sign(np.diagonal(r))[None]
+    return (q if rows >= columns else q.T).reshape(shape)
+
+
+def _random(key: str, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, *key.encode()])
+
+
+def _replaced(key: str, beginnings: Mapping[str, str]) -> str:
+    for old, new in beginnings.items():
+        if key.startswith(old):
+            return new + key.removeprefix(old)
+    return key
+
+
+def _grouped(items: Mapping[str, str]) -> dict[str, str]:
+    """Keys that differ in numbers only, and say the same, as one: blocks.*.ls*.gamma (24)."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for key, text in items.items():
+        groups.setdefault((re.sub(r"\d+", "*", key), text), []).append(key)
+    return {
+        (keys[0] if len(keys) == 1 else f"{pattern} ({len(keys)})"): text
+        for (pattern, text), keys in groups.items()
+    }

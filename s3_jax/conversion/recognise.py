@@ -1,0 +1,212 @@
+"""Which network a PyTorch state dict belongs to, read from its keys and shapes.
+
+Works for every `ModelConfig`, not only the published ones. The one thing that shapes do not tell
+is the number of heads of the object transformer: heads are 32 wide, as in all published networks.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Collection, Mapping
+from typing import TypeVar
+
+from s3_jax.config import MODELS, Encoder, ModelConfig, ViTConfig
+from s3_jax.conversion.weights import ConversionError
+from s3_jax.models.deformable_attention import POINTS
+
+Shapes = Mapping[str, tuple[int, ...]]
+V = TypeVar("V")
+
+ANCHOR = "object_transformer.query_init.weight"  # a key that every network has
+SINGLE_OBJECT = "_single_object"
+_HEAD_WIDTH = 32
+_VIT_HEAD_WIDTH = 64
+_VIT = "pixel_encoder.vit_module"
+_READ = "object_transformer.blocks.0.read_from_pixel"
+_SHOWN_KEYS = 5
+
+
+def model_names() -> list[str]:
+    """Names that `named_model` knows."""
+    return [name + suffix for name in MODELS for suffix in ("", SINGLE_OBJECT)]
+
+
+def named_model(name: str) -> ModelConfig:
+    """The configuration of a published network; `<name>_single_object` is its first stage.
+
+    Raises:
+      ConversionError: there is no such network; the message lists those that there are.
+    """
+    base = name.removesuffix(SINGLE_OBJECT)
+    if base not in MODELS:
+        raise ConversionError(
+            f"there is no model {name!r}; models: {', '.join(MODELS)}, each also with "
+            f"{SINGLE_OBJECT} appended"
+        )
+    return dataclasses.replace(MODELS[base], single_object=base != name)
+
+
+def name_of(config: ModelConfig) -> str:
+    """The name of a configuration, "custom" if it is none of the published ones."""
+    names = (name for name in model_names() if named_model(name) == config)
+    return next(names, "custom")
+
+
+def recognise(shapes: Shapes) -> tuple[str, ModelConfig]:
+    """Name and configuration of the network that a state dict is for.
+
+    Args:
+      shapes: key -> shape. A prefix that all keys of the network share ("module.", "model.",
+        ...) is passed over.
+
+    Returns:
+      The name, as of `name_of`, and the configuration. That every key fits it is for
+      `from_torch` to check.
+
+    Raises:
+      ConversionError: these are not the keys of a network; the message says what was missing.
+    """
+    try:
+        shapes, _ = network_part(shapes)
+        config = _Reader(shapes).config()
+    except ConversionError as error:
+        raise ConversionError(
+            f"cannot recognise the network: {error}; if it is one of {', '.join(MODELS)}, say so "
+            "with --model="
+        ) from error
+    return name_of(config), config
+
+
+def network_part(
+    tensors: Mapping[str, V], prefix: str | None = None
+) -> tuple[dict[str, V], list[str]]:
+    """The part of a file's tensors that is a network's state dict, and the keys beside it.
+
+    Args:
+      tensors: key -> anything.
+      prefix: what the keys of the network begin with; None finds it out.
+
+    Returns:
+      The network's tensors without the prefix, and the other keys (those of an optimizer, ...).
+
+    Raises:
+      ConversionError: no network, or more than one, is among the keys.
+    """
+    if prefix is None:
+        prefix = find_prefix(tensors, ANCHOR, "an S3 or Cutie network")
+    part = {key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)}
+    return part, [key for key in tensors if not key.startswith(prefix)]
+
+
+def find_prefix(keys: Collection[str], anchor: str, what: str) -> str:
+    """What stands before `anchor` in the one key that ends with it, up to a dot or nothing.
+
+    Raises:
+      ConversionError: no key, or more than one, ends with the anchor.
+    """
+    found = [
+        key.removesuffix(anchor) for key in keys if key == anchor or key.endswith(f".{anchor}")
+    ]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        shown = ", ".join(list(keys)[:_SHOWN_KEYS]) or "no tensors at all"
+        raise ConversionError(
+            f"{what} is not in here: no key is or ends with {anchor}; there are {len(keys)} "
+            f"tensors: {shown}{', ...' if len(keys) > _SHOWN_KEYS else ''}"
+        )
+    raise ConversionError(
+        f"{what} is in here {len(found)} times, under the prefixes "
+        f"{', '.join(repr(prefix) for prefix in sorted(found))}: choose one with --prefix=, or give "
+        "a file with only one of them"
+    )
+
+
+class _Reader:
+    """Looks up shapes, with an error that names what was looked for where there is none."""
+
+    def __init__(self, shapes: Shapes):
+        self._shapes = shapes
+
+    def config(self) -> ModelConfig:
+        encoder = self._encoder()
+        queries, width = self._shape(ANCHOR, 2)
+        middle, first, *_ = self._shape("mask_decoder.up_16_8.out_conv.conv1.weight", 4)
+        multi_head = f"{_READ}.cross_attn.in_proj_weight" in self._shapes
+        return ModelConfig(
+            encoder=encoder,
+            vit=ViTConfig() if encoder == "resnet" else self._vit(),
+            resnet_depth=self._resnet_depth() if encoder == "resnet" else 50,
+            query_attention="multi_head" if multi_head else "discriminative",
+            num_blocks=self._count("object_transformer.blocks"),
+            num_queries=queries,
+            width=width,
+            key_dim=self._shape("key_proj.key_proj.weight", 4)[0],
+            num_heads=max(1, width // _HEAD_WIDTH),
+            ff_dim=self._shape("object_transformer.blocks.0.ffn.linear1.weight", 2)[0],
+            decoder_dims=(
+                first,
+                middle,
+                self._shape("mask_decoder.up_8_4.out_conv.conv1.weight", 4)[0],
+            ),
+            single_object=self._single_object(),
+            size_multiple=16 if multi_head and encoder == "resnet" else 32,
+        )
+
+    def _encoder(self) -> Encoder:
+        signs: dict[str, Encoder] = {
+            "pixel_encoder.interactions.": "spatial_semantic",
+            "pixel_encoder.simfp_": "feature_pyramid",
+            "pixel_encoder.res2.": "resnet",
+        }
+        for beginning, encoder in signs.items():
+            if any(key.startswith(beginning) for key in self._shapes):
+                return encoder
+        raise ConversionError(
+            "no known image encoder: looked for keys that begin with " + " or ".join(signs)
+        )
+
+    def _resnet_depth(self) -> int:
+        return 50 if "pixel_encoder.res2.0.conv3.weight" in self._shapes else 18
+
+    def _vit(self) -> ViTConfig:
+        _, tokens, width = self._shape(f"{_VIT}.pos_embed", 3)
+        side = math.isqrt(tokens - 1)
+        if side * side != tokens - 1:
+            raise ConversionError(
+                f"{_VIT}.pos_embed has {tokens} entries, but needs one for the class token and "
+                "those of a square grid"
+            )
+        return ViTConfig(width, self._count(f"{_VIT}.blocks"), self._vit_heads(width), side)
+
+    def _vit_heads(self, width: int) -> int:
+        key = "pixel_encoder.interactions.0.extractor.attn.attention_weights.bias"
+        if key in self._shapes:
+            return self._shape(key, 1)[0] // POINTS
+        return max(1, width // _VIT_HEAD_WIDTH)
+
+    def _single_object(self) -> bool:
+        key = "mask_encoder.conv1.weight"
+        channels = self._shape(key, 4)[1]
+        if channels not in (4, 5):
+            raise ConversionError(
+                f"{key} has {channels} input channels; looked for 5 (image, mask, other masks) or "
+                "4 (image, mask)"
+            )
+        return channels == 4
+
+    def _shape(self, key: str, rank: int) -> tuple[int, ...]:
+        if key not in self._shapes:
+            raise ConversionError(f"no S3 or Cutie network: looked for {key}, which is missing")
+        shape = tuple(self._shapes[key])
+        if len(shape) != rank:
+            raise ConversionError(f"{key} has shape {shape}; looked for {rank} axes")
+        return shape
+
+    def _count(self, beginning: str) -> int:
+        pattern = re.compile(re.escape(beginning) + r"\.(\d+)\.")
+        numbers = {int(m[1]) for key in self._shapes if (m := pattern.match(key))}
+        if not numbers:
+            raise ConversionError(f"no S3 or Cutie network: looked for {beginning}.0, which is "
+                                  "missing")  # fmt: skip
+        return max(numbers) + 1
