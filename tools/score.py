@@ -143,6 +143,7 @@ def _score() -> None:
     annotations, output = _required(ANNOTATIONS), _required(OUTPUT)
     sequences, meta = _sequences(annotations)
     protocol = _protocol(sequences, meta)
+    unseen = frozenset(read_sequence_list(Path(UNSEEN.value))) if UNSEEN.value else None
     roots = [Path(root) for root in RESULTS.value or [] if root]
     if not roots:
         raise InputError("--results is missing: give the directory of the predicted masks")
@@ -153,7 +154,7 @@ def _score() -> None:
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=output):  # find out now, not when all is scored
         scores = _scores(tasks)
-    groups = _groups(protocol, scores, meta)
+    groups = _groups(protocol, scores, meta, unseen)
     runs = [
         summarize_run(name, str(root), [of_all[place] for of_all in scores], groups)
         for place, (name, root) in enumerate(zip(distinct_names(roots), roots, strict=True))
@@ -238,10 +239,12 @@ def _scores(tasks: list[SequenceTask]) -> list[list[SequenceScores]]:
 
 
 def _groups(
-    protocol: Protocol, scores: list[list[SequenceScores]], meta: Mapping[str, SequenceMeta]
+    protocol: Protocol,
+    scores: list[list[SequenceScores]],
+    meta: Mapping[str, SequenceMeta],
+    unseen: frozenset[str] | None,
 ) -> dict[str, dict[int, Group | None]]:
     """Seen or unseen, by sequence and object."""
-    unseen = frozenset(read_sequence_list(Path(UNSEEN.value))) if UNSEEN.value else None
     groups = {
         first.name: {
             entry.object_id: group_of(

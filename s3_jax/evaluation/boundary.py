@@ -99,7 +99,7 @@ def _fill_margins(packed: Packed, margin: int) -> None:
 
 def _boundary(packed: Packed, margin: int, height: int, width: int) -> Packed:
     """The boundary map, of which row `height` and column `width` (repetitions) are not part."""
-    n, all_rows, columns = packed.shape
+    _, all_rows, columns = packed.shape
     line = packed.reshape(-1)
     size = line.size - columns - 1
     here = line[:size]

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from absl import logging
-from jaxtyping import Int, UInt8
+from jaxtyping import Integer, UInt8
 
 from s3_jax.data.image_files import IMAGE_SUFFIXES, read_image
 from s3_jax.errors import InputError
@@ -130,7 +130,7 @@ def picture_of(
     return cv2.imencode(".jpg", picture[..., ::-1], quality)[1].tobytes()
 
 
-def _fitted(picture: Picture, shape: tuple[int, ...]) -> Picture:
+def _fitted(picture: Picture, shape: tuple[int, ...]) -> UInt8[np.ndarray, "out_h out_w 3"]:
     """Frames may be stored larger or smaller than their annotations."""
     height, width = shape
     if picture.shape[:2] == (height, width):
@@ -138,7 +138,7 @@ def _fitted(picture: Picture, shape: tuple[int, ...]) -> Picture:
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
-def _outline(picture: Picture, labels: Int[np.ndarray, "h w"]) -> None:
+def _outline(picture: Picture, labels: Integer[np.ndarray, "h w"]) -> None:
     """White contours with a dark rim, which show on any colour (in place)."""
     width = max(1, round(max(picture.shape[:2]) / PICTURE_WIDTH))
     for object_id in np.unique(labels):
