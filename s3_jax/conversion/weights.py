@@ -1,5 +1,6 @@
 """PyTorch state dicts to Flax variables and back, every tensor exactly once."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -99,6 +100,7 @@ def pairs(config: ModelConfig) -> Iterator[Pair]:
             yield Pair(entry.torch + leaf.torch, leaf.collection, entry.flax + leaf.flax, leaf.move)
 
 
+@functools.lru_cache(maxsize=8)  # building a large network takes seconds
 def flax_shapes(config: ModelConfig) -> dict[str, dict[str, tuple[int, ...]]]:
     """Collection -> slash-separated path -> shape of every variable of the network."""
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
