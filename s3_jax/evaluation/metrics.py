@@ -93,7 +93,8 @@ def statistics(values: Float[np.ndarray, " t"]) -> Statistics:
     """Mean, recall and decay of J or F over t >= 1 frames, as the DAVIS evaluation has them.
 
     The decay is the mean over the first quarter of the frames minus that over the last; the
-    frames at the ends of a quarter belong to both sides.
+    frames at the ends of a quarter belong to both sides. (The public evaluation keeps the ends of
+    quarters in 8 bits; the decay of objects with more than 256 frames is right here only.)
     """
     edges = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
     first, last = values[edges[0] : edges[1] + 1], values[edges[3] : edges[4] + 1]

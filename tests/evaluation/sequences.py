@@ -1,7 +1,7 @@
 """Small sequences of masks, in memory and as folders of PNGs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ RGB = MaskEncoding("rgb")
 
 
 def write_sequence(
-    folder: Path, masks: Sequence[np.ndarray], encoding: MaskEncoding = PALETTE
+    folder: Path, masks: Iterable[np.ndarray], encoding: MaskEncoding = PALETTE
 ) -> Path:
     """Masks as 00000.png, 00001.png, ..."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from s3_jax.evaluation.protocols import Group
 from s3_jax.evaluation.report import terminal_table, write_csv, write_scores_json
 from tests.evaluation.reports import BEAR, BUS, WORSE_BEAR, entry, report, sequence
 
@@ -30,7 +31,10 @@ def test_frames_average_over_the_objects_scored_on_them() -> None:
 
 
 def test_g_is_the_mean_over_seen_and_unseen() -> None:
-    groups = {"bear": {1: "seen", 2: "seen"}, "bus": {1: "unseen"}}
+    groups: dict[str, dict[int, Group | None]] = {
+        "bear": {1: "seen", 2: "seen"},
+        "bus": {1: "unseen"},
+    }
     grouped = report(("ours", [BEAR, BUS]), protocol="youtube_vos", groups=groups)
     run = grouped.runs[0]
     assert run.benchmark_score == pytest.approx((0.85 + 0.65 + 0.3 + 0.1) / 4)

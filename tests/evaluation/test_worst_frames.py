@@ -55,7 +55,7 @@ def test_pictures_show_prediction_and_annotation(tmp_path: Path) -> None:
     assert [row[0].frame for row in pictures["s"]] == ["00001", "00003"]
     data = np.frombuffer(pictures["s"][0][0].jpeg, np.uint8)
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    assert picture.shape == (40, 64, 3)
+    assert picture is not None and picture.shape == (40, 64, 3)
     assert picture.max() > 200, "white outline"
     blue, _, red = picture[12, 22].astype(int)  # predicted, not annotated
     assert red - blue > 40, "filled in the colour of object 1"
