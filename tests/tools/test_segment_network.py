@@ -1,0 +1,97 @@
+"""Segmentation with the network itself (tiny, random weights): resuming changes no byte."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from s3_jax.config import PropagationConfig
+from s3_jax.data.mask_files import MaskEncoding, MaskFiles
+from s3_jax.data.palette import voc_palette
+from s3_jax.data.synthetic import synthetic_video
+from s3_jax.data.video_files import open_video
+from s3_jax.evaluation.run_folder import RunFolder
+from s3_jax.evaluation.segmentation import Progress, SegmentOptions, segment
+from s3_jax.evaluation.writers import write_mask
+from s3_jax.models.s3 import S3
+from s3_jax.propagation.session import Session
+from tests.propagation.conftest import TINY
+
+COUNT = 12
+WORKING = PropagationConfig(mem_every=2, max_mem_frames=3)
+LONG_TERM = PropagationConfig(
+    mem_every=2, long_term=True, lt_max_frames=3, lt_min_frames=2, lt_prototypes=4,
+    lt_max_tokens=16, lt_buffer_tokens=4,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def variables():
+    image, masks = np.zeros((1, 64, 64, 3), np.float32), np.zeros((1, 1, 64, 64), np.float32)
+    return jax.jit(S3(TINY).init)(jax.random.key(0), image, masks)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    """frames/ and masks/ of a video in which object 2 is annotated from frame 5 on."""
+    folder = tmp_path_factory.mktemp("video")
+    for name in ("frames", "masks"):
+        (folder / name).mkdir()
+    encoding = MaskEncoding("palette", voc_palette().tobytes())
+    for t, (frame, ids) in enumerate(synthetic_video(COUNT, 60, 80, 2, seed=1)):
+        Image.fromarray(frame).save(folder / "frames" / f"{t:05d}.png")
+        if t in (0, 5):
+            write_mask(folder / "masks" / f"{t:05d}.png", np.where(ids > (t > 0), ids, 0), encoding)
+    return folder
+
+
+def _run(video, output, variables, config, options, stop_after=COUNT + 1) -> int:
+    source = open_video(video / "frames")
+    masks = MaskFiles(video / "masks", source.frame_names)
+    session = Session(TINY, variables, config)
+    steps = iter(range(1, COUNT + 1))
+    progress = Progress(stop=lambda: next(steps) >= stop_after)
+    done, problem = segment(session, source, masks, RunFolder(output, {}), options, progress)
+    assert problem is None
+    return done
+
+
+def _results(output: Path) -> dict[str, bytes]:
+    files = [*output.glob("masks/*"), *output.glob("scores/*")]
+    return {str(path.relative_to(output)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        (WORKING, SegmentOptions(save_scores=True)),
+        (LONG_TERM, SegmentOptions(save_scores=True)),
+        (PropagationConfig(flip=True, max_internal_size=48), SegmentOptions(short_side=52)),
+    ],
+    ids=["working", "long_term", "flip_resized"],
+)
+def test_interrupted_runs_give_the_same_bytes(video, variables, tmp_path, config, options):
+    assert _run(video, tmp_path / "whole", variables, config, options) == COUNT
+    done = [
+        _run(video, tmp_path / "parts", variables, config, options, stop_after)
+        for stop_after in (3, 4)
+    ]
+    assert done == [3, 7]
+    assert _run(video, tmp_path / "parts", variables, config, options) == COUNT
+    results = _results(tmp_path / "parts")
+    assert len(results) == COUNT * (2 if options.save_scores else 1)
+    assert results == _results(tmp_path / "whole")
+
+
+def test_scores_agree_with_masks(video, variables, tmp_path):
+    _run(video, tmp_path, variables, WORKING, SegmentOptions(save_scores=True))
+    for t, ids in ((0, [1, 2]), (11, [1, 2])):
+        with np.load(tmp_path / "scores" / f"{t:05d}.npz") as scores:
+            prob = scores["prob"]
+            assert prob.shape == (len(ids) + 1, 60, 80)
+            np.testing.assert_allclose(prob.sum(axis=0), 1, atol=1e-5)
+            assert scores["ids"].tolist() == ids
+        with Image.open(tmp_path / "masks" / f"{t:05d}.png") as mask:
+            assert np.array_equal(np.asarray(mask), np.array([0, *ids])[prob.argmax(axis=0)])
