@@ -7,6 +7,12 @@ class InputError(ValueError):
     """Something given by the user cannot be used; the message is one line with file and fix."""
 
 
+def reason(error: BaseException) -> str:
+    """What an exception says, on one line and without the file name that OSError adds."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())
+
+
 def listed(problems: list[str]) -> str:
     """One problem as it is; several as their number and a line for each, the first 40 of them."""
     if len(problems) == 1:

@@ -1,7 +1,11 @@
 """Starts a network from public weights (network.md section 8).
 
-All functions take and give state dicts under the names of the published code, and are pure: the
-same inputs and seed give the same tensors. Each gives a `Report` of what became of every tensor.
+    variables = initial_variables(config, seed)
+    tensors, report = load_vit(to_torch(variables, config), read_tensors("dinov2.pth"), config)
+    variables = from_torch(tensors, config)
+
+The functions that load take and give state dicts under the names of the published code, with a
+`Report` of what became of every tensor. All are pure: the same inputs and seed, the same tensors.
 
 What the files leave open is decided here:
 * A ViT without LayerScale (MAE, DINO) was trained as if it were 1, so 1 is what it gets. The usual
@@ -24,7 +28,7 @@ from jaxtyping import Float
 
 from s3_jax.config import ModelConfig, ViTConfig
 from s3_jax.conversion.recognise import find_prefix
-from s3_jax.conversion.weights import ConversionError, Tensors, to_torch
+from s3_jax.conversion.weights import ConversionError, Tensors, Variables
 from s3_jax.errors import listed
 from s3_jax.models.resize import resize_bicubic
 from s3_jax.models.resnet import BLOCKS
@@ -72,12 +76,11 @@ class Report:
         ]
 
 
-def initial_tensors(config: ModelConfig, seed: int = 0) -> dict[str, Array]:
-    """State dict of a network at its initial values."""
+def initial_variables(config: ModelConfig, seed: int = 0) -> Variables:
+    """A network's own initial values: {"params", "batch_stats"}, NumPy arrays."""
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
     masks = jax.ShapeDtypeStruct((1, 1, 64, 64), np.float32)
-    variables = S3(config).lazy_init(jax.random.key(seed), image, masks)
-    return to_torch(jax.device_get(variables), config)
+    return jax.device_get(S3(config).lazy_init(jax.random.key(seed), image, masks))
 
 
 def load_vit(

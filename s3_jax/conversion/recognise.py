@@ -117,8 +117,8 @@ def find_prefix(keys: Collection[str], anchor: str, what: str) -> str:
         )
     raise ConversionError(
         f"{what} is in here {len(found)} times, under the prefixes "
-        f"{', '.join(repr(prefix) for prefix in sorted(found))}: choose one with --prefix=, or give "
-        "a file with only one of them"
+        f"{', '.join(repr(prefix) for prefix in sorted(found))}: choose one with --prefix=, or "
+        "give a file with only one of them"
     )
 
 

@@ -1,0 +1,243 @@
+"""What is inside a model checkpoint's directory, and the orbax handler that reads and writes it.
+
+    DIR/config.json        configuration, free-form metadata, size and CRC-32 of the other files
+    DIR/manifest.ocdbt ... the arrays, as `orbax.checkpoint.PyTreeCheckpointHandler` lays them out
+
+config.json is written last, hence a directory that has it is complete. The checksums are there
+because orbax itself notices neither flipped bits nor every missing file.
+"""
+
+import dataclasses
+import json
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from s3_jax.config import ModelConfig, from_dict, to_dict
+from s3_jax.conversion.names import unused_tensors
+from s3_jax.conversion.weights import Variables, flatten, flax_shapes
+from s3_jax.errors import InputError, listed, reason
+
+CONFIG_FILE = "config.json"
+COMMIT_NOTE = "commit_success.txt"
+FORMAT = "s3_jax model"
+VERSION = 1
+COPY_AGAIN = "copy or download the whole directory again"
+# Written by orbax after our last look at the directory, and not needed to read it.
+_UNRECORDED = (CONFIG_FILE, "_CHECKPOINT_METADATA", COMMIT_NOTE)
+
+
+class CheckpointError(InputError):
+    """A model checkpoint cannot be read or written; the message names the path and the fix."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What config.json holds. files: relative path -> (bytes, CRC-32)."""
+
+    config: ModelConfig
+    metadata: dict[str, Any]
+    files: dict[str, tuple[int, int]]
+
+
+@dataclasses.dataclass
+class ModelSave(ocp.args.CheckpointArgs):
+    """What `ModelHandler` saves; the fields are those of `save_model`."""
+
+    config: ModelConfig
+    variables: Variables
+    metadata: Mapping[str, Any] | None = None
+    dtype: Any = None
+
+
+@dataclasses.dataclass
+class ModelRestore(ocp.args.CheckpointArgs):
+    """`ModelHandler` restores everything, on the host, however it was saved."""
+
+
+class ModelHandler(ocp.AsyncCheckpointHandler):
+    """Orbax handler of a model checkpoint: the arrays, and config.json once they are complete."""
+
+    def __init__(self) -> None:
+        self._arrays = ocp.PyTreeCheckpointHandler()
+        self._saving: ModelSave | None = None
+
+    def save(self, directory: os.PathLike[str], args: ModelSave) -> None:
+        self._arrays.save(directory, args=self._prepare(args))
+
+    async def async_save(self, directory: os.PathLike[str], args: ModelSave) -> Any:
+        return await self._arrays.async_save(directory, args=self._prepare(args))
+
+    def finalize(self, directory: os.PathLike[str]) -> None:
+        """Called by orbax, on the first process only, when all arrays are on disk."""
+        self._arrays.finalize(directory)
+        assert self._saving is not None
+        _write_header(Path(directory), self._saving.config, self._saving.metadata or {})
+        self._saving = None
+
+    def restore(
+        self, directory: os.PathLike[str], args: ModelRestore | None = None
+    ) -> tuple[ModelConfig, Variables]:
+        directory = Path(directory)
+        header = read_header(directory)
+        check_files(directory, header)
+        stored = self._arrays.metadata(directory).tree
+        shapes = jax.tree.map(lambda array: tuple(array.shape), stored)
+        if problems := _misfits(shapes, header.config):
+            raise CheckpointError(f"{directory}: {listed(problems)}")
+        plan = ocp.args.PyTreeRestore(restore_args=jax.tree.map(_as_float32, stored))
+        return header.config, {"unused": {}} | self._arrays.restore(directory, args=plan)
+
+    def close(self) -> None:
+        self._arrays.close()
+
+    def _prepare(self, args: ModelSave) -> ocp.args.PyTreeSave:
+        variables = jax.tree.map(lambda x: x if isinstance(x, jax.Array) else np.asarray(x),
+                                 dict(args.variables))  # fmt: skip
+        problems = _misfits(jax.tree.map(np.shape, variables), args.config)
+        if args.dtype is not None:
+            problems += _overflows(variables, args.dtype)
+            variables = jax.tree.map(lambda x: _stored_as(x, args.dtype), variables)
+        if problems:
+            raise CheckpointError(listed(problems))
+        self._saving = dataclasses.replace(args, variables={})
+        return ocp.args.PyTreeSave(variables)
+
+
+ocp.args.register_with_handler(ModelHandler, for_save=True)(ModelSave)
+ocp.args.register_with_handler(ModelHandler, for_restore=True)(ModelRestore)
+
+
+def _as_float32(stored: Any) -> ocp.RestoreArgs:
+    floating = jnp.issubdtype(stored.dtype, jnp.floating)
+    return ocp.RestoreArgs(restore_type=np.ndarray, dtype=np.float32 if floating else None)
+
+
+def _stored_as(x: Any, dtype: Any) -> Any:
+    return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+
+def _overflows(variables: Variables, dtype: Any) -> list[str]:
+    limit = float(jnp.finfo(dtype).max)
+    return [
+        f"{path} has values beyond {limit:g}, the largest of {jnp.dtype(dtype)}: store float32"
+        for path, x in flatten(variables).items()
+        if jnp.issubdtype(x.dtype, jnp.floating) and abs(x).max(initial=0) > limit
+    ]
+
+
+def _misfits(shapes: Mapping[str, Any], config: ModelConfig) -> list[str]:
+    """How variables of these shapes differ from those of the network."""
+    try:
+        expected = flatten(flax_shapes(config))
+    except Exception as error:  # whatever a network without sense runs into while it is built
+        return [f"no network can be built from the configuration ({reason(error)})"]
+    optional = {f"unused/{key}": shape for key, (shape, _) in unused_tensors(config).items()}
+    found = flatten(shapes)
+    problems = [f"missing: {path} {shape}" for path, shape in expected.items() if path not in found]
+    for path, shape in found.items():
+        needed = expected.get(path, optional.get(path))
+        if needed is None:
+            problems.append(f"unknown: {path} {shape}")
+        elif shape != needed:
+            problems.append(f"wrong shape: {path} is {shape}, the configuration needs {needed}")
+    return problems
+
+
+def _write_header(directory: Path, config: ModelConfig, metadata: Mapping[str, Any]) -> None:
+    files = {_name(path, directory): path for path in sorted(directory.rglob("*"))}
+    recorded = {
+        name: "{} {:08x}".format(*_size_and_checksum(path))
+        for name, path in files.items()
+        if path.is_file() and name not in _UNRECORDED
+    }
+    content = {"format": FORMAT, "version": VERSION, "model": to_dict(config),
+               "metadata": dict(metadata), "files": recorded}  # fmt: skip
+    temporary = directory / f"{CONFIG_FILE}.tmp"
+    with temporary.open("w") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(directory / CONFIG_FILE)
+
+
+def read_header(directory: Path) -> Header:
+    """What config.json holds.
+
+    Raises:
+      CheckpointError: it is of something else, damaged, or written by another version.
+    """
+    path = directory / CONFIG_FILE
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise CheckpointError(f"{directory} is not a model checkpoint: its {path.name} is of "
+                                  "something else")  # fmt: skip
+        if content["version"] != VERSION:
+            raise CheckpointError(f"{path} has version {content['version']}, but only {VERSION} "
+                                  "can be read: update s3_jax")  # fmt: skip
+        entries = {name: entry.split() for name, entry in content["files"].items()}
+        files = {name: (int(size), int(crc, 16)) for name, (size, crc) in entries.items()}
+        return Header(_read_config(path, content["model"]), content["metadata"], files)
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({reason(error)}); {COPY_AGAIN}") from error
+
+
+def _read_config(path: Path, values: dict[str, Any]) -> ModelConfig:
+    try:
+        return from_dict(ModelConfig, values)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path}: {error}; if it was not edited, it is of another version: update s3_jax"
+        ) from error
+
+
+def other_files(directory: Path, header: Header) -> list[str]:
+    """Files in the directory that are not the checkpoint's."""
+    own = {*header.files, *_UNRECORDED}
+    files = (path for path in directory.rglob("*") if not path.is_dir())
+    return sorted(name for path in files if (name := _name(path, directory)) not in own)
+
+
+def _name(path: Path, directory: Path) -> str:
+    return path.relative_to(directory).as_posix()
+
+
+def check_files(directory: Path, header: Header) -> None:
+    """Compares all files with the sizes and checksums of config.json.
+
+    Raises:
+      CheckpointError: files are missing or damaged; all are listed.
+    """
+    problems = list(_damaged_files(directory, header))
+    if problems:
+        raise CheckpointError(f"{directory}: {listed(problems)}; {COPY_AGAIN}")
+
+
+def _damaged_files(directory: Path, header: Header) -> Iterator[str]:
+    for name, (size, checksum) in header.files.items():
+        path = directory / name
+        if not path.is_file():
+            yield f"{name} is missing"
+        elif path.stat().st_size != size:
+            yield f"{name} has {path.stat().st_size} bytes instead of {size}"
+        elif _size_and_checksum(path)[1] != checksum:
+            yield f"{name} is damaged"
+
+
+def _size_and_checksum(path: Path) -> tuple[int, int]:
+    size = checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            size += len(block)
+            checksum = zlib.crc32(block, checksum)
+    return size, checksum

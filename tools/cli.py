@@ -1,0 +1,53 @@
+"""What command lines have in common: an error is one line and exit code 1, not a traceback."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from absl import app, flags
+
+from s3_jax.conversion.errors import TorchFileError
+from s3_jax.conversion.weights import ConversionError
+from s3_jax.errors import InputError, reason
+
+DEBUG = flags.DEFINE_bool("debug", False, "Show where in the program an error comes from.")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parse the flags, run `main`, and exit: with 0, or 1 after an error, 130 after Ctrl-C."""
+    app.run(lambda argv: _guard(main, argv))
+
+
+def _guard(main: Callable[[], None], argv: list[str]) -> int:
+    try:
+        if len(argv) > 1:
+            raise InputError(f"{argv[1]!r} belongs to no flag: --help shows how to write it")
+        main()
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except Exception as error:
+        if DEBUG.value:
+            raise
+        return _fail(_message(error))
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, InputError | ConversionError | TorchFileError):
+        return str(error)
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{reason(error)}; check the path, its permissions and the free space"
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    return f"{type(error).__name__}: {reason(error)} (an error in the program; see --debug)"
+
+
+def _fail(message: str, code: int = 1) -> int:
+    spec = sys.modules["__main__"].__spec__
+    print(f"{spec.name if spec else sys.argv[0]}: {message}", file=sys.stderr)
+    return code
