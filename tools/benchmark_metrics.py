@@ -3,10 +3,10 @@
   python -m tools.benchmark_metrics                    # generated masks of 854 x 480
   python -m tools.benchmark_metrics --annotations=DAVIS/Annotations/480p
 
-The straightforward way is that of the DAVIS evaluations: for each object, boundary maps by
-comparing the mask with shifted copies of itself, dilation of both maps by a disk, products and
-sums. Both get the same label maps and use one core; the scores must be equal. With --annotations
-the prediction for a frame is the annotation of an earlier one.
+The straightforward way is that of the DAVIS evaluations: for each object, masks without void
+pixels, boundary maps by comparing a mask with shifted copies of itself, dilation of both maps by
+a disk, products and sums. Both get the same label maps, take out void pixels and use one core;
+the scores must be equal. With --annotations the prediction is the annotation of an earlier frame.
 """
 
 import sys
@@ -20,7 +20,7 @@ from absl import app, flags
 from jaxtyping import Bool, Integer, UInt8
 
 from s3_jax.errors import InputError
-from s3_jax.evaluation.metrics import boundary_radius, score_frame
+from s3_jax.evaluation.metrics import boundary_radius, clear_void, score_frame
 from s3_jax.evaluation.protocols import PROTOCOLS
 from s3_jax.evaluation.score_folders import MASK_SUFFIX, find_sequences, frame_names
 from s3_jax.evaluation.scoring import looks_binary, read_labels
@@ -34,6 +34,7 @@ APART = flags.DEFINE_integer(
     "apart", 5, "Frames between annotation and prediction, with --annotations.", 1
 )
 
+VOID = 255
 Labels = Integer[np.ndarray, "h w"]
 Mask = Bool[np.ndarray, "h w"]
 Pair = tuple[Labels, Labels]
@@ -42,15 +43,19 @@ Pair = tuple[Labels, Labels]
 def straightforward_scores(pair: Pair, ids: Sequence[int]) -> list[tuple[float, float]]:
     """J and F of each object by whole-frame shifts and dilations."""
     annotation, prediction = pair
+    counts = annotation != VOID
     return [
-        (_jaccard(annotation == i, prediction == i), _boundary_f(annotation == i, prediction == i))
+        (
+            _jaccard(annotation == i, prediction == i, counts),
+            _boundary_f((annotation == i) & counts, (prediction == i) & counts),
+        )
         for i in ids
     ]
 
 
-def _jaccard(annotation: Mask, prediction: Mask) -> float:
-    union = np.sum(annotation | prediction)
-    return float(np.sum(annotation & prediction) / union) if union else 1.0
+def _jaccard(annotation: Mask, prediction: Mask, counts: Mask) -> float:
+    union = np.sum((annotation | prediction) & counts)
+    return float(np.sum((annotation & prediction) & counts) / union) if union else 1.0
 
 
 def _boundary_f(annotation: Mask, prediction: Mask) -> float:
@@ -86,7 +91,8 @@ def _disk(radius: int) -> UInt8[np.ndarray, "d d"]:
 
 def fast_scores(pair: Pair, ids: Sequence[int]) -> list[tuple[float, float]]:
     """The same by the library."""
-    scores = score_frame(pair[0], [pair[1]], ids)
+    annotation, predictions = clear_void(pair[0], [pair[1]], VOID)
+    scores = score_frame(annotation, predictions, ids)
     return list(zip(scores.region[0].tolist(), scores.boundary[0].tolist(), strict=True))
 
 
