@@ -14,15 +14,18 @@ def attend(
     query: Float[Array, "b m n_heads d"],
     key: Float[Array, "b n n_heads d"],
     value: Float[Array, "b n n_heads d"],
-    blocked: Bool[Array, "b m n"] | None = None,
+    blocked: Bool[Array, "b #n_heads m n"] | None = None,
 ) -> Float[Array, "b m n_heads d"]:
-    """softmax(q k / sqrt(d)) v per head; `blocked` pairs get no weight. Softmax in float32."""
+    """softmax(q k / sqrt(d)) v per head; `blocked` pairs get no weight. Softmax in float32.
+
+    A mask for all heads alike has a head axis of size 1.
+    """
     scale = query.shape[-1] ** -0.5
     if blocked is None and jax.default_backend() == "cpu" and key.shape[1] >= 256:
         return _attend_head_by_head(query * scale, key, value)
     score = jnp.einsum("bmhd,bnhd->bhmn", query * scale, key).astype(jnp.float32)
     if blocked is not None:
-        score = jnp.where(blocked[:, None], -jnp.inf, score)
+        score = jnp.where(blocked, -jnp.inf, score)
     weight = jax.nn.softmax(score, axis=-1).astype(value.dtype)
     return jnp.einsum("bhmn,bnhd->bmhd", weight, value)
 
@@ -61,7 +64,7 @@ class MultiHeadAttention(nn.Module):
         query: Float[Array, "b m c"],
         key: Float[Array, "b n c"],
         value: Float[Array, "b n c"],
-        blocked: Bool[Array, "b m n"] | None = None,
+        blocked: Bool[Array, "b #n_heads m n"] | None = None,
     ) -> Float[Array, "b m c"]:
         c = query.shape[-1]
         xavier = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")

@@ -120,14 +120,17 @@ def sample_by_product(
 ) -> Float[Array, "b m n_heads d"]:
     """As `sample_by_gather`, as a product with the matrix of interpolation weights.
 
-    A bilinear sample with zeros outside weighs cell (i, j) by hat(y - i) hat(x - j), with
-    hat(t) = max(0, 1 - |t|). One head at a time bounds the matrix to queries x cells.
+    A bilinear sample with zeros outside weighs cell (i, j) by hat(y - i) hat(x - j), where hat
+    falls from 1 at 0 to 0 at distance 1. One head at a time bounds the matrix to queries x cells.
     """
     b, h, w, _, d = value.shape
     rows, columns = jnp.arange(h, dtype=place.dtype), jnp.arange(w, dtype=place.dtype)
 
     def hat(t: Array, cells: Array) -> Array:
-        return jnp.maximum(0, 1 - jnp.abs(t[..., None] - cells.reshape(1, 1, 1, -1)))
+        # By cases, as the gradient on a cell's centre must be that of the cell's upper side.
+        origin = jnp.floor(t)
+        fraction, step = (t - origin)[..., None], cells.reshape(1, 1, 1, -1) - origin[..., None]
+        return jnp.where(step == 0, 1 - fraction, jnp.where(step == 1, fraction, 0))
 
     def one_head(inputs: tuple[Array, Array, Array]) -> Array:
         v, at, a = inputs

@@ -52,7 +52,7 @@ class DiscriminativeCrossAttention(nn.Module):
         query_pos: Float[Array, "b q c"],
         pixel: Float[Array, "b n c"],
         pixel_pos: Float[Array, "b n c"],
-        blocked: Bool[Array, "b q n"] | None,
+        blocked: Bool[Array, "b #n_heads q n"] | None,
     ) -> Float[Array, "b q c"]:
         c = query.shape[-1]
         alpha = self.param("alpha", nn.initializers.ones, (c,)).astype(self.dtype)
@@ -73,7 +73,7 @@ class DiscriminativeCrossAttention(nn.Module):
             "bqhd,bnhd->bhqn", key, feature, preferred_element_type=jnp.float32, precision="highest"
         )
         if blocked is not None:
-            similarity = jnp.where(blocked[:, None], -jnp.inf, similarity)
+            similarity = jnp.where(blocked, -jnp.inf, similarity)
         self.sow("intermediates", "similarity", similarity)
         chosen = jnp.argmax(similarity, axis=-1).transpose(0, 2, 1)  # b q heads
         token = jnp.take_along_axis(feature, chosen[..., None], axis=1)
@@ -93,7 +93,7 @@ class MultiHeadCrossAttention(nn.Module):
         query_pos: Float[Array, "b q c"],
         pixel: Float[Array, "b n c"],
         pixel_pos: Float[Array, "b n c"],
-        blocked: Bool[Array, "b q n"] | None,
+        blocked: Bool[Array, "b #n_heads q n"] | None,
     ) -> Float[Array, "b q c"]:
         query = LayerNorm(dtype=self.dtype, name="norm")(query)
         attention = MultiHeadAttention(self.num_heads, dtype=self.dtype, name="attend")
@@ -154,7 +154,7 @@ class ObjectTransformerBlock(nn.Module):
             config.num_heads, self.dtype, name="read_from_pixel"
         )
         confer = QuerySelfAttention(config.num_heads, self.dtype, name="self_attention")
-        query = read_from_pixel(query, query_pos, flat, flat_pos, blocked)
+        query = read_from_pixel(query, query_pos, flat, flat_pos, blocked[:, None])
         query = confer(query, query_pos)
         query = FeedForward(config.ff_dim, self.dtype, name="feed_forward")(query)
         read_from_query = MultiHeadAttention(
@@ -244,14 +244,26 @@ class ObjectTransformer(nn.Module):
     def _blocked(
         self, logits: Array, valid: Array | None, group: Array | None
     ) -> Bool[Array, "b k q n"]:
-        """Which pixels a query may not read; a query that could read none may read all."""
-        prob = nn.sigmoid(logits)
-        if valid is not None:
-            prob = prob * valid[:, :, None, None]
-        inside = jax.lax.stop_gradient(foreground(prob, group))
-        inside = inside.reshape(*inside.shape[:2], 1, -1)
-        half = self.config.num_queries // 2
-        pair = jnp.concatenate([~inside, inside], axis=2)
-        pair = pair & ~jnp.all(pair, axis=-1, keepdims=True)
+        """Which pixels each query may not read."""
+        pair = blocked_pixels(logits, valid, group)
         self.sow("intermediates", "blocked", pair)
+        half = self.config.num_queries // 2
         return jnp.repeat(pair, half, axis=2, total_repeat_length=2 * half)
+
+
+def blocked_pixels(
+    logits: Float[Array, "b k h w"],
+    valid: Float[Array, "b k"] | None = None,
+    group: Float[Array, "k k"] | None = None,
+) -> Bool[Array, "b k 2 n"]:
+    """Which pixels an object's foreground queries, and its background queries, may not read.
+
+    Queries that could read no pixel at all may read every one (network.md 6.1).
+    """
+    prob = nn.sigmoid(logits)
+    if valid is not None:
+        prob = prob * valid[:, :, None, None]
+    inside = jax.lax.stop_gradient(foreground(prob, group))
+    inside = inside.reshape(*inside.shape[:2], 1, -1)
+    blocked = jnp.concatenate([~inside, inside], axis=2)
+    return blocked & ~jnp.all(blocked, axis=-1, keepdims=True)

@@ -1,6 +1,6 @@
 """Runs the network along the way a frame goes, in one compiled program that returns every stage."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +12,9 @@ from s3_jax.config import ModelConfig
 from s3_jax.memory.read import read_frames
 from s3_jax.memory.similarity import masked_softmax, similarity
 from s3_jax.memory.top_k import top_k_mask
+from s3_jax.models.object_transformer import blocked_pixels
 from s3_jax.models.s3 import S3, ImageFeatures
+from tests.support.compiled import jit
 
 QUERY = 2  # frame 2 is segmented; frames 0 and 1 are the memory
 Stages = dict[str, Any]
@@ -25,10 +27,7 @@ def run(config: ModelConfig, variables: Mapping[str, Any], inputs: Mapping[str, 
       inputs: as recorded: frames_u8 (b 3 H W 3), masks (b 3 k H W), sensory (b k c h w) and
         selector (b k 1 1), which is 0 for padding objects.
     """
-    line = lambda *arrays: _line(S3(config), *arrays)  # noqa: E731
-    # Half the time of a test is compilation; without LLVM's optimisation it takes half as long.
-    options = {"xla_backend_optimization_level": 0}
-    stages = jax.jit(line, compiler_options=options)(
+    stages = jit(lambda *arrays: _line(S3(config), *arrays))(
         {name: variables[name] for name in ("params", "batch_stats")},
         inputs["frames_u8"].astype(np.float32) / 255,
         inputs["masks"],
@@ -48,7 +47,7 @@ def _line(
                                   capture_intermediates=_is_recorded)  # fmt: skip
         return result, _by_path(state["intermediates"][part])
 
-    def plain(method: str | Callable[..., Any], *args: Any) -> Any:
+    def plain(method: str, *args: Any) -> Any:
         return net.apply(variables, *args, method=method)
 
     b = frames.shape[0]
@@ -77,7 +76,8 @@ def _line(
     segmented = {
         "transformed": transformed,
         "seen": seen,
-        "blocked_last": plain(_blocked_after_last_block, transformed.logits, valid),
+        # What a further block might not read: recorded, though there is no such block.
+        "blocked_last": blocked_pixels(transformed.logits[:, :, -1], valid),
         "sensory": plain("update_sensory", state, decoded.sensory_input),
         "finished": plain("finish", decoded.logits, valid),
         "auxiliary": plain("predict_auxiliary", query.pix_feat, state, transformed.logits, valid),
@@ -130,12 +130,6 @@ def _read_memory(features: ImageFeatures, value: jax.Array) -> dict[str, jax.Arr
         "affinity_top10": masked_softmax(scores, jax.vmap(lambda x: top_k_mask(x, 10))(scores)),
         "readout": readout.reshape(*readout.shape[:2], h, w, -1),
     }
-
-
-def _blocked_after_last_block(net: S3, logits: jax.Array, valid: jax.Array | None) -> jax.Array:
-    """The mask that a further block would use, (b k 2 n): recorded, though nothing reads it."""
-    blocked = net.object_transformer._blocked(logits[:, :, -1], valid, None)
-    return blocked[:, :, jnp.array([0, -1])]
 
 
 def _is_recorded(module: nn.Module, method: str) -> bool:
