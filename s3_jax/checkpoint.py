@@ -11,13 +11,17 @@ so that WORKDIR/checkpoints/<step>/model can be copied anywhere and used, and
 `load_model(WORKDIR)` finds the latest one.
 """
 
+import contextlib
 import os
+import re
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
+from absl import logging
 
 from s3_jax import checkpoint_layout
 from s3_jax.checkpoint_layout import (
@@ -84,7 +88,7 @@ def save_model(
         _recover(path)
         _clear_unfinished(new)
         new.parent.mkdir(parents=True, exist_ok=True)
-        with ocp.Checkpointer(ModelHandler()) as checkpointer:
+        with _errors_told_once(), ocp.Checkpointer(ModelHandler()) as checkpointer:
             checkpointer.save(new, args=ModelSave(config, variables, metadata, dtype))
         (new / COMMIT_NOTE).unlink(missing_ok=True)  # names the path `new`
         _replace(path, new)
@@ -92,8 +96,8 @@ def save_model(
         raise CheckpointError(f"{path}: {error}") from error
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: cannot be written ({reason(error)}); check the path, its permissions and "
-            "the free space"
+            f"{path}: cannot be written ({_system_reason(error)}); check the path, its permissions "
+            "and the free space"
         ) from error
     finally:
         _clear_unfinished(new)
@@ -164,6 +168,33 @@ def find_model(path_or_name: str | os.PathLike[str]) -> Path:
     if not path.exists() and name in shipped_names():
         return SHIPPED / name
     raise CheckpointError(_why_no_model(path))
+
+
+@contextlib.contextmanager
+def _errors_told_once() -> Iterator[None]:
+    """Orbax logs, with tracebacks, what it also raises, once for each array it was writing.
+
+    After an error the hook stays: the threads that were writing end later, and complain.
+    """
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    before, sys.unraisablehook = sys.unraisablehook, hook
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+        sys.unraisablehook = before
+    finally:
+        logging.set_verbosity(level)
+
+
+def _system_reason(error: Exception) -> str:
+    """`reason`, without the detail that surrounds it in an error of TensorStore."""
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(found[1])) if found else reason(error)
 
 
 def _is_model(path: Path) -> bool:

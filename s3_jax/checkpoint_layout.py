@@ -104,9 +104,10 @@ class ModelHandler(ocp.AsyncCheckpointHandler):
         problems = _misfits(jax.tree.map(np.shape, variables), args.config)
         if args.dtype is not None:
             problems += _overflows(variables, args.dtype)
-            variables = jax.tree.map(lambda x: _stored_as(x, args.dtype), variables)
         if problems:
             raise CheckpointError(listed(problems))
+        if args.dtype is not None:
+            variables = jax.tree.map(lambda x: _stored_as(x, args.dtype), variables)
         self._saving = dataclasses.replace(args, variables={})
         return ocp.args.PyTreeSave(variables)
 

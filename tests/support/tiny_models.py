@@ -1,0 +1,49 @@
+"""Networks as small as can be (their ResNets are of full width), and weights for them."""
+
+import functools
+
+import numpy as np
+
+from s3_jax.config import ModelConfig, ViTConfig
+from s3_jax.conversion.weights import Variables, from_torch, torch_shapes
+from tests.support.weights import state_dict
+
+TINY_VIT = ModelConfig(
+    encoder="feature_pyramid",
+    vit=ViTConfig(embed_dim=64, depth=2, num_heads=1, position_grid=3),
+    num_blocks=1,
+    num_queries=4,
+    width=32,
+    key_dim=16,
+    num_heads=1,
+    ff_dim=48,
+    decoder_dims=(32, 24, 16),
+)
+TINY_RESNET = ModelConfig(
+    encoder="resnet",
+    resnet_depth=18,
+    query_attention="multi_head",
+    num_blocks=1,
+    num_queries=2,
+    width=32,
+    key_dim=8,
+    num_heads=1,
+    ff_dim=40,
+    decoder_dims=(32, 16, 16),
+    size_multiple=16,
+)
+
+
+@functools.lru_cache(maxsize=8)
+def _tensors(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:
+    return state_dict(torch_shapes(config), seed)
+
+
+def tiny_tensors(config: ModelConfig = TINY_VIT, seed: int = 0) -> dict[str, np.ndarray]:
+    """A state dict under PyTorch's names."""
+    return {key: value.copy() for key, value in _tensors(config, seed).items()}
+
+
+def tiny_variables(config: ModelConfig = TINY_VIT, seed: int = 0) -> Variables:
+    """The same as Flax variables."""
+    return from_torch(tiny_tensors(config, seed), config)
