@@ -16,11 +16,10 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from s3_jax.data.image_files import reason
 from s3_jax.data.mask_files import MaskEncoding
 from s3_jax.data.palette import voc_palette
 from s3_jax.data.synthetic import Scene, SceneOptions, render, sample_scene
-from s3_jax.errors import InputError
+from s3_jax.errors import InputError, reason
 from s3_jax.evaluation.overlay import write_video
 from s3_jax.evaluation.writers import replacing, write_mask
 

@@ -45,10 +45,9 @@ from absl import app, flags, logging
 from tqdm import tqdm
 
 from s3_jax.config import PropagationConfig
-from s3_jax.data.image_files import reason
 from s3_jax.data.mask_files import MaskFiles
 from s3_jax.data.video_files import VideoSource, open_video
-from s3_jax.errors import InputError
+from s3_jax.errors import InputError, reason
 from s3_jax.evaluation.run_folder import Identity, RunFolder, fingerprint
 from s3_jax.evaluation.segmentation import (
     Progress,
@@ -66,7 +65,8 @@ MASKS = flags.DEFINE_string(
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     None,
-    "Checkpoint directory as written by tools.convert_checkpoint or by training. Required.",
+    "Checkpoint directory as written by tools.convert_checkpoint, a training run's directory (its "
+    "latest step is taken), or the name of a checkpoint that comes with s3_jax. Required.",
 )
 OUTPUT = flags.DEFINE_string("output", None, "Directory for the results. Required.")
 OVERWRITE = flags.DEFINE_bool(
@@ -160,7 +160,7 @@ def _segment_video() -> int:
     config = _propagation_config()
     source = open_video(Path(_required("video", VIDEO.value)))
     masks = _open_masks(source)
-    checkpoint = Path(_required("checkpoint", CHECKPOINT.value))
+    checkpoint = _find_checkpoint(_required("checkpoint", CHECKPOINT.value))
     folder = RunFolder(
         Path(_required("output", OUTPUT.value)),
         _identity(config, source, masks, checkpoint),
@@ -261,16 +261,22 @@ def _named(path: Path, digest: str) -> str:
     return f"{path.resolve().name} {digest}"
 
 
+def _find_checkpoint(path_or_name: str) -> Path:
+    # Imported late, here and below: JAX takes seconds, which wrong flags need not wait for.
+    from s3_jax.checkpoint import find_model
+
+    return find_model(path_or_name)
+
+
 def _load_session(checkpoint: Path, config: PropagationConfig) -> Segmenter:
-    # Imported late: JAX takes a second or two, which wrong flags need not wait for.
     import jax.numpy as jnp
-    from s3_jax.checkpoint import CheckpointError, load_model
+
+    from s3_jax.checkpoint import load_model
+    from s3_jax.compilation_cache import enable_compilation_cache
     from s3_jax.propagation.session import Session
 
-    try:
-        model_config, variables = load_model(str(checkpoint))
-    except CheckpointError as error:
-        raise InputError(str(error)) from error
+    enable_compilation_cache()
+    model_config, variables = load_model(checkpoint)
     return Session(model_config, variables, config, dtype=jnp.dtype(DTYPE.value))
 
 

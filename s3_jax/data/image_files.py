@@ -8,7 +8,7 @@ from absl import logging
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from s3_jax.errors import InputError
+from s3_jax.errors import InputError, reason
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
@@ -72,12 +72,6 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
             return np.array(_eight_bit(upright).convert("RGB"))
     except DECODE_ERRORS as error:
         raise InputError(f"cannot read the image {path}: {reason(error)}") from error
-
-
-def reason(error: BaseException) -> str:
-    """What an exception says, on one line and without the file name OSError adds."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())
 
 
 def shortened(names: list[str], most: int = 5) -> str:

@@ -25,11 +25,10 @@ from PIL import Image
 from s3_jax.data.image_files import (
     DECODE_ERRORS,
     list_images,
-    reason,
     shortened,
     trailing_number,
 )
-from s3_jax.errors import InputError
+from s3_jax.errors import InputError, reason
 
 Kind = Literal["palette", "grey", "grey16", "bilevel", "rgb", "grey_rgb"]
 LOSSY_SUFFIXES = frozenset((".jpg", ".jpeg"))

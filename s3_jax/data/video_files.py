@@ -20,8 +20,8 @@ from absl import logging
 from av.container import InputContainer
 from jaxtyping import UInt8
 
-from s3_jax.data.image_files import list_images, read_image, reason, shortened, trailing_number
-from s3_jax.errors import InputError
+from s3_jax.data.image_files import list_images, read_image, shortened, trailing_number
+from s3_jax.errors import InputError, reason
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

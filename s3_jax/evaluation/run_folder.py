@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from s3_jax.data.image_files import reason
-from s3_jax.errors import InputError
+from s3_jax.errors import InputError, reason
 from s3_jax.evaluation.writers import replacing, write_json
 
 RECORD = "run.json"

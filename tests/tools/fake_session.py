@@ -60,5 +60,6 @@ class FakeSession:
 
 
 if __name__ == "__main__":
+    segment._find_checkpoint = Path
     segment._load_session = lambda checkpoint, config: FakeSession()
     app.run(segment.main)

@@ -1,5 +1,9 @@
 """Segmentation with the network itself (tiny, random weights): resuming changes no byte."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -7,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from s3_jax.checkpoint import save_model
 from s3_jax.config import PropagationConfig
 from s3_jax.data.mask_files import MaskEncoding, MaskFiles
 from s3_jax.data.palette import voc_palette
@@ -19,6 +24,7 @@ from s3_jax.models.s3 import S3
 from s3_jax.propagation.session import Session
 from tests.propagation.conftest import TINY
 
+ROOT = Path(__file__).parents[2]
 COUNT = 12
 WORKING = PropagationConfig(mem_every=2, max_mem_frames=3)
 LONG_TERM = PropagationConfig(
@@ -83,6 +89,66 @@ def test_interrupted_runs_give_the_same_bytes(video, variables, tmp_path, config
     results = _results(tmp_path / "parts")
     assert len(results) == COUNT * (2 if options.save_scores else 1)
     assert results == _results(tmp_path / "whole")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(variables, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    save_model(path, TINY, variables)
+    return path
+
+
+def _command(**flags) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "tools.segment"]
+    command += [f"--{name}={value}" for name, value in flags.items()]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "S3_JAX_CACHE": str(ROOT / ".cache/xla")}
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment
+    )
+
+
+def test_the_whole_command(video, variables, checkpoint, tmp_path):
+    """The command does what the library does with the same settings."""
+    flags = {"video": video / "frames", "masks": video / "masks", "checkpoint": checkpoint}
+    settings = {"mem_every": 2, "max_mem_frames": 3, "save_scores": True}
+    result = _command(**flags, **settings, output=tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert "12 frames of 80x60" in result.stdout
+    _run(video, tmp_path / "library", variables, WORKING, SegmentOptions(save_scores=True))
+    assert _results(tmp_path / "out") == _results(tmp_path / "library")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "no such file or directory"),
+        (lambda path: path.write_bytes(b"PK"), "is a file, but a checkpoint is a directory"),
+        (lambda path: path.mkdir(), "is not a model checkpoint"),
+    ],
+)
+def test_things_that_are_no_checkpoint(video, tmp_path, make, message):
+    make(tmp_path / "weights")
+    flags = {"video": video / "frames", "masks": video / "masks"}
+    result = _command(**flags, checkpoint=tmp_path / "weights", output=tmp_path / "out")
+    assert result.returncode == 1
+    assert result.stderr.startswith("tools.segment: ")
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_checkpoint(video, checkpoint, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint, copy)
+    largest = max((p for p in copy.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:100])
+    flags = {"video": video / "frames", "masks": video / "masks", "checkpoint": copy}
+    result = _command(**flags, output=tmp_path / "out")
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert str(copy) in result.stderr
+    # Nothing was segmented, so the directory is free for the right checkpoint.
+    assert not list((tmp_path / "out" / "masks").glob("*"))
 
 
 def test_scores_agree_with_masks(video, variables, tmp_path):
