@@ -1,0 +1,114 @@
+"""Random geometry and colour of a clip's frames, as described in the paper's section 4.1.
+
+What torchvision-style descriptions do in turn (rotate, resize, crop, ...) is composed into one
+warp per frame, so that a frame is resampled once and nothing is cut off in between.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from s3_jax.data.colour import GREY, ColourChange, sample_colour
+from s3_jax.data.options import DataConfig, ImageAugmentation, Number, VideoAugmentation
+from s3_jax.data.thin_plate import sample_bend
+from s3_jax.data.warp import Matrix, Warp, around, mirror, rotation_shear, scaling, shift
+
+Size = tuple[int, int]  # height, width
+CROP_TRIES = 10
+
+
+def sample_warps(
+    rng: np.random.Generator, size: Size, config: DataConfig, still: bool
+) -> list[Warp]:
+    """A warp for every frame of a clip from images of `size`.
+
+    still: the clip is made of one photograph, so each frame has a warp of its own.
+    """
+    if still:
+        return image_warps(rng, size, config.crop, config.num_frames, config.image)
+    return [video_warp(rng, size, config.crop, config.video)] * config.num_frames
+
+
+def sample_colours(
+    rng: np.random.Generator, config: DataConfig, still: bool
+) -> list[list[ColourChange]]:
+    """The colour changes of every frame of a clip, its own before those of the clip."""
+    options = config.image if still else config.video
+    of_clip = [sample_colour(rng, options.clip_colour)]
+    if rng.random() < options.grey:
+        of_clip.append(GREY)
+    own = (sample_colour(rng, options.frame_colour) for _ in range(config.num_frames))
+    return [[change, *of_clip] for change in own]
+
+
+def image_warps(
+    rng: np.random.Generator, size: Size, side: int, count: int, options: ImageAugmentation
+) -> list[Warp]:
+    """Affine map, resizing, crop and bend of each frame, then scale and flip of the clip."""
+    middle = ((side - 1) / 2, (side - 1) / 2)
+    scale = rng.uniform(*options.clip_scale)
+    to_crop = around(middle, np.eye(2) / scale)
+    if rng.random() < options.flip:
+        to_crop = to_crop @ mirror(side)
+    draws = _walk(rng, count, options.walk)
+    return [_image_warp(rng, size, side, to_crop, options, draw) for draw in draws]
+
+
+def _walk(rng: np.random.Generator, count: int, reach: Number) -> Float[np.ndarray, "t 5"]:
+    """Numbers uniform in [0, 1], independent for reach 1, else at most `reach` from their last."""
+    draws = rng.random((count, 5))
+    if reach >= 1:
+        return draws
+    path = np.cumsum(np.vstack([draws[:1], reach * (2 * draws[1:] - 1)]), axis=0)
+    return 1 - np.abs(path % 2 - 1)  # reflected at both ends, which keeps it uniform
+
+
+def _image_warp(
+    rng: np.random.Generator,
+    size: Size,
+    side: int,
+    to_crop: Matrix,
+    options: ImageAugmentation,
+    draw: Float[np.ndarray, " 5"],
+) -> Warp:
+    """draw: where in their ranges rotation, shear, scale and place (x, y) lie."""
+    height, width = size
+    low, high = options.scale
+    rotation, shear = (2 * draw[:2] - 1) * (options.rotation, options.shear)
+    moved = rotation_shear(rotation, shear, low + draw[2] * (high - low))
+    affine = around(((width - 1) / 2, (height - 1) / 2), np.linalg.inv(moved))
+    resized = side / min(size)
+    left, top = draw[3:] * (width * resized - side, height * resized - side)
+    uncrop = scaling(1 / resized, 1 / resized) @ shift(left, top)
+    bends = rng.random() < options.bend
+    bend = sample_bend(rng, options.bend_strength) if bends else None
+    return Warp(affine @ uncrop, to_crop, side, bend)
+
+
+def video_warp(rng: np.random.Generator, size: Size, side: int, options: VideoAugmentation) -> Warp:
+    """Affine map, crop of random area and aspect, resizing and flip."""
+    height, width = size
+    moved = rotation_shear(
+        rng.uniform(-options.rotation, options.rotation), rng.uniform(-options.shear, options.shear)
+    )
+    affine = around(((width - 1) / 2, (height - 1) / 2), np.linalg.inv(moved))
+    left, top, wide, tall = _sample_box(rng, size, options)
+    uncrop = shift(left, top) @ scaling(wide / side, tall / side)
+    flip = mirror(side) if rng.random() < options.flip else np.eye(3)
+    return Warp(affine @ uncrop, flip, side)
+
+
+def _sample_box(
+    rng: np.random.Generator, size: Size, options: VideoAugmentation
+) -> tuple[Number, Number, Number, Number]:
+    """Left, top, width and height of a crop; the middle of the image where none fits."""
+    height, width = size
+    for _ in range(CROP_TRIES):
+        area = height * width * rng.uniform(*options.crop_area)
+        aspect = np.exp(rng.uniform(*np.log(options.crop_aspect)))
+        wide, tall = np.sqrt(area * aspect), np.sqrt(area / aspect)
+        if wide <= width and tall <= height:
+            return rng.uniform(0, width - wide), rng.uniform(0, height - tall), wide, tall
+    low, high = options.crop_aspect
+    tall = min(height, width / low)
+    wide = min(width, tall * high)
+    return (width - wide) / 2, (height - tall) / 2, wide, tall

@@ -1,0 +1,146 @@
+"""One training clip out of one video: frames chosen, warped, recoloured, objects numbered."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from s3_jax.data.augmentation import Size, sample_colours, sample_warps
+from s3_jax.data.colour import ColourChange, recolour
+from s3_jax.data.decoding import decode_image
+from s3_jax.data.merging import Clip, paste
+from s3_jax.data.options import DataConfig
+from s3_jax.data.sampling import choose, draw_frames, object_ids, relabel
+from s3_jax.data.videos import Video, read_bytes
+from s3_jax.data.warp import Colour, Warp, reduction, warp_image, warp_labels
+from s3_jax.errors import InputError
+
+# Object ids are looked for in the first frame before they are relabelled to 8 bits.
+Ids = Integer[np.ndarray, "h w"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """What is decided of a clip before its images are decoded.
+
+    frames: numbers within the video, in playing order. objects: chosen ids.
+    size: height and width of the video.
+    """
+
+    frames: list[int]
+    warps: list[Warp]
+    objects: list[int]
+    size: Size
+
+
+def sample_clip(
+    rng: np.random.Generator, video: Video, config: DataConfig, skip: int
+) -> Clip | None:
+    """A clip of `config.num_frames` frames; None if no first frame with an object was found.
+
+    skip: largest distance between neighbouring frames of the clip.
+
+    Raises:
+      InputError: an image or mask is damaged or missing, or they differ in size.
+    """
+    plan = sample_plan(rng, video, config, skip)
+    if plan is None:
+        return None
+    still = video.num_frames == 1
+    masks = _masks(video, plan)
+    frames = _frames(rng, video, plan, config, still)
+    clip = Clip(frames, masks, len(plan.objects))
+    if video.background is None:
+        return clip
+    return paste(clip, _backdrop(rng, video, config))
+
+
+def sample_plan(
+    rng: np.random.Generator, video: Video, config: DataConfig, skip: int
+) -> Plan | None:
+    """Frames and warps under which the first frame shows an object; None if none were found.
+
+    Only masks are decoded.
+    """
+    still = video.num_frames == 1
+    for _ in range(config.seeds_tried):
+        frames = draw_frames(
+            rng, video.num_frames, config.num_frames, skip, config.reverse, video.empty
+        )
+        ids = video.ids(frames[0])
+        present = object_ids(ids)
+        for _ in range(config.crops_tried if present else 0):
+            warps = sample_warps(rng, ids.shape, config, still)
+            seen = _seen(ids, present, warps[0])
+            if seen:
+                objects = choose(rng, seen, config.max_objects)
+                return Plan(frames, warps, objects, ids.shape)
+    return None
+
+
+def _seen(ids: Ids, present: list[int], warp: Warp) -> list[int]:
+    """Which of the ids a warped mask shows."""
+    if len(present) > 255:  # more than 8 bits can tell apart: look for the first ones only
+        present = present[:255]
+    labels = warp_labels(relabel(ids, present), warp)
+    return [present[label - 1] for label in object_ids(labels)]
+
+
+def _masks(video: Video, plan: Plan) -> UInt8[np.ndarray, "t h w"]:
+    decoded = {index: relabel(video.ids(index), plan.objects) for index in set(plan.frames)}
+    for index, labels in decoded.items():
+        _require_size(labels.shape, plan.size, 1, f"the mask of frame {index} of {video.name}")
+    pairs = zip(plan.frames, plan.warps, strict=True)
+    return np.stack([warp_labels(decoded[index], warp) for index, warp in pairs])
+
+
+def _frames(
+    rng: np.random.Generator, video: Video, plan: Plan, config: DataConfig, still: bool
+) -> UInt8[np.ndarray, "t h w 3"]:
+    finest = reduction(min(warp.step for warp in plan.warps))
+    decoded = {index: video.image(index, finest) for index in set(plan.frames)}
+    for index, image in decoded.items():
+        _require_size(image.shape[:2], plan.size, finest, f"frame {index} of {video.name}")
+    images = [decoded[index] for index in plan.frames]
+    fitted = [
+        warp.for_size(image.shape[:2], plan.size)
+        for image, warp in zip(images, plan.warps, strict=True)
+    ]
+    return _render(images, fitted, sample_colours(rng, config, still), config.fill_colour)
+
+
+def _backdrop(rng: np.random.Generator, video: Video, config: DataConfig) -> Clip:
+    """A clip without objects, of the picture that is to be the video's background."""
+    path = video.background
+    assert path is not None
+    picture = decode_image(read_bytes(path), str(path))
+    warps = sample_warps(rng, picture.shape[:2], config, still=True)
+    colours = sample_colours(rng, config, still=True)
+    frames = _render([picture] * config.num_frames, warps, colours, fill=None)
+    return Clip(frames, np.zeros(frames.shape[:3], np.uint8), 0)
+
+
+def _render(
+    images: list[np.ndarray],
+    warps: list[Warp],
+    colours: list[list[ColourChange]],
+    fill: Colour | None,
+) -> UInt8[np.ndarray, "t h w 3"]:
+    """Each image under its warp, recoloured."""
+    parts = zip(images, warps, colours, strict=True)
+    return np.stack(
+        [recolour(warp_image(image, warp, fill), changes) for image, warp, changes in parts]
+    )
+
+
+def _require_size(size: tuple[int, ...], expected: Size, divisor: int, what: str) -> None:
+    """Exactly the expected size, or that divided by the divisor up to rounding.
+
+    Raises:
+      InputError: another size.
+    """
+    divided = all(abs(a * divisor - b) < divisor for a, b in zip(size, expected, strict=True))
+    if size != expected and not divided:
+        raise InputError(
+            f"{what} is {size[1]}x{size[0]}, but its first mask is {expected[1]}x{expected[0]}"
+        )

@@ -1,0 +1,24 @@
+"""The list of masks without objects, which saves training from decoding them in vain."""
+
+import json
+from pathlib import Path
+
+from s3_jax.data.image_files import reason
+from s3_jax.errors import InputError
+
+EmptyMasks = dict[str, list[str]]  # by video, the stems of its empty masks' files
+
+
+def read(path: Path) -> EmptyMasks:
+    """The list that `tools.prepare_dataset` wrote.
+
+    Raises:
+      InputError: missing, or not such a list.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the list of empty masks {path}: {reason(error)}") from error
+    if not isinstance(values, dict) or not all(isinstance(v, list) for v in values.values()):
+        raise InputError(f"{path} is no list of empty masks: make it with tools.prepare_dataset")
+    return values

@@ -1,0 +1,289 @@
+"""Options of the training data: which sets, how clips are drawn from them, how they are augmented.
+
+Defaults are those of the published main training (paper section 4.1); `recipes.py` has both
+stages. A `DataConfig` decides every pixel of every batch.
+"""
+
+import dataclasses
+from typing import Any, ClassVar, TypeVar
+
+from s3_jax import config
+from s3_jax.data.synthetic import SceneOptions
+
+T = TypeVar("T")
+Number = float | int
+Range = tuple[Number, Number]
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoFolder:
+    """Videos as directories of images, with masks for all or some of the frames.
+
+    path: holds `JPEGImages[/480p]/<video>/*.jpg` and `Annotations[/480p]/<video>/*.png`, itself
+      or in `train/`.
+    images, annotations: instead of the above, directories within `path`.
+    subset: a text file within `path` that names the videos to use, one a line; "" for all.
+    empty_masks: a file that `tools.prepare_dataset` made, which tells frames without objects.
+    binary: everything that is not background is one object; otherwise 255 marks void pixels,
+      which count as background.
+    frame_interval: how many frames of the original video lie between annotated ones;
+      `DataConfig.skips` are divided by it.
+    multiplier: how often a video is used for each use of a video with multiplier 1.
+    """
+
+    path: str
+    images: str = ""
+    annotations: str = ""
+    subset: str = ""
+    empty_masks: str = ""
+    binary: bool = False
+    frame_interval: int = 1
+    multiplier: Number = 1.0
+    kind: ClassVar[str] = "videos"
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFolder:
+    """Photographs with a mask of one object each, in one directory tree or in two.
+
+    An image `x.jpg` or `x_im.jpg` belongs to the mask `x.png` or `x_gt.png` beside it, or to the
+    only one of that name elsewhere below `path`.
+
+    backgrounds: a directory of pictures; with probability `background_share` an object is
+      cut out and moves over one of them, which moves too.
+    """
+
+    path: str
+    multiplier: Number = 1.0
+    backgrounds: str = ""
+    background_share: Number = 0.5
+    kind: ClassVar[str] = "images"
+
+
+@dataclasses.dataclass(frozen=True)
+class RegionFolder:
+    """Photographs `images/x.jpg` with `regions/x.png`, where every pixel has a region's number.
+
+    An object is a region or a union of neighbours, drawn anew each time.
+
+    area: its share of the picture, smallest and largest.
+    backgrounds, background_share: see `ImageFolder`.
+    """
+
+    path: str
+    area: Range = (0.01, 0.35)
+    multiplier: Number = 1.0
+    backgrounds: str = ""
+    background_share: Number = 0.5
+    kind: ClassVar[str] = "regions"
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """A TFDS data set in ArrayRecord files with the features of TFDS's `davis`.
+
+    path: the directory with `dataset_info.json`, as `tools.prepare_dataset` prints it.
+    frame_interval, multiplier: see `VideoFolder`.
+    """
+
+    path: str
+    split: str = "train"
+    frame_interval: int = 1
+    multiplier: Number = 1.0
+    kind: ClassVar[str] = "records"
+
+
+@dataclasses.dataclass(frozen=True)
+class SyntheticScenes:
+    """Procedural videos, a new one for every clip.
+
+    height, width, num_frames: of the videos that clips are drawn from.
+    scenes: what one pass over the source counts, for mixing with others.
+    objects: fewest and most objects.
+    pictures: a directory of photographs for background and surfaces; "" for made textures.
+    picture_share: probability that a scene uses them.
+    """
+
+    height: int = 480
+    width: int = 854
+    num_frames: int = 100
+    scenes: int = 1000
+    objects: tuple[int, int] = (1, 4)
+    scene: SceneOptions = dataclasses.field(default_factory=SceneOptions)
+    pictures: str = ""
+    picture_share: Number = 0.7
+    frame_interval: int = 1
+    multiplier: Number = 1.0
+    kind: ClassVar[str] = "synthetic"
+
+
+SourceConfig = VideoFolder | ImageFolder | RegionFolder | Records | SyntheticScenes
+SOURCE_KINDS: dict[str, type] = {
+    cls.kind: cls for cls in (VideoFolder, ImageFolder, RegionFolder, Records, SyntheticScenes)
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ColourJitter:
+    """Largest relative change of brightness, contrast, saturation; of hue, in turns."""
+
+    brightness: Number = 0.0
+    contrast: Number = 0.0
+    saturation: Number = 0.0
+    hue: Number = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageAugmentation:
+    """How one image becomes a clip. Angles in degrees; `clip_` values are drawn once a clip.
+
+    walk: how far the angles, scale and place of a frame may be from those of the one before, as
+      a share of their range; 1 draws each frame by itself, less makes smooth motion.
+    flip, grey, bend: probabilities of mirroring and greyness, and, frame by frame, of a
+      thin-plate-spline warp.
+    bend_strength: standard deviation of its control points, in sides of the crop.
+    """
+
+    flip: Number = 0.5
+    clip_scale: Range = (0.5, 2.0)
+    clip_colour: ColourJitter = ColourJitter(0.1, 0.05, 0.05, 0.05)
+    grey: Number = 0.05
+    rotation: Number = 20.0
+    scale: Range = (0.5, 2.0)
+    shear: Number = 10.0
+    walk: Number = 1.0
+    frame_colour: ColourJitter = ColourJitter(0.1, 0.05, 0.05)
+    bend: Number = 0.33
+    bend_strength: Number = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoAugmentation:
+    """How the frames of a video become a clip; all but `frame_colour` is drawn once a clip.
+
+    crop_area: the crop's share of the image's area. crop_aspect: its width over height.
+    """
+
+    flip: Number = 0.5
+    rotation: Number = 25.0
+    shear: Number = 20.0
+    crop_area: Range = (0.36, 1.0)
+    crop_aspect: Range = (3 / 4, 4 / 3)
+    clip_colour: ColourJitter = ColourJitter(0.1, 0.03, 0.03)
+    grey: Number = 0.05
+    frame_colour: ColourJitter = ColourJitter(0.1, 0.05, 0.05)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Everything that decides the training data, and how it is read ahead.
+
+    num_steps: length of the training, which `skips` refers to.
+    crop: side of the square frames in pixels.
+    skips: pairs of a share of the training and the largest distance between neighbouring frames
+      of a clip from then on.
+    reverse, merge: probabilities of playing a clip backwards and of pasting the objects of
+      another clip over one with room for more.
+    fill_colour: what lies beyond the image's edges.
+    crops_tried, seeds_tried, sequences_tried: how often crop, frames and video are drawn anew
+      when the first frame shows no object.
+    max_failing: share of clips that damaged files may cost before training stops.
+    num_workers: processes that make clips; 0 for none. num_threads: threads in each of them.
+    clips_ahead: clips that each process prepares before they are asked for.
+    """
+
+    sources: tuple[SourceConfig, ...] = (SyntheticScenes(),)
+    num_steps: int = 125_000
+    seed: int = 0
+    crop: int = 480
+    num_frames: int = 8
+    max_objects: int = 3
+    skips: tuple[tuple[Number, int], ...] = ((0.0, 5), (0.1, 10), (0.3, 15), (0.8, 5))
+    reverse: Number = 0.5
+    merge: Number = 0.5
+    image: ImageAugmentation = ImageAugmentation()
+    video: VideoAugmentation = VideoAugmentation()
+    fill_colour: tuple[int, int, int] = (124, 116, 104)
+    crops_tried: int = 5
+    seeds_tried: int = 5
+    sequences_tried: int = 100
+    max_failing: Number = 0.05
+    num_workers: int = 0
+    num_threads: int = 1
+    clips_ahead: int = 4
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ValueError("sources is empty: name at least one data set")
+        if not self.skips or self.skips[0][0] != 0 or list(self.skips) != sorted(self.skips):
+            raise ValueError(f"skips is {self.skips}, but must be ascending and start at 0.0")
+        for name in _AT_LEAST_ONE:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        for name in ("num_workers", "num_threads"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be 0 or more")
+        if self.max_objects > 255:
+            raise ValueError(f"max_objects is {self.max_objects}, but must be at most 255")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}, but must be 0 to 2^32 - 1")
+
+
+_AT_LEAST_ONE = (
+    "num_steps",
+    "crop",
+    "num_frames",
+    "max_objects",
+    "crops_tried",
+    "seeds_tried",
+    "sequences_tried",
+    "clips_ahead",
+)
+
+
+def to_dict(data: DataConfig) -> dict[str, Any]:
+    """A configuration as plain dictionaries, lists and numbers; sources carry their `kind`."""
+    values = config.to_dict(data)
+    for source, entry in zip(data.sources, values["sources"], strict=True):
+        entry["kind"] = source.kind
+    return values
+
+
+def from_dict(values: dict[str, Any]) -> DataConfig:
+    """The configuration from what `to_dict` made or a user wrote; missing keys have defaults.
+
+    Raises:
+      ValueError: an unknown key or kind of source; the message names it and the known ones.
+    """
+    nested: dict[str, Any] = {"image": ImageAugmentation, "video": VideoAugmentation}
+    converted = {key: _tuples(value) for key, value in values.items()}
+    for key, cls in nested.items():
+        if key in values:
+            converted[key] = _with_nested(cls, values[key], ColourJitter)
+    if "sources" in values:
+        converted["sources"] = tuple(_source(entry) for entry in values["sources"])
+    return config.from_dict(DataConfig, converted)
+
+
+def _source(values: dict[str, Any]) -> SourceConfig:
+    values = dict(values)
+    kind = values.pop("kind", None)
+    if kind not in SOURCE_KINDS:
+        raise ValueError(f"a source has kind {kind!r}; known kinds: {sorted(SOURCE_KINDS)}")
+    return _with_nested(SOURCE_KINDS[kind], values, SceneOptions)
+
+
+def _with_nested(cls: type[T], values: dict[str, Any], inner: type) -> T:
+    """A dataclass whose dictionary-valued fields are all of the dataclass `inner`."""
+    converted = {
+        key: config.from_dict(inner, value, f"{key}.")
+        if isinstance(value, dict)
+        else _tuples(value)
+        for key, value in values.items()
+    }
+    return config.from_dict(cls, converted)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, as JSON has them, as tuples at every level."""
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

@@ -1,0 +1,242 @@
+"""Checking a data set file by file, and storing what is sound as ArrayRecord.
+
+The checks of each video are kept in a log, so that an interrupted run goes on where it was; the
+records are written in one go under a temporary name.
+"""
+
+import dataclasses
+import io
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from absl import logging
+from PIL import Image
+
+from s3_jax.data import folders
+from s3_jax.data.decoding import decode_foreground, decode_ids, decode_image, without_void
+from s3_jax.data.image_files import reason
+from s3_jax.data.records import Entry, VideoRecord
+from s3_jax.data.sampling import object_ids, relabel
+from s3_jax.data.tfds_builder import VideoBuilder
+from s3_jax.data.videos import Ids, read_bytes
+from s3_jax.errors import InputError
+
+VERSION = str(VideoBuilder.VERSION)
+LARGEST_ID = 254  # in the stored masks of 8 bits, where 255 is void
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A video, or a photograph as a video of one frame: the image and mask file of each frame."""
+
+    name: str
+    frames: tuple[tuple[Path, Path], ...]
+    unannotated: int
+    mask_kind: Literal["ids", "binary", "foreground"]
+
+    def read_mask(self, index: int) -> Ids:
+        """The ids of a frame; errors as `videos.Video.ids`."""
+        path = self.frames[index][1]
+        encoded = read_bytes(path)
+        if self.mask_kind == "foreground":
+            return decode_foreground(encoded, str(path))
+        return without_void(decode_ids(encoded, str(path)), self.mask_kind == "binary")
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What was found of a video.
+
+    fingerprint: of the files' sizes and dates. kept, empty: numbers of usable frames, and of
+    those that show no object. ids: all object ids. problems: one line for each frame left out.
+    """
+
+    name: str
+    fingerprint: str
+    kept: list[int]
+    empty: list[int]
+    ids: list[int]
+    problems: list[str]
+
+    @property
+    def usable(self) -> bool:
+        """Whether any frame shows an object, with ids that can be stored."""
+        return len(self.kept) > len(self.empty) and len(self.ids) <= LARGEST_ID
+
+
+def list_videos(
+    path: Path, images: str = "", annotations: str = "", subset: str = "", binary: bool = False
+) -> list[Item]:
+    """The videos of a folder; for arguments and errors see `options.VideoFolder`."""
+    videos = folders.annotated_videos(path, images, annotations, subset)
+    return [_item(video, binary) for video in videos]
+
+
+def list_photographs(path: Path) -> list[Item]:
+    """The photographs of a folder; for errors see `folders.image_mask_pairs`."""
+    pairs = folders.image_mask_pairs(path)
+    names = [str(image.relative_to(path).with_suffix("")) for image, _ in pairs]
+    return [Item(n, (pair,), 0, "foreground") for n, pair in zip(names, pairs, strict=True)]
+
+
+def check(item: Item) -> Check:
+    """Decode every image and mask of a video and note what is wrong with any."""
+    kept: list[int] = []
+    empty: list[int] = []
+    ids: set[int] = set()
+    problems: list[str] = []
+    size: tuple[int, ...] | None = None
+    for index in range(len(item.frames)):
+        try:
+            mask = _sound_mask(item, index, size)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        size = mask.shape
+        present = object_ids(mask)
+        kept.append(index)
+        ids.update(present)
+        if not present:
+            empty.append(index)
+    if len(ids) > LARGEST_ID:
+        problems.append(f"{item.name} has {len(ids)} objects, of which {LARGEST_ID} can be stored")
+    return Check(item.name, _fingerprint(item), kept, empty, sorted(ids), problems)
+
+
+def check_all(
+    items: Sequence[Item], log: Path, workers: int, done: Callable[[], object] = lambda: None
+) -> list[Check]:
+    """The checks of all videos, in order; those found in the log are not repeated.
+
+    done: called after each video, for showing progress.
+    """
+    known = _read_log(log)
+    with log.open("a") as file, ThreadPoolExecutor(workers) as pool:
+        checks = []
+        for item, found in pool.map(lambda item: (item, _known_or_checked(item, known)), items):
+            if known.get(item.name) != found:
+                file.write("\n" + json.dumps(dataclasses.asdict(found)))
+                file.flush()
+            checks.append(found)
+            done()
+    return checks
+
+
+def write_records(name: str, output: Path, items: Sequence[Item], checks: Sequence[Check]) -> Path:
+    """Store the usable videos as a TFDS data set; returns its directory.
+
+    Raises:
+      InputError: no video is usable.
+      OSError: no room, or no permission.
+    """
+    pairs = [pair for pair in zip(items, checks, strict=True) if pair[1].usable]
+    if not pairs:
+        raise InputError(f"{name}: no video is usable; see the report")
+    entries = [_entry(found) for _, found in pairs]
+    for stale in (output / name).glob("incomplete.*"):  # of a run that was killed
+        shutil.rmtree(stale)
+    builder = VideoBuilder(name, output, entries, lambda: (_record(*pair) for pair in pairs))
+    return builder.write()
+
+
+def report(items: Sequence[Item], checks: Sequence[Check]) -> dict[str, Any]:
+    """Counts and problems, for people and as JSON."""
+    unusable = [found.name for found in checks if not found.usable]
+    return {
+        "videos": len(items),
+        "videos_usable": len(items) - len(unusable),
+        "videos_left_out": unusable,
+        "frames": sum(len(item.frames) for item in items),
+        "frames_usable": sum(len(found.kept) for found in checks if found.usable),
+        "frames_without_object": sum(len(found.empty) for found in checks if found.usable),
+        "frames_without_annotation": sum(item.unannotated for item in items),
+        "problems": [problem for found in checks for problem in found.problems],
+    }
+
+
+def empty_masks(items: Sequence[Item], checks: Sequence[Check]) -> dict[str, list[str]]:
+    """By video, the file stems of masks without objects; see `empty_masks.read`."""
+    return {
+        item.name: [item.frames[index][1].stem for index in found.empty]
+        for item, found in zip(items, checks, strict=True)
+        if found.empty
+    }
+
+
+def _item(video: folders.AnnotatedVideo, binary: bool) -> Item:
+    frames = tuple((video.images / image, video.annotations / mask) for image, mask in video.frames)
+    unannotated = video.num_images - len(frames)
+    return Item(video.name, frames, unannotated, "binary" if binary else "ids")
+
+
+def _sound_mask(item: Item, index: int, size: tuple[int, ...] | None) -> Ids:
+    """A mask that fits its image and the earlier ones, `size`.
+
+    Raises:
+      InputError: it does not, or one of the files cannot be read.
+    """
+    path, mask_path = item.frames[index]
+    image = decode_image(read_bytes(path), str(path))
+    mask = item.read_mask(index)
+    for shape, what in ((image.shape[:2], path), (size, "the first frame of its video")):
+        if shape is not None and mask.shape != shape:
+            raise InputError(
+                f"{mask_path} is {mask.shape[1]}x{mask.shape[0]}, but {what} is "
+                f"{shape[1]}x{shape[0]}"
+            )
+    return mask
+
+
+def _known_or_checked(item: Item, known: dict[str, Check]) -> Check:
+    found = known.get(item.name)
+    if found is not None and found.fingerprint == _fingerprint(item):
+        return found
+    return check(item)
+
+
+def _fingerprint(item: Item) -> str:
+    """Changes when any file of the video does."""
+    stats = [file.stat() for pair in item.frames for file in pair if file.exists()]
+    total = sum(s.st_size for s in stats)
+    newest = max((s.st_mtime_ns for s in stats), default=0)
+    return f"{item.mask_kind} {len(stats)} {total} {newest}"
+
+
+def _read_log(log: Path) -> dict[str, Check]:
+    """The checks of an earlier run; its last line may be cut off."""
+    known: dict[str, Check] = {}
+    if not log.exists():
+        return known
+    for line in filter(None, log.read_text().splitlines()):
+        try:
+            found = Check(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            logging.warning("%s: ignored an unreadable line: %s", log, reason(error))
+            continue
+        known[found.name] = found
+    return known
+
+
+def _entry(found: Check) -> Entry:
+    """Frames are numbered anew when some were left out."""
+    place = {index: number for number, index in enumerate(found.kept)}
+    return Entry(found.name, len(found.kept), frozenset(place[index] for index in found.empty))
+
+
+def _record(item: Item, found: Check) -> VideoRecord:
+    frames = [read_bytes(item.frames[index][0]) for index in found.kept]
+    masks = [_encoded(item.read_mask(index), found.ids) for index in found.kept]
+    return VideoRecord(item.name, frames, masks)
+
+
+def _encoded(mask: Ids, ids: Sequence[int]) -> bytes:
+    """A grey PNG of the ids, numbered 1, 2, ... where they are too large for 8 bits."""
+    small = max(ids, default=0) <= LARGEST_ID
+    buffer = io.BytesIO()
+    Image.fromarray(mask.astype(np.uint8) if small else relabel(mask, ids)).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,64 @@
+"""The published training data of both stages (paper section 4.1), by folder names below a root."""
+
+import dataclasses
+from typing import Any
+
+from s3_jax.data.options import DataConfig, ImageFolder, VideoFolder
+
+IMAGES = (
+    ImageFolder("FSS-1000"),
+    ImageFolder("DUTS-TR"),
+    ImageFolder("DUTS-TE"),
+    ImageFolder("ECSSD"),
+    ImageFolder("BIG", multiplier=5),
+    ImageFolder("HRSOD", multiplier=5),
+)
+# DAVIS's folder holds its validation videos too, hence the list.
+VIDEOS = (
+    VideoFolder("DAVIS", subset="ImageSets/2017/train.txt", frame_interval=2, multiplier=2),
+    VideoFolder("YouTubeVOS", frame_interval=5),
+)
+MORE_VIDEOS = {
+    "mose": VideoFolder("MOSE", frame_interval=5),
+    "burst": VideoFolder("BURST", frame_interval=5),
+    "ovis": VideoFolder("OVIS", frame_interval=3),
+}
+
+
+def pretraining(root: str, **changes: Any) -> DataConfig:
+    """Static images: clips of 3 frames at 384 pixels with one object.
+
+    root: the directory with FSS-1000, DUTS-TR, DUTS-TE, ECSSD, BIG and HRSOD.
+    changes: fields of `DataConfig` to set otherwise.
+    """
+    stage = DataConfig(
+        sources=tuple(_below(root, source) for source in IMAGES),
+        num_steps=80_000,
+        crop=384,
+        num_frames=3,
+        max_objects=1,
+        merge=0.0,
+    )
+    return dataclasses.replace(stage, **changes)
+
+
+def main_training(root: str, more: tuple[str, ...] = (), **changes: Any) -> DataConfig:
+    """Videos: clips of 8 frames at 480 pixels with up to 3 objects.
+
+    root: the directory with DAVIS and YouTubeVOS, and MOSE, BURST, OVIS where asked for.
+    more: any of "mose", "burst", "ovis".
+    changes: fields of `DataConfig` to set otherwise.
+    """
+    unknown = sorted(set(more) - set(MORE_VIDEOS))
+    if unknown:
+        raise ValueError(f"unknown set {unknown[0]!r}; known sets: {sorted(MORE_VIDEOS)}")
+    sources = (*VIDEOS, *(MORE_VIDEOS[name] for name in more))
+    stage = DataConfig(
+        sources=tuple(_below(root, source) for source in sources),
+        num_steps=125_000 if set(more) <= {"mose"} else 175_000,
+    )
+    return dataclasses.replace(stage, **changes)
+
+
+def _below(root: str, source: Any) -> Any:
+    return dataclasses.replace(source, path=f"{root.rstrip('/')}/{source.path}")

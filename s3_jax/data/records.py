@@ -1,0 +1,126 @@
+"""Videos in ArrayRecord files as TFDS lays them out, read without decoding the frames.
+
+The features are those of TFDS's own `davis`, whose files can be read too:
+video: a sequence of {frames: image, segmentations: image of one channel}, and
+metadata: {num_frames, video_name}.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from s3_jax.data.image_files import reason
+from s3_jax.errors import InputError
+
+VIDEOS = "videos"  # key of the index in the data set's metadata
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoRecord:
+    """A video, its frames and masks encoded as PNG or JPEG."""
+
+    name: str
+    frames: list[bytes]
+    segmentations: list[bytes]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What is known of a video without reading it; `empty`: frames known to show no object."""
+
+    name: str
+    num_frames: int
+    empty: frozenset[int]
+
+
+class VideoRecords:
+    """The videos of one split; files are opened at first use, so that it can be sent about.
+
+    Raises:
+      InputError: not a prepared data set, or one with other features.
+    """
+
+    def __init__(self, path: Path, split: str):
+        self.path = path
+        self.split = split
+        features = self._builder().info.features
+        if features is None or not _same_structure(features, features_of(encoded=False)):
+            raise InputError(
+                f"{path} holds other features than video{{frames, segmentations}} and "
+                "metadata{num_frames, video_name}: prepare it with tools.prepare_dataset"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "split": self.split}
+
+    def index(self) -> list[Entry]:
+        """What is in the split, in order; read from the videos where it was not stored."""
+        stored = (self._builder().info.metadata or {}).get(VIDEOS, {}).get(self.split)
+        if stored is None:
+            return [self._entry(item) for item in range(len(self._source))]
+        return [Entry(v["name"], v["num_frames"], frozenset(v["empty"])) for v in stored]
+
+    def read(self, item: int) -> VideoRecord:
+        """A video, still encoded.
+
+        Raises:
+          InputError: the file is damaged or was removed.
+        """
+        try:
+            example = self._features.deserialize_example_np(self._source[item])
+        except Exception as error:  # ArrayRecord and protobuf have errors of many kinds
+            raise InputError(
+                f"cannot read video {item} of {self.path}: {reason(error)}; prepare it again"
+            ) from error
+        video, name = example["video"], example["metadata"]["video_name"].decode()
+        return VideoRecord(name, list(video["frames"]), list(video["segmentations"]))
+
+    def _entry(self, item: int) -> Entry:
+        record = self.read(item)
+        return Entry(record.name, len(record.frames), frozenset())
+
+    def _builder(self) -> tfds.core.DatasetBuilder:
+        try:
+            builder = tfds.builder_from_directory(self.path)
+        except Exception as error:  # of many kinds, for a missing or damaged description
+            raise InputError(
+                f"{self.path} is no prepared data set ({reason(error)}): give the directory with "
+                "dataset_info.json"
+            ) from error
+        if self.split not in builder.info.splits:
+            raise InputError(
+                f"{self.path} has no split {self.split!r}, only {sorted(builder.info.splits)}"
+            )
+        return builder
+
+    @functools.cached_property
+    def _source(self) -> Any:
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        return self._builder().as_data_source(self.split, deserialize_method=raw)
+
+    @functools.cached_property
+    def _features(self) -> tfds.features.FeaturesDict:
+        return features_of(encoded=True)
+
+
+def features_of(encoded: bool) -> tfds.features.FeaturesDict:
+    """The features of a data set of videos; `encoded` images stay as the bytes they are."""
+    stored = tfds.features.Tensor(shape=(), dtype=np.object_)
+    frames, masks = stored, stored
+    if not encoded:
+        frames = tfds.features.Image(shape=(None, None, 3))
+        masks = tfds.features.Image(shape=(None, None, 1), use_colormap=True)
+    return tfds.features.FeaturesDict(
+        {
+            "video": tfds.features.Sequence({"frames": frames, "segmentations": masks}),
+            "metadata": {"num_frames": np.int64, "video_name": np.str_},
+        }
+    )
+
+
+def _same_structure(features: Any, expected: Any) -> bool:
+    return bool(features.get_tensor_info() == expected.get_tensor_info())

@@ -1,0 +1,86 @@
+"""Which frames and which objects of a video make a training clip (paper section 4.1)."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from s3_jax.data.options import Number
+
+REDRAWS = 20  # of frames, when the first is known to be empty
+
+
+def max_skip(skips: Sequence[tuple[Number, int]], progress: Number, frame_interval: int) -> int:
+    """The largest distance between neighbouring frames of a clip, in annotated frames.
+
+    skips: see `options.DataConfig`. progress: share of the training that is done, 0 to 1.
+    frame_interval: the data set's distance between annotated frames.
+    """
+    skip = [distance for start, distance in skips if start <= progress][-1]
+    return max(1, skip // frame_interval)
+
+
+def draw_frames(
+    rng: np.random.Generator,
+    num_frames: int,
+    count: int,
+    skip: int,
+    reverse: Number,
+    empty: frozenset[int] = frozenset(),
+) -> list[int]:
+    """`count` different frames in playing order, each within `skip` of another.
+
+    reverse: probability of playing backwards. empty: frames the clip should not start with; it
+      may if nothing else turned up.
+    A video of one frame is a photograph, of which the clip is made.
+    """
+    if num_frames == 1:
+        return [0] * count
+    for _ in range(REDRAWS):
+        frames = _draw_neighbours(rng, num_frames, count, skip)
+        if rng.random() < reverse:
+            frames.reverse()
+        if frames[0] not in empty:
+            break
+    return frames
+
+
+def _draw_neighbours(rng: np.random.Generator, num_frames: int, count: int, skip: int) -> list[int]:
+    """A random frame, then again and again one of those within `skip` of any chosen; sorted."""
+    chosen = np.zeros(num_frames, bool)
+    near = np.zeros(num_frames, bool)
+    following = int(rng.integers(num_frames))
+    for _ in range(count):
+        chosen[following] = True
+        near[max(0, following - skip) : following + skip + 1] = True
+        candidates = np.flatnonzero(near & ~chosen)
+        if len(candidates):
+            following = int(rng.choice(candidates))
+    return [int(index) for index in np.flatnonzero(chosen)]
+
+
+def object_ids(ids: Integer[np.ndarray, "h w"]) -> list[int]:
+    """The ids present, ascending, without background."""
+    if ids.dtype == np.uint8:
+        return [int(i) for i in np.flatnonzero(np.bincount(ids.ravel(), minlength=1)) if i]
+    return [int(i) for i in np.unique(ids) if i]
+
+
+def choose(rng: np.random.Generator, present: Sequence[int], most: int) -> list[int]:
+    """At most `most` of the ids, at random, ascending."""
+    if len(present) <= most:
+        return list(present)
+    return sorted(int(i) for i in rng.choice(np.asarray(present), most, replace=False))
+
+
+def relabel(ids: Integer[np.ndarray, "h w"], chosen: Sequence[int]) -> UInt8[np.ndarray, "h w"]:
+    """The chosen ids as 1, 2, ... in their order, all else as background."""
+    if ids.dtype == np.uint8:
+        table = np.zeros(256, np.uint8)
+        table[np.asarray(chosen, int)] = np.arange(1, len(chosen) + 1)
+        return cv2.LUT(ids, table)
+    labels = np.zeros(ids.shape, np.uint8)
+    for label, object_id in enumerate(chosen, 1):
+        labels[ids == object_id] = label
+    return labels

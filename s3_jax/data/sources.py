@@ -1,0 +1,226 @@
+"""Data sets as numbered items, each of which opens as a `Video`: frames and ids on demand.
+
+A photograph is a video of one frame. What a source draws anew each time (the objects of a region
+map, a synthetic scene) it draws from the generator given to `open`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from s3_jax.data import empty_masks, folders, options, records
+from s3_jax.data.decoding import decode_foreground, decode_ids, decode_image
+from s3_jax.data.regions import sample_objects
+from s3_jax.data.synthetic import sample_scene
+from s3_jax.data.videos import (
+    FileVideo,
+    Photograph,
+    RecordVideo,
+    SceneVideo,
+    Video,
+    read_bytes,
+)
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A data set; see `options.VideoFolder` for frame_interval and multiplier."""
+
+    name: str
+    frame_interval: int
+    multiplier: options.Number
+
+    def __len__(self) -> int: ...
+
+    def num_frames(self, item: int) -> int:
+        """The number of annotated frames of an item."""
+        ...
+
+    def open(self, item: int, rng: np.random.Generator, max_objects: int) -> Video:
+        """An item; `max_objects` bounds what is made up for it, not what it was annotated with.
+
+        Raises:
+          InputError: damaged or missing.
+        """
+        ...
+
+
+def open_source(config: options.SourceConfig) -> Source:
+    """The source for its options; lists files but decodes none.
+
+    Raises:
+      InputError: the data set is missing, empty or incomplete.
+    """
+    match config:
+        case options.VideoFolder():
+            return VideoFolderSource(config)
+        case options.ImageFolder():
+            return ImageFolderSource(config)
+        case options.RegionFolder():
+            return RegionFolderSource(config)
+        case options.Records():
+            return RecordSource(config)
+        case options.SyntheticScenes():
+            return SyntheticSource(config)
+
+
+class VideoFolderSource:
+    """Directories of frames and of masks."""
+
+    def __init__(self, config: options.VideoFolder):
+        root = Path(config.path)
+        self.name = config.path
+        self.frame_interval = config.frame_interval
+        self.multiplier = config.multiplier
+        self._binary = config.binary
+        self._videos = folders.annotated_videos(
+            root, config.images, config.annotations, config.subset
+        )
+        known = empty_masks.read(root / config.empty_masks) if config.empty_masks else {}
+        self._empty = {name: frozenset(stems) for name, stems in known.items()}
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def num_frames(self, item: int) -> int:
+        return len(self._videos[item].frames)
+
+    def open(self, item: int, rng: np.random.Generator, max_objects: int) -> Video:
+        listed = self._videos[item]
+        stems = self._empty.get(listed.name, frozenset())
+        empty = frozenset(
+            i for i, (_, mask) in enumerate(listed.frames) if Path(mask).stem in stems
+        )
+        return FileVideo(listed, empty, self._binary)
+
+
+class ImageFolderSource:
+    """Photographs with a mask of one object each."""
+
+    frame_interval = 1
+
+    def __init__(self, config: options.ImageFolder):
+        self.name = config.path
+        self.multiplier = config.multiplier
+        self._pairs = folders.image_mask_pairs(Path(config.path))
+        self._backgrounds = Backgrounds(config.backgrounds, config.background_share)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def num_frames(self, item: int) -> int:
+        return 1
+
+    def open(self, item: int, rng: np.random.Generator, max_objects: int) -> Video:
+        image, mask = self._pairs[item]
+        ids = decode_foreground(read_bytes(mask), str(mask))
+        return Photograph(image, ids, self._backgrounds.sample(rng))
+
+
+class RegionFolderSource:
+    """Photographs with region maps, from which objects are drawn."""
+
+    frame_interval = 1
+
+    def __init__(self, config: options.RegionFolder):
+        self.name = config.path
+        self.multiplier = config.multiplier
+        self._area = config.area
+        self._pairs = folders.region_pairs(Path(config.path))
+        self._backgrounds = Backgrounds(config.backgrounds, config.background_share)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def num_frames(self, item: int) -> int:
+        return 1
+
+    def open(self, item: int, rng: np.random.Generator, max_objects: int) -> Video:
+        image, path = self._pairs[item]
+        regions = decode_ids(read_bytes(path), str(path))
+        count = int(rng.integers(1, max_objects + 1))
+        ids = sample_objects(rng, regions, count, self._area)
+        return Photograph(image, ids, self._backgrounds.sample(rng))
+
+
+class RecordSource:
+    """A TFDS data set of videos; files are opened where they are first read."""
+
+    def __init__(self, config: options.Records):
+        self.name = config.path
+        self.frame_interval = config.frame_interval
+        self.multiplier = config.multiplier
+        self._records = records.VideoRecords(Path(config.path), config.split)
+        self._index = self._records.index()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def num_frames(self, item: int) -> int:
+        return self._index[item].num_frames
+
+    def open(self, item: int, rng: np.random.Generator, max_objects: int) -> Video:
+        return RecordVideo(self._records.read(item), self._index[item].empty)
+
+
+class SyntheticSource:
+    """A new procedural video at every opening; items only count them."""
+
+    def __init__(self, config: options.SyntheticScenes):
+        self.name = "synthetic scenes"
+        self.frame_interval = config.frame_interval
+        self.multiplier = config.multiplier
+        self._config = config
+        self._pictures = Pictures(
+            folders.pictures(Path(config.pictures)) if config.pictures else ()
+        )
+
+    def __len__(self) -> int:
+        return self._config.scenes
+
+    def num_frames(self, item: int) -> int:
+        return self._config.num_frames
+
+    def open(self, item: int, rng: np.random.Generator, max_objects: int) -> Video:
+        config = self._config
+        few, many = config.objects
+        count = int(rng.integers(few, many + 1))
+        textured = len(self._pictures) > 0 and rng.random() < config.picture_share
+        scene = sample_scene(
+            rng,
+            config.height,
+            config.width,
+            count,
+            config.scene,
+            self._pictures if textured else (),
+        )
+        return SceneVideo(scene, config.num_frames)
+
+
+class Backgrounds:
+    """Pictures to show objects on, for a share of all samples; none if `path` is empty."""
+
+    def __init__(self, path: str, share: options.Number):
+        self._files = folders.pictures(Path(path)) if path else []
+        self._share = share
+
+    def sample(self, rng: np.random.Generator) -> Path | None:
+        if not self._files or rng.random() >= self._share:
+            return None
+        return self._files[rng.integers(len(self._files))]
+
+
+class Pictures(Sequence):
+    """Photographs that are decoded when they are asked for."""
+
+    def __init__(self, files: Sequence[Path]):
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # int only
+        file = self._files[index]
+        return decode_image(read_bytes(file), str(file))
