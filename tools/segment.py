@@ -102,7 +102,7 @@ SAVE_SCORES = flags.DEFINE_bool(
 )
 OVERLAY = flags.DEFINE_bool("overlay", True, "Write overlay.mp4.")
 FPS = flags.DEFINE_float(
-    "fps", 24.0, "Frames per second of overlay.mp4 where --video is a directory.", lower_bound=0.01
+    "fps", 24.0, "Frames per second of overlay.mp4 where --video tells none.", lower_bound=0.01
 )
 
 _PROPAGATION_HELP = {
@@ -140,6 +140,8 @@ def main(argv: list[str]) -> int:
         return _segment_video()
     except InputError as error:
         return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on from there", 130)
     except OSError as error:
         place = error.filename or OUTPUT.value
         return _fail(
@@ -238,9 +240,10 @@ def _propagation_config() -> PropagationConfig:
 def _identity(
     config: PropagationConfig, source: VideoSource, masks: MaskFiles, checkpoint: Path
 ) -> Identity:
-    """What decides the results. Of a directory of frames, only the names and the first frame,
+    """What decides the results.
 
-    so that a damaged frame can be repaired and the run continued.
+    Of a directory of frames only the names and the first frame count, so that a damaged frame
+    can be repaired and the run continued.
     """
     mask_files = list(masks.files.values())
     weights = [f for f in sorted(checkpoint.rglob("*")) if f.is_file()]

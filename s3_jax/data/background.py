@@ -62,7 +62,7 @@ class WriteBehind:
     the order of submission. Leaving the context normally waits for all calls.
     """
 
-    def __init__(self, workers: int = 2, depth: int = 8):
+    def __init__(self, workers: int = 2, depth: int = 4):
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="write")
         self._pending: deque[Future] = deque()
         self._depth = depth

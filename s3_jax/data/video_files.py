@@ -39,7 +39,7 @@ class VideoSource(Protocol):
 
     path: what was opened. files: what is read, in order.
     size: height and width of every frame in pixels.
-    frame_rate: frames per second, None where the source has none (images).
+    frame_rate: frames per second, None where the source tells none.
     num_frames: the length, a guess or None for some video files; only for progress bars.
     frame_names: the name of every frame where they are known beforehand, else None.
     """
@@ -106,7 +106,7 @@ class VideoFile:
         self.files = [path]
         self.frame_names: list[str] | None = None
         with _container(path) as (_, stream):
-            self.frame_rate = stream.average_rate or stream.guessed_rate
+            self.frame_rate = _frame_rate(stream)
             self.num_frames = _announced_frames(stream)
         first = next(self._images(), None)
         if first is None:
@@ -245,6 +245,12 @@ def _announced_seconds(stream: av.VideoStream) -> Fraction:
     if isinstance(container, InputContainer) and len(container.streams) == 1:
         return start + Fraction(container.duration or 0, av.time_base)
     return Fraction(0)
+
+
+def _frame_rate(stream: av.VideoStream) -> Fraction | None:
+    """Frames per second; None where the file says nothing, or gives its clock's ticks for it."""
+    rate = stream.average_rate or stream.guessed_rate
+    return rate if rate and rate <= 480 else None
 
 
 def _announced_frames(stream: av.VideoStream) -> int | None:

@@ -55,6 +55,11 @@ def test_exact_rate_is_kept(tmp_path):
     assert open_video(tmp_path / "a.mp4").frame_rate == Fraction(24000, 1001)
 
 
+def test_ticks_are_not_taken_for_frames(tmp_path):
+    write_video_file(tmp_path / "a.mkv", moving_pictures(5), rate=Fraction(1000))
+    assert open_video(tmp_path / "a.mkv").frame_rate is None
+
+
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("rotation", [0, 90, 180, -90])
 def test_rotation_metadata_is_honoured(tmp_path, rotation, mirrored):

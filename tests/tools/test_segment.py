@@ -161,6 +161,20 @@ def test_interrupted_runs_continue(folder, how):
         assert all((mine / n).read_bytes() == (theirs / n).read_bytes() for n in names)
 
 
+def test_a_second_interruption_ends_at_once(folder):
+    process = _start_slowly(folder, frames=2)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.03)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, error
+    assert "Traceback" not in error
+    assert "interrupted" in error
+    again = _run(folder)
+    assert again.returncode == 0, again.stderr
+    assert len(list((folder / "out" / "masks").iterdir())) == COUNT
+
+
 def test_damaged_frame(folder):
     frame = folder / "frames" / "00007.jpg"
     good = frame.read_bytes()
