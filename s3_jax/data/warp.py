@@ -107,8 +107,8 @@ def _resample(
     size = (warp.side, warp.side)
     mode = cv2.BORDER_REFLECT_101 if fill is None else cv2.BORDER_CONSTANT
     if warp.bend is not None:
-        no_second_map = np.empty(0, np.float32)
-        return cv2.remap(source, _places(warp), no_second_map, interpolation, None, mode, fill or 0)
+        places = _places(warp)  # x and y in one map, hence no second
+        return cv2.remap(source, places, None, interpolation, None, mode, fill or 0)  # type: ignore[call-overload]
     flags = interpolation | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(source, warp.matrix[:2], size, None, flags, mode, fill or 0)
 
