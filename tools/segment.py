@@ -133,7 +133,7 @@ _PROPAGATION_FLAGS = [_define(field) for field in dataclasses.fields(Propagation
 
 
 def main(argv: list[str]) -> int:
-    logging.get_absl_handler().setFormatter(python_logging.Formatter("%(levelname)s: %(message)s"))
+    _quiet_logging()
     try:
         if len(argv) > 1:
             raise InputError(f"{argv[1]!r} belongs to no flag: write --video=... --masks=...")
@@ -155,6 +155,13 @@ def main(argv: list[str]) -> int:
             "out of memory: try a smaller --size, --chunk_size=1, fewer --max_mem_frames or "
             "--dtype=bfloat16, with another --output"
         )
+
+
+def _quiet_logging() -> None:
+    """Warnings only, as plain lines, unless --verbosity asks for more."""
+    logging.get_absl_handler().setFormatter(python_logging.Formatter("%(levelname)s: %(message)s"))
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
 
 
 def _segment_video() -> int:
