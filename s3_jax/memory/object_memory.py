@@ -14,7 +14,7 @@ AREA_EPSILON = 1e-4
 
 def init_object_memory(
     batch: int, objects: int, queries: int, channels: int
-) -> Float[Array, "b k q c+1"]:
+) -> Float[Array, "b k q s"]:
     """Sums of zero, float32."""
     return jnp.zeros((batch, objects, queries, channels + 1), jnp.float32)
 

@@ -17,7 +17,7 @@ def propagate_frames(
     state: VideoState,
     frames: UInt8[Array, "t h w 3"],
     last: bool = False,
-) -> tuple[VideoState, Float[Array, "t k+1 H W"]]:
+) -> tuple[VideoState, Float[Array, "t n H W"]]:
     """Segments frames one after the other; the same as calling `propagate_frame` for each.
 
     Args:

@@ -55,12 +55,12 @@ class FrameResult:
 
     frame_index: int
     object_ids: tuple[int, ...]
-    _prob: Float[Array, "n h w"]
-    _labels: Array
-    _confidence: Array
+    _prob: Array | np.ndarray
+    _labels: Array | np.ndarray
+    _confidence: Array | np.ndarray
 
     @property
-    def prob(self) -> Float[np.ndarray, "k+1 h w"]:
+    def prob(self) -> Float[np.ndarray, "n h w"]:
         """Probabilities at the frame's size, background first, then `object_ids`; float32."""
         return np.asarray(self._prob)[: len(self.object_ids) + 1]
 
@@ -112,6 +112,11 @@ class Session:
     def object_ids(self) -> tuple[int, ...]:
         """Known objects, in the order they were added."""
         return self._slots.ids
+
+    @property
+    def state(self) -> VideoState | None:
+        """What is remembered (None before the first mask); only valid until the next step."""
+        return self._state
 
     @property
     def frame_index(self) -> int:
@@ -271,9 +276,8 @@ class Session:
 
     def _empty_state(self) -> VideoState:
         assert self._geometry is not None
-        return init_state(
-            self.config, self.propagation, self._geometry.padded, dtype=self._dtype
-        )
+        dtype = jnp.dtype(self._dtype)
+        return init_state(self.config, self.propagation, self._geometry.padded, 1, dtype)
 
     def _annotate(
         self, image: np.ndarray, masks: dict[int, np.ndarray], end: bool, permanent: bool
@@ -306,15 +310,18 @@ class Session:
             self._state = self._empty_state()
         if not new:
             return
+        before = self._slots.capacity
         bucket = self._slots.add(new)
         wanted = self._slots.capacity
-        self._state = grow(self._state, objects=wanted.objects, buckets=wanted.buckets)
+        if wanted != before:
+            self._state = grow(self._state, objects=wanted.objects, buckets=wanted.buckets)
         slots = jnp.asarray(self._slots.mask(new))
         self._state = assign_slots(self._state, slots, jnp.asarray(bucket, jnp.int32))
 
     def _make_room(self, permanent: bool) -> None:
         """Counts the frame as permanent where it will be, and makes slots for it."""
         if self._slots.note_frame(permanent):
+            assert self._state is not None
             self._state = grow(self._state, permanent=self._slots.capacity.permanent)
 
     def _result(self, index: int, prob: Array | None) -> FrameResult:
@@ -399,7 +406,7 @@ def _masks_by_id(masks: Masks) -> dict[int, np.ndarray]:
         if masks.ndim != 2 or not np.issubdtype(masks.dtype, np.integer):
             raise InputError(
                 f"the mask has shape {masks.shape} and type {masks.dtype}; it must be (height, "
-                "width) integers, or a mapping from id to soft mask"
+                "width) integers, or a mapping from id to mask"
             )
         ids = [int(id_) for id_ in np.unique(masks) if id_ != 0]
         found = {id_: masks == id_ for id_ in ids}
@@ -414,7 +421,7 @@ def _check_masks(masks: dict[int, np.ndarray]) -> None:
         if id_ <= 0:
             raise InputError(f"object id {id_} is not allowed; ids are positive, 0 is background")
         if mask.ndim != 2:
-            raise InputError(f"the mask of object {id_} has shape {mask.shape}, not (height, width)")
+            raise InputError(f"mask of object {id_} has shape {mask.shape}, not (height, width)")
         if not (np.min(mask) >= 0 and np.max(mask) <= 1):
             raise InputError(f"the mask of object {id_} has values outside [0, 1]")
 

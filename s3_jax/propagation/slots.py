@@ -105,7 +105,7 @@ class Slots:
         slots = cls()
         slots.capacity = Capacity(**values["capacity"])
         slots._objects = {id_: _Object(slot, bucket) for id_, slot, bucket in values["objects"]}
-        slots._permanent = {bucket: frames for bucket, frames in values["permanent"]}
+        slots._permanent = dict(values["permanent"])
         return slots
 
 

@@ -5,6 +5,8 @@ objects compiles nothing new until a size is outgrown; empty slots change no res
 first appeared in the same frame form a bucket (see `s3_jax.memory.state`).
 """
 
+import functools
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -29,8 +31,7 @@ def slot_size(count: int) -> int:
     return size
 
 
-@flax.struct.dataclass
-class VideoState:
+class VideoState(flax.struct.PyTreeNode):
     """Memory of one video after some frames; b is 1, or 2 with flip augmentation.
 
     memory: keys and values of memory frames.
@@ -43,12 +44,13 @@ class VideoState:
 
     memory: KeyValueMemory
     sensory: Float[Array, "b k h w c"]
-    object_memory: Float[Array, "b k q c+1"]
+    object_memory: Float[Array, "b k q s"]
     last_mask: Float[Array, "b k H W"]
     bucket_of: Int[Array, " k"]
     since_memory: Int[Array, ""]
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def init_state(
     model: ModelConfig,
     config: PropagationConfig,
@@ -89,6 +91,7 @@ def memory_layout(config: PropagationConfig, tokens_per_frame: int) -> MemoryLay
     )
 
 
+@functools.partial(jax.jit, static_argnames=("objects", "buckets", "permanent"))
 def grow(
     state: VideoState,
     *,
@@ -96,7 +99,7 @@ def grow(
     buckets: int | None = None,
     permanent: int | None = None,
 ) -> VideoState:
-    """The same content with more slots; for the host, since shapes change."""
+    """The same content with more slots. Shapes change: steps are compiled anew for them."""
     k = state.bucket_of.shape[0]
     extra = (objects or k) - k
 

@@ -43,7 +43,7 @@ class Network(NamedTuple):
 class Prediction(NamedTuple):
     """Soft masks of a frame before they are remembered: background first, empty slots zero."""
 
-    prob: Float[Array, "b k+1 H W"]
+    prob: Float[Array, "b n H W"]
     sensory_input: Float[Array, "b k h w c"]
 
 
@@ -54,7 +54,7 @@ def propagate_frame(
     image: Float[Array, "1 H W 3"],
     end: Flag = False,
     permanent: Flag = False,
-) -> tuple[VideoState, Float[Array, "k+1 H W"]]:
+) -> tuple[VideoState, Float[Array, "n H W"]]:
     """Segments a frame and remembers it if it is a memory frame.
 
     Args:
@@ -93,7 +93,7 @@ def annotate_frame(
     permanent: Flag = False,
     *,
     complete: bool = False,
-) -> tuple[VideoState, Float[Array, "k+1 H W"]]:
+) -> tuple[VideoState, Float[Array, "n H W"]]:
     """A frame for which masks of some objects are given; it becomes a memory frame.
 
     Args:
@@ -129,20 +129,11 @@ def segment_frame(
     """Segments all remembered objects; the state comes back with usage counted."""
     known = remembered(state)
     valid = jnp.broadcast_to(known.astype(jnp.float32)[None], state.sensory.shape[:2])
-    query = features.key
-    flat_key, flat_selection = (_flatten_space(x) for x in (query.key, query.selection))
-    readout, memory = read.read(
-        state.memory,
-        flat_key,
-        flat_selection,
-        state.bucket_of,
-        config.top_k,
-        dense=jax.default_backend() == "tpu",
-    )
+    readout, state = read_memory(config, state, features)
     segmentation = network(
         S3.segment,
         features,
-        readout.reshape(*readout.shape[:2], *query.key.shape[1:3], -1),
+        readout,
         state.sensory,
         state.last_mask,
         object_values(state.object_memory),
@@ -154,7 +145,24 @@ def segment_frame(
     if config.flip:
         average = (prob[:1] + prob[1:, ..., ::-1]) / 2
         prob = jnp.concatenate([average, average[..., ::-1]])
-    return state.replace(memory=memory), Prediction(prob, segmentation.decoded.sensory_input)
+    return state, Prediction(prob, segmentation.decoded.sensory_input)
+
+
+def read_memory(
+    config: PropagationConfig, state: VideoState, features: ImageFeatures
+) -> tuple[Float[Array, "b k h w c"], VideoState]:
+    """What every object's memory says at the frame's pixels; usage is counted in the state."""
+    key, h, w = features.key, *features.key.key.shape[1:3]
+    readout, memory = read.read(
+        state.memory,
+        _flatten_space(key.key),
+        _flatten_space(key.selection),
+        state.bucket_of,
+        config.top_k,
+        dense=jax.default_backend() == "tpu",
+    )
+    readout = readout.reshape(*readout.shape[:2], h, w, readout.shape[-1])
+    return readout, state.replace(memory=memory)
 
 
 def remember_frame(
@@ -226,17 +234,15 @@ def _update_sensory(
     return state.replace(sensory=jax.lax.cond(due, update, lambda sensory: sensory, state.sensory))
 
 
-def normalize(
-    masks: Float[Array, "b k H W"], exists: Bool[Array, " k"]
-) -> Float[Array, "b k+1 H W"]:
+def normalize(masks: Float[Array, "b k H W"], exists: Bool[Array, " k"]) -> Float[Array, "b n H W"]:
     """Given and predicted masks as probabilities over background and objects."""
     masks = jnp.where(exists.reshape(1, -1, 1, 1), masks, 0)
     return _softmax_over_objects(aggregate(masks), exists)
 
 
 def _softmax_over_objects(
-    logits: Float[Array, "b k+1 H W"], exists: Bool[Array, " k"]
-) -> Float[Array, "b k+1 H W"]:
+    logits: Float[Array, "b n H W"], exists: Bool[Array, " k"]
+) -> Float[Array, "b n H W"]:
     """Softmax in which empty slots get exactly nothing."""
     channels = jnp.concatenate([jnp.ones(1, bool), exists]).reshape(1, -1, 1, 1)
     return jax.nn.softmax(jnp.where(channels, logits, -jnp.inf), axis=1)

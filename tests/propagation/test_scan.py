@@ -1,0 +1,76 @@
+"""A scan over frames computes what stepping computes, and is a pure function."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from s3_jax.config import PropagationConfig
+from s3_jax.propagation.geometry import frame_geometry
+from s3_jax.propagation.scan import propagate_frames
+from s3_jax.propagation.session import Session
+from tests.propagation.conftest import TINY
+
+SETTINGS = {
+    "fifo": PropagationConfig(mem_every=3, max_mem_frames=3),
+    "long_term": PropagationConfig(
+        mem_every=1, long_term=True, lt_max_frames=4, lt_min_frames=2, lt_prototypes=8,
+        lt_max_tokens=40, lt_buffer_tokens=8,
+    ),
+    "flip": PropagationConfig(mem_every=2, flip=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_scanned_equals_stepwise(tiny_network, video, name):
+    config = SETTINGS[name]
+    session = Session(TINY, tiny_network.variables, config)
+    session.add(video.hard_masks(0, 1, 2, 3))
+    session.step(video.frames[0])
+    state = jax.tree.map(jnp.copy, session.state)
+    geometry = frame_geometry((64, 96), TINY.size_multiple)
+    scan = jax.jit(functools.partial(propagate_frames, tiny_network, config, geometry, last=True))
+    final, prob = scan(state, jnp.asarray(video.frames[1:12]))
+    stepped = [session.step(video.frames[t], end=t == 11).prob for t in range(1, 12)]
+    np.testing.assert_allclose(prob, stepped, atol=2e-5)
+    for a, b in zip(jax.tree.leaves(final), jax.tree.leaves(session.state), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3, rtol=1e-3)
+
+
+def test_state_keeps_structure_shapes_and_types(tiny_network, video):
+    session = Session(TINY, tiny_network.variables, SETTINGS["fifo"])
+    session.add(video.hard_masks(0, 1, 2, 3))
+    session.step(video.frames[0])
+    describe = functools.partial(jax.tree.map, lambda x: (x.shape, x.dtype))
+    before = describe(session.state)
+    for t in range(1, 8):
+        session.step(video.frames[t])
+        assert describe(session.state) == before
+
+
+def test_gradients_and_vmap(tiny_network, video):
+    """Propagation can be differentiated, and mapped over videos."""
+    session = Session(TINY, tiny_network.variables, SETTINGS["fifo"])
+    session.add(video.hard_masks(0, 1, 2, 3))
+    session.step(video.frames[0])
+    state = session.state
+    geometry = frame_geometry((64, 96), TINY.size_multiple)
+    frames = jnp.asarray(video.frames[1:3])
+    run = functools.partial(propagate_frames, config=SETTINGS["fifo"], geometry=geometry)
+
+    def loss(params: dict) -> jax.Array:
+        network = tiny_network._replace(variables=tiny_network.variables | {"params": params})
+        _, prob = run(network, state=state, frames=frames)
+        return jnp.mean(jnp.square(prob[:, 1]))
+
+    gradients = jax.jit(jax.grad(loss))(tiny_network.variables["params"])
+    norms = [float(jnp.linalg.norm(g)) for g in jax.tree.leaves(gradients)]
+    assert np.isfinite(norms).all() and max(norms) > 0
+
+    two = jnp.stack([frames, frames[::-1]])
+    mapped = jax.jit(jax.vmap(lambda f: run(tiny_network, state=state, frames=f)[1]))(two)
+    single = jax.jit(lambda f: run(tiny_network, state=state, frames=f)[1])
+    for i in range(2):
+        np.testing.assert_allclose(mapped[i], single(two[i]), atol=2e-5)

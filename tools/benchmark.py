@@ -1,0 +1,268 @@
+r"""How long every stage of a frame takes, and how close that is to what the machine can do.
+
+  python -m tools.benchmark                                  s3_resnet18, 480 x 864, one object
+  python -m tools.benchmark --model=s3_vitb_depthanything --objects=3
+  python -m tools.benchmark --model=s3_resnet50 --dtype=bfloat16 --csv=speed.csv
+
+Weights are random: times do not depend on them. Times are medians over --repeats, on a machine
+that should be doing nothing else. The baseline of the column "of peak" is the rate of a large
+float32 matrix product measured in the same run; GFLOP are XLA's own count for the compiled
+program. "temporary" is memory a program needs beside its inputs and outputs.
+"""
+
+import csv
+import dataclasses
+import functools
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from absl import flags, logging
+
+from s3_jax.config import MODELS, PropagationConfig
+from s3_jax.errors import InputError
+from tools import cli
+
+MODEL = flags.DEFINE_enum("model", "s3_resnet18", sorted(MODELS), "Network.")
+SIZE = flags.DEFINE_string("size", "480x864", "Height x width of the frames.")
+OBJECTS = flags.DEFINE_integer("objects", 1, "Objects.", lower_bound=1)
+DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Type computed in.")
+REPEATS = flags.DEFINE_integer("repeats", 5, "Runs per stage.", lower_bound=1)
+LONG_TERM = flags.DEFINE_bool("long_term", False, "Read a full long-term memory too.")
+CSV = flags.DEFINE_string("csv", None, "Also write the table to this file.")
+
+# The published PyTorch release: seconds per frame on 2 CPU cores of 160 to 180 GFLOP/s, float32,
+# one object, 480 x 864, ordinary frames.
+PYTORCH_SECONDS = {"s3_vitb_depthanything": 7.5, "s3_resnet50": 1.01, "s3_resnet18": 0.60}
+PYTORCH_SETTING = ("480x864", 1, "float32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Measurements of one compiled program."""
+
+    stage: str
+    milliseconds: float
+    gflop: float
+    share_of_peak: float
+    temporary_mb: float
+    compile_seconds: float
+
+
+def main() -> None:
+    logging.set_verbosity(logging.WARNING)
+    size = _size()
+    height, width = size
+    peak = matmul_rate(REPEATS.value)
+    print(f"{MODEL.value}, {height}x{width}, {OBJECTS.value} object(s), {DTYPE.value}")
+    print(f"baseline: float32 matrix product of 2048 x 2048 at {peak:.0f} GFLOP/s\n")
+    print("stage            ms    GFLOP  of peak  temporary MB  compile s")
+    rows = []
+    for stage, make in stages(size):
+        function, args = make()
+        rows.append(row := measure(stage, function, args, peak))
+        print(f"{row.stage:12s}{row.milliseconds:9.1f}{row.gflop:8.1f}{row.share_of_peak:8.0%}"
+              f"{row.temporary_mb:13.0f}{row.compile_seconds:11.1f}", flush=True)  # fmt: skip
+    _summarize({row.stage: row for row in rows})
+    if CSV.value:
+        _write_csv(Path(CSV.value), rows)
+
+
+def _size() -> tuple[int, int]:
+    try:
+        height, width = (int(n) for n in SIZE.value.split("x"))
+    except ValueError:
+        raise InputError(f"--size is {SIZE.value!r}; write it like 480x864") from None
+    return height, width
+
+
+def matmul_rate(repeats: int) -> float:
+    """GFLOP/s of a float32 matrix product: the best of several runs."""
+    import jax
+    import jax.numpy as jnp
+
+    n = 2048
+    x = jnp.ones((n, n), jnp.float32)
+    product = jax.jit(lambda a, b: a @ b)
+    return 2e-9 * n**3 / min(_seconds(product, (x, x), max(repeats, 5)))
+
+
+def measure(stage: str, function: Callable[..., Any], args: tuple, peak: float) -> Row:
+    """Compiles and times one stage."""
+    import jax
+
+    begin = time.perf_counter()
+    compiled = jax.jit(function).lower(*args).compile()
+    compile_seconds = time.perf_counter() - begin
+    seconds = statistics.median(_seconds(compiled, args, REPEATS.value))
+    gflop = float((compiled.cost_analysis() or {}).get("flops", 0)) * 1e-9
+    memory = compiled.memory_analysis()
+    temporary = memory.temp_size_in_bytes / 1e6 if memory else float("nan")
+    return Row(stage, 1e3 * seconds, gflop, gflop / seconds / peak, temporary, compile_seconds)
+
+
+def _seconds(function: Callable[..., Any], args: tuple, repeats: int) -> list[float]:
+    import jax
+
+    jax.block_until_ready(function(*args))
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        jax.block_until_ready(function(*args))
+        times.append(time.perf_counter() - begin)
+    return times
+
+
+def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
+    """Names of the stages, and functions that make their programs and arguments."""
+    import jax
+    import jax.numpy as jnp
+
+    from s3_jax.memory.object_memory import object_values
+    from s3_jax.models.s3 import S3
+    from s3_jax.propagation.step import Network, propagate_frame, read_memory, remember_frame
+
+    config = PropagationConfig(long_term=LONG_TERM.value)
+    model = S3(MODELS[MODEL.value], dtype=jnp.dtype(DTYPE.value))
+    variables = _random_variables(model)
+    state = _full_state(model, config, size, OBJECTS.value)
+    image = jax.random.uniform(jax.random.key(0), (1, *state.last_mask.shape[2:], 3))
+    features = jax.jit(_call, static_argnums=(0, 1))(model, "encode_image", variables, image)
+    call = functools.partial(functools.partial, _call, model)
+    network = functools.partial(Network, model)
+    value = jnp.zeros(state.sensory.shape, model.dtype)
+    query = object_values(state.object_memory)
+    yield "encode", lambda: (call("encode_image"), (variables, image))
+    yield (
+        "read",
+        lambda: (
+            lambda state, features: read_memory(config, state, features),
+            (state, features),
+        ),
+    )
+    yield (
+        "fuse",
+        lambda: (
+            call("fuse_pixels"),
+            (variables, features.pix_feat, value, state.sensory, state.last_mask),
+        ),
+    )
+    yield "transformer", lambda: (call("transform_objects"), (variables, value, query))
+    yield "decode", lambda: (_decode(model), (variables, features, value, state.sensory))
+    yield (
+        "write",
+        lambda: (
+            lambda variables, state, features: remember_frame(
+                network(variables), config, state, image, features, False
+            ),
+            (variables, state, features),
+        ),
+    )
+    for name, since in (("frame", 0), ("memory frame", config.mem_every - 1)):
+        yield (
+            name,
+            lambda since=since: (
+                lambda variables, state, image: propagate_frame(
+                    network(variables), config, state, image
+                ),
+                (variables, state.replace(since_memory=jnp.int32(since)), image),
+            ),
+        )
+
+
+def _call(model: Any, method: str, variables: Any, *args: Any) -> Any:
+    return model.apply(variables, *args, method=method)
+
+
+def _decode(model: Any) -> Callable[..., Any]:
+    def decode(variables: Any, features: Any, pixel: Any, sensory: Any) -> Any:
+        decoded = _call(model, "decode_mask", variables, features, pixel, sensory)
+        prob, _ = _call(model, "finish", variables, decoded.logits)
+        return prob, _call(model, "update_sensory", variables, sensory, decoded.sensory_input)
+
+    return decode
+
+
+def _random_variables(model: Any) -> Any:
+    """Small random numbers in the shapes of the variables."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    masks = jax.ShapeDtypeStruct((1, 1, 64, 64), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image, masks)
+    rng = np.random.default_rng(0)
+
+    def draw(leaf: Any) -> Any:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.zeros(leaf.shape, leaf.dtype)
+        scale = max(np.prod(leaf.shape[:-1]), 1) ** -0.5
+        return jnp.asarray(rng.standard_normal(leaf.shape, np.float32) * np.float32(scale))
+
+    variables = jax.tree.map(draw, shapes)
+    variables["batch_stats"] = jax.tree.map(jnp.abs, variables.get("batch_stats", {}))
+    return variables
+
+
+def _full_state(model: Any, config: PropagationConfig, size: tuple[int, int], objects: int) -> Any:
+    """A state whose memories are full, as after many frames."""
+    import jax.numpy as jnp
+
+    from s3_jax.propagation.geometry import frame_geometry
+    from s3_jax.propagation.state import init_state
+
+    padded = frame_geometry(size, model.config.size_multiple).padded
+    state = init_state(model.config, config, padded, objects, jnp.dtype(model.dtype))
+    layout = state.memory.layout
+    ones = jnp.ones(1, jnp.int32)
+    memory = state.memory.replace(
+        long_term_tokens=ones * layout.long_term,
+        permanent_frames=ones,
+        # One less than full where full means consolidation.
+        temporary_frames=ones * (layout.temporary - (1 if layout.long_term else 0)),
+        key=_noise(state.memory.key.shape),
+        shrinkage=1 + jnp.abs(_noise(state.memory.shrinkage.shape)),
+        value=_noise(state.memory.value.shape).astype(model.dtype),
+    )
+    return state.replace(
+        memory=memory,
+        bucket_of=jnp.zeros(objects, jnp.int32),
+        last_mask=jnp.abs(_noise(state.last_mask.shape)) % 1,
+        object_memory=jnp.abs(_noise(state.object_memory.shape)) + 1,
+    )
+
+
+def _noise(shape: tuple[int, ...]) -> Any:
+    import jax.numpy as jnp
+    import numpy as np
+
+    return jnp.asarray(np.random.default_rng(1).standard_normal(shape, np.float32))
+
+
+def _summarize(rows: dict[str, Row]) -> None:
+    """Seconds per frame of a long video, beside the published release where that is known."""
+    every = PropagationConfig().mem_every
+    frame, memory_frame = rows["frame"].milliseconds, rows["memory frame"].milliseconds
+    mean = ((every - 1) * frame + memory_frame) / every / 1e3
+    peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"\nmean over a memory interval of {every} frames: {mean:.3f} s a frame, "
+          f"{1 / mean:.2f} frames/s; peak resident memory {peak_memory:.2f} GB")  # fmt: skip
+    pytorch = PYTORCH_SECONDS.get(MODEL.value)
+    if pytorch and (SIZE.value, OBJECTS.value, DTYPE.value) == PYTORCH_SETTING:
+        print(f"published PyTorch release, recorded at 160 to 180 GFLOP/s: {pytorch:.2f} s a "
+              f"frame; ours takes {frame / 1e3 / pytorch:.2f} of that")  # fmt: skip
+
+
+def _write_csv(path: Path, rows: list[Row]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in dataclasses.fields(Row)])
+        writer.writerows(dataclasses.astuple(row) for row in rows)
+
+
+if __name__ == "__main__":
+    cli.run(main)
