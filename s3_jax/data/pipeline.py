@@ -19,12 +19,17 @@ from s3_jax.data.background import prefetch
 from s3_jax.data.image_files import shortened
 from s3_jax.data.mixture import Mixture
 from s3_jax.data.options import DataConfig
-from s3_jax.data.worker_processes import light_processes, set_up_worker
+from s3_jax.data.worker_processes import (
+    light_processes,
+    require_shared_memory,
+    set_up_worker,
+)
 from s3_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
 Row = dict[str, Any]
 BATCHES_AHEAD = 2
+IN_TRANSIT = 3  # clips of each worker that are neither waiting nor in a batch
 LEAST_CLIPS = 100  # before which the share of failures says nothing
 
 
@@ -168,6 +173,9 @@ def _row(mixture: Mixture, batch_size: int, num_steps: int, number: int, entry: 
 
 
 def _read_ahead(rows: grain.MapDataset, config: DataConfig) -> grain.IterDataset:
+    if config.num_workers:
+        clip = config.num_frames * config.crop**2 * 4
+        require_shared_memory(config.num_workers * (config.clips_ahead + IN_TRANSIT) * clip)
     if not flags.FLAGS.is_parsed():  # grain reads its flags before it starts processes
         flags.FLAGS.mark_as_parsed()
     ahead = config.clips_ahead if config.num_threads else 0

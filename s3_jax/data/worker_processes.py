@@ -7,11 +7,17 @@ as their main module instead, and it hides JAX from them.
 """
 
 import contextlib
+import shutil
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 from absl import logging
+
+from s3_jax.errors import InputError
+
+SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps it
 
 if __name__ == "__mp_main__":  # the name a spawned process gives its main module
     sys.modules["jax"] = None  # type: ignore[assignment]
@@ -33,3 +39,21 @@ def set_up_worker(index: int, count: int) -> None:
     """Processes share the cores among themselves, so each keeps to one."""
     cv2.setNumThreads(1)
     logging.set_verbosity(logging.WARNING)
+
+
+def require_shared_memory(size: int) -> None:
+    """Refuse what does not fit into shared memory, through which workers hand over their clips:
+    where it runs out, processes die without a word.
+
+    Raises:
+      InputError: `size` bytes are not free.
+    """
+    if not SHARED_MEMORY.is_dir():
+        return
+    free = shutil.disk_usage(SHARED_MEMORY).free
+    if free < size:
+        raise InputError(
+            f"worker processes need up to {size >> 20} MB of shared memory, but {SHARED_MEMORY} has "
+            f"{free >> 20} MB: lower num_workers or clips_ahead, or give a container more "
+            "(docker run --shm-size)"
+        )

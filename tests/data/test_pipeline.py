@@ -11,7 +11,7 @@ import grain
 import numpy as np
 import pytest
 
-from s3_jax.data import clips, videos
+from s3_jax.data import clips, videos, worker_processes
 from s3_jax.data.mixture import Mixture
 from s3_jax.data.options import (
     ColourJitter,
@@ -316,3 +316,14 @@ def test_short_videos_are_left_out_or_refused(tmp_path, caplog):
 def test_impossible_requests_are_refused(wrong):
     with pytest.raises(ValueError, match="sizes must be positive"):
         make_pipeline(SMALL, **{"batch_size": 2, **wrong})
+
+
+def test_too_little_shared_memory_is_told_beforehand(tmp_path):
+    config = disc_videos(tmp_path, num_workers=2)
+    little = mock.Mock(free=2**16)
+    with (
+        mock.patch.object(worker_processes.shutil, "disk_usage", return_value=little),
+        mock.patch.object(worker_processes, "SHARED_MEMORY", tmp_path),
+        pytest.raises(InputError, match="lower num_workers or clips_ahead"),
+    ):
+        make_pipeline(config, batch_size=1)
