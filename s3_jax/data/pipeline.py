@@ -155,9 +155,10 @@ class Batches(Iterator[Batch]):
                 self._reported[failure] = None
                 logging.warning("%s; another is used in its place", failure)
         if self.clips >= LEAST_CLIPS and self.failing > self._most_failing * self.clips:
+            examples = shortened(list(self._reported), 2)
             raise InputError(
                 f"{self.failing} of {self.clips} clips met files that cannot be read, more than "
-                f"max_failing ({self._most_failing:.0%}); such as: {shortened(list(self._reported), 2)}"
+                f"max_failing ({self._most_failing:.0%}); such as: {examples}"
             )
 
 

@@ -53,7 +53,7 @@ def require_shared_memory(size: int) -> None:
     free = shutil.disk_usage(SHARED_MEMORY).free
     if free < size:
         raise InputError(
-            f"worker processes need up to {size >> 20} MB of shared memory, but {SHARED_MEMORY} has "
-            f"{free >> 20} MB: lower num_workers or clips_ahead, or give a container more "
+            f"worker processes need up to {size >> 20} MB of shared memory, but {SHARED_MEMORY} "
+            f"has {free >> 20} MB: lower num_workers or clips_ahead, or give a container more "
             "(docker run --shm-size)"
         )
