@@ -104,6 +104,7 @@ def consolidate(
 def _check(
     memory: KeyValueMemory, num_prototypes: int, min_frames: int, buffer_tokens: int
 ) -> None:
+    usage_record(memory)  # raises without a long-term part
     layout = memory.layout
     if not 1 <= min_frames <= layout.temporary:
         raise ValueError(

@@ -1,6 +1,8 @@
-"""Reading the memory: what every object's values say at every query pixel (paper section 3.1)."""
+"""Reading the memory: what every object's values say at every query pixel.
 
-import math
+network.md section 4; XMem (ECCV 2022), section 3.2.
+"""
+
 from collections.abc import Callable
 from functools import partial
 
@@ -11,21 +13,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from s3_jax.memory.affinity import DenseAffinity, ListedAffinity, dense_affinity, listed_affinity
 from s3_jax.memory.in_place import compute_if
-from s3_jax.memory.similarity import (
-    EXCLUDED,
-    feature_similarity,
-    masked_softmax,
-    query_features,
-    similarity,
-    token_features,
-)
+from s3_jax.memory.similarity import masked_softmax, query_features, similarity, token_features
 from s3_jax.memory.state import KeyValueMemory, valid_tokens
-from s3_jax.memory.top_k import BLOCK
 
 Affinity = ListedAffinity | DenseAffinity
-
-# Query pixels at a time on the way with gathers: their similarities stay in the CPU's cache.
-QUERY_CHUNK = 160
+AffinityFunction = Callable[[Float[Array, "m f"], Float[Array, "n f"]], Affinity]
 
 
 def read(
@@ -51,8 +43,7 @@ def read(
       top_k: tokens per query pixel.
       dense: use matrix products in place of gathers (tokens that tie with the last one chosen are
         then read too).
-      query_chunk: query pixels at a time, which bounds memory. Default: what is quick, or all
-        when dense.
+      query_chunk: query pixels at a time, which bounds the memory that `dense` needs. Default: all.
 
     Returns:
       The readout in the dtype of the values, and the memory: usage grows by the affinity summed
@@ -60,8 +51,8 @@ def read(
       memory it is returned as it is).
     """
     affinity_of = partial(dense_affinity if dense else listed_affinity, top_k=top_k)
-    chunk = query_chunk or (query_key.shape[1] if dense else QUERY_CHUNK)
-    readout, usage = _read(memory, query_key, query_selection, bucket_of, affinity_of, chunk)
+    queries = query_features(query_key, query_selection)
+    readout, usage = _read_chunks(memory, queries, bucket_of, affinity_of, query_chunk)
     return readout, _count_usage(memory, usage)
 
 
@@ -75,8 +66,8 @@ def read_all(
 ) -> Float[Array, "b k m cv"]:
     """Readout over all tokens of an object's bucket, as in training; no usage is counted."""
     affinity_of = partial(dense_affinity, top_k=None)
-    chunk = query_chunk or query_key.shape[1]
-    return _read(memory, query_key, query_selection, bucket_of, affinity_of, chunk)[0]
+    queries = query_features(query_key, query_selection)
+    return _read_chunks(memory, queries, bucket_of, affinity_of, query_chunk)[0]
 
 
 def read_frames(
@@ -106,70 +97,62 @@ def read_frames(
     ).astype(value.dtype)
 
 
+def _read_chunks(
+    memory: KeyValueMemory,
+    queries: Float[Array, "b m f"],
+    bucket_of: Int[Array, " k"],
+    affinity_of: AffinityFunction,
+    chunk: int | None,
+) -> tuple[Float[Array, "b k m cv"], Float[Array, "b u n"]]:
+    """Readout and the affinity that each token received, so many query pixels at a time."""
+    b, m, _ = queries.shape
+    chunk = min(chunk or m, m)
+    read_some = partial(_read, memory, bucket_of=bucket_of, affinity_of=affinity_of)
+    whole = m // chunk
+    chunks = queries[:, : whole * chunk].reshape(b, whole, chunk, -1)
+    readout, usage = lax.map(read_some, jnp.moveaxis(chunks, 1, 0))
+    readout = jnp.moveaxis(readout, 0, 2)
+    readout = readout.reshape(b, readout.shape[1], whole * chunk, -1)
+    usage = jnp.sum(usage, axis=0)
+    if whole * chunk == m:
+        return readout, usage
+    last_readout, last_usage = read_some(queries[:, whole * chunk :])
+    return jnp.concatenate([readout, last_readout], axis=2), usage + last_usage
+
+
 def _read(
     memory: KeyValueMemory,
-    query_key: Float[Array, "b m ck"],
-    query_selection: Float[Array, "b m ck"],
+    queries: Float[Array, "b m f"],
     bucket_of: Int[Array, " k"],
-    affinity_of: Callable[[Float[Array, "m n"]], Affinity],
-    chunk: int,
+    affinity_of: AffinityFunction,
 ) -> tuple[Float[Array, "b k m cv"], Float[Array, "b u n"]]:
-    """Readout, and the affinity that each token received."""
-    valid, m = valid_tokens(memory), query_key.shape[1]
+    """The same for all given query pixels at once, one batch element after the other."""
+    buckets, objects = memory.key.shape[1], memory.value.shape[1]
+    valid = valid_tokens(memory)
 
-    def read_item(
-        key: Array, shrinkage: Array, value: Array, query_key: Array, query_selection: Array
-    ) -> tuple[Float[Array, "k m cv"], Float[Array, "u n"]]:
-        tokens = _pad_to_blocks(token_features(key, shrinkage, valid))
+    def read_item(item: Int[Array, ""]) -> tuple[Float[Array, "k m cv"], Float[Array, "u n"]]:
+        def affinity_to(bucket: Int[Array, ""]) -> Affinity:
+            def compute() -> Affinity:
+                key, shrinkage = memory.key[item, bucket], memory.shrinkage[item, bucket]
+                return affinity_of(queries[item], token_features(key, shrinkage, valid[bucket]))
 
-        def read_chunk(
-            usage: Float[Array, "u n"], queries: tuple[Array, Array]
-        ) -> tuple[Array, Array]:
-            affinity = _bucket_affinities(*queries, tokens, jnp.any(valid, axis=1), affinity_of)
-            usage += jax.vmap(lambda one: one.usage(usage.shape[1]))(affinity)
-            return usage, _object_readouts(affinity, value, bucket_of)
+            return compute_if(jnp.any(valid[bucket]), compute)
 
-        queries = _split(query_features(query_key, query_selection), chunk)
-        usage, readout = lax.scan(read_chunk, jnp.zeros(valid.shape, jnp.float32), queries)
-        return _join(readout)[:, :m], usage
+        affinity = lax.map(affinity_to, jnp.arange(buckets))
 
-    return jax.vmap(read_item)(
-        memory.key, memory.shrinkage, memory.value, query_key, query_selection
-    )
+        def readout_of(slot: Int[Array, ""]) -> Float[Array, "m cv"]:
+            def compute() -> Float[Array, "m cv"]:
+                of_bucket = jax.tree.map(lambda x: x[bucket_of[slot]], affinity)
+                return of_bucket.readout(memory.value[item, slot])
 
+            return compute_if(bucket_of[slot] >= 0, compute)
 
-def _bucket_affinities(
-    queries: Float[Array, "m f"],
-    present: Bool[Array, " m"],
-    tokens: Float[Array, "u n f"],
-    occupied: Bool[Array, " u"],
-    affinity_of: Callable[[Float[Array, "m n"]], Affinity],
-) -> Affinity:
-    """Affinity of a chunk of queries to each bucket (leading axis u); empty ones cost nothing."""
+        readout = lax.map(readout_of, jnp.arange(objects))
+        usage = jax.vmap(lambda affinity: affinity.usage(valid.shape[1]))(affinity)
+        return readout, usage
 
-    def affinity(bucket: tuple[Array, Array]) -> Affinity:
-        tokens, occupied = bucket
-
-        def compute() -> Affinity:
-            found = affinity_of(feature_similarity(queries, tokens))
-            return found._replace(weight=jnp.where(present[:, None], found.weight, 0.0))
-
-        return compute_if(occupied, compute)
-
-    return lax.map(affinity, (tokens, occupied))
-
-
-def _object_readouts(
-    affinity: Affinity, value: Float[Array, "k n cv"], bucket_of: Int[Array, " k"]
-) -> Float[Array, "k m cv"]:
-    """Readout of each object from its bucket, one after the other to bound memory."""
-
-    def readout(slot: Int[Array, ""]) -> Float[Array, "m cv"]:
-        bucket = bucket_of[slot]
-        of_bucket = jax.tree.map(lambda x: x[jnp.maximum(bucket, 0)], affinity)
-        return compute_if(bucket >= 0, lambda: of_bucket.readout(value, slot))
-
-    return lax.map(readout, jnp.arange(value.shape[0]))
+    # Loops, in which an index selects what is read, rather than vmap, whose gathers are slower.
+    return lax.map(read_item, jnp.arange(queries.shape[0]))
 
 
 def _count_usage(memory: KeyValueMemory, usage: Float[Array, "b u n"]) -> KeyValueMemory:
@@ -184,29 +167,3 @@ def _count_usage(memory: KeyValueMemory, usage: Float[Array, "b u n"]) -> KeyVal
         usage=memory.usage + jnp.where(counted, usage, 0.0),
         life=memory.life + jnp.where(counted, 1.0, 0.0),
     )
-
-
-def _pad_to_blocks(tokens: Float[Array, "u n f"]) -> Float[Array, "u padded f"]:
-    """Adds EXCLUDED tokens (their last feature) up to a whole number of blocks for top-k."""
-    padding = ((0, 0), (0, -tokens.shape[1] % BLOCK), (0, 0))
-    padded = jnp.pad(tokens[..., :-1], padding)
-    last = jnp.pad(tokens[..., -1:], padding, constant_values=EXCLUDED)
-    return jnp.concatenate([padded, last], axis=-1)
-
-
-def _split(
-    queries: Float[Array, "m f"], chunk: int
-) -> tuple[Float[Array, "chunks c f"], Bool[Array, "chunks c"]]:
-    """Query features in chunks of about equal size, and which rows are no padding."""
-    m = queries.shape[0]
-    chunks = math.ceil(m / chunk)
-    size = math.ceil(m / chunks)
-    queries = jnp.pad(queries, ((0, chunks * size - m), (0, 0)))
-    present = jnp.arange(chunks * size) < m
-    return queries.reshape(chunks, size, -1), present.reshape(chunks, size)
-
-
-def _join(readout: Float[Array, "chunks k c cv"]) -> Float[Array, "k m cv"]:
-    """Undoes `_split`, but for the padding at the end."""
-    joined = jnp.moveaxis(readout, 0, 1)
-    return joined.reshape(joined.shape[0], -1, joined.shape[-1])

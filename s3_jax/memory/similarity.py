@@ -37,10 +37,17 @@ def query_features(
     query_key: Float[Array, "*batch m ck"],
     query_selection: Float[Array, "*batch m ck"] | None = None,
 ) -> Float[Array, "*batch m f"]:
-    """Features of query pixels; without selection it is 1 in every channel."""
+    """Features of query pixels.
+
+    Without selection it is 1 in every channel, and the term of the query alone is left out.
+    """
     query_key = query_key.astype(jnp.float32)
-    selection = jnp.ones_like(query_key) if query_selection is None else query_selection
-    square = jnp.sum(selection * query_key**2, axis=-1, keepdims=True)
+    if query_selection is None:
+        selection = jnp.ones_like(query_key)
+        square = jnp.zeros_like(query_key[..., :1])
+    else:
+        selection = query_selection
+        square = jnp.sum(selection * query_key**2, axis=-1, keepdims=True)
     return jnp.concatenate(
         [query_key * selection, selection, square, jnp.ones_like(square)], axis=-1
     )
@@ -59,9 +66,10 @@ def similarity(
     query_key: Float[Array, "*batch m ck"],
     query_selection: Float[Array, "*batch m ck"] | None,
 ) -> Float[Array, "*batch m n"]:
-    """Similarity of every query pixel m to every memory token n, float32 (paper section 3.1).
+    """Similarity of every query pixel m to every memory token n, float32 (network.md section 4).
 
-    shrinkage or selection may be None, which stands for 1.
+    Without shrinkage it is 1. Without selection it is 1 too, and the term -sum_c query_cj^2 is left
+    out, as the published network has it: with shrinkage that makes a difference.
     """
     return feature_similarity(
         query_features(query_key, query_selection), token_features(key, shrinkage)
