@@ -251,8 +251,8 @@ def _check_vit_size(part: Tensors, config: ViTConfig) -> None:
 
 
 def _resampled_kernel(
-    kernel: Float[Array, "o i s s"], config: ViTConfig
-) -> tuple[Float[Array, "o i t t"], str]:
+    kernel: Float[Array, "..."], config: ViTConfig
+) -> tuple[Float[Array, "..."], str]:
     size = kernel.shape[-1]
     if kernel.ndim != 4 or size == PATCH_SIZE or kernel.shape[2] != size:
         return kernel, ""
@@ -268,8 +268,8 @@ def _aligned_matrix(old: int, new: int) -> Float[Array, "new old"]:
 
 
 def _resized_positions(
-    table: Float[Array, "1 n c"], config: ViTConfig
-) -> tuple[Float[Array, "1 m c"], str]:
+    table: Float[Array, "..."], config: ViTConfig
+) -> tuple[Float[Array, "..."], str]:
     grid, tokens = config.position_grid, table.shape[1]
     side = math.isqrt(tokens - 1)
     if table.ndim != 3 or side == grid or side * side != tokens - 1:
@@ -283,7 +283,7 @@ def _resized_positions(
 
 def _with_channels(
     kernel: Float[Array, "o i h w"], count: int, rng: np.random.Generator | None
-) -> Float[Array, "o i+count h w"]:
+) -> Float[Array, "o i+{count} h w"]:
     """Input channels appended to a kernel: orthogonal from `rng`, zero without."""
     shape = (kernel.shape[0], count, *kernel.shape[2:])
     extra = np.zeros(shape) if rng is None else _orthogonal(shape, rng)
