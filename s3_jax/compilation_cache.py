@@ -23,7 +23,7 @@ def enable_compilation_cache() -> Path | None:
     Returns:
       The directory, or None where there is no cache.
     """
-    chosen = jax.config.read("jax_compilation_cache_dir")
+    chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if chosen:
         return Path(chosen)
     place = os.environ.get(VARIABLE, DEFAULT)

@@ -3,11 +3,12 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from s3_jax.config import ViTConfig
 from s3_jax.models.layers import Conv, Dtype, LayerNorm, Linear, Upsample2x
-from s3_jax.models.vit import NORM_EPSILON, ViT
+from s3_jax.models.vit import FROZEN_VIT, NORM_EPSILON, ViT
 
 
 class PyramidHead(nn.Module):
@@ -45,7 +46,8 @@ class FeaturePyramidEncoder(nn.Module):
         b, h, w = image.shape[0], image.shape[1] // 16, image.shape[2] // 16
         vit = ViT(self.vit_config, self.dtype, name="vit")
         tokens = vit.run_blocks(vit.embed(image)[:, 1:], 0, self.vit_config.depth)
-        x = jax.lax.stop_gradient(tokens).reshape(b, h, w, -1)
+        tokens = checkpoint_name(jax.lax.stop_gradient(tokens), FROZEN_VIT)
+        x = tokens.reshape(b, h, w, -1)
         heads = [
             PyramidHead(doublings, self.vit_config.embed_dim, self.dtype, name=f"head{stride}")
             for doublings, stride in ((2, 4), (1, 8), (0, 16))

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from s3_jax.models.convolution import convolve
+
 Dtype = jnp.dtype | type
 Initializer = Callable[..., Array]
 
@@ -75,13 +77,7 @@ class Conv(nn.Module):
         default = fan_in_uniform(x.shape[-1] * size * size)
         shape = (size, size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init or default, shape)
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            window_strides=(self.stride, self.stride),
-            padding=((pad, pad), (pad, pad)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, pad)
         if not self.use_bias:
             return y
         return add_bias(y, self.param("bias", self.bias_init or default, (self.features,)))

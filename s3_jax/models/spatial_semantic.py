@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from s3_jax.config import ViTConfig
@@ -28,7 +29,7 @@ from s3_jax.models.layers import (
 )
 from s3_jax.models.resize import resize_bilinear
 from s3_jax.models.resnet import he_normal_fan_out
-from s3_jax.models.vit import NORM_EPSILON, ViT
+from s3_jax.models.vit import FROZEN_VIT, NORM_EPSILON, ViT
 
 NUM_BLOCKS = 4
 EXTRA_EXTRACTORS = 2  # in the last block only
@@ -221,4 +222,4 @@ class SpatialSemanticEncoder(nn.Module):
             return vit.run_blocks(tokens, quarter * size, (quarter + 1) * size)
         # Both stops are needed: one cuts the path to earlier blocks, one the parameters'.
         tokens = vit.run_blocks(jax.lax.stop_gradient(tokens), quarter * size, (quarter + 1) * size)
-        return jax.lax.stop_gradient(tokens)
+        return checkpoint_name(jax.lax.stop_gradient(tokens), FROZEN_VIT)

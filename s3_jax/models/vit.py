@@ -12,6 +12,8 @@ from s3_jax.models.resize import resize_bicubic
 PATCH_SIZE = 16
 NORM_EPSILON = 1e-6
 MLP_RATIO = 4
+# Name of the frozen ViT's tokens, by which rematerialisation can keep them.
+FROZEN_VIT = "frozen_vit"
 
 
 class SelfAttention(nn.Module):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from s3_jax.models.attention import MultiHeadAttention, attend
-from tests.support.compiled import with_gradients
+from tests.support.gradients import with_gradients
 
 WIDTH, HEADS = 16, 4
 MODULE = MultiHeadAttention(HEADS)

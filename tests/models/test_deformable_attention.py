@@ -17,8 +17,8 @@ from s3_jax.models.deformable_attention import (
     sample_by_gather,
     sample_by_product,
 )
-from tests.support.compiled import jit, with_gradients
 from tests.support.goldens import Recording
+from tests.support.gradients import with_gradients
 from tests.support.params import flax_params
 
 HEADS = {"deform_two_levels": 3, "deform_one_level": 4}
@@ -40,7 +40,7 @@ def test_equals_recording(modules: Recording, case: str, form: Form) -> None:
 
     reference = np.asarray(given["reference"][0, :, 0])
 
-    @jit
+    @jax.jit
     def attend(params: Any) -> tuple[jax.Array, Any]:
         arrays = (given["query"], reference, given["feat"])
         return module.apply({"params": params}, *arrays, shapes, capture_intermediates=True,
@@ -102,7 +102,7 @@ def test_far_outside_reads_zero_and_half_outside_half() -> None:
     place = jnp.array([[-40.0, 1.0], [1.0, 3e9], [-0.5, 1.0], [2.5, 2.5]]).reshape(1, 4, 1, 1, 2)
     weight = jnp.ones((1, 4, 1, 1))
     for sample in (sample_by_gather, sample_by_product):
-        np.testing.assert_allclose(jit(sample)(value, place, weight).ravel(), [0, 0, 1.0, 0.5])
+        np.testing.assert_allclose(jax.jit(sample)(value, place, weight).ravel(), [0, 0, 1.0, 0.5])
 
 
 def test_bfloat16_places_stay_precise() -> None:
@@ -115,7 +115,7 @@ def test_bfloat16_places_stay_precise() -> None:
     layer = lambda n: {"kernel": jnp.zeros((8, n)), "bias": jnp.zeros(n)}  # noqa: E731
     one = layer(8) | {"kernel": jnp.eye(8)}
     params = {"offsets": layer(16), "weights": layer(8), "value": one, "out": one}
-    out = jit(lambda params: module.apply({"params": params}, *arrays))(params)
+    out = jax.jit(lambda params: module.apply({"params": params}, *arrays))(params)
     assert out.dtype == jnp.bfloat16
     np.testing.assert_allclose(out.astype(jnp.float32), features, atol=2**-8)
 

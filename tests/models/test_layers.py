@@ -17,8 +17,8 @@ from s3_jax.models.layers import (
     l2_normalize,
     max_pool_3x3_stride_2,
 )
-from tests.support.compiled import jit, with_gradients
 from tests.support.goldens import Recording, object_pixels, pixels
+from tests.support.gradients import with_gradients
 from tests.support.params import flax_params
 
 
@@ -30,7 +30,7 @@ def test_gated_update_equals_recording(modules: Recording) -> None:
     pass_on = np.zeros((3, 3, 24 + 8, 24), np.float32)
     pass_on[1, 1, :24] = np.eye(24)
     params = {"gates": {"kernel": jnp.asarray(pass_on), "bias": jnp.zeros(24)}}
-    out = jit(GatedUpdate().apply)({"params": params}, values, state)
+    out = jax.jit(GatedUpdate().apply)({"params": params}, values, state)
     modules.assert_equal({"gru.out": object_pixels(out)}, ["gru.out"])
 
 
@@ -43,7 +43,7 @@ def test_channel_attention_equals_recording(modules: Recording, case: str) -> No
     params = flax_params(modules.below(f"{case}.w."), *parts)
     x = jnp.moveaxis(jnp.asarray(modules[f"{case}.in"]), 1, -1)
     features = modules[f"{case}.out"].shape[1]
-    out = jit(ChannelAttentionBlock(features).apply)({"params": params}, x)
+    out = jax.jit(ChannelAttentionBlock(features).apply)({"params": params}, x)
     modules.assert_equal({f"{case}.out": pixels(out)}, [f"{case}.out"])
 
 
@@ -67,7 +67,7 @@ def train_batch_norm(x: jax.Array, axis_name: str | None = None) -> tuple[jax.Ar
 
 
 def test_batch_norm_trains_by_pytorchs_rule(batch: np.ndarray) -> None:
-    out, state = jit(train_batch_norm)(jnp.asarray(batch))
+    out, state = jax.jit(train_batch_norm)(jnp.asarray(batch))
     expected, mean, var = normalised(batch)
     np.testing.assert_allclose(out, expected, atol=1e-5)
     np.testing.assert_allclose(state["batch_stats"]["mean"], mean, rtol=1e-5)
@@ -91,7 +91,7 @@ def test_replicas_share_the_statistics_of_the_whole_batch(
         return jax.grad(loss, has_aux=True)(x, "replicas")
 
     gradient, (out, stats) = replicate(in_replica, axis_name="replicas")(split)
-    whole_gradient, (whole, whole_stats) = jit(lambda x: jax.grad(loss, has_aux=True)(x, None))(
+    whole_gradient, (whole, whole_stats) = jax.jit(lambda x: jax.grad(loss, has_aux=True)(x, None))(
         jnp.asarray(batch)
     )
     np.testing.assert_allclose(out.reshape(batch.shape), whole, atol=1e-5)
@@ -136,7 +136,7 @@ def test_l2_normalize_has_unit_norm_and_finite_gradients_at_zero() -> None:
 def test_depthwise_is_a_grouped_convolution() -> None:
     x = jax.random.normal(jax.random.key(0), (2, 4, 5, 6))
     module = DepthwiseConv3x3()
-    params = jit(module.init)(jax.random.key(1), x)["params"]
+    params = jax.jit(module.init)(jax.random.key(1), x)["params"]
 
     def convolve(params: Any, x: jax.Array) -> jax.Array:
         return jax.lax.conv_general_dilated(
@@ -153,8 +153,8 @@ def test_upsampling_places_one_block_per_pixel() -> None:
     """out[2i + y, 2j + x] = in[i, j] @ kernel[y, x] + bias: blocks do not overlap."""
     x = jax.random.normal(jax.random.key(0), (1, 2, 3, 4))
     module = Upsample2x(5)
-    params = jit(module.init)(jax.random.key(1), x)["params"]
-    out = jit(module.apply)({"params": params}, x)
+    params = jax.jit(module.init)(jax.random.key(1), x)["params"]
+    out = jax.jit(module.apply)({"params": params}, x)
     assert out.shape == (1, 4, 6, 5)
     kernel, bias, source = map(np.asarray, (params["kernel"], params["bias"], x))
     for y, column in np.ndindex(4, 6):

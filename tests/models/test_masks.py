@@ -8,10 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from s3_jax.models import masks
-from tests.support.compiled import jit
 from tests.support.goldens import Recording
 
-aggregate, foreground, others = jit(masks.aggregate), jit(masks.foreground), jit(masks.others)
+aggregate, foreground, others = (
+    jax.jit(masks.aggregate),
+    jax.jit(masks.foreground),
+    jax.jit(masks.others),
+)
 probabilities = hnp.arrays(
     np.float32, (1, 3, 2, 4), elements=st.floats(0, 1, width=32) | st.sampled_from([0.0, 0.5, 1.0])
 )

@@ -14,12 +14,11 @@ from s3_jax.models.object_transformer import (
     MultiHeadCrossAttention,
     QuerySelfAttention,
 )
-from tests.support.compiled import jit
 from tests.support.goldens import Recording
 from tests.support.params import flax_params
 
 HEADS = 4
-blocked_pixels = jit(object_transformer.blocked_pixels)
+blocked_pixels = jax.jit(object_transformer.blocked_pixels)
 DISCRIMINATIVE = (
     (".alpha", "alpha", "vector"),
     (".norm", "norm", "layer_norm"),
@@ -55,7 +54,7 @@ def discriminate(
 def test_discriminative_attention_equals_recording(
     modules: Recording, tokens: dict[str, jax.Array], discriminative_params: Any
 ) -> None:
-    read = jit(discriminate)
+    read = jax.jit(discriminate)
     out, similarity = read(discriminative_params, tokens, tokens["blocked"])
     free_out, free_similarity = read(discriminative_params, tokens, None)
     chosen = np.argmax(similarity, axis=-1)
@@ -90,7 +89,7 @@ def test_equal_and_fully_blocked_tokens_go_to_the_lowest_index(
         return jnp.sum(discriminate(discriminative_params, same | {"x": pixel}, blocked)[0] ** 2)
 
     for blocked in (None, jnp.ones((2, 1, 6, 15), bool)):
-        touched = np.any(np.asarray(jit(jax.grad(read))(same["x"], blocked)) != 0, axis=(0, 2))
+        touched = np.any(np.asarray(jax.jit(jax.grad(read))(same["x"], blocked)) != 0, axis=(0, 2))
         np.testing.assert_array_equal(touched, np.arange(15) == 0)
 
 
@@ -101,7 +100,7 @@ def test_gradients_reach_chosen_tokens_only(
         out, similarity = discriminate(discriminative_params, tokens | {"x": pixel}, None)
         return jnp.sum(out**2), similarity
 
-    gradient, similarity = jit(jax.grad(read, has_aux=True))(tokens["x"])
+    gradient, similarity = jax.jit(jax.grad(read, has_aux=True))(tokens["x"])
     chosen = np.argmax(similarity, axis=-1)
     for i, touched in enumerate(np.any(np.asarray(gradient) != 0, axis=-1)):
         np.testing.assert_array_equal(np.flatnonzero(touched), np.unique(chosen[i]))
@@ -113,7 +112,7 @@ def test_self_attention_equals_recording(modules: Recording, tokens: dict[str, j
         ("norm", "norm", "layer_norm"),
         ("self_attn", "attend", "attention"),
     )
-    out = jit(QuerySelfAttention(HEADS).apply)({"params": params}, tokens["q"], tokens["q_pos"])
+    out = jax.jit(QuerySelfAttention(HEADS).apply)({"params": params}, tokens["q"], tokens["q_pos"])
     modules.assert_equal({"self_attention.out": out}, ["self_attention.out"])
 
 
@@ -126,7 +125,7 @@ def test_cross_attention_equals_recording(modules: Recording, tokens: dict[str, 
     )
     plain = flax_params(modules.below("cross_attention.w."), attention)["attend"]
     attend, attend_normed = (
-        jit(module(HEADS).apply) for module in (MultiHeadAttention, MultiHeadCrossAttention)
+        jax.jit(module(HEADS).apply) for module in (MultiHeadAttention, MultiHeadCrossAttention)
     )
     ours = {
         "cross_attention_norm.out": attend_normed({"params": normed}, x, x_pos, q, q_pos, None),

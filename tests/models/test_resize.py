@@ -1,19 +1,19 @@
 """Resizing equals the recordings and the rules in their plain form, at any size."""
 
 import cv2
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from s3_jax.models.resize import resize_area, resize_bicubic, resize_bilinear, resize_masks
-from tests.support.compiled import jit
 from tests.support.goldens import Recording, pixels
 
 
 def test_equals_recording(modules: Recording) -> None:
     x = jnp.moveaxis(jnp.asarray(modules["resize.in"]), 1, -1)
 
-    @jit
+    @jax.jit
     def resize(x: jnp.ndarray) -> dict[str, jnp.ndarray]:
         return {
             "resize.area_5x7": resize_area(x, (5, 7)),

@@ -6,7 +6,6 @@ import pytest
 
 from s3_jax.config import ViTConfig
 from s3_jax.models.vit import PATCH_SIZE, ViT
-from tests.support.compiled import jit
 from tests.support.goldens import Recording
 
 
@@ -19,7 +18,7 @@ def test_position_tables_equal_recording(modules: Recording, side: int) -> None:
     names = [name for name in modules.names if name.startswith(f"{case}.out_")]
     assert len(names) == 7
 
-    @jit
+    @jax.jit
     def tables(params: dict[str, jax.Array]) -> dict[str, jax.Array]:
         vit = ViT(config).bind({"params": params})
         sizes = {name: [int(n) for n in name.split("_")[-1].split("x")] for name in names}

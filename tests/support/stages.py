@@ -14,7 +14,6 @@ from s3_jax.memory.similarity import masked_softmax, similarity
 from s3_jax.memory.top_k import top_k_mask
 from s3_jax.models.object_transformer import blocked_pixels
 from s3_jax.models.s3 import S3, ImageFeatures
-from tests.support.compiled import jit
 
 QUERY = 2  # frame 2 is segmented; frames 0 and 1 are the memory
 Stages = dict[str, Any]
@@ -27,7 +26,7 @@ def run(config: ModelConfig, variables: Mapping[str, Any], inputs: Mapping[str, 
       inputs: as recorded: frames_u8 (b 3 H W 3), masks (b 3 k H W), sensory (b k c h w) and
         selector (b k 1 1), which is 0 for padding objects.
     """
-    stages = jit(lambda *arrays: _line(S3(config), *arrays))(
+    stages = jax.jit(lambda *arrays: _line(S3(config), *arrays))(
         {name: variables[name] for name in ("params", "batch_stats")},
         inputs["frames_u8"].astype(np.float32) / 255,
         inputs["masks"],

@@ -1,0 +1,240 @@
+"""A training clip through the network (paper section 4.1, protocol.md section 5).
+
+    all frames -> encode_image at once
+    then frame by frame:  previous frame and its mask -> encode_mask -> memory
+                          memory -> this frame's mask, which the next frame starts from
+
+Masks pass from frame to frame with their gradient. The first frame's mask is given; the last
+frame is only segmented. Arrays with a time axis have it first (`t`, or `f` for the frames after
+the first, those that are predicted), so that the scan slices them without moving data.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
+
+from s3_jax.config import ModelConfig
+from s3_jax.memory.object_memory import init_object_memory, init_sensory_memory, object_values
+from s3_jax.memory.read import read_frames
+from s3_jax.models.key_projection import Key
+from s3_jax.models.s3 import S3, ImageFeatures
+from s3_jax.propagation.step import Network, Variables
+from s3_jax.training.draws import Draws
+from s3_jax.training.rematerialization import rematerialize
+from s3_jax.training.settings import ClipSettings
+
+
+class ClipBatch(NamedTuple):
+    """Annotated clips.
+
+    frames: RGB; height and width are multiples of the network's `size_multiple`.
+    masks: number of the object at every pixel, 0 for background; numbers above an item's
+      `num_objects` count as no class at all.
+    num_objects: how many objects an item has, at most `ClipSettings.num_objects`.
+    """
+
+    frames: UInt8[Array, "b t H W 3"]
+    masks: Integer[Array, "b t H W"]
+    num_objects: Integer[Array, "b"]
+
+
+class ClipPrediction(NamedTuple):
+    """Logits for the frames after the first, background first, float32.
+
+    sensory_logits, query_logits: auxiliary, at stride 16; of the sensory memory before each frame,
+    and of every level l of the object transformer.
+    """
+
+    logits: Float[Array, "f b k+1 H W"]
+    sensory_logits: Float[Array, "f b k+1 h w"]
+    query_logits: Float[Array, "f b k+1 l h w"]
+
+
+class ClipMemory(NamedTuple):
+    """What is remembered while a clip runs; value holds one slot for every frame but the last."""
+
+    value: Float[Array, "b k f n c"]
+    sensory: Float[Array, "b k h w c"]
+    object_memory: Float[Array, "b k q c+1"]
+    last_mask: Float[Array, "b k H W"]
+
+
+class FrameKeys(NamedTuple):
+    """Key and shrinkage of all frames but the last, n tokens each."""
+
+    key: Float[Array, "b f n ck"]
+    shrinkage: Float[Array, "b f n"]
+
+
+class PreviousFrame(NamedTuple):
+    """What encoding a frame's mask needs; deep: whether it updates sensory memory."""
+
+    number: Int[Array, ""]
+    image: Float[Array, "b H W 3"]
+    pix_feat: Float[Array, "b h w c"]
+    deep: Bool[Array, ""]
+
+
+class CurrentFrame(NamedTuple):
+    """What segmenting a frame needs; references: numbers of the frames it reads."""
+
+    number: Int[Array, ""]
+    features: ImageFeatures
+    references: Int[Array, "b r"]
+    last: Bool[Array, ""]
+
+
+def run_clip(
+    model: S3, variables: Variables, settings: ClipSettings, batch: ClipBatch, draws: Draws
+) -> tuple[ClipPrediction, Variables]:
+    """Predictions for every frame after the first, and the new BatchNorm statistics.
+
+    Args:
+      draws: the clip's random choices; for the same ones the result is the same.
+    """
+    frames = jnp.swapaxes(batch.frames, 0, 1)
+    images = frames.astype(jnp.float32) / 255
+    count = images.shape[0]
+    encode = functools.partial(encode_frames, model, variables)
+    features, batch_stats = rematerialize(encode, settings.remat_encoder)(images)
+    first_mask = object_masks(batch.masks[:, 0], settings.num_objects)
+    number = jnp.arange(count)
+    previous = PreviousFrame(number[:-1], images[:-1], features.pix_feat[:-1], draws.deep_update)
+    after_first = jax.tree.map(lambda x: x[1:], features)
+    current = CurrentFrame(number[1:], after_first, draws.references, number[1:] == count - 1)
+    advance = functools.partial(
+        _advance,
+        Network(model, variables),
+        _frame_keys(features.key),
+        valid_objects(batch.num_objects, settings.num_objects),
+    )
+    start = _empty_memory(model.config, features, first_mask, model.dtype)
+    step = rematerialize(advance, settings.remat_frames, in_scan=True)
+    _, prediction = lax.scan(step, start, (previous, current))
+    return prediction, batch_stats
+
+
+def encode_frames(
+    model: S3, variables: Variables, images: Float[Array, "t b H W 3"]
+) -> tuple[ImageFeatures, Variables]:
+    """Features of all frames, BatchNorm statistics being those of all frames together."""
+    t, b = images.shape[:2]
+    features, state = model.apply(
+        variables,
+        images.reshape(t * b, *images.shape[2:]),
+        train=True,
+        method=S3.encode_image,
+        mutable=["batch_stats"],
+    )
+    return jax.tree.map(lambda x: x.reshape(t, b, *x.shape[1:]), features), state["batch_stats"]
+
+
+def object_masks(masks: Integer[Array, "b H W"], num_objects: int) -> Float[Array, "b k H W"]:
+    """Masks of 0 and 1 of the objects 1 to num_objects."""
+    numbers = jnp.arange(1, num_objects + 1).reshape(1, -1, 1, 1)
+    return (masks[:, None] == numbers).astype(jnp.float32)
+
+
+def valid_objects(num_objects: Integer[Array, "b"], slots: int) -> Float[Array, "b k"]:
+    """1 for an item's objects, 0 for the slots it leaves empty."""
+    return (jnp.arange(slots)[None] < num_objects[:, None]).astype(jnp.float32)
+
+
+def _advance(
+    network: Network,
+    keys: FrameKeys,
+    valid: Float[Array, "b k"],
+    memory: ClipMemory,
+    inputs: tuple[PreviousFrame, CurrentFrame],
+) -> tuple[ClipMemory, ClipPrediction]:
+    """Remembers the previous frame, then segments the current one."""
+    previous, current = inputs
+    memory = _remember(network, memory, previous)
+    return _segment(network, keys, valid, memory, current)
+
+
+def _remember(network: Network, memory: ClipMemory, frame: PreviousFrame) -> ClipMemory:
+    encoded = network(S3.encode_mask, frame.image, frame.pix_feat, memory.last_mask)
+    b, k, *_, c = encoded.value.shape
+    sensory = lax.cond(
+        frame.deep,
+        lambda sensory: network(S3.update_sensory_deep, sensory, encoded.value),
+        lambda sensory: sensory,
+        memory.sensory,
+    )
+    tokens = encoded.value.reshape(b, k, -1, c)
+    return memory._replace(
+        value=lax.dynamic_update_index_in_dim(memory.value, tokens, frame.number, axis=2),
+        sensory=sensory,
+        object_memory=memory.object_memory + encoded.summaries,
+    )
+
+
+def _segment(
+    network: Network,
+    keys: FrameKeys,
+    valid: Float[Array, "b k"],
+    memory: ClipMemory,
+    frame: CurrentFrame,
+) -> tuple[ClipMemory, ClipPrediction]:
+    features = frame.features
+    readout = _read(keys, memory.value, features.key, frame)
+    result = network(S3.segment, features, readout, memory.sensory, memory.last_mask,
+                     object_values(memory.object_memory), valid)  # fmt: skip
+    sensory_logits, query_logits = network(S3.predict_auxiliary, features.pix_feat, memory.sensory,
+                                           result.transformed.logits, valid)  # fmt: skip
+    sensory = lax.cond(
+        frame.last,
+        lambda sensory: sensory,
+        lambda sensory: network(S3.update_sensory, sensory, result.decoded.sensory_input),
+        memory.sensory,
+    )
+    memory = memory._replace(sensory=sensory, last_mask=result.prob[:, 1:])
+    return memory, ClipPrediction(result.logits, sensory_logits, query_logits)
+
+
+def _read(
+    keys: FrameKeys, value: Float[Array, "b k f n c"], query: Key, frame: CurrentFrame
+) -> Float[Array, "b k h w c"]:
+    """Readout over all tokens of the frame's reference frames."""
+    b, h, w, ck = query.key.shape
+    read = jax.vmap(lambda x, numbers: x[numbers])
+    of_object = jax.vmap(lambda x, numbers: x[:, numbers])
+    readout = read_frames(
+        read(keys.key, frame.references),
+        read(keys.shrinkage, frame.references),
+        of_object(value, frame.references),
+        frame.references < frame.number,
+        query.key.reshape(b, h * w, ck),
+        query.selection.reshape(b, h * w, ck),
+    )
+    return readout.reshape(*readout.shape[:2], h, w, -1)
+
+
+def _frame_keys(key: Key) -> FrameKeys:
+    t, b, h, w, ck = key.key.shape
+    return FrameKeys(
+        jnp.swapaxes(key.key[:-1], 0, 1).reshape(b, t - 1, h * w, ck),
+        jnp.swapaxes(key.shrinkage[:-1], 0, 1).reshape(b, t - 1, h * w),
+    )
+
+
+def _empty_memory(
+    config: ModelConfig,
+    features: ImageFeatures,
+    first_mask: Float[Array, "b k H W"],
+    dtype: jnp.dtype | type,
+) -> ClipMemory:
+    """Before anything is remembered; the values' type is the one the network computes in."""
+    b, k = first_mask.shape[:2]
+    t, _, h, w, _ = features.pix_feat.shape
+    return ClipMemory(
+        value=jnp.zeros((b, k, t - 1, h * w, config.width), dtype),
+        sensory=init_sensory_memory(b, k, h, w, config.width),
+        object_memory=init_object_memory(b, k, config.num_queries, config.width),
+        last_mask=first_mask,
+    )

@@ -1,0 +1,69 @@
+"""The random choices of a training step, apart from the step that uses them.
+
+They follow from the run's key, the step's number and, for choices of an item, the item's row in
+the global batch: how rows are spread over replicas, hosts and micro-batches changes nothing.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, Key
+
+from s3_jax.training.settings import ClipSettings
+
+
+class Draws(NamedTuple):
+    """What a clip of f + 1 frames draws.
+
+    deep_update: for all frames but the last, whether sensory memory is updated from their masks;
+      one choice for the whole batch, so that a frame without costs nothing.
+    references: for all frames but the first, the r frames whose memory is read; those that are
+      not earlier than the frame are left out.
+    points: per frame and pair p of losses, what its points are drawn from (see `losses`).
+    """
+
+    deep_update: Bool[Array, "f"]
+    references: Int[Array, "f b r"]
+    points: Any
+
+
+def draw(
+    key: Key[Array, ""],
+    rows: Int[Array, "b"],
+    frames: int,
+    pairs: int,
+    settings: ClipSettings,
+) -> Draws:
+    """The choices of one step.
+
+    Args:
+      key: the step's key, the same on all replicas.
+      rows: of the items, in the global batch.
+      frames: of a clip.
+      pairs: of losses per frame.
+    """
+    shared, own = jax.random.split(key)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(own, rows)
+    reference_keys, point_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    references = jax.vmap(lambda key: _references(key, frames, settings.num_ref_frames), 0, 1)
+    points = jax.vmap(lambda key: jax.random.split(key, (frames - 1, pairs)), 0, 1)
+    return Draws(
+        deep_update=deep_updates(shared, frames, settings.deep_update_prob),
+        references=references(reference_keys),
+        points=points(point_keys),
+    )
+
+
+def deep_updates(key: Key[Array, ""], frames: int, probability: float) -> Bool[Array, "f"]:
+    """Always for the first frame, by chance for the others; the last frame is not asked."""
+    return jax.random.bernoulli(key, probability, (frames - 1,)).at[0].set(True)
+
+
+def _references(key: Key[Array, ""], frames: int, limit: int) -> Int[Array, "f r"]:
+    """For each frame after the first, up to `limit` of the earlier frames, without repetition."""
+    others = jnp.arange(frames - 1)
+    score = jax.random.uniform(key, (frames - 1, frames - 1))
+    earlier = others[None, :] <= others[:, None]
+    _, chosen = jax.lax.top_k(jnp.where(earlier, score, -1.0), min(limit, frames - 1))
+    return chosen

@@ -1,0 +1,60 @@
+"""Which parameters train, and in which group of the optimizer (protocol.md section 5)."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from s3_jax.models.s3 import S3
+from s3_jax.models.spatial_semantic import NUM_BLOCKS
+
+Group = Literal["frozen", "backbone", "embedding", "other"]
+Path = tuple[str, ...]
+Params = dict[str, Any]
+
+# What makes the object queries; of the linear layers only the weights (in the published code the
+# names of their biases do not match).
+EMBEDDINGS: frozenset[Path] = frozenset(
+    {
+        ("object_transformer", "query_init"),
+        ("object_transformer", "query_emb"),
+        ("object_transformer", "summary_to_init", "kernel"),
+        ("object_transformer", "summary_to_emb", "kernel"),
+    }
+)
+
+
+def group_of(path: Path, model: S3) -> Group:
+    """Group of the parameter at a path, given as the names of its modules and its own."""
+    if path[:2] == ("image_encoder", "vit"):
+        return "backbone" if path[2] in _trainable_vit_blocks(model) else "frozen"
+    if path[0] == "image_encoder":
+        return "backbone"
+    return "embedding" if path in EMBEDDINGS else "other"
+
+
+def group_labels(params: Params, model: S3) -> Params:
+    """The tree of the parameters, with the group in place of each."""
+    return unflatten_dict({path: group_of(path, model) for path in flatten_dict(params)})
+
+
+def split_frozen(params: Params, model: S3) -> tuple[Params, Params]:
+    """Parameters that train, and those that do not; `merge` undoes it."""
+    flat = flatten_dict(params)
+    frozen = {path for path in flat if group_of(path, model) == "frozen"}
+    trained = unflatten_dict({path: x for path, x in flat.items() if path not in frozen})
+    return trained, unflatten_dict({path: flat[path] for path in frozen})
+
+
+def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> Params:
+    """The union of two trees of parameters."""
+    return unflatten_dict(flatten_dict(first) | flatten_dict(second))
+
+
+def _trainable_vit_blocks(model: S3) -> frozenset[str]:
+    per_block = model.config.vit.depth // NUM_BLOCKS
+    return frozenset(
+        f"blocks_{i}"
+        for block in model.trainable_blocks
+        for i in range(block * per_block, (block + 1) * per_block)
+    )

@@ -1,0 +1,128 @@
+"""Points at which losses are evaluated: uniform ones, and those where a prediction is unsure.
+
+After PointRend (Kirillov et al. 2020): more candidates are drawn than needed, and those are kept
+whose two best classes are closest. Points are (x, y) in [0, 1], from the frame's left and top
+edge; a pixel's centre is half a pixel inside.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, Integer, Key
+
+from s3_jax.training.settings import LossSettings
+
+# Logit of classes that an item does not have: no weight in a softmax, yet finite.
+ABSENT = -1e30
+
+
+class Candidates(NamedTuple):
+    """Drawn points: `unsure` are chosen from by uncertainty, `uniform` are taken as they are."""
+
+    unsure: Float[Array, "n 2"]
+    uniform: Float[Array, "m 2"]
+
+
+class _Corners(NamedTuple):
+    """The four pixels around points: place in the flattened map, and bilinear weight."""
+
+    index: Int[Array, "4 p"]
+    weight: Float[Array, "4 p"]
+
+
+def choose_points(
+    settings: LossSettings,
+    key: Key[Array, ""],
+    logits: Float[Array, "c h w"],
+    num_objects: Integer[Array, ""],
+) -> Float[Array, "p 2"]:
+    """`settings.num_points` points, most of them where `logits` are least sure."""
+    chosen = num_unsure(settings)
+    return select_points(logits, draw_candidates(settings, key), num_objects, chosen)
+
+
+def num_unsure(settings: LossSettings) -> int:
+    """How many of the points are chosen for their uncertainty."""
+    return int(settings.uncertain_part * settings.num_points)
+
+
+def draw_candidates(settings: LossSettings, key: Key[Array, ""]) -> Candidates:
+    """Uniform candidates for one frame and one pair of losses."""
+    unsure, uniform = jax.random.split(key)
+    candidates = int(settings.num_points * settings.oversampling)
+    rest = settings.num_points - num_unsure(settings)
+    return Candidates(
+        jax.random.uniform(unsure, (candidates, 2)), jax.random.uniform(uniform, (rest, 2))
+    )
+
+
+def select_points(
+    logits: Float[Array, "c h w"],
+    candidates: Candidates,
+    num_objects: Integer[Array, ""],
+    count: int,
+) -> Float[Array, "p 2"]:
+    """The `count` most uncertain candidates, then the uniform points; carries no gradient."""
+    logits = lax.stop_gradient(logits)
+    scores = uncertainty(sample_map(logits, candidates.unsure), num_objects)
+    _, best = lax.top_k(scores, count)
+    return jnp.concatenate([candidates.unsure[best], candidates.uniform])
+
+
+def uncertainty(logits: Float[Array, "c p"], num_objects: Integer[Array, ""]) -> Float[Array, "p"]:
+    """How close the best two classes are, at most 0; with one object, how close its logit is to 0.
+
+    Classes are background and the item's objects.
+    """
+    classes = jnp.arange(logits.shape[0])[:, None]
+    known = jnp.where(classes <= num_objects, logits, ABSENT)
+    best = jnp.argmax(known, axis=0)[None]
+    second = jnp.max(jnp.where(classes == best, ABSENT, known), axis=0)
+    return jnp.where(num_objects == 1, -jnp.abs(logits[1]), second - jnp.max(known, axis=0))
+
+
+def pixel_centres(height: int, width: int) -> Float[np.ndarray, "p 2"]:
+    """All pixel centres, row by row: with these as points, losses are dense."""
+    y, x = np.meshgrid(
+        (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij"
+    )
+    return np.stack([x.ravel(), y.ravel()], axis=-1).astype(np.float32)
+
+
+def sample_map(values: Float[Array, "c h w"], points: Float[Array, "p 2"]) -> Float[Array, "c p"]:
+    """Bilinear samples; the map is zero outside."""
+    c, h, w = values.shape
+    corners = _corners(points, h, w)
+    flat = values.reshape(c, h * w)
+    taken = [flat[:, index] * weight[None] for index, weight in zip(*corners, strict=True)]
+    return sum(taken[1:], taken[0])
+
+
+def sample_labels(
+    labels: Integer[Array, "h w"], points: Float[Array, "p 2"], classes: int
+) -> Float[Array, "c p"]:
+    """Bilinear samples of the labels' one-hot maps, without making those; zero outside."""
+    corners = _corners(points, *labels.shape)
+    classes_column = jnp.arange(classes, dtype=labels.dtype)[:, None]
+    is_class = lambda index: labels.reshape(-1)[index][None] == classes_column  # noqa: E731
+    taken = [is_class(index) * weight[None] for index, weight in zip(*corners, strict=True)]
+    return sum(taken[1:], taken[0])
+
+
+def _corners(points: Float[Array, "p 2"], height: int, width: int) -> _Corners:
+    place = points * jnp.array([[width, height]], points.dtype) - 0.5
+    origin = jnp.floor(place)
+    fraction = place - origin
+    low = origin.astype(jnp.int32)
+    index, weight = [], []
+    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        x, y = low[:, 0] + dx, low[:, 1] + dy
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        across = fraction[:, 0] if dx else 1 - fraction[:, 0]
+        down = fraction[:, 1] if dy else 1 - fraction[:, 1]
+        index.append(jnp.clip(y, 0, height - 1) * width + jnp.clip(x, 0, width - 1))
+        weight.append(jnp.where(inside, across * down, 0.0))
+    return _Corners(jnp.stack(index), jnp.stack(weight))

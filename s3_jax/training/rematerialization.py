@@ -1,0 +1,40 @@
+"""What the backward pass computes again instead of keeping (jax.checkpoint policies by name)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.extend.core.primitives import conv_general_dilated_p, dot_general_p
+
+from s3_jax.models.vit import FROZEN_VIT
+from s3_jax.training.settings import Rematerialization
+
+policies = jax.checkpoint_policies
+
+
+def _products_saveable(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive in (conv_general_dilated_p, dot_general_p)
+
+
+# The frozen ViT's tokens are always kept: its blocks need no backward pass, so running them a
+# second time would buy nothing.
+_KEEP_VIT = policies.save_only_these_names(FROZEN_VIT)
+_POLICIES: dict[Rematerialization, Callable[..., bool]] = {
+    "full": _KEEP_VIT,
+    "products": policies.save_from_both_policies(_KEEP_VIT, _products_saveable),
+}
+
+
+def rematerialize(
+    fn: Callable[..., Any], what: Rematerialization, *, in_scan: bool = False
+) -> Callable[..., Any]:
+    """`fn` with another trade of memory for time in its backward pass; values stay the same.
+
+    Args:
+      what: see `ClipSettings`.
+      in_scan: fn is the body of a scan, where nothing need keep the compiler from merging the
+        second computation with the first.
+    """
+    if what == "none":
+        return fn
+    return jax.checkpoint(fn, policy=_POLICIES[what], prevent_cse=not in_scan)

@@ -1,0 +1,58 @@
+"""Everything that training changes, as one pytree: what a checkpoint holds."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, Key, UInt32
+
+from s3_jax.training.parameter_groups import Params, merge
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Training after some steps.
+
+    step: how many; also the iteration that comes next, counted from 0.
+    params: all of the network, float32, the frozen ones included.
+    batch_stats: running statistics of BatchNorm.
+    opt_state: of the parameters that train.
+    ema: moving average of the parameters that train; None if none is kept.
+    rng: the run's base key, from which every step derives its own; never changes.
+    """
+
+    step: Int[Array, ""]
+    params: Params
+    batch_stats: Params
+    opt_state: optax.OptState
+    ema: Params | None
+    rng: UInt32[Array, "2"]
+
+
+def step_key(state: TrainState) -> Key[Array, ""]:
+    """Key of the state's next step."""
+    return jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+
+
+def base_key(seed: int) -> UInt32[Array, "2"]:
+    """A run's base key, as plain numbers so that it can be stored anywhere."""
+    return jax.random.key_data(jax.random.key(seed, impl="threefry2x32"))
+
+
+def evaluation_variables(state: TrainState, averaged: bool = True) -> dict[str, Any]:
+    """Variables to segment videos with.
+
+    Args:
+      averaged: use the moving average of the parameters, if one is kept.
+    """
+    params = state.params
+    if averaged and state.ema is not None:
+        params = merge(params, state.ema)
+    return {"params": params, "batch_stats": state.batch_stats}
+
+
+def zero_step() -> Int[Array, ""]:
+    """The counter before the first step."""
+    return jnp.zeros((), jnp.int32)

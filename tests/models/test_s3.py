@@ -1,0 +1,205 @@
+"""The whole network on one small frame: what must change nothing changes nothing, and so on."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from s3_jax.models.s3 import S3
+from tests.support import tiny
+
+NET = S3(tiny.SPATIAL_SEMANTIC)
+OBJECTS = 3
+
+
+@pytest.fixture(scope="module")
+def variables() -> Any:
+    return tiny.variables(tiny.SPATIAL_SEMANTIC)
+
+
+@pytest.fixture(scope="module")
+def inputs(variables: Any) -> dict[str, Any]:
+    """A frame of two videos with three objects, and its image features."""
+    frame = tiny.frame(batch=2, objects=OBJECTS)
+    encode = jax.jit(lambda v, image: NET.apply(v, image, method="encode_image"))
+    return {"features": encode(variables, frame["image"]), **frame}
+
+
+def run(variables: Any, inputs: dict[str, Any], chunk_size: int = -1, **arrays: Any) -> Any:
+    """`tiny.run_objects`, compiled."""
+
+    @jax.jit
+    def line(variables: Any, given: dict[str, Any]) -> Any:
+        given = given | {"chunk_size": chunk_size}
+        return NET.apply(variables, **given, method=tiny.run_objects)
+
+    return line(variables, inputs | arrays)
+
+
+@pytest.fixture(scope="module")
+def expected(variables: Any, inputs: dict[str, Any]) -> Any:
+    return run(variables, inputs)
+
+
+def assert_close(ours: Any, theirs: Any, tolerance: float = 2e-4) -> None:
+    """Equal but for the rounding of sums in another order."""
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), ours, theirs
+    )
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, OBJECTS, OBJECTS + 1])
+def test_chunks_of_objects_change_nothing(
+    variables: Any, inputs: dict[str, Any], expected: Any, chunk_size: int
+) -> None:
+    assert_close(run(variables, inputs, chunk_size=chunk_size), expected)
+
+
+def test_all_in_one_group_is_no_group(
+    variables: Any, inputs: dict[str, Any], expected: Any
+) -> None:
+    options = {"group": jnp.ones((OBJECTS, OBJECTS)), "valid": jnp.ones((2, OBJECTS))}
+    assert_close(run(variables, inputs, **options), expected)
+
+
+def test_padding_objects_change_nothing(
+    variables: Any, inputs: dict[str, Any], expected: Any
+) -> None:
+    """Two more objects with empty masks, whatever their sensory memory, in chunks of 2."""
+    extra = 2
+    noise = jax.random.normal(jax.random.key(0), inputs["sensory"][:, :extra].shape)
+    padded = inputs | {
+        "masks": jnp.pad(inputs["masks"], ((0, 0), (0, extra), (0, 0), (0, 0))),
+        "sensory": jnp.concatenate([inputs["sensory"], noise], axis=1),
+    }
+    real = jnp.arange(OBJECTS + extra) < OBJECTS
+    found = run(
+        variables, padded, chunk_size=2,
+        valid=jnp.broadcast_to(real.astype(jnp.float32), (2, OBJECTS + extra)),
+        group=jnp.outer(real, real).astype(jnp.float32) + jnp.diag(~real),
+    )  # fmt: skip
+    assert_close(jax.tree.map(lambda x: x[:, : x.shape[1] - extra], found), expected)
+    np.testing.assert_allclose(found["segmented"].prob[:, OBJECTS + 1 :], 0, atol=1e-6)
+
+
+def test_objects_of_another_group_change_nothing(variables: Any, inputs: dict[str, Any]) -> None:
+    """What an object's pixels and queries become, from the fused features on."""
+    group = jnp.array([[1.0, 1, 0], [1, 1, 0], [0, 0, 1]])
+    h, w, c = inputs["sensory"].shape[2:]
+    pixel = jax.random.normal(jax.random.key(1), (2, OBJECTS, h, w, c))
+    value = jax.random.normal(jax.random.key(2), (2, OBJECTS, 4, c))
+    transform = jax.jit(lambda *args: NET.apply(variables, *args, method="transform_objects"))
+    together = transform(pixel, value, None, group)
+    assert_close(jax.tree.map(lambda x: x[:, :2], together), transform(pixel[:, :2], value[:, :2]))
+
+
+def test_videos_of_a_batch_are_independent(
+    variables: Any, inputs: dict[str, Any], expected: Any
+) -> None:
+    second = jax.tree.map(lambda x: x[1:], inputs)
+    assert_close(run(variables, second), jax.tree.map(lambda x: x[1:], expected))
+
+
+def test_vmap_over_videos_is_a_batch(variables: Any, inputs: dict[str, Any], expected: Any) -> None:
+    one = lambda given: NET.apply(variables, **given, method=tiny.run_objects)  # noqa: E731
+    videos = jax.tree.map(lambda x: x[:, None], inputs)
+    found = jax.jit(jax.vmap(one))(videos)
+    assert_close(jax.tree.map(lambda x: x[:, 0], found), expected)
+
+
+def test_probabilities_are_a_partition(expected: Any) -> None:
+    prob = np.asarray(expected["segmented"].prob)
+    assert prob.shape == (2, OBJECTS + 1, 32, 64)
+    np.testing.assert_allclose(prob.sum(axis=1), 1, atol=1e-5)
+    assert prob.min() >= 0
+
+
+FLOAT32 = {"key", "shrinkage", "selection", "sensory", "summaries", "logits", "prob",
+           "sensory_input", "auxiliary"}  # fmt: skip
+HALF = {"f16", "f8", "f4", "pix_feat", "value", "pixel"}
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_half_precision_has_float32_islands(kind: str) -> None:
+    """What accumulates or is exponentiated stays float32, the rest is bfloat16."""
+    net = S3(tiny.CONFIGS[kind], dtype=jnp.bfloat16)
+    frame = tiny.frame(objects=1 if kind == "single_object" else 2)
+
+    def line(image: jax.Array, masks: jax.Array, sensory: jax.Array) -> Any:
+        params = net.init(jax.random.key(0), image, masks)
+        features = net.apply(params, image, method="encode_image")
+        found = net.apply(params, features, image, masks, sensory, method=tiny.run_objects)
+        return features, found
+
+    seen = set()
+    for path, x in jax.tree.leaves_with_path(jax.eval_shape(line, **frame)):
+        names = [getattr(part, "name", getattr(part, "key", None)) for part in path]
+        name = next(name for name in reversed(names) if name is not None)
+        seen.add(name)
+        assert x.dtype == (jnp.float32 if name in FLOAT32 else jnp.bfloat16), path
+    assert seen == FLOAT32 | HALF
+
+
+def test_half_precision_is_close_to_single(variables: Any, inputs: dict[str, Any]) -> None:
+    arrays = [inputs[name] for name in ("image", "masks", "sensory")]
+    single, half = (
+        jax.jit(lambda v, *x, net=net: net.apply(v, *x, method=tiny.run_frame))(variables, *arrays)
+        for net in (NET, S3(tiny.SPATIAL_SEMANTIC, dtype=jnp.bfloat16))
+    )
+    assert all(np.isfinite(x.astype(jnp.float32)).all() for x in jax.tree.leaves(half))
+    # Rounding makes some queries choose another token; most pixels must agree all the same.
+    difference = np.abs(half["segmented"].prob - single["segmented"].prob)
+    assert np.median(difference) < 0.02
+    assert difference.mean() < 0.05
+
+
+def gradients_of(net: S3, variables: Any, remat: bool = False) -> dict[str, np.ndarray]:
+    """Path -> gradient of a loss on all outputs of a frame."""
+    arrays = tiny.frame(objects=2)
+
+    def line(params: Any) -> Any:
+        state = {"params": params, "batch_stats": variables["batch_stats"]}
+        return net.apply(state, **arrays, method=tiny.run_frame)
+
+    def loss(params: Any) -> jax.Array:
+        found = (jax.checkpoint(line) if remat else line)(params)
+        return sum((jnp.mean(jnp.sin(x)) for x in jax.tree.leaves(found)), start=jnp.zeros(()))
+
+    found = jax.jit(jax.grad(loss))(variables["params"])
+    return {path: np.asarray(x) for path, x in flatten_dict(found, sep="/").items()}
+
+
+@pytest.fixture(scope="module")
+def gradients(variables: Any) -> dict[str, np.ndarray]:
+    return gradients_of(NET, variables)
+
+
+VIT = "image_encoder/vit/"
+
+
+def test_gradients_reach_everything_but_the_frozen_vit(gradients: dict[str, np.ndarray]) -> None:
+    assert all(np.isfinite(x).all() for x in gradients.values())
+    without = {path for path, x in gradients.items() if not x.any()}
+    assert without == {path for path in gradients if path.startswith(VIT)}
+
+
+def test_gradients_reach_the_quarter_of_the_vit_that_is_tuned(
+    variables: Any, gradients: dict[str, np.ndarray]
+) -> None:
+    tuned = gradients_of(S3(tiny.SPATIAL_SEMANTIC, trainable_blocks=(3,)), variables)
+    assert all(np.isfinite(x).all() for x in tuned.values())
+    without = {path for path, x in tuned.items() if not x.any()}
+    assert without == {
+        path for path in tuned if path.startswith(VIT) and not path.startswith(f"{VIT}blocks_3/")
+    }
+    others = [path for path in gradients if not path.startswith(VIT)]
+    assert_close({x: tuned[x] for x in others}, {x: gradients[x] for x in others})
+
+
+def test_rematerialised_gradients_are_the_same(
+    variables: Any, gradients: dict[str, np.ndarray]
+) -> None:
+    assert_close(gradients_of(NET, variables, remat=True), gradients)
