@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from s3_jax.backend import backend
 from s3_jax.models.layers import Dtype, Initializer, fan_in_uniform
 
 
@@ -21,7 +22,7 @@ def attend(
     A mask for all heads alike has a head axis of size 1.
     """
     scale = query.shape[-1] ** -0.5
-    if blocked is None and jax.default_backend() == "cpu" and key.shape[1] >= 256:
+    if blocked is None and backend() == "cpu" and key.shape[1] >= 256:
         return _attend_head_by_head(query * scale, key, value)
     score = jnp.einsum("bmhd,bnhd->bhmn", query * scale, key).astype(jnp.float32)
     if blocked is not None:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from s3_jax.backend import backend
+
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -14,7 +16,7 @@ def convolve(
     x: Float[Array, "b h w i"], kernel: Float[Array, "n n i o"], stride: int, padding: int
 ) -> Float[Array, "b h2 w2 o"]:
     """Convolution with zero padding on all four sides, in the dtype of its arguments."""
-    if jax.default_backend() == "cpu":
+    if backend() == "cpu":
         return _convolve_on_cpu(x, kernel, stride, padding)
     return _convolve(x, kernel, stride, padding)
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from s3_jax.backend import backend
 from s3_jax.models.layers import Dtype, Initializer, Linear
 
 Form = Literal["auto", "gather", "dense"]
@@ -78,7 +79,7 @@ class DeformableAttention(nn.Module):
     def _resolved_form(self) -> str:
         if self.form != "auto":
             return self.form
-        return "dense" if jax.default_backend() == "tpu" else "gather"
+        return "dense" if backend() == "tpu" else "gather"
 
 
 def sample_by_gather(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from s3_jax.backend import backend
 from s3_jax.config import PropagationConfig
 from s3_jax.memory import long_term, read, working
 from s3_jax.memory.object_memory import add_summaries, object_values
@@ -159,7 +160,7 @@ def read_memory(
         _flatten_space(key.selection),
         state.bucket_of,
         config.top_k,
-        dense=jax.default_backend() == "tpu",
+        dense=backend() == "tpu",
     )
     readout = readout.reshape(*readout.shape[:2], h, w, readout.shape[-1])
     return readout, state.replace(memory=memory)
