@@ -23,7 +23,6 @@ from typing import Any
 from absl import flags, logging
 
 from s3_jax.config import MODELS, PropagationConfig
-from s3_jax.errors import InputError
 from tools import cli
 
 MODEL = flags.DEFINE_enum("model", "s3_resnet18", sorted(MODELS), "Network.")
@@ -54,7 +53,7 @@ class Row:
 
 def main() -> None:
     logging.set_verbosity(logging.WARNING)
-    size = _size()
+    size = cli.frame_size(SIZE.value)
     height, width = size
     peak = matmul_rate(REPEATS.value)
     print(f"{MODEL.value}, {height}x{width}, {OBJECTS.value} object(s), {DTYPE.value}")
@@ -69,14 +68,6 @@ def main() -> None:
     _summarize({row.stage: row for row in rows})
     if CSV.value:
         _write_csv(Path(CSV.value), rows)
-
-
-def _size() -> tuple[int, int]:
-    try:
-        height, width = (int(n) for n in SIZE.value.split("x"))
-    except ValueError:
-        raise InputError(f"--size is {SIZE.value!r}; write it like 480x864") from None
-    return height, width
 
 
 def matmul_rate(repeats: int) -> float:

@@ -18,6 +18,21 @@ def run(main: Callable[[], None]) -> None:
     app.run(lambda argv: _guard(main, argv))
 
 
+def frame_size(text: str, flag: str = "size") -> tuple[int, int]:
+    """Height and width from what a flag says, like 480x864.
+
+    Raises:
+      InputError: it is written otherwise.
+    """
+    try:
+        height, width = (int(n) for n in text.split("x"))
+    except ValueError:
+        raise InputError(f"--{flag} is {text!r}; write it like 480x864") from None
+    if min(height, width) < 1:
+        raise InputError(f"--{flag} is {text!r}; both sides must be at least 1")
+    return height, width
+
+
 def _guard(main: Callable[[], None], argv: list[str]) -> int:
     try:
         if len(argv) > 1:

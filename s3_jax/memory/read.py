@@ -86,8 +86,8 @@ def read_frames(
     scores = similarity(
         key.reshape(b, f * hw, ck), shrinkage.reshape(b, f * hw), query_key, query_selection
     )
-    valid = jnp.repeat(valid, hw, axis=1, total_repeat_length=f * hw)
-    affinity = masked_softmax(scores, jnp.broadcast_to(valid[:, None, :], scores.shape))
+    valid = jnp.broadcast_to(valid[:, None, :, None], (b, scores.shape[1], f, hw))
+    affinity = masked_softmax(scores, valid.reshape(scores.shape))
     return jnp.einsum(
         "bmn,bknc->bkmc",
         affinity.astype(value.dtype),

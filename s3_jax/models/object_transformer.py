@@ -24,6 +24,7 @@ from s3_jax.models.layers import (
 )
 from s3_jax.models.masks import foreground
 from s3_jax.models.positional import sinusoidal_encoding
+from s3_jax.models.selection import take_tokens
 
 normal = nn.initializers.normal(1.0)
 
@@ -76,8 +77,7 @@ class DiscriminativeCrossAttention(nn.Module):
             similarity = jnp.where(blocked, -jnp.inf, similarity)
         self.sow("intermediates", "similarity", similarity)
         chosen = jnp.argmax(similarity, axis=-1).transpose(0, 2, 1)  # b q heads
-        token = jnp.take_along_axis(feature, chosen[..., None], axis=1)
-        return token.reshape(b, -1, c)
+        return take_tokens(feature, chosen).reshape(b, -1, c)
 
 
 class MultiHeadCrossAttention(nn.Module):
@@ -247,8 +247,9 @@ class ObjectTransformer(nn.Module):
         """Which pixels each query may not read."""
         pair = blocked_pixels(logits, valid, group)
         self.sow("intermediates", "blocked", pair)
+        b, k, _, n = pair.shape
         half = self.config.num_queries // 2
-        return jnp.repeat(pair, half, axis=2, total_repeat_length=2 * half)
+        return jnp.broadcast_to(pair[:, :, :, None], (b, k, 2, half, n)).reshape(b, k, -1, n)
 
 
 def blocked_pixels(

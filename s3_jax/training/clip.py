@@ -22,6 +22,7 @@ from s3_jax.memory.object_memory import init_object_memory, init_sensory_memory,
 from s3_jax.memory.read import read_frames
 from s3_jax.models.key_projection import Key
 from s3_jax.models.s3 import S3, ImageFeatures
+from s3_jax.models.selection import take_rows
 from s3_jax.propagation.step import Network, Variables
 from s3_jax.training.draws import Draws
 from s3_jax.training.rematerialization import rematerialize
@@ -202,11 +203,10 @@ def _read(
 ) -> Float[Array, "b k h w c"]:
     """Readout over all tokens of the frame's reference frames."""
     b, h, w, ck = query.key.shape
-    read = jax.vmap(lambda x, numbers: x[numbers])
-    of_object = jax.vmap(lambda x, numbers: x[:, numbers])
+    of_object = jax.vmap(take_rows, in_axes=(1, None), out_axes=1)
     readout = read_frames(
-        read(keys.key, frame.references),
-        read(keys.shrinkage, frame.references),
+        take_rows(keys.key, frame.references),
+        take_rows(keys.shrinkage, frame.references),
         of_object(value, frame.references),
         frame.references < frame.number,
         query.key.reshape(b, h * w, ck),

@@ -6,7 +6,7 @@ restoring it does not depend on how many replicas there are.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import jax
@@ -43,12 +43,15 @@ def join_processes(
 
 
 def parallel_step(
-    trainer: Trainer,
+    trainer: Trainer, devices: Sequence[jax.Device] | None = None
 ) -> Callable[[TrainState, ClipBatch], tuple[TrainState, Metrics]]:
     """`train_step` on all devices of all processes at once.
 
     The returned function takes a state from `replicate` (which it consumes: use the one returned)
     and a batch from `shard_batch`, and gives the next state and metrics, equal everywhere.
+
+    Args:
+      devices: other ones, such as those of a topology that is only compiled for.
 
     Raises:
       ValueError: the trainer's model does not name the axis `REPLICAS`.
@@ -64,6 +67,7 @@ def parallel_step(
         in_axes=(None, 0),
         out_axes=(None, None),
         donate_argnums=0,
+        devices=devices,
     )
 
 

@@ -1,0 +1,73 @@
+"""Memory of a compiled program on a device, and what a compiler says that ran out of it."""
+
+import dataclasses
+import re
+from typing import Any
+
+from s3_jax.analysis.costs import FREE
+from s3_jax.analysis.execution import executions
+from s3_jax.analysis.hlo import Program
+from s3_jax.analysis.origin import Origin, origin_of
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_USED = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryUse:
+    """Bytes on every device.
+
+    held: what lies there between steps, by name. padding: what its layout adds to it.
+    temporaries: activations and everything else that lives within a step. code: the program.
+    """
+
+    held: dict[str, int]
+    padding: int
+    temporaries: int
+    code: int
+
+    @property
+    def total(self) -> int:
+        return sum(self.held.values()) + self.padding + self.temporaries + self.code
+
+
+@dataclasses.dataclass(frozen=True)
+class Buffer:
+    """One array that a program writes."""
+
+    shape: str
+    bytes: float
+    origin: Origin
+
+
+def memory_use(statistics: Any, held: dict[str, int]) -> MemoryUse:
+    """Args: statistics: of `jax.stages.Compiled.memory_analysis`."""
+    own_results = statistics.output_size_in_bytes - statistics.alias_size_in_bytes
+    return MemoryUse(
+        held=held,
+        padding=max(0, statistics.argument_size_in_bytes - sum(held.values())),
+        temporaries=statistics.temp_size_in_bytes + own_results,
+        code=statistics.generated_code_size_in_bytes,
+    )
+
+
+def needed_bytes(message: str) -> int | None:
+    """What a program needs that did not fit, from the compiler's message; None for other errors."""
+    found = _USED.search(message)
+    return int(float(found.group(1)) * _UNITS[found.group(2)]) if found else None
+
+
+def largest_buffers(program: Program, count: int) -> list[Buffer]:
+    """The largest arrays in main memory, one for every shape and place they come from."""
+    found: dict[tuple[str, Origin], float] = {}
+    for name in executions(program):
+        computation = program.computations[name]
+        for instruction in computation.instructions.values():
+            if instruction.opcode in FREE or instruction.opcode.endswith("-start"):
+                continue
+            for shape in instruction.shapes:
+                if shape.in_main_memory:
+                    key = str(shape), origin_of(instruction, computation, program)
+                    found[key] = max(found.get(key, 0.0), shape.stored_bytes)
+    buffers = [Buffer(shape, size, where) for (shape, where), size in found.items()]
+    return sorted(buffers, key=lambda one: -one.bytes)[:count]

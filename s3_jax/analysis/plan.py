@@ -1,0 +1,195 @@
+"""Compiling a program for devices that are not here, and everything its cost account says."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable
+
+from s3_jax.analysis import costs as account
+from s3_jax.analysis.chips import Chip
+from s3_jax.analysis.costs import Cost
+from s3_jax.analysis.hlo import parse_program
+from s3_jax.analysis.hot_path import Hazard, hazards
+from s3_jax.analysis.memory import Buffer, MemoryUse, largest_buffers, memory_use, needed_bytes
+from s3_jax.analysis.origin import Origin
+from s3_jax.analysis.programs import Traced
+from s3_jax.errors import reason
+
+SHOWN = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """What is exchanged between devices, all collectives of a kind together."""
+
+    kind: str
+    count: float
+    bytes: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Costs of one place in the project. share: of the compiler's estimate for the whole."""
+
+    origin: Origin
+    share: float
+    seconds: float
+    roofline: float
+    flops: float
+    bytes: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A compiled program on one kind of device; all numbers are per device and step.
+
+    roofline: seconds if every instruction ran at the peak of arithmetic or bandwidth.
+    estimate: seconds by the compiler's cycle counts, collectives by their links.
+    branches: the part of `estimate` that runs only on a condition (counted as always).
+    """
+
+    chip: Chip
+    devices: int
+    frames: int
+    compile_seconds: float
+    memory: MemoryUse
+    flops: float
+    bytes: float
+    roofline: float
+    estimate: float
+    branches: float
+    collectives: list[Collective]
+    buffers: list[Buffer]
+    slowest: list[Share]
+    modules: list[Share]
+    hazards: list[Hazard]
+    text: str = dataclasses.field(repr=False)
+
+    @property
+    def headroom(self) -> float:
+        """Part of the memory that stays free."""
+        return 1 - self.memory.total / self.chip.hbm_bytes
+
+    def share_of_peak(self, seconds: float) -> float:
+        """Matrix FLOPs per second as a part of the chip's peak, for a step of so many seconds."""
+        return self.flops / seconds / self.chip.peak_flops if seconds else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class OutOfMemory:
+    """A program the compiler refused. needed: bytes on every device; details: its own words."""
+
+    chip: Chip
+    needed: int
+    compile_seconds: float
+    details: str
+
+
+def compile_plan(traced: Traced, chip: Chip, devices: int) -> Plan | OutOfMemory:
+    """Compiles; this takes minutes for large networks.
+
+    Raises:
+      RuntimeError: the compiler failed for another reason than memory.
+    """
+    begin = time.perf_counter()
+    try:
+        compiled = traced.lowered.compile()
+    except Exception as error:
+        seconds, needed = time.perf_counter() - begin, needed_bytes(str(error))
+        if needed is None:
+            raise RuntimeError(f"the TPU compiler failed: {reason(error)}") from error
+        return OutOfMemory(chip, needed, seconds, str(error))
+    seconds = time.perf_counter() - begin
+    memory = memory_use(compiled.memory_analysis(), traced.held)
+    return analyse(compiled.as_text() or "", memory, chip, devices, traced.frames, seconds)
+
+
+def analyse(
+    text: str, memory: MemoryUse, chip: Chip, devices: int, frames: int, compile_seconds: float
+) -> Plan:
+    """The plan of a program that has been compiled.
+
+    Args:
+      text: the compiled program.
+      frames: processed by a device in a step.
+    """
+    program = parse_program(text)
+    all_costs = account.costs(program)
+    time_of = lambda cost: _estimate(cost, chip, devices)  # noqa: E731
+    estimate = sum(map(time_of, all_costs))
+    return Plan(
+        chip=chip,
+        devices=devices,
+        frames=frames,
+        compile_seconds=compile_seconds,
+        memory=memory,
+        flops=sum(cost.flops for cost in all_costs),
+        bytes=sum(cost.bytes for cost in all_costs),
+        roofline=sum(cost.seconds(chip, devices) for cost in all_costs),
+        estimate=estimate,
+        branches=sum(time_of(cost) for cost in all_costs if cost.in_branch),
+        collectives=_collectives(all_costs, chip, devices),
+        buffers=largest_buffers(program, SHOWN),
+        slowest=_shares(all_costs, lambda one: (one.name, one.origin), time_of, chip, devices),
+        modules=_shares(all_costs, lambda one: module_of(one.origin), time_of, chip, devices),
+        hazards=hazards(program),
+        text=text,
+    )
+
+
+def module_of(origin: Origin) -> tuple[str, Origin]:
+    """The part of the network or file that a cost is summed under: two steps of its path."""
+    parts = origin.module.split(" ")[0].split(":")[0].split("/")
+    depth = 3 if parts[0].startswith(("S3", "s3_jax")) else 2
+    name = "/".join(parts[:depth]) or "(no source)"
+    return name, Origin(origin.direction, name, "")
+
+
+def _estimate(cost: Cost, chip: Chip, devices: int) -> float:
+    if cost.link_bytes:
+        return cost.seconds(chip, devices)
+    return cost.cycles / chip.clock
+
+
+def _shares(
+    costs: Iterable[Cost],
+    key: Callable[[Cost], tuple[str, Origin]],
+    time_of: Callable[[Cost], float],
+    chip: Chip,
+    devices: int,
+) -> list[Share]:
+    """The most expensive groups of costs."""
+    groups: dict[tuple[str, Origin], list[Cost]] = {}
+    for cost in costs:
+        groups.setdefault(key(cost), []).append(cost)
+    total = sum(map(time_of, costs)) or 1.0
+    found = []
+    for (_, origin), members in groups.items():
+        seconds = sum(map(time_of, members))
+        found.append(
+            Share(
+                origin=origin,
+                share=seconds / total,
+                seconds=seconds,
+                roofline=sum(cost.seconds(chip, devices) for cost in members),
+                flops=sum(cost.flops for cost in members),
+                bytes=sum(cost.bytes for cost in members),
+            )
+        )
+    return sorted(found, key=lambda one: -one.seconds)[:SHOWN]
+
+
+def _collectives(costs: Iterable[Cost], chip: Chip, devices: int) -> list[Collective]:
+    groups: dict[str, list[Cost]] = {}
+    for cost in costs:
+        if cost.link_bytes:
+            groups.setdefault(cost.opcode.removesuffix("-start"), []).append(cost)
+    return [
+        Collective(
+            kind=kind,
+            count=sum(cost.rounds for cost in members),
+            bytes=sum(cost.link_bytes for cost in members),
+            seconds=sum(cost.seconds(chip, devices) for cost in members),
+        )
+        for kind, members in groups.items()
+    ]

@@ -1,0 +1,136 @@
+"""A plan as text and as plain numbers."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from s3_jax.analysis.hot_path import Hazard
+from s3_jax.analysis.memory import MemoryUse
+from s3_jax.analysis.plan import OutOfMemory, Plan, Share
+from s3_jax.analysis.search import Attempt
+
+GIB = 2**30
+
+
+def report(plan: Plan) -> str:
+    """Everything about a plan, in sections."""
+    return "\n\n".join(
+        (
+            _section("memory per device", memory_lines(plan)),
+            _section("work per device and step", work_lines(plan)),
+            _section("collectives", _collective_lines(plan)),
+            _section("costliest modules", _share_lines(plan.modules)),
+            _section("costliest instructions", _share_lines(plan.slowest)),
+            _section("largest buffers", _buffer_lines(plan)),
+            _section("gathers, scatters, sorts, long loops, dynamic shapes, host calls",
+                     _hazard_lines(plan.hazards)),
+        )
+    )  # fmt: skip
+
+
+def memory_lines(plan: Plan) -> list[str]:
+    """One line per kind of memory, and the total beside what the chip has."""
+    use = plan.memory
+    rows = [(name, size) for name, size in use.held.items()]
+    rows += [("padding of these", use.padding), ("activations, temporaries", use.temporaries),
+             ("program", use.code), ("total", use.total)]  # fmt: skip
+    lines = [f"{name:26s}{size / GIB:8.2f} GiB" for name, size in rows]
+    verdict = "fits" if plan.headroom >= 0 else "does not fit"
+    lines.append(f"{plan.chip.name} has {plan.chip.hbm_bytes / GIB:22.2f} GiB: {verdict}, "
+                 f"{plan.headroom:.0%} free")  # fmt: skip
+    return lines
+
+
+def work_lines(plan: Plan) -> list[str]:
+    """Arithmetic, traffic, and the times they imply."""
+    devices = f"{plan.devices} device{'s' if plan.devices > 1 else ''}"
+    lines = [
+        f"matrix FLOPs              {plan.flops / 1e12:8.2f} TFLOP",
+        f"main-memory traffic       {plan.bytes / 1e9:8.2f} GB",
+    ]
+    for name, seconds in (("roofline", plan.roofline), ("compiler's estimate", plan.estimate)):
+        frames = plan.frames * plan.devices / seconds if seconds else 0.0
+        lines.append(f"{name:26s}{1e3 * seconds:8.1f} ms, {plan.share_of_peak(seconds):.0%} of "
+                     f"peak; {frames:.0f} frames/s on {devices}")  # fmt: skip
+    if plan.branches:
+        lines.append(f"of which in branches      {1e3 * plan.branches:8.1f} ms, counted as if "
+                     "taken every time")  # fmt: skip
+    return lines
+
+
+def _collective_lines(plan: Plan) -> list[str]:
+    return [
+        f"{one.kind:20s}{one.count:6.0f} x, {one.bytes / 1e6:9.2f} MB, {1e3 * one.seconds:7.2f} ms"
+        for one in plan.collectives
+    ]
+
+
+def _share_lines(shares: Sequence[Share]) -> list[str]:
+    if not shares:
+        return []
+    lines = ["  share       ms roofline    GFLOP       MB  pass      where"]
+    for one in shares:
+        where = one.origin.module
+        if one.origin.source and one.origin.source not in where:
+            where += f"  ({one.origin.source})"
+        lines.append(f"{one.share:7.1%}{1e3 * one.seconds:9.2f}{1e3 * one.roofline:9.2f}"
+                     f"{one.flops / 1e9:9.1f}{one.bytes / 1e6:9.1f}  {one.origin.direction:9s} "
+                     f"{where or '(no source)'}")  # fmt: skip
+    return lines
+
+
+def _buffer_lines(plan: Plan) -> list[str]:
+    return [
+        f"{one.bytes / 1e6:9.1f} MB  {one.shape:32s} {one.origin.direction:9s} "
+        f"{one.origin.module or '(no source)'}"
+        for one in plan.buffers
+    ]
+
+
+def _hazard_lines(hazards: Sequence[Hazard]) -> list[str]:
+    return [
+        f"{one.kind:14s} x {one.count:<4d} run {one.rounds:6.0f} times  {one.example:34s} "
+        f"{one.origin.direction:9s} {one.origin.module or '(no source)'}"
+        for one in hazards
+    ]
+
+
+def _section(title: str, lines: Sequence[str]) -> str:
+    return "\n".join((title, *(f"  {line}" for line in lines or ["none"])))
+
+
+def refusal(outcome: OutOfMemory) -> str:
+    """What is said of a program that does not fit."""
+    head = (f"does not fit: it needs {outcome.needed / GIB:.2f} GiB per device of the "
+            f"{outcome.chip.hbm_bytes / GIB:.0f} GiB that a {outcome.chip.name} has")  # fmt: skip
+    return f"{head}\n\nthe compiler says:\n{outcome.details[:4000]}"
+
+
+def attempt_line(attempt: Attempt, headroom: float) -> str:
+    """One line for a way that was tried."""
+    clip, outcome = attempt.settings.clip, attempt.outcome
+    way = (f"micro-batches {attempt.settings.accumulate}, remat encoder {clip.remat_encoder}, "
+           f"frames {clip.remat_frames}")  # fmt: skip
+    if isinstance(outcome, OutOfMemory):
+        return f"{way}: needs {outcome.needed / GIB:.1f} GiB, does not fit"
+    verdict = "fits" if attempt.fits(headroom) else f"less than {headroom:.0%} free"
+    return (f"{way}: {outcome.memory.total / GIB:.1f} GiB, {outcome.headroom:.0%} free, "
+            f"{1e3 * outcome.estimate:.0f} ms: {verdict}")  # fmt: skip
+
+
+def numbers(plan: Plan) -> dict[str, Any]:
+    """The plan for a JSON file; the program's text is left out."""
+    values = dataclasses.asdict(plan)
+    del values["text"]
+    return values | {
+        "memory": _memory_numbers(plan.memory),
+        "headroom": plan.headroom,
+        "share_of_peak": {
+            "roofline": plan.share_of_peak(plan.roofline),
+            "estimate": plan.share_of_peak(plan.estimate),
+        },
+    }
+
+
+def _memory_numbers(use: MemoryUse) -> dict[str, Any]:
+    return dataclasses.asdict(use) | {"total": use.total}

@@ -1,0 +1,143 @@
+"""The real programs, ready to be compiled for devices that are not here.
+
+Nothing is computed: arrays are only described. What is lowered is what training and segmentation
+run, `training.parallel.parallel_step` and `propagation.scan.propagate_frames`.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import SingleDeviceSharding
+
+from s3_jax.backend import compiling_for
+from s3_jax.config import ModelConfig, PropagationConfig
+from s3_jax.errors import InputError
+from s3_jax.models.s3 import S3
+from s3_jax.propagation import state as video
+from s3_jax.propagation.geometry import frame_geometry
+from s3_jax.propagation.scan import propagate_frames
+from s3_jax.propagation.step import Network
+from s3_jax.training import step as training
+from s3_jax.training.clip import ClipBatch
+from s3_jax.training.parallel import REPLICAS, parallel_step
+from s3_jax.training.settings import MAIN_TRAINING, StepSettings
+
+LONG_VIDEO = PropagationConfig(long_term=True)
+Shapes = Any  # a pytree of jax.ShapeDtypeStruct
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingTask:
+    """A training step. batch_size: clips of all devices together; crop: side of the frames."""
+
+    model: ModelConfig
+    batch_size: int = 16
+    frames: int = 8
+    crop: int = 480
+    dtype: str = "bfloat16"
+    trainable_blocks: tuple[int, ...] = ()
+    settings: StepSettings = MAIN_TRAINING
+
+
+@dataclasses.dataclass(frozen=True)
+class PropagationTask:
+    """Segmenting `frames` frames of `size` (height, width) with `objects` objects."""
+
+    model: ModelConfig
+    size: tuple[int, int] = (480, 864)
+    objects: int = 3
+    frames: int = 10
+    dtype: str = "bfloat16"
+    config: PropagationConfig = LONG_VIDEO
+
+
+@dataclasses.dataclass(frozen=True)
+class Traced:
+    """A program to compile, and bytes of what it holds on every device, by name."""
+
+    lowered: jax.stages.Lowered
+    held: dict[str, int]
+    frames: int
+
+
+def trace_training(task: TrainingTask, devices: Sequence[jax.Device]) -> Traced:
+    """The training step on these devices.
+
+    Raises:
+      InputError: the batch cannot be divided over the devices and micro-batches.
+    """
+    rows, remainder = divmod(task.batch_size, len(devices))
+    if remainder or rows % task.settings.accumulate:
+        raise InputError(
+            f"a batch of {task.batch_size} cannot be divided over {len(devices)} devices and "
+            f"{task.settings.accumulate} micro-batches; change the batch size or the topology"
+        )
+    model = S3(task.model, trainable_blocks=task.trainable_blocks, axis_name=REPLICAS,
+               dtype=jnp.dtype(task.dtype))  # fmt: skip
+    with compiling_for(devices[0].platform):
+        trainer = training.make_trainer(model, task.settings)
+        variables = variable_shapes(task.model)
+        state = jax.eval_shape(lambda v: training.init_state(trainer, v, 0), variables)
+        frames = (len(devices), rows, task.frames, task.crop, task.crop)
+        batch = _batch_shapes(frames)
+        step: Any = parallel_step(trainer, devices)
+        lowered = step.lower(state, batch)
+    held = {
+        "parameters": tree_bytes(state.params),
+        "optimizer": tree_bytes((state.opt_state, state.ema)),
+        "batch": tree_bytes(batch) // len(devices),
+    }
+    return Traced(lowered, held, rows * task.frames)
+
+
+def trace_propagation(task: PropagationTask, device: jax.Device) -> Traced:
+    """The scan over frames on one device; the state stays there and is updated in place."""
+    dtype = jnp.dtype(task.dtype)
+    model = S3(task.model, dtype=dtype)
+    geometry = frame_geometry(task.size, task.model.size_multiple, task.config.max_internal_size)
+
+    def run(variables: Any, state: video.VideoState, frames: jax.Array) -> Any:
+        return propagate_frames(Network(model, variables), task.config, geometry, state, frames)
+
+    with compiling_for(device.platform):
+        variables = variable_shapes(task.model)
+        state = jax.eval_shape(
+            lambda: video.init_state(
+                task.model, task.config, geometry.padded, task.objects, dtype.type
+            )
+        )
+        frames = jax.ShapeDtypeStruct((task.frames, *task.size, 3), jnp.uint8)
+        place = SingleDeviceSharding(device)
+        on_device = jax.jit(run, donate_argnums=1, in_shardings=place, out_shardings=place)
+        lowered = on_device.lower(variables, state, frames)
+    held = {
+        "parameters": tree_bytes(variables),
+        "video state": tree_bytes(state),
+        "frames": tree_bytes(frames),
+    }
+    return Traced(lowered, held, task.frames)
+
+
+def _batch_shapes(masks: tuple[int, ...]) -> Shapes:
+    """A batch whose masks have this shape: (devices rows t H W)."""
+    return ClipBatch(
+        frames=jax.ShapeDtypeStruct((*masks, 3), jnp.uint8),  # type: ignore[arg-type]
+        masks=jax.ShapeDtypeStruct(masks, jnp.uint8),  # type: ignore[arg-type]
+        num_objects=jax.ShapeDtypeStruct(masks[:2], jnp.int32),  # type: ignore[arg-type]
+    )
+
+
+def variable_shapes(model: ModelConfig) -> Shapes:
+    """The network's variables, described."""
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    masks = jax.ShapeDtypeStruct((1, 1, 64, 64), jnp.float32)
+    shapes = jax.eval_shape(S3(model).init, jax.random.key(0), image, masks)
+    return {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
+
+
+def tree_bytes(tree: Shapes) -> int:
+    """Bytes of all arrays of a pytree, without padding."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

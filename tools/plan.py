@@ -1,0 +1,197 @@
+r"""What a program needs and takes on TPUs that are not here: compiled for them, and accounted.
+
+  python -m tools.plan --model=s3_vitb --topology=v5e:4x4            the main training step
+  python -m tools.plan --model=s3_vitl --topology=v5p:2x2x2 --search
+  python -m tools.plan --model=s3_vitb --topology=v5e:2x2 --program=propagation --objects=3
+
+The training step is `training.parallel.parallel_step` on all chips of the topology, with the
+published settings of the main stage; propagation is `propagation.scan` on one of its chips. Both
+are compiled by the TPU compiler, which is the package libtpu:
+
+  python -m pip install -r requirements-tpu.txt
+
+Memory is what the compiler has laid out. Times are not measured: "roofline" is what peak arithmetic
+and bandwidth allow, "compiler's estimate" adds up the cycles that the compiler expects of each
+instruction, without waiting for memory and other chips. --search compiles the training step with
+more and more rematerialisation, then micro-batches, until it fits. Large networks take many minutes
+and several GB to compile.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+from absl import flags, logging
+
+from s3_jax.config import MODELS, PropagationConfig
+from s3_jax.errors import InputError
+from s3_jax.evaluation.writers import replacing
+from tools import cli
+
+if TYPE_CHECKING:
+    from s3_jax.analysis.plan import OutOfMemory, Plan
+    from s3_jax.analysis.programs import PropagationTask, TrainingTask
+    from s3_jax.analysis.topology import Topology
+    from s3_jax.training.settings import StepSettings
+
+MODEL = flags.DEFINE_enum("model", "s3_vitb", sorted(MODELS), "Network.")
+TOPOLOGY = flags.DEFINE_string(
+    "topology", "v5e:4x4", "Chips: v4:2x2x1, v5e:4x4, v5p:2x2x2, v6e:2x2, or a slice: v4-8, v5e-16."
+)
+PROGRAM = flags.DEFINE_enum(
+    "program", "training", ["training", "propagation"], "A training step, or a video's frames."
+)
+DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["bfloat16", "float32"], "Type computed in.")
+BATCH = flags.DEFINE_integer("batch_size", 16, "Training: clips of all chips.", lower_bound=1)
+CLIP = flags.DEFINE_integer("clip_frames", 8, "Training: frames of a clip.", lower_bound=2)
+CROP = flags.DEFINE_integer("crop", 480, "Training: side of the frames.", lower_bound=32)
+ENCODER = flags.DEFINE_enum(
+    "remat_encoder", "none", ["none", "products", "full"],
+    "Training: what of the image encoder is computed again instead of kept.",
+)  # fmt: skip
+FRAMES = flags.DEFINE_enum(
+    "remat_frames", "none", ["none", "products", "full"],
+    "Training: what of the frame-by-frame part is computed again instead of kept.",
+)  # fmt: skip
+ACCUMULATE = flags.DEFINE_integer("accumulate", 1, "Training: micro-batches.", lower_bound=1)
+SEARCH = flags.DEFINE_bool("search", False, "Training: find what fits.")
+HEADROOM = flags.DEFINE_float(
+    "headroom", 0.1, "Part of the memory that should stay free.", lower_bound=0, upper_bound=0.9
+)
+SIZE = flags.DEFINE_string("size", "480x864", "Propagation: height x width of the frames.")
+OBJECTS = flags.DEFINE_integer("objects", 3, "Training and propagation: objects.", lower_bound=1)
+VIDEO = flags.DEFINE_integer("video_frames", 10, "Propagation: frames of a scan.", lower_bound=1)
+LONG_TERM = flags.DEFINE_bool("long_term", True, "Propagation: with long-term memory.")
+CHUNK = flags.DEFINE_integer("chunk_size", -1, "Propagation: objects at a time; -1 for all.")
+OUTPUT = flags.DEFINE_string(
+    "output", None, "Directory for report.txt, report.json and the program's text, program.hlo."
+)
+
+
+def main() -> None:
+    logging.set_verbosity(logging.WARNING)
+    jax.config.update("jax_platforms", "cpu")
+    from s3_jax.analysis.topology import open_topology
+
+    topology = open_topology(TOPOLOGY.value)
+    if PROGRAM.value == "propagation":
+        text, plan = _plan_propagation(topology)
+    elif SEARCH.value:
+        text, plan = _search(topology)
+    else:
+        text, plan = _plan_training(topology)
+    if OUTPUT.value:
+        _write(Path(OUTPUT.value), text, plan)
+    if plan is None:
+        raise InputError("the program does not fit; --search looks for a way that does")
+
+
+def _plan_training(topology: "Topology") -> tuple[str, "Plan | None"]:
+    task = _training_task()
+    print(_training_title(task, topology), flush=True)
+    return _shown(_compile_training(task, task.settings, topology))
+
+
+def _search(topology: "Topology") -> tuple[str, "Plan | None"]:
+    from s3_jax.analysis.plan_report import attempt_line
+    from s3_jax.analysis.search import search
+
+    task = _training_task()
+    print(_training_title(task, topology), flush=True)
+    rows = task.batch_size // len(topology.devices)
+    compile_one = lambda settings: _compile_training(task, settings, topology)  # noqa: E731
+    for attempt in search(task.settings, rows, HEADROOM.value, compile_one):
+        print(attempt_line(attempt, HEADROOM.value), flush=True)
+    print()
+    return _shown(attempt.outcome)
+
+
+def _plan_propagation(topology: "Topology") -> tuple[str, "Plan | None"]:
+    from s3_jax.analysis.plan import compile_plan
+    from s3_jax.analysis.programs import trace_propagation
+
+    task = _propagation_task()
+    height, width = task.size
+    print(f"{MODEL.value}, {DTYPE.value}, {task.frames} frames of {height}x{width}, {task.objects} "
+          f"objects, {'with' if LONG_TERM.value else 'without'} long-term memory, "
+          f"on one {topology.chip.name}", flush=True)  # fmt: skip
+    traced = trace_propagation(task, topology.devices[0])
+    return _shown(compile_plan(traced, topology.chip, 1))
+
+
+def _shown(outcome: "Plan | OutOfMemory") -> tuple[str, "Plan | None"]:
+    from s3_jax.analysis.plan import Plan
+    from s3_jax.analysis.plan_report import refusal, report
+
+    if isinstance(outcome, Plan):
+        text = report(outcome)
+        print(f"compiled in {outcome.compile_seconds:.0f} s\n\n{text}")
+        return text, outcome
+    text = refusal(outcome)
+    print(text)
+    return text, None
+
+
+def _compile_training(
+    task: "TrainingTask", settings: "StepSettings", topology: "Topology"
+) -> "Plan | OutOfMemory":
+    from s3_jax.analysis.plan import compile_plan
+    from s3_jax.analysis.programs import trace_training
+
+    task = dataclasses.replace(task, settings=settings)
+    traced = trace_training(task, topology.devices)
+    return compile_plan(traced, topology.chip, len(topology.devices))
+
+
+def _training_task() -> "TrainingTask":
+    from s3_jax.analysis.programs import TrainingTask
+    from s3_jax.training.settings import MAIN_TRAINING
+
+    model = MODELS[MODEL.value]
+    if CROP.value % model.size_multiple:
+        raise InputError(f"--crop={CROP.value} is no multiple of {model.size_multiple}")
+    changes: dict[str, Any] = {
+        "num_objects": OBJECTS.value,
+        "remat_encoder": ENCODER.value,
+        "remat_frames": FRAMES.value,
+    }
+    clip = dataclasses.replace(MAIN_TRAINING.clip, **changes)
+    settings = dataclasses.replace(MAIN_TRAINING, clip=clip, accumulate=ACCUMULATE.value)
+    return TrainingTask(model, BATCH.value, CLIP.value, CROP.value, DTYPE.value, settings=settings)
+
+
+def _propagation_task() -> "PropagationTask":
+    from s3_jax.analysis.programs import PropagationTask
+
+    config = PropagationConfig(long_term=LONG_TERM.value, chunk_size=CHUNK.value)
+    size = cli.frame_size(SIZE.value)
+    return PropagationTask(MODELS[MODEL.value], size, OBJECTS.value, VIDEO.value, DTYPE.value,
+                           config)  # fmt: skip
+
+
+def _training_title(task: "TrainingTask", topology: "Topology") -> str:
+    clip = task.settings.clip
+    return (f"{MODEL.value}, {task.dtype}, batch of {task.batch_size} clips of {task.frames} "
+            f"frames of {task.crop}x{task.crop}, {clip.num_objects} objects, on "
+            f"{len(topology.devices)} {topology.chip.name} ({topology.name}); remat encoder "
+            f"{clip.remat_encoder}, frames {clip.remat_frames}; micro-batches "
+            f"{task.settings.accumulate}")  # fmt: skip
+
+
+def _write(directory: Path, text: str, plan: "Plan | None") -> None:
+    from s3_jax.analysis.plan_report import numbers
+
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {"report.txt": text + "\n"}
+    if plan is not None:
+        files["program.hlo"] = plan.text
+        files["report.json"] = json.dumps(numbers(plan), indent=1) + "\n"
+    for name, content in files.items():
+        with replacing(directory / name) as temporary:
+            temporary.write_text(content)
+
+
+if __name__ == "__main__":
+    cli.run(main)
