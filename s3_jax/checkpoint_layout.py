@@ -153,20 +153,46 @@ def _misfits(shapes: Mapping[str, Any], config: ModelConfig) -> list[str]:
 
 
 def _write_header(directory: Path, config: ModelConfig, metadata: Mapping[str, Any]) -> None:
+    content = {"format": FORMAT, "version": VERSION, "model": to_dict(config),
+               "metadata": dict(metadata)}  # fmt: skip
+    record_files(directory, CONFIG_FILE, content)
+
+
+def record_files(directory: Path, name: str, content: Mapping[str, Any]) -> None:
+    """Writes a JSON file with `content`, and size and CRC-32 of all other files."""
     files = {_name(path, directory): path for path in sorted(directory.rglob("*"))}
     recorded = {
-        name: "{} {:08x}".format(*_size_and_checksum(path))
-        for name, path in files.items()
-        if path.is_file() and name not in _UNRECORDED
+        other: "{} {:08x}".format(*_size_and_checksum(path))
+        for other, path in files.items()
+        if path.is_file() and other not in (*_UNRECORDED, name)
     }
-    content = {"format": FORMAT, "version": VERSION, "model": to_dict(config),
-               "metadata": dict(metadata), "files": recorded}  # fmt: skip
-    temporary = directory / f"{CONFIG_FILE}.tmp"
+    temporary = directory / f"{name}.tmp"
     with temporary.open("w") as file:
-        json.dump(content, file, indent=1)
+        json.dump({**content, "files": recorded}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(directory / CONFIG_FILE)
+    temporary.replace(directory / name)
+
+
+def check_recorded(directory: Path, name: str) -> dict[str, Any]:
+    """What a file of `record_files` holds, after comparing all files with it.
+
+    Raises:
+      CheckpointError: it, or one of the other files, is missing or damaged.
+    """
+    path = directory / name
+    try:
+        content = json.loads(path.read_text())
+        files = _recorded_files(content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({reason(error)}); {COPY_AGAIN}") from error
+    _check(directory, files)
+    return content
+
+
+def _recorded_files(content: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    entries = {name: entry.split() for name, entry in content["files"].items()}
+    return {name: (int(size), int(crc, 16)) for name, (size, crc) in entries.items()}
 
 
 def read_header(directory: Path) -> Header:
@@ -184,8 +210,7 @@ def read_header(directory: Path) -> Header:
         if content["version"] != VERSION:
             raise CheckpointError(f"{path} has version {content['version']}, but only {VERSION} "
                                   "can be read: update s3_jax")  # fmt: skip
-        entries = {name: entry.split() for name, entry in content["files"].items()}
-        files = {name: (int(size), int(crc, 16)) for name, (size, crc) in entries.items()}
+        files = _recorded_files(content)
         return Header(_read_config(path, content["model"]), content["metadata"], files)
     except CheckpointError:
         raise
@@ -219,13 +244,17 @@ def check_files(directory: Path, header: Header) -> None:
     Raises:
       CheckpointError: files are missing or damaged; all are listed.
     """
-    problems = list(_damaged_files(directory, header))
+    _check(directory, header.files)
+
+
+def _check(directory: Path, files: Mapping[str, tuple[int, int]]) -> None:
+    problems = list(_damaged_files(directory, files))
     if problems:
         raise CheckpointError(f"{directory}: {listed(problems)}; {COPY_AGAIN}")
 
 
-def _damaged_files(directory: Path, header: Header) -> Iterator[str]:
-    for name, (size, checksum) in header.files.items():
+def _damaged_files(directory: Path, files: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    for name, (size, checksum) in files.items():
         path = directory / name
         if not path.is_file():
             yield f"{name} is missing"

@@ -269,14 +269,14 @@ def _save(
     if result is not None and not resized and not options.save_scores:
         ids = result.index_mask()  # probabilities need not even leave the accelerator
     else:
-        ids, prob = _at_size(result, frame.image.shape[:2])
+        ids, prob = at_size(result, frame.image.shape[:2])
         if options.save_scores:
             object_ids = result.object_ids if result else ()
             write_scores(folder.scores / f"{frame.name}.npz", prob, object_ids)
     write_mask(folder.masks / f"{frame.name}.png", ids, encoding)
 
 
-def _at_size(result: Result | None, size: Size) -> tuple[np.ndarray, np.ndarray]:
+def at_size(result: Result | None, size: Size) -> tuple[np.ndarray, np.ndarray]:
     """Object ids and probabilities, resized; all background without a result."""
     if result is None:
         return np.zeros(size, np.int32), np.ones((1, *size), np.float32)

@@ -1,0 +1,326 @@
+"""Checkpoints of a training run, `WORKDIR/checkpoints/<step>/`: the only orbax import in training.
+
+    model/      a model checkpoint (`s3_jax.checkpoint`), with averaged parameters if there are any
+    training/   optimizer state and what else a run goes on from, and training.json with the record
+
+They are written in the background under another name and renamed when complete, so that what has
+a step's name is whole; checksums tell what was damaged later. A run goes on from the latest
+checkpoint that can be read.
+"""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+from flax.traverse_util import flatten_dict, unflatten_dict
+from orbax.checkpoint import checkpoint_managers as policies
+
+from s3_jax.checkpoint import ITEM, ModelHandler, ModelRestore, ModelSave
+from s3_jax.checkpoint_layout import CheckpointError, check_recorded, record_files
+from s3_jax.config import ModelConfig
+from s3_jax.errors import InputError, reason
+from s3_jax.training.parameter_groups import Params, merge
+from s3_jax.training.state import TrainState, evaluation_variables
+
+FORMAT = "s3_jax training"
+VERSION = 1
+RECORD_FILE = "training.json"
+DIRECTORY = "checkpoints"
+TRAINING = "training"
+Arrays = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """Where a run was when a checkpoint was made.
+
+    stage, stage_step: the stage's name, and how many of its steps are done; also the position in
+      the stage's data.
+    step: of all stages together, the checkpoint's name.
+    run: the configuration, as `run_config.to_dict` made it.
+    processes, replicas: hosts, and devices of all of them.
+    score: validation J&F of this step, if it was measured.
+    """
+
+    stage: str
+    stage_step: int
+    step: int
+    run: dict[str, Any]
+    processes: int
+    replicas: int
+    score: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Restored:
+    """What a checkpoint holds; `resumed` makes a state of it."""
+
+    record: Record
+    config: ModelConfig
+    variables: Params
+    arrays: Arrays
+
+
+@dataclasses.dataclass
+class TrainingSave(ocp.args.CheckpointArgs):
+    """What `TrainingHandler` saves: nested dictionaries of arrays, and a record."""
+
+    arrays: Arrays
+    record: Record
+
+
+@dataclasses.dataclass
+class TrainingRestore(ocp.args.CheckpointArgs):
+    """`TrainingHandler` restores everything, as NumPy arrays."""
+
+
+class TrainingHandler(ocp.AsyncCheckpointHandler):
+    """Orbax handler of the arrays that training needs beside the model, and of the record."""
+
+    def __init__(self) -> None:
+        self._arrays = ocp.PyTreeCheckpointHandler()
+        self._record: Record | None = None
+
+    def save(self, directory: os.PathLike[str], args: TrainingSave) -> None:
+        self._record = args.record
+        self._arrays.save(directory, args=ocp.args.PyTreeSave(args.arrays))
+
+    async def async_save(self, directory: os.PathLike[str], args: TrainingSave) -> Any:
+        self._record = args.record
+        return await self._arrays.async_save(directory, args=ocp.args.PyTreeSave(args.arrays))
+
+    def finalize(self, directory: os.PathLike[str]) -> None:
+        """Called by orbax, on the first process only, when all arrays are on disk."""
+        self._arrays.finalize(directory)
+        assert self._record is not None
+        content = {"format": FORMAT, "version": VERSION, "record": dataclasses.asdict(self._record)}
+        record_files(Path(directory), RECORD_FILE, content)
+
+    def restore(
+        self, directory: os.PathLike[str], args: TrainingRestore | None = None
+    ) -> tuple[Record, Arrays]:
+        directory = Path(directory)
+        content = check_recorded(directory, RECORD_FILE)
+        if (content.get("format"), content.get("version")) != (FORMAT, VERSION):
+            raise CheckpointError(
+                f"{directory / RECORD_FILE} is of another version of s3_jax: go on with that one"
+            )
+        stored = self._arrays.metadata(directory).tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
+        plan = ocp.args.PyTreeRestore(restore_args=as_numpy)
+        return Record(**content["record"]), self._arrays.restore(directory, args=plan)
+
+    def close(self) -> None:
+        self._arrays.close()
+
+
+ocp.args.register_with_handler(TrainingHandler, for_save=True)(TrainingSave)
+ocp.args.register_with_handler(TrainingHandler, for_restore=True)(TrainingRestore)
+
+
+class Checkpoints:
+    """The checkpoints of one working directory; to be closed, or used as a context manager.
+
+    keep: latest ones that are kept, beside the one with the best score.
+    """
+
+    def __init__(self, workdir: Path, keep: int):
+        self.directory = (workdir / DIRECTORY).absolute()
+        self._aside = (workdir / "damaged").absolute()
+        self._manager = _told(self.directory, lambda: _manager(self.directory, keep))
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.wait()
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """Of the checkpoints that are there, in ascending order."""
+        return sorted(self._manager.all_steps())
+
+    def restore(self) -> Restored | None:
+        """The latest checkpoint that can be read; None if there is no checkpoint at all.
+
+        Those after it are moved aside, with a warning.
+
+        Raises:
+          InputError: there are checkpoints, but none can be read.
+        """
+        problems: list[str] = []
+        for step in reversed(self.steps()):
+            try:
+                restored = self._read(step)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+                problems.append(reason(error))
+                logging.warning("checkpoint %d cannot be read: %s", step, problems[-1])
+                continue
+            self._set_aside([s for s in self.steps() if s > step])
+            return restored
+        if problems:
+            raise InputError(
+                f"{self.directory}: none of {len(problems)} checkpoints can be read; the latest: "
+                f"{problems[0]}; remove the directory to start from the beginning"
+            )
+        return None
+
+    def save(self, config: ModelConfig, state: TrainState, record: Record) -> None:
+        """Saves in the background, after copying the state from the devices.
+
+        Raises:
+          InputError: this or the checkpoint before could not be written.
+        """
+        args = ocp.args.Composite(**{
+            ITEM: ModelSave(config, _on_host(evaluation_variables(state)),
+                            {"step": record.step, "score": record.score}),
+            TRAINING: TrainingSave(_on_host(_beside_the_model(state)), record),
+        })  # fmt: skip
+        metrics = None if record.score is None else {"score": record.score}
+        if record.step not in self.steps():
+            self._told(lambda: self._manager.save(record.step, args=args, metrics=metrics))
+
+    def wait(self) -> None:
+        """Returns when the last checkpoint is on disk.
+
+        Raises:
+          InputError: it could not be written.
+        """
+        self._told(self._manager.wait_until_finished)
+
+    def check(self) -> None:
+        """Raises what went wrong in the background, if anything has."""
+        self._told(self._manager.check_for_errors)
+
+    def _read(self, step: int) -> Restored:
+        handlers = {ITEM: ModelRestore(), TRAINING: TrainingRestore()}
+        items = self._manager.restore(step, args=ocp.args.Composite(**handlers))
+        record, arrays = items[TRAINING]
+        config, variables = items[ITEM]
+        return Restored(record, config, variables, arrays)
+
+    def _set_aside(self, steps: list[int]) -> None:
+        if not steps:
+            return
+        if jax.process_index() == 0:
+            self._aside.mkdir(exist_ok=True)
+            for step in steps:
+                target = self._aside / str(step)
+                shutil.rmtree(target, ignore_errors=True)
+                (self.directory / str(step)).rename(target)
+        logging.warning("moved to %s: checkpoints %s", self._aside, steps)
+        self._manager.reload()
+
+    def _told(self, action: Callable[[], Any]) -> Any:
+        kept = f"; earlier checkpoints are intact: {self.steps() or 'there is none yet'}"
+        return _told(self.directory, action, kept)
+
+
+def resumed(restored: Restored, template: TrainState) -> TrainState:
+    """The state of a checkpoint, as NumPy arrays.
+
+    Args:
+      template: a state of the same network and optimizer.
+
+    Raises:
+      InputError: the checkpoint holds other arrays than the template.
+    """
+    raw = restored.arrays.get("raw_params")
+    if (template.ema is None) != (raw is None):
+        raise InputError("the checkpoint and step.ema_decay do not agree on keeping an average")
+    params, ema = restored.variables["params"], None
+    if raw is not None:  # the model has the average in place of these
+        average = flatten_dict(params)
+        ema = unflatten_dict({name: average[name] for name in flatten_dict(template.ema)})
+        params = merge(params, raw)
+    return dataclasses.replace(
+        template,
+        step=restored.arrays["step"],
+        params=params,
+        batch_stats=restored.variables["batch_stats"],
+        opt_state=_like(template.opt_state, restored.arrays["opt_state"]),
+        ema=ema,
+        rng=restored.arrays["rng"],
+    )
+
+
+def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:
+    latest = policies.LatestN(n=keep)
+    best = policies.BestN(get_metric_fn=lambda metrics: metrics["score"], n=1,
+                          keep_checkpoints_without_metrics=False)  # fmt: skip
+    return ocp.CheckpointManager(
+        directory,
+        item_handlers={ITEM: ModelHandler(), TRAINING: TrainingHandler()},
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy([latest, best]),
+            save_decision_policy=policies.FixedIntervalPolicy(1),
+            cleanup_tmp_directories=True,
+        ),
+    )
+
+
+def _told(directory: Path, action: Callable[[], Any], kept: str = "") -> Any:
+    """What `action` returns; its errors are told in one line."""
+    try:
+        return action()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{directory}: cannot write a checkpoint ({reason(error)}){kept}; free some space or "
+            "mend the cause, then give the same command to go on"
+        ) from error
+
+
+def _beside_the_model(state: TrainState) -> Arrays:
+    """What `evaluation_variables` lacks: the parameters too, if the model has their average."""
+    arrays = {"opt_state": _named(state.opt_state), "step": state.step, "rng": state.rng}
+    if state.ema is not None:
+        params, names = flatten_dict(state.params), flatten_dict(state.ema)
+        arrays["raw_params"] = unflatten_dict({name: params[name] for name in names})
+    return arrays
+
+
+def _on_host(tree: Any) -> Any:
+    """Copies that are independent of buffers which the next step will use again."""
+    return jax.tree.map(lambda x: np.array(x), tree)
+
+
+def _named(tree: Any) -> Arrays:
+    """The leaves of any pytree by their path, as nested dictionaries."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return unflatten_dict({_path(path): leaf for path, leaf in leaves})
+
+
+def _like(template: Any, named: Mapping[str, Any]) -> Any:
+    """The inverse of `_named`."""
+    found = flatten_dict(dict(named))
+    leaves, structure = jax.tree_util.tree_flatten_with_path(template)
+    shapes = {_path(path): np.shape(leaf) for path, leaf in leaves}
+    differing = sorted(
+        "/".join(name)
+        for name in shapes.keys() | found.keys()
+        if shapes.get(name) != (np.shape(found[name]) if name in found else None)
+    )
+    if differing:
+        raise InputError(
+            f"the checkpoint's optimizer state is of another network or optimizer: {differing[0]} "
+            f"and {len(differing) - 1} more arrays differ"
+        )
+    return jax.tree.unflatten(structure, [found[_path(path)] for path, _ in leaves])
+
+
+def _path(path: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)

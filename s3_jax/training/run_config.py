@@ -1,0 +1,261 @@
+"""The configuration of a training run: network, stages, validation, and how often what is done.
+
+As plain dictionaries (`to_dict`, `from_dict`) it is what files in `configs/` return and what a
+checkpoint records. Stages are a dictionary by name there, and `order` says which of them run:
+
+    {"order": ("static", "video"), "stages": {"static": {"steps": 80000, ...}, "video": ...}, ...}
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from s3_jax import config as model_config
+from s3_jax.config import ModelConfig
+from s3_jax.data import options
+from s3_jax.data.options import DataConfig
+from s3_jax.errors import InputError
+from s3_jax.evaluation.protocols import PROTOCOLS
+from s3_jax.training.settings import StepSettings
+
+T = TypeVar("T")
+ComputeType = Literal["float32", "bfloat16"]
+
+
+def _require(ok: bool, where: str, name: str, value: Any, rule: str) -> None:
+    if not ok:
+        place = f"{where}: " if where else ""
+        raise ValueError(f"{place}{name} is {value}, but must be {rule}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stretch of training with the same data and settings.
+
+    name: in messages, checkpoints and curves.
+    steps: how many; the schedules of `data` (`num_steps`) and `step` (`iterations`) span them.
+    batch_size: clips per step, of all hosts and devices together.
+    dtype: what the network computes in; parameters are float32 always.
+    single_object: train the network for single objects, as the published first stage does. The
+      stage after it goes on with that network made one for several objects.
+    trainable_blocks: spatial-semantic blocks whose part of the ViT is fine-tuned.
+    """
+
+    name: str
+    steps: int
+    batch_size: int = 16
+    dtype: ComputeType = "float32"
+    single_object: bool = False
+    trainable_blocks: tuple[int, ...] = ()
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    step: StepSettings = dataclasses.field(default_factory=StepSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            _require(getattr(self, name) >= 1, self.name, name, getattr(self, name), "at least 1")
+        choices = typing.get_args(ComputeType)
+        _require(self.dtype in choices, self.name, "dtype", self.dtype, f"one of {choices}")
+        slots = self.step.clip.num_objects
+        _require(
+            self.data.max_objects <= slots,
+            self.name,
+            "data.max_objects",
+            self.data.max_objects,
+            f"at most step.clip.num_objects ({slots})",
+        )
+        _require(
+            slots == 1 or not self.single_object,
+            self.name,
+            "step.clip.num_objects",
+            slots,
+            "1 with single_object",
+        )
+        _require(
+            self.data.num_frames >= 2,
+            self.name,
+            "data.num_frames",
+            self.data.num_frames,
+            "at least 2, a mask that is given and one to learn",
+        )
+        optimizer = dataclasses.replace(self.step.optimizer, iterations=self.steps)
+        spanned = dataclasses.replace(self.step, optimizer=optimizer)
+        object.__setattr__(self, "step", spanned)
+        object.__setattr__(self, "data", dataclasses.replace(self.data, num_steps=self.steps))
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """Videos that the network is measured on while it trains.
+
+    path, images, annotations, subset: as of `data.options.VideoFolder`; no `path`, no validation.
+    protocol: what is scored, a name of `evaluation.protocols`.
+    short_side: frames are shrunk to it; -1 for never. Scores are those at the original size.
+    max_frames: of each video only so many, from the first; 0 for all.
+    every: steps between measurements; the last step of a stage is always measured.
+    at_start: measure before the first step too.
+    """
+
+    path: str = ""
+    images: str = ""
+    annotations: str = ""
+    subset: str = ""
+    protocol: str = "davis2017"
+    short_side: int = 480
+    max_frames: int = 0
+    every: int = 5_000
+    at_start: bool = True
+
+    def __post_init__(self) -> None:
+        known = sorted(PROTOCOLS)
+        _require(self.protocol in known, "validation", "protocol", self.protocol, f"one of {known}")
+        _require(self.every >= 1, "validation", "every", self.every, "at least 1")
+        _require(
+            self.max_frames == 0 or self.max_frames >= 3,
+            "validation",
+            "max_frames",
+            self.max_frames,
+            "0, or at least 3, for the first and last may not be scored",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a training run.
+
+    model: of the last stage; `single_object` is left to the stages.
+    initial_checkpoint: a model checkpoint (`s3_jax.checkpoint.find_model`) to start from, such as
+      `tools.convert_checkpoint` makes of public weights; "" for initial values.
+    data_root: directory that relative paths of data sets are below; "" for the current one.
+    seed: of initial values and of what is random in steps (`data.seed` decides the data).
+    log_every, save_every: steps between logged losses and between checkpoints.
+    keep: latest checkpoints that are kept, beside the one with the best validation score.
+    divergence: training stops where the mean loss since the last log is this many times the
+      median of those before; 0 for never.
+    """
+
+    model: ModelConfig
+    stages: tuple[Stage, ...]
+    validation: Validation = Validation()
+    initial_checkpoint: str = ""
+    data_root: str = ""
+    seed: int = 0
+    log_every: int = 50
+    save_every: int = 1_000
+    keep: int = 3
+    divergence: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("log_every", "save_every", "keep"):
+            _require(getattr(self, name) >= 1, "", name, getattr(self, name), "at least 1")
+        _require(bool(self.stages), "", "order", (), "the name of at least one stage")
+        _require(
+            not self.model.single_object, "model", "single_object", True, "False: set it in stages"
+        )
+        multiple = self.model.size_multiple
+        for stage in self.stages:
+            crop = stage.data.crop
+            rule = f"a multiple of {multiple}, the network's size_multiple"
+            _require(crop % multiple == 0, stage.name, "data.crop", crop, rule)
+
+    def first_step(self, stage: int) -> int:
+        """Steps of all stages before the one numbered `stage`."""
+        return sum(s.steps for s in self.stages[:stage])
+
+    @property
+    def total_steps(self) -> int:
+        return self.first_step(len(self.stages))
+
+
+def to_dict(run: RunConfig) -> dict[str, Any]:
+    """A configuration as plain dictionaries, lists and numbers."""
+    values = model_config.to_dict(run)
+    values["order"] = tuple(stage.name for stage in run.stages)
+    values["stages"] = {stage.name: _stage_to_dict(stage) for stage in run.stages}
+    return values
+
+
+def from_dict(values: Mapping[str, Any]) -> RunConfig:
+    """The configuration from what `to_dict` made or a user wrote.
+
+    Raises:
+      InputError: a key is unknown or missing, or a value of the wrong type or out of range; the
+        message names it.
+    """
+    values = dict(values)
+    stages, order = dict(values.pop("stages", {})), values.pop("order", None)
+    names = list(stages) if order is None else list(order)
+    try:
+        unknown = [name for name in names if name not in stages]
+        if unknown or len(set(names)) < len(names):
+            raise ValueError(
+                f"order is {names}, but must hold each of these at most once: {sorted(stages)}"
+            )
+        values["stages"] = tuple(_stage_from_dict(name, stages[name]) for name in names)
+        return _build(RunConfig, values, "")
+    except (ValueError, TypeError) as error:
+        raise InputError(f"the configuration: {error}") from error
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, with keys joined by dots."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = isinstance(value, Mapping)
+        found |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return found
+
+
+def _stage_to_dict(stage: Stage) -> dict[str, Any]:
+    values = {field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)}
+    values |= {"data": options.to_dict(stage.data), "step": model_config.to_dict(stage.step)}
+    del values["name"], values["data"]["num_steps"], values["step"]["optimizer"]["iterations"]
+    return values
+
+
+def _stage_from_dict(name: str, values: Mapping[str, Any]) -> Stage:
+    where = f"stages.{name}."
+    values = {"name": name, **values}
+    for key in ("data.num_steps", "step.optimizer.iterations"):
+        if key in flat(values):
+            raise ValueError(f"{where}{key} cannot be set: it is {where}steps")
+    if isinstance(values.get("data"), Mapping):
+        values["data"] = options.from_dict(dict(values["data"]))
+    return _build(Stage, values, where)
+
+
+def _build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """A dataclass, and those within it, from nested dictionaries.
+
+    Raises:
+      ValueError: unknown or missing keys, or values of another type.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise ValueError(f"unknown key {where}{unknown[0]!r}; known keys: {sorted(fields)}")
+    missing = [
+        name
+        for name, field in fields.items()
+        if name not in values and field.default is field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"{where}{missing[0]} is missing")
+    return cls(**{k: _value(hints[k], x, f"{where}{k}") for k, x in values.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return _build(hint, value, f"{where}.")  # type: ignore[arg-type]
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    accepted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if float in accepted and type(value) is int:
+        return float(value)
+    scalars = {bool, int, float, str, types.NoneType}
+    if set(accepted) <= scalars and type(value) not in accepted:
+        names = " or ".join(kind.__name__ for kind in accepted)
+        raise ValueError(f"{where} is {value!r}, but must be of type {names}")
+    return value

@@ -1,0 +1,123 @@
+"""The directory and the data of a run."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from s3_jax.data.options import DataConfig
+from s3_jax.data.pipeline import Batches, make_pipeline
+from s3_jax.errors import InputError, reason
+from s3_jax.evaluation.writers import replacing, write_json
+from s3_jax.training import run_config
+from s3_jax.training.run_config import RunConfig, Stage
+
+RECORD = "run.json"
+# What may change between one start and the next, since it decides no number of a step.
+_FREE = ("log_every", "save_every", "keep", "divergence", "validation", "data_root")
+_FREE_OF_DATA = ("num_workers", "num_threads", "clips_ahead", "max_failing")
+
+
+def claim(workdir: Path, run: RunConfig, adopt: bool) -> None:
+    """Makes the directory, or sees that it is of this run.
+
+    adopt: record this configuration in place of another one.
+
+    Raises:
+      InputError: it holds a run of another configuration; the message names what differs.
+    """
+    file = workdir / RECORD
+    mine = run_config.to_dict(run)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if file.exists() and not adopt:
+            _refuse_another(workdir, json.loads(file.read_text()), json.loads(json.dumps(mine)))
+        if jax.process_index() == 0:
+            write_json(file, mine)
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{file}: {reason(error)}; choose another --workdir") from error
+
+
+def _refuse_another(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any]) -> None:
+    old, new = _identity(theirs), _identity(mine)
+    differing = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
+    if differing:
+        changes = "; ".join(
+            f"{name} was {old.get(name)}, now {new.get(name)}" for name in differing[:8]
+        )
+        more = f"; and {len(differing) - 8} more" if len(differing) > 8 else ""
+        raise InputError(
+            f"{workdir} holds a run of another configuration: {changes}{more}: choose another "
+            "--workdir, or give --adopt_config to go on with the new configuration"
+        )
+
+
+def _identity(values: dict[str, Any]) -> dict[str, Any]:
+    """What has to stay the same, flat."""
+    kept = {key: value for key, value in values.items() if key not in _FREE}
+    return {
+        name: value
+        for name, value in run_config.flat(kept).items()
+        if name.rpartition(".")[2] not in _FREE_OF_DATA
+    }
+
+
+@contextlib.contextmanager
+def batches(run: RunConfig, stage: Stage, step: int) -> Iterator[Batches]:
+    """This process's part of the stage's batches, from a step on.
+
+    Raises:
+      InputError: a data set is missing, or the batch cannot be divided among the processes.
+    """
+    processes = jax.process_count()
+    if stage.batch_size % jax.device_count():
+        raise InputError(
+            f"stage {stage.name}: a batch_size of {stage.batch_size} cannot be divided over "
+            f"{jax.device_count()} devices: make it a multiple"
+        )
+    pipeline = make_pipeline(
+        data_config(run, stage),
+        batch_size=stage.batch_size // processes,
+        host_index=jax.process_index(),
+        host_count=processes,
+        start_step=step,
+    )
+    with pipeline:
+        yield pipeline
+
+
+def data_config(run: RunConfig, stage: Stage) -> DataConfig:
+    """The stage's data, with paths below the run's `data_root`."""
+    if not run.data_root:
+        return stage.data
+    sources = tuple(_below(run.data_root, source) for source in stage.data.sources)
+    return dataclasses.replace(stage.data, sources=sources)
+
+
+def save_batch(run: RunConfig, stage: Stage, step: int, file: Path) -> None:
+    """Writes this process's part of the batch of a step, made once more, as npz."""
+    with batches(run, stage, step) as again:
+        batch = next(again)
+    arrays: dict[str, Any] = dict(batch)
+    with replacing(file) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set in any process; every process has to ask at the same step."""
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.process_allgather(np.array([flag])).any())
+
+
+def _below(root: str, source: Any) -> Any:
+    """A source with its paths below a directory; absolute ones stay."""
+    names = [name for name in ("path", "backgrounds", "pictures") if getattr(source, name, "")]
+    return dataclasses.replace(
+        source, **{name: str(Path(root, getattr(source, name))) for name in names}
+    )

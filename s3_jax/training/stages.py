@@ -1,0 +1,76 @@
+"""Networks at the start of stages: initial values, checkpoints, and what a stage hands on."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from s3_jax.checkpoint import load_model
+from s3_jax.config import ModelConfig
+from s3_jax.conversion.initialise import initial_variables, widen
+from s3_jax.conversion.weights import Variables, from_torch, to_torch
+from s3_jax.errors import InputError
+from s3_jax.models.s3 import S3
+from s3_jax.training.parallel import REPLICAS
+from s3_jax.training.run_config import RunConfig, Stage
+from s3_jax.training.step import Trainer, make_trainer
+
+
+def stage_model(run: RunConfig, stage: Stage) -> ModelConfig:
+    """The network that a stage trains."""
+    return dataclasses.replace(run.model, single_object=stage.single_object)
+
+
+def stage_trainer(run: RunConfig, stage: Stage) -> Trainer:
+    """What the stage's steps compute with, on replicas."""
+    model = S3(
+        stage_model(run, stage),
+        trainable_blocks=stage.trainable_blocks,
+        axis_name=REPLICAS,
+        dtype=jnp.dtype(stage.dtype),
+    )
+    return make_trainer(model, stage.step)
+
+
+def first_variables(run: RunConfig) -> Variables:
+    """What the run starts from, for its first stage.
+
+    Raises:
+      InputError: the initial checkpoint is missing, damaged, or of another network.
+    """
+    model = stage_model(run, run.stages[0])
+    if not run.initial_checkpoint:
+        return initial_variables(model, run.seed)
+    config, variables = load_model(run.initial_checkpoint)
+    try:
+        return hand_over(config, variables, model, run.seed)
+    except InputError as error:
+        raise InputError(f"initial_checkpoint {run.initial_checkpoint}: {error}") from error
+
+
+def hand_over(
+    config: ModelConfig, variables: Variables, model: ModelConfig, seed: int
+) -> Variables:
+    """The variables of one network for the next one to go on with.
+
+    A network for single objects is made one for several, if that is what comes next; its new
+    input channel, for the masks of other objects, starts orthogonal as drawn from the seed.
+
+    Raises:
+      InputError: they differ in anything else.
+    """
+    variables = {name: variables[name] for name in ("params", "batch_stats")}
+    if config == model:
+        return variables
+    if dataclasses.replace(config, single_object=False) != model:
+        raise InputError(f"it is of another network: {_difference(config, model)}")
+    tensors, widened, _ = widen(to_torch(variables, config), config, seed=seed)
+    variables = from_torch(tensors, widened)
+    return {name: variables[name] for name in ("params", "batch_stats")}
+
+
+def _difference(config: ModelConfig, model: ModelConfig) -> str:
+    names = [field.name for field in dataclasses.fields(ModelConfig)]
+    differing = [name for name in names if getattr(config, name) != getattr(model, name)]
+    return ", ".join(
+        f"{name} is {getattr(config, name)}, here {getattr(model, name)}" for name in differing
+    )

@@ -1,0 +1,101 @@
+"""What the steps since the last log say, and when training has to stop because of it.
+
+Metrics stay on the device until the window is closed, so that steps follow one another without
+waiting for the host.
+"""
+
+import dataclasses
+import statistics
+import time
+
+import jax
+import numpy as np
+
+from s3_jax.training.step import Metrics
+
+LEAST_WINDOWS = 5  # before which the median says too little
+REMEMBERED = 50  # windows that the median is of
+IN_FLIGHT = 2  # steps that are given to the device before it has done them
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Of the steps of a window, which end with step `step` of the stage.
+
+    metrics: means over the steps.
+    losses: the total loss of every step.
+    seconds: wall time of a step.
+    bad_step: the step, counted from 0, whose batch is to be blamed; None if all is well.
+    problem: what is wrong with it.
+    """
+
+    step: int
+    metrics: dict[str, float]
+    losses: list[float]
+    seconds: float
+    bad_step: int | None = None
+    problem: str = ""
+
+
+class Window:
+    """Collects metrics of consecutive steps.
+
+    divergence: see `RunConfig`.
+    """
+
+    def __init__(self, divergence: float):
+        self._divergence = divergence
+        self._pending: list[Metrics] = []
+        self._medians: list[float] = []
+        self._started = time.perf_counter()
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def add(self, metrics: Metrics) -> None:
+        """Metrics of a step that may still be running; waits if too many are."""
+        self._pending.append(metrics)
+        if len(self._pending) > IN_FLIGHT:
+            jax.block_until_ready(self._pending[-1 - IN_FLIGHT])
+
+    def close(self, step: int) -> Report:
+        """The report of all steps since the last one; `step` steps are done."""
+        steps = jax.device_get(self._pending)
+        elapsed = time.perf_counter() - self._started
+        table = {name: np.array([float(m[name]) for m in steps]) for name in steps[0]}
+        first = step - len(steps)
+        bad, problem = self._judge(table)
+        report = Report(
+            step=step,
+            metrics={name: float(values.mean()) for name, values in table.items()},
+            losses=table["total"].tolist(),
+            seconds=elapsed / len(steps),
+            bad_step=None if bad is None else first + bad,
+            problem=problem,
+        )
+        self.restart()
+        return report
+
+    def restart(self) -> None:
+        """Forgets the steps so far, and does not count the time until now."""
+        self._pending = []
+        self._started = time.perf_counter()
+
+    def _judge(self, table: dict[str, np.ndarray]) -> tuple[int | None, str]:
+        """The step of the window to be blamed, if any, and what for."""
+        losses = table["total"]
+        failed = np.flatnonzero(table["finite"] < 1)
+        if len(failed):
+            index = int(failed[0])
+            what = "loss" if not np.isfinite(losses[index]) else "gradient"
+            return index, f"the {what} is not finite"
+        mean, before = float(losses.mean()), self._medians
+        if self._divergence and len(before) >= LEAST_WINDOWS:
+            usual = statistics.median(before)
+            if mean > self._divergence * usual:
+                return int(losses.argmax()), (
+                    f"training diverges: the mean loss is {mean:.4g}, more than "
+                    f"{self._divergence:g} times the usual {usual:.4g}"
+                )
+        self._medians = [*before, mean][-REMEMBERED:]
+        return None, ""
