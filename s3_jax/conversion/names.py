@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from s3_jax.config import ModelConfig
+from s3_jax.models import compact_semantic, efficientnet
 from s3_jax.models.resnet import BLOCKS
 from s3_jax.models.spatial_semantic import EXTRA_EXTRACTORS, NUM_BLOCKS
 
@@ -40,17 +41,46 @@ def _image_encoder(config: ModelConfig) -> Iterator[Entry]:
         layers = ("res2", "layer2", "layer3")
         yield from _resnet(torch, flax, config.resnet_depth, layers)
         return
+    if config.encoder == "compact_semantic":
+        yield from _compact_semantic()
+        return
     yield from _vit(config)
     if config.encoder == "feature_pyramid":
         yield from _pyramid_heads()
     else:
-        yield from _spatial_prior()
+        yield from _details()
         for i in range(NUM_BLOCKS):
-            yield from _spatial_semantic_block(i)
-        yield Entry(f"{torch}.level_embed", f"{flax}/level_embed", "tensor")
-        yield Entry(f"{torch}.up", f"{flax}/up", "upsample")
-        for i, stride in ((1, 4), (2, 8), (3, 16)):
-            yield Entry(f"{torch}.norm{i}", f"{flax}/norm{stride}", "batch_norm")
+            extra = EXTRA_EXTRACTORS if i == NUM_BLOCKS - 1 else 0
+            yield from _spatial_semantic_block(i, extra)
+
+
+def _compact_semantic() -> Iterator[Entry]:
+    """No published code has this network: its PyTorch names are those of the spatial-semantic
+    blocks and, below `backbone`, of the public EfficientNet-Lite0 weights."""
+    torch, flax = "pixel_encoder", "image_encoder"
+    yield from efficientnet_entries(f"{torch}.backbone.", f"{flax}/backbone")
+    for name in ("local4", "local8"):
+        yield Entry(f"{torch}.{name}", f"{flax}/{name}", "conv1x1")
+    for i in range(compact_semantic.NUM_BLOCKS):
+        yield Entry(f"{torch}.semantic{i}", f"{flax}/semantic{i}", "conv1x1")
+        yield Entry(f"{torch}.cls{i}", f"{flax}/cls{i}", "linear")
+        yield from _spatial_semantic_block(i, extra=0)
+    yield from _details()
+
+
+def efficientnet_entries(torch: str, flax: str) -> Iterator[Entry]:
+    """An EfficientNet-Lite0 without its classifier; `torch` ends in a dot or is empty."""
+    yield Entry(f"{torch}_conv_stem.weight", f"{flax}/stem_kernel", "kernel")
+    yield Entry(f"{torch}_bn0", f"{flax}/stem_norm", "batch_norm")
+    for i in range(efficientnet.NUM_BLOCKS):
+        t, f = f"{torch}_blocks.{i}", f"{flax}/block{i}"
+        if i > 0:  # the first block does not widen
+            yield Entry(f"{t}._expand_conv", f"{f}/expand", "conv1x1_no_bias")
+            yield Entry(f"{t}._bn0", f"{f}/expand_norm", "batch_norm")
+        yield Entry(f"{t}._depthwise_conv.weight", f"{f}/depthwise", "depthwise_kernel")
+        yield Entry(f"{t}._bn1", f"{f}/depthwise_norm", "batch_norm")
+        yield Entry(f"{t}._project_conv", f"{f}/project", "conv1x1_no_bias")
+        yield Entry(f"{t}._bn2", f"{f}/project_norm", "batch_norm")
 
 
 def _vit(config: ModelConfig) -> Iterator[Entry]:
@@ -75,7 +105,7 @@ def unused_tensors(config: ModelConfig) -> dict[str, tuple[tuple[int, ...], floa
 
     They are carried along so that a converted checkpoint converts back to what it was.
     """
-    if config.encoder == "resnet":
+    if config.encoder in ("resnet", "compact_semantic"):
         return {}
     prefix, width = "pixel_encoder.vit_module", config.vit.embed_dim
     return {
@@ -90,6 +120,15 @@ def position_buffers() -> tuple[str, str]:
     return ("object_transformer.spatial_pe.inv_freq", "object_summarizer.pos_enc.inv_freq")
 
 
+def _details() -> Iterator[Entry]:
+    torch, flax = "pixel_encoder", "image_encoder"
+    yield from _spatial_prior()
+    yield Entry(f"{torch}.level_embed", f"{flax}/level_embed", "tensor")
+    yield Entry(f"{torch}.up", f"{flax}/up", "upsample")
+    for i, stride in ((1, 4), (2, 8), (3, 16)):
+        yield Entry(f"{torch}.norm{i}", f"{flax}/norm{stride}", "batch_norm")
+
+
 def _spatial_prior() -> Iterator[Entry]:
     torch, flax = "pixel_encoder.spm", "image_encoder/spatial_prior"
     for i, name in ((0, "stem1"), (3, "stem2"), (6, "stem3")):
@@ -102,17 +141,16 @@ def _spatial_prior() -> Iterator[Entry]:
         yield Entry(f"{torch}.fc{i}", f"{flax}/proj{i}", "conv1x1")
 
 
-def _spatial_semantic_block(i: int) -> Iterator[Entry]:
+def _spatial_semantic_block(i: int, extra: int) -> Iterator[Entry]:
     torch, flax = f"pixel_encoder.interactions.{i}", f"image_encoder/block{i}"
     embed = f"{flax}/semantic_embedding"
     yield Entry(f"{torch}.read_from_cls.norm", f"{embed}/norm", "layer_norm")
     yield Entry(f"{torch}.read_from_cls.cross_attn", f"{embed}/attend", "attention")
     yield from _spatial_dependency(f"{torch}.extractor", f"{flax}/spatial_dependency0")
-    if i == NUM_BLOCKS - 1:
-        for j in range(EXTRA_EXTRACTORS):
-            yield from _spatial_dependency(
-                f"{torch}.extra_extractors.{j}", f"{flax}/spatial_dependency{j + 1}"
-            )
+    for j in range(extra):
+        yield from _spatial_dependency(
+            f"{torch}.extra_extractors.{j}", f"{flax}/spatial_dependency{j + 1}"
+        )
 
 
 def _spatial_dependency(torch: str, flax: str) -> Iterator[Entry]:

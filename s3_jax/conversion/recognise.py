@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
-from s3_jax.config import MODELS, Encoder, ModelConfig, ViTConfig
+from s3_jax.config import MODELS, CompactConfig, Encoder, ModelConfig, ViTConfig
 from s3_jax.conversion.weights import ConversionError
 from s3_jax.models.deformable_attention import POINTS
 
@@ -21,9 +21,11 @@ ANCHOR = "object_transformer.query_init.weight"  # a key that every network has
 SINGLE_OBJECT = "_single_object"
 _HEAD_WIDTH = 32
 _VIT_HEAD_WIDTH = 64
+_EXTRACTOR = "pixel_encoder.interactions.0.extractor.attn"
 _VIT = "pixel_encoder.vit_module"
 _READ = "object_transformer.blocks.0.read_from_pixel"
 _SHOWN_KEYS = 5
+_WITH_VIT = ("spatial_semantic", "feature_pyramid")
 
 
 def model_names() -> list[str]:
@@ -135,7 +137,8 @@ class _Reader:
         multi_head = f"{_READ}.cross_attn.in_proj_weight" in self._shapes
         return ModelConfig(
             encoder=encoder,
-            vit=ViTConfig() if encoder == "resnet" else self._vit(),
+            vit=self._vit() if encoder in _WITH_VIT else ViTConfig(),
+            compact=self._compact() if encoder == "compact_semantic" else CompactConfig(),
             resnet_depth=self._resnet_depth() if encoder == "resnet" else 50,
             query_attention="multi_head" if multi_head else "discriminative",
             num_blocks=self._count("object_transformer.blocks"),
@@ -149,12 +152,14 @@ class _Reader:
                 middle,
                 self._shape("mask_decoder.up_8_4.out_conv.conv1.weight", 4)[0],
             ),
+            mask_encoder_width=self._shape("mask_encoder.conv1.weight", 4)[0],
             single_object=self._single_object(),
             size_multiple=16 if multi_head and encoder == "resnet" else 32,
         )
 
     def _encoder(self) -> Encoder:
         signs: dict[str, Encoder] = {
+            "pixel_encoder.backbone._": "compact_semantic",
             "pixel_encoder.interactions.": "spatial_semantic",
             "pixel_encoder.simfp_": "feature_pyramid",
             "pixel_encoder.res2.": "resnet",
@@ -179,8 +184,13 @@ class _Reader:
             )
         return ViTConfig(width, self._count(f"{_VIT}.blocks"), self._vit_heads(width), side)
 
+    def _compact(self) -> CompactConfig:
+        heads = self._shape(f"{_EXTRACTOR}.attention_weights.bias", 1)[0] // POINTS
+        width = self._shape("pixel_encoder.level_embed", 2)[1]
+        return CompactConfig(width, heads, self._shape("pixel_encoder.spm.stem.0.weight", 4)[0])
+
     def _vit_heads(self, width: int) -> int:
-        key = "pixel_encoder.interactions.0.extractor.attn.attention_weights.bias"
+        key = f"{_EXTRACTOR}.attention_weights.bias"
         if key in self._shapes:
             return self._shape(key, 1)[0] // POINTS
         return max(1, width // _VIT_HEAD_WIDTH)

@@ -73,6 +73,8 @@ KINDS: dict[str, list[Leaf]] = {
     "linear": _kernel(MATRIX),
     "conv": _kernel(_transposed(2, 3, 1, 0)),
     "conv_no_bias": _kernel(_transposed(2, 3, 1, 0), bias=False),
+    "kernel": [Leaf("", "params", "", _transposed(2, 3, 1, 0))],
+    "depthwise_kernel": [Leaf("", "params", "", DEPTHWISE)],
     "conv1x1": _kernel(CONV_1X1),
     "conv1x1_no_bias": _kernel(CONV_1X1, bias=False),
     "upsample": _kernel(_transposed(2, 3, 0, 1)),

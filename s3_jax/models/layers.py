@@ -114,16 +114,25 @@ class DepthwiseConv3x3(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        _, h, w, channels = x.shape
+        channels = x.shape[-1]
         default = fan_in_uniform(9)
         kernel = self.param("kernel", self.kernel_init or default, (3, 3, channels))
         bias = self.param("bias", self.bias_init or default, (channels,))
         padded = jnp.pad(x.astype(self.dtype), ((0, 0), (1, 1), (1, 1), (0, 0)))
-        taps = kernel.astype(self.dtype).reshape(3, 3, 1, 1, 1, channels)
-        total = jnp.zeros((), self.dtype)
-        for dy, dx in itertools.product(range(3), repeat=2):
-            total = total + padded[:, dy : dy + h, dx : dx + w] * taps[dy, dx]
-        return add_bias(total, bias)
+        return add_bias(depthwise_taps(padded, kernel.astype(self.dtype)), bias)
+
+
+def depthwise_taps(
+    padded: Float[Array, "b h w c"], kernel: Float[Array, "n n c"], stride: int = 1
+) -> Float[Array, "b h2 w2 c"]:
+    """Convolution of every channel by itself, without padding, tap by tap."""
+    size = kernel.shape[0]
+    h, w = (stride * ((n - size) // stride) + 1 for n in padded.shape[1:3])
+    total = jnp.zeros((), padded.dtype)
+    for dy, dx in itertools.product(range(size), repeat=2):
+        seen = padded[:, dy : dy + h : stride, dx : dx + w : stride]
+        total = total + seen * kernel[dy, dx].reshape(1, 1, 1, -1)
+    return total
 
 
 class LayerNorm(nn.Module):
@@ -154,6 +163,7 @@ class BatchNorm(nn.Module):
 
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
+    epsilon: float = BATCH_NORM_EPSILON
 
     @nn.compact
     def __call__(self, x: Float[Array, "... c"], train: bool = False) -> Float[Array, "... c"]:
@@ -171,7 +181,7 @@ class BatchNorm(nn.Module):
             batches.value = batches.value + 1
         else:
             batch_mean, batch_var = mean.value, var.value
-        factor = scale * jax.lax.rsqrt(batch_var + BATCH_NORM_EPSILON)
+        factor = scale * jax.lax.rsqrt(batch_var + self.epsilon)
         shift = bias - batch_mean * factor
         shape = (1,) * (x.ndim - 1) + (-1,)
         return (x * factor.reshape(shape) + shift.reshape(shape)).astype(self.dtype)

@@ -14,6 +14,7 @@ class MaskEncoder(nn.Module):
     width: int
     single_object: bool = False
     dtype: Dtype = jnp.float32
+    resnet_width: int = 64
 
     @nn.compact
     def __call__(
@@ -27,7 +28,7 @@ class MaskEncoder(nn.Module):
         shared = jnp.broadcast_to(image[:, None], (b, k, height, width, 3))
         channels = [masks] if self.single_object else [masks, other_masks]
         joined = jnp.concatenate([shared, jnp.stack(channels, -1)], axis=-1)
-        resnet = ResNet(18, self.dtype, name="resnet")
+        resnet = ResNet(18, self.dtype, self.resnet_width, name="resnet")
         _, _, features = resnet(joined.reshape(b * k, height, width, -1))
         features = features.reshape(b, k, *features.shape[1:])
         return FeatureFuser(self.width, self.dtype, name="fuser")(pix_feat, features)

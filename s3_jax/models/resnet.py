@@ -59,12 +59,13 @@ class ResNet(nn.Module):
 
     depth: int
     dtype: Dtype = jnp.float32
+    width: int = 64  # of the stem and the first layer
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w i"]
     ) -> tuple[Float[Array, "b h4 w4 c4"], Float[Array, "b h8 w8 c8"], Float[Array, "b h16 w16 c"]]:
-        stem = Conv(64, 7, 2, use_bias=False, kernel_init=he_normal_fan_out,
+        stem = Conv(self.width, 7, 2, use_bias=False, kernel_init=he_normal_fan_out,
                     dtype=self.dtype, name="stem_conv")  # fmt: skip
         x = BatchNorm(dtype=self.dtype, name="stem_norm")(stem(x))
         x = nn.relu(max_pool_3x3_stride_2(x))
@@ -73,7 +74,7 @@ class ResNet(nn.Module):
             for block in range(blocks):
                 stride = 2 if layer > 1 and block == 0 else 1
                 x = ResidualBlock(
-                    width=32 * 2**layer,
+                    width=self.width * 2 ** (layer - 1),
                     bottleneck=self.depth == 50,
                     stride=stride,
                     dtype=self.dtype,

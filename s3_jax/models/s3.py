@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from s3_jax.config import ModelConfig
 from s3_jax.models.auxiliary import AuxiliaryHeads
 from s3_jax.models.chunks import map_objects
+from s3_jax.models.compact_semantic import CompactSemanticEncoder
 from s3_jax.models.deformable_attention import Form
 from s3_jax.models.feature_pyramid import FeaturePyramidEncoder
 from s3_jax.models.key_projection import Key, KeyProjection
@@ -73,7 +74,7 @@ class S3(nn.Module):
     """The network of `config` (network.md section 1), computing in `dtype`.
 
     deformable_form: which of the two equal forms of deformable attention is used.
-    trainable_blocks: spatial-semantic blocks whose part of the ViT is fine-tuned.
+    trainable_blocks: spatial-semantic blocks whose part of the pretrained network is fine-tuned.
     axis_name: mapped axis over which BatchNorm statistics are averaged in training.
 
     Images are RGB in [0, 1], (b, H, W, 3), H and W multiples of `config.size_multiple`.
@@ -91,7 +92,8 @@ class S3(nn.Module):
         self.image_encoder = self._make_image_encoder()
         self.pix_feat_proj = Linear(config.width, dtype=dtype)
         self.key_projection = KeyProjection(config.width, config.key_dim)
-        self.mask_encoder = MaskEncoder(config.width, config.single_object, dtype)
+        self.mask_encoder = MaskEncoder(config.width, config.single_object, dtype,
+                                        config.mask_encoder_width)  # fmt: skip
         self.deep_update = GatedUpdate()
         self.object_summarizer = ObjectSummarizer(config.width, config.num_queries)
         self.pixel_fuser = PixelFuser(config.width, config.single_object, dtype)
@@ -100,10 +102,14 @@ class S3(nn.Module):
         self.auxiliary = AuxiliaryHeads()
 
     def _make_image_encoder(self) -> nn.Module:
-        config = self.config
+        config, dtype = self.config, self.dtype
         if config.encoder == "spatial_semantic":
             return SpatialSemanticEncoder(config.vit, self.deformable_form, self.trainable_blocks,
                                           self.axis_name, self.dtype)  # fmt: skip
+        if config.encoder == "compact_semantic":
+            return CompactSemanticEncoder(
+                config.compact, self.deformable_form, self.trainable_blocks, self.axis_name, dtype
+            )
         if config.encoder == "feature_pyramid":
             return FeaturePyramidEncoder(config.vit, self.dtype)
         return ResNet(config.resnet_depth, self.dtype)
@@ -133,11 +139,13 @@ class S3(nn.Module):
 
     def encode_image(self, image: Float[Array, "b H W 3"], train: bool = False) -> ImageFeatures:
         """Feature maps, pixel feature, and key; `train` makes BatchNorm use the batch."""
-        image = self._normalize(image)
-        if self.config.encoder == "spatial_semantic":
-            f4, f8, f16 = self.image_encoder(image, train)
+        normalized = self._normalize(image)
+        if self.config.encoder == "compact_semantic":
+            f4, f8, f16 = self.image_encoder(image, normalized, train)
+        elif self.config.encoder == "spatial_semantic":
+            f4, f8, f16 = self.image_encoder(normalized, train)
         else:
-            f4, f8, f16 = self.image_encoder(image)
+            f4, f8, f16 = self.image_encoder(normalized)
         return ImageFeatures(f16, f8, f4, self.pix_feat_proj(f16), self.key_projection(f16))
 
     def fuse_pixels(

@@ -46,6 +46,7 @@ class SpatialPrior(nn.Module):
     """Convolutional stem: maps at strides 4, 8 and 16, all of the ViT's width."""
 
     features: int
+    stem_width: int = 64
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
@@ -55,10 +56,10 @@ class SpatialPrior(nn.Module):
     ) -> tuple[Float[Array, "b h4 w4 c"], Float[Array, "b h8 w8 c"], Float[Array, "b h16 w16 c"]]:
         x = image
         for i, stride in enumerate((2, 1, 1), start=1):
-            x = self._conv(x, 64, stride, f"stem{i}", train)
+            x = self._conv(x, self.stem_width, stride, f"stem{i}", train)
         x4 = max_pool_3x3_stride_2(x)
-        x8 = self._conv(x4, 128, 2, "conv2", train)
-        x16 = self._conv(x8, 256, 2, "conv3", train)
+        x8 = self._conv(x4, 2 * self.stem_width, 2, "conv2", train)
+        x16 = self._conv(x8, 4 * self.stem_width, 2, "conv3", train)
         maps = [self._proj(f"proj{i}")(x) for i, x in enumerate((x4, x8, x16), start=1)]
         return maps[0], maps[1], maps[2]
 
@@ -159,6 +160,53 @@ class SpatialSemanticBlock(nn.Module):
         return detail
 
 
+class Details(nn.Module):
+    """Where detail tokens come from and what becomes of them; shares an encoder's scope."""
+
+    features: int
+    stem_width: int = 64
+    axis_name: str | None = None
+    dtype: Dtype = jnp.float32
+
+    def setup(self) -> None:
+        c, dtype = self.features, self.dtype
+        self.spatial_prior = SpatialPrior(c, self.stem_width, self.axis_name, dtype)
+        self.level_embed = self.param("level_embed", nn.initializers.normal(1.0), (2, c))
+        self.up = Upsample2x(c, he_normal_fan_out, zeros, dtype)
+        self.norm4, self.norm8, self.norm16 = (BatchNorm(self.axis_name, dtype) for _ in range(3))
+
+    def tokens(
+        self, image: Float[Array, "b H W 3"], train: bool
+    ) -> tuple[Float[Array, "b h4 w4 c"], Float[Array, "b m c"]]:
+        """Spatial prior: the stride-4 map, and tokens of strides 8 and 16 with level embedding."""
+        detail4, detail8, detail16 = self.spatial_prior(image, train)
+        level, b = self.level_embed.astype(self.dtype), image.shape[0]
+        tokens = [
+            detail8.reshape(b, -1, self.features) + level[0].reshape(1, 1, -1),
+            detail16.reshape(b, -1, self.features) + level[1].reshape(1, 1, -1),
+        ]
+        return detail4, jnp.concatenate(tokens, axis=1)
+
+    def pyramid(
+        self,
+        detail4: Float[Array, "b h4 w4 c"],
+        detail: Float[Array, "b m c"],
+        maps: tuple[Array, Array, Array],
+        train: bool,
+    ) -> tuple[Float[Array, "b h4 w4 c"], Float[Array, "b h8 w8 c"], Float[Array, "b h16 w16 c"]]:
+        """Maps of strides 4, 8 and 16: details and, enlarged where smaller, the given maps."""
+        b, h4, w4, c = detail4.shape
+        cells8 = (h4 // 2) * (w4 // 2)
+        f8 = detail[:, :cells8].reshape(b, h4 // 2, w4 // 2, c)
+        f16 = detail[:, cells8:].reshape(b, h4 // 4, w4 // 4, c)
+        f4 = self.up(f8) + detail4
+        return (
+            self.norm4(f4 + resize_bilinear(maps[0], (h4, w4)), train),
+            self.norm8(f8 + resize_bilinear(maps[1], (h4 // 2, w4 // 2)), train),
+            self.norm16(f16 + maps[2], train),
+        )
+
+
 class SpatialSemanticEncoder(nn.Module):
     """Image to feature maps at strides 4, 8 and 16.
 
@@ -178,7 +226,9 @@ class SpatialSemanticEncoder(nn.Module):
     ) -> tuple[Float[Array, "b h4 w4 c"], Float[Array, "b h8 w8 c"], Float[Array, "b h16 w16 c"]]:
         c = self.vit_config.embed_dim
         b, h, w = image.shape[0], image.shape[1] // 16, image.shape[2] // 16
-        detail4, detail = self._detail_tokens(image, train)
+        details = Details(c, axis_name=self.axis_name, dtype=self.dtype)
+        nn.share_scope(self, details)
+        detail4, detail = details.tokens(image, train)
         maps = []
         vit = ViT(self.vit_config, self.dtype, name="vit")
         tokens = jax.lax.stop_gradient(vit.embed(image))
@@ -190,31 +240,7 @@ class SpatialSemanticEncoder(nn.Module):
                                          self.dtype, name=f"block{i}")  # fmt: skip
             detail = block(detail, cls, x, h, w)
             maps.append(x.reshape(b, h, w, c))
-        f8 = detail[:, : 4 * h * w].reshape(b, 2 * h, 2 * w, c)
-        f16 = detail[:, 4 * h * w :].reshape(b, h, w, c)
-        f4 = Upsample2x(c, he_normal_fan_out, zeros, self.dtype, name="up")(f8) + detail4
-        f4 = f4 + resize_bilinear(maps[0], (4 * h, 4 * w))
-        f8 = f8 + resize_bilinear(maps[1], (2 * h, 2 * w))
-        f16 = f16 + maps[2]
-        norm = functools.partial(BatchNorm, self.axis_name, self.dtype)
-        return (
-            norm(name="norm4")(f4, train),
-            norm(name="norm8")(f8, train),
-            norm(name="norm16")(f16, train),
-        )
-
-    def _detail_tokens(self, image: Array, train: bool) -> tuple[Array, Array]:
-        """Spatial prior: the stride-4 map, and tokens of strides 8 and 16 with level embedding."""
-        c = self.vit_config.embed_dim
-        prior = SpatialPrior(c, self.axis_name, self.dtype, name="spatial_prior")
-        detail4, detail8, detail16 = prior(image, train)
-        level = self.param("level_embed", nn.initializers.normal(1.0), (2, c)).astype(self.dtype)
-        b = image.shape[0]
-        tokens = [
-            detail8.reshape(b, -1, c) + level[0].reshape(1, 1, c),
-            detail16.reshape(b, -1, c) + level[1].reshape(1, 1, c),
-        ]
-        return detail4, jnp.concatenate(tokens, axis=1)
+        return details.pyramid(detail4, detail, (maps[0], maps[1], maps[2]), train)
 
     def _run_vit_quarter(self, vit: ViT, tokens: Array, quarter: int) -> Array:
         size = self.vit_config.depth // NUM_BLOCKS

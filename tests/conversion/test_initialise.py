@@ -206,7 +206,7 @@ def test_all_problems_are_listed():
 
 
 def test_a_network_without_a_vit_is_told():
-    with pytest.raises(ConversionError, match="is a ResNet, which has no ViT"):
+    with pytest.raises(ConversionError, match="is resnet, which has no ViT"):
         load_vit(tiny_tensors(TINY_RESNET), vit_file(), TINY_RESNET)
 
 

@@ -1,0 +1,142 @@
+"""EfficientNet-Lite0 (Tan and Le 2019, without squeeze-and-excitation and with ReLU6): the compact
+semantic prior. BatchNorm always uses its running statistics.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from s3_jax.models.convolution import convolve
+from s3_jax.models.layers import BatchNorm, Dtype, Linear, depthwise_taps
+from s3_jax.models.resnet import he_normal_fan_out
+
+BATCH_NORM_EPSILON = 1e-3
+STEM_WIDTH = 32
+
+
+class Stage(NamedTuple):
+    """Blocks of one resolution: how many, kernel size, first stride, widening, output channels."""
+
+    blocks: int
+    kernel: int
+    stride: int
+    expansion: int
+    features: int
+
+
+STAGES = (
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(2, 5, 2, 6, 40),
+    Stage(3, 3, 2, 6, 80),
+    Stage(3, 5, 1, 6, 112),
+    Stage(4, 5, 2, 6, 192),
+    Stage(1, 3, 1, 6, 320),
+)
+# Numbers of the stages that end each part; a part can be fine-tuned by itself.
+PARTS = ((0, 1, 2, 3), (4,), (5, 6))
+NUM_BLOCKS = sum(stage.blocks for stage in STAGES)
+
+
+def part_names(part: int) -> list[str]:
+    """Names of the modules and parameters that make up one of `PARTS`."""
+    firsts = np.cumsum([0, *(stage.blocks for stage in STAGES)])
+    blocks = range(firsts[PARTS[part][0]], firsts[PARTS[part][-1] + 1])
+    stem = ["stem_kernel", "stem_norm"] if part == 0 else []
+    return stem + [f"block{i}" for i in blocks]
+
+
+class SemanticMaps(NamedTuple):
+    """Outputs of stages, named by stride: local ones, and those with semantics."""
+
+    f4: Float[Array, "b h4 w4 24"]
+    f8: Float[Array, "b h8 w8 40"]
+    f16_low: Float[Array, "b h w 80"]
+    f16: Float[Array, "b h w 112"]
+    f32: Float[Array, "b h2 w2 320"]
+
+
+class EfficientNetLite0(nn.Module):
+    """Images, RGB in [0, 1], height and width multiples of 32, to maps of strides 4 to 32.
+
+    trainable_parts: indices into `PARTS` of what receives gradients; the rest is frozen and
+      costs no backward pass.
+    """
+
+    trainable_parts: tuple[int, ...] = ()
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: Float[Array, "b H W 3"]) -> SemanticMaps:
+        outputs: list[Array] = []
+        # As the public weights were trained: grey levels less 127, divided by 128.
+        x = (image * 255 - 127) / 128
+        for part, stages in enumerate(PARTS):
+            trains = part in self.trainable_parts
+            x = x if trains else jax.lax.stop_gradient(x)
+            if part == 0:
+                x = self._stem(x)
+            for stage in stages:
+                x = self._stage(x, stage)
+                outputs.append(x if trains else jax.lax.stop_gradient(x))
+        return SemanticMaps(outputs[1], outputs[2], outputs[3], outputs[4], outputs[6])
+
+    def _stem(self, x: Array) -> Array:
+        kernel = self.param("stem_kernel", he_normal_fan_out, (3, 3, 3, STEM_WIDTH))
+        padded = pad_same(x.astype(self.dtype), 3, 2)
+        x = convolve(padded, kernel.astype(self.dtype), 2, 0)
+        norm = BatchNorm(dtype=self.dtype, epsilon=BATCH_NORM_EPSILON, name="stem_norm")
+        return nn.relu6(norm(x))
+
+    def _stage(self, x: Array, number: int) -> Array:
+        first = sum(stage.blocks for stage in STAGES[:number])
+        stage = STAGES[number]
+        for i in range(stage.blocks):
+            stride = stage.stride if i == 0 else 1
+            block = InvertedResidual(stage.kernel, stride, stage.expansion, stage.features,
+                                     self.dtype, name=f"block{first + i}")  # fmt: skip
+            x = block(x)
+        return x
+
+
+class InvertedResidual(nn.Module):
+    """Widen, convolve every channel by itself, narrow; with a shortcut where shapes allow."""
+
+    kernel: int
+    stride: int
+    expansion: int
+    features: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
+        channels = x.shape[-1] * self.expansion
+        y = x
+        if self.expansion > 1:
+            y = nn.relu6(self._norm("expand_norm")(self._pointwise(channels, "expand")(y)))
+        kernel = self.param("depthwise", he_normal_fan_out, (self.kernel, self.kernel, channels))
+        y = depthwise_taps(
+            pad_same(y, self.kernel, self.stride), kernel.astype(self.dtype), self.stride
+        )
+        y = nn.relu6(self._norm("depthwise_norm")(y))
+        y = self._norm("project_norm")(self._pointwise(self.features, "project")(y))
+        return x + y if x.shape == y.shape else y
+
+    def _pointwise(self, features: int, name: str) -> Linear:
+        return Linear(features, use_bias=False, dtype=self.dtype, name=name)
+
+    def _norm(self, name: str) -> BatchNorm:
+        return BatchNorm(dtype=self.dtype, epsilon=BATCH_NORM_EPSILON, name=name)
+
+
+def pad_same(x: Float[Array, "b h w c"], kernel: int, stride: int) -> Float[Array, "b h2 w2 c"]:
+    """Zeros such that a convolution gives size / stride: the odd one after, as in TensorFlow."""
+    sides = []
+    for size in x.shape[1:3]:
+        total = max((int(np.ceil(size / stride)) - 1) * stride + kernel - size, 0)
+        sides.append((total // 2, total - total // 2))
+    return jnp.pad(x, ((0, 0), *sides, (0, 0)))
