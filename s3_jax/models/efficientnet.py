@@ -76,13 +76,15 @@ class EfficientNetLite0(nn.Module):
         # As the public weights were trained: grey levels less 127, divided by 128.
         x = (image * 255 - 127) / 128
         for part, stages in enumerate(PARTS):
-            trains = part in self.trainable_parts
-            x = x if trains else jax.lax.stop_gradient(x)
+            # One stop cuts the path to earlier parts, the other that to the parameters.
+            stop = (lambda x: x) if part in self.trainable_parts else jax.lax.stop_gradient
+            x = stop(x)
             if part == 0:
                 x = self._stem(x)
             for stage in stages:
                 x = self._stage(x, stage)
-                outputs.append(x if trains else jax.lax.stop_gradient(x))
+                outputs.append(stop(x))
+            x = outputs[-1]
         return SemanticMaps(outputs[1], outputs[2], outputs[3], outputs[4], outputs[6])
 
     def _stem(self, x: Array) -> Array:

@@ -16,7 +16,8 @@ from s3_jax.conversion.recognise import (
     network_part,
     recognise,
 )
-from s3_jax.conversion.weights import ConversionError, torch_shapes
+from s3_jax.conversion.weights import ConversionError, from_torch, to_torch, torch_shapes
+from tests.support import tiny
 from tests.support.goldens import load_keys
 
 PUBLISHED = [
@@ -134,3 +135,15 @@ def test_single_object_stage_of_any_network(keys):
     name, config = recognise(keys["s3_vitl"] | narrow)
     assert name == "s3_vitl_single_object"
     assert config == dataclasses.replace(MODELS["s3_vitl"], single_object=True)
+
+
+def test_the_compact_network_is_recognised_and_converts_exactly() -> None:
+    for config in (MODELS["s3_lite"], tiny.CONFIGS["compact_semantic"]):
+        assert recognise(torch_shapes(config))[1] == dataclasses.replace(
+            config, num_heads=config.width // 32
+        )
+    config = tiny.CONFIGS["compact_semantic"]
+    tensors = tiny.tensors(config)
+    back = to_torch(from_torch(tensors, config), config)
+    assert set(back) == set(tensors)
+    assert all((back[key] == tensors[key]).all() for key in tensors)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from s3_jax.config import ModelConfig, ViTConfig
+from s3_jax.config import CompactConfig, ModelConfig, ViTConfig
 from s3_jax.conversion.weights import from_torch, torch_shapes
 from s3_jax.memory.read import read_frames
 from s3_jax.models.key_projection import Key
@@ -30,6 +30,12 @@ SPATIAL_SEMANTIC = ModelConfig(
 CONFIGS = {
     "spatial_semantic": SPATIAL_SEMANTIC,
     "feature_pyramid": dataclasses.replace(SPATIAL_SEMANTIC, encoder="feature_pyramid"),
+    "compact_semantic": dataclasses.replace(
+        SPATIAL_SEMANTIC,
+        encoder="compact_semantic",
+        compact=CompactConfig(embed_dim=24, num_heads=3, stem_width=8),
+        mask_encoder_width=16,
+    ),
     "resnet18": dataclasses.replace(SPATIAL_SEMANTIC, encoder="resnet"),
     "resnet50": dataclasses.replace(SPATIAL_SEMANTIC, encoder="resnet", resnet_depth=50),
     "multi_head": dataclasses.replace(

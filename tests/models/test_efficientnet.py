@@ -1,0 +1,69 @@
+"""The compact semantic prior computes what its layers say, and is frozen unless told otherwise."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from s3_jax.models import efficientnet
+from s3_jax.models.efficientnet import EfficientNetLite0, InvertedResidual, part_names
+
+IMAGE = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
+
+
+@functools.cache
+def variables() -> Any:
+    return jax.jit(EfficientNetLite0().init)(jax.random.key(1), IMAGE)
+
+
+def test_maps_have_the_documented_shapes() -> None:
+    maps = jax.eval_shape(EfficientNetLite0().apply, variables(), IMAGE)
+    shapes = [x.shape for x in maps]
+    assert shapes == [(1, 8, 16, 24), (1, 4, 8, 40), (1, 2, 4, 80), (1, 2, 4, 112), (1, 1, 2, 320)]
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+def test_block_equals_library_convolutions(kernel: int, stride: int) -> None:
+    """With fresh normalisation a block is three convolutions with "SAME" padding."""
+    x = jax.random.normal(jax.random.key(2), (2, 6, 8, 4))
+    block = InvertedResidual(kernel, stride, 6, 4)
+    params = block.init(jax.random.key(3), x)
+
+    def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1) -> jax.Array:
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )  # fmt: skip
+        return y / np.sqrt(1 + efficientnet.BATCH_NORM_EPSILON)
+
+    p = params["params"]
+    y = jnp.clip(convolve(x, p["expand"]["kernel"][None, None]), 0, 6)
+    y = jnp.clip(convolve(y, p["depthwise"][:, :, None], stride, groups=24), 0, 6)
+    y = convolve(y, p["project"]["kernel"][None, None])
+    expected = x + y if stride == 1 else y
+    np.testing.assert_allclose(block.apply(params, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", [None, 0, 1, 2])
+def test_only_trainable_parts_receive_gradients(part: int | None) -> None:
+    net = EfficientNetLite0(trainable_parts=() if part is None else (part,))
+
+    def loss(params: Any) -> jax.Array:
+        maps = net.apply(variables() | {"params": params}, IMAGE)
+        return sum(jnp.sum(jnp.square(x)) for x in maps)
+
+    gradients = jax.jit(jax.grad(loss))(variables()["params"])
+    touched = {
+        name
+        for name, tree in gradients.items()
+        if any(np.any(np.asarray(leaf) != 0) for leaf in jax.tree.leaves(tree))
+    }
+    assert touched == set([] if part is None else part_names(part))
+
+
+def test_parts_name_every_parameter_once() -> None:
+    names = [name for part in range(len(efficientnet.PARTS)) for name in part_names(part)]
+    assert sorted(names) == sorted(variables()["params"])
