@@ -5,6 +5,7 @@ a checkpoint carries its own `ModelConfig`, so that nothing has to be said twice
 """
 
 import dataclasses
+import typing
 from typing import Any, Literal, TypeVar
 
 Encoder = Literal["spatial_semantic", "compact_semantic", "feature_pyramid", "resnet"]
@@ -170,6 +171,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     Raises:
       ValueError: a key is unknown; the message names it, its place and the known keys.
     """
+    hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
     if unknown:
@@ -179,7 +181,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     converted = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            value = from_dict(fields[name].type, value, where=f"{where}{name}.")
+            value = from_dict(hints[name], value, where=f"{where}{name}.")
         converted[name] = tuple(value) if isinstance(value, list) else value
     return cls(**converted)
 
