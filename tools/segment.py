@@ -30,16 +30,12 @@ More examples:
   python -m tools.segment ... --dtype=bfloat16 --chunk_size=2 --size=360
 """
 
-import contextlib
 import dataclasses
 import logging as python_logging
-import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import FrameType
 
 from absl import app, flags, logging
 from tqdm import tqdm
@@ -48,7 +44,7 @@ from s3_jax.config import PropagationConfig
 from s3_jax.data.mask_files import MaskFiles
 from s3_jax.data.video_files import VideoSource, open_video
 from s3_jax.errors import InputError, reason
-from s3_jax.evaluation.run_folder import Identity, RunFolder, fingerprint
+from s3_jax.evaluation.run_folder import Identity, RunFolder, fingerprint, named_fingerprint
 from s3_jax.evaluation.segmentation import (
     Progress,
     Segmenter,
@@ -57,6 +53,8 @@ from s3_jax.evaluation.segmentation import (
     render_overlay,
     segment,
 )
+from tools.interruption import interruption
+from tools.propagation_flags import DTYPE, define_propagation_flags, propagation_config
 
 VIDEO = flags.DEFINE_string("video", None, "Video file or directory of images. Required.")
 MASKS = flags.DEFINE_string(
@@ -79,12 +77,6 @@ SIZE = flags.DEFINE_integer(
     "the benchmarks do (DAVIS: 480); -1 leaves them as they are. Never enlarges. Results have the "
     "original size. --max_internal_size applies to the frames after this.",
 )
-DTYPE = flags.DEFINE_enum(
-    "dtype",
-    "float32",
-    ["float32", "bfloat16"],
-    "Number type of most of the network. bfloat16 takes half the memory; fast on TPU and GPU.",
-)
 ALL_MASKS = flags.DEFINE_bool(
     "all_masks",
     False,
@@ -105,31 +97,7 @@ FPS = flags.DEFINE_float(
     "fps", 24.0, "Frames per second of overlay.mp4 where --video tells none.", lower_bound=0.01
 )
 
-_PROPAGATION_HELP = {
-    "mem_every": "A frame enters the memory every this many frames.",
-    "max_mem_frames": "Frames in working memory, the first one included.",
-    "stagger": "How many times between two memory frames the sensory memory is updated.",
-    "top_k": "Memory tokens read for each pixel.",
-    "long_term": "Compress old memory into long-term prototypes instead of forgetting it; for "
-    "videos of more than about 1,000 frames. The lt_ flags then replace --max_mem_frames.",
-    "lt_max_frames": "Frames in working memory at which it is compressed.",
-    "lt_min_frames": "Frames in working memory after it was compressed.",
-    "lt_prototypes": "Tokens that one compression makes.",
-    "lt_max_tokens": "Capacity of long-term memory, in tokens.",
-    "lt_buffer_tokens": "Tokens freed, least used first, when long-term memory is full.",
-    "flip": "Segment the mirrored video as well and average: better, twice the time and memory.",
-    "chunk_size": "Objects processed at a time; -1 for all. Less memory, same result.",
-    "max_internal_size": "Short side in pixels above which the network works on a resized frame "
-    "(plain bilinear, no antialiasing, as the published code does); -1 for never. See --size.",
-}
-
-
-def _define(field: dataclasses.Field) -> flags.FlagHolder:
-    define = flags.DEFINE_bool if isinstance(field.default, bool) else flags.DEFINE_integer
-    return define(field.name, field.default, _PROPAGATION_HELP[field.name])  # type: ignore[arg-type]
-
-
-_PROPAGATION_FLAGS = [_define(field) for field in dataclasses.fields(PropagationConfig)]
+_PROPAGATION_FLAGS = define_propagation_flags()
 
 
 def main(argv: list[str]) -> int:
@@ -166,7 +134,7 @@ def _quiet_logging() -> None:
 
 def _segment_video() -> int:
     """Check everything that can be checked quickly, then load the model and work."""
-    config = _propagation_config()
+    config = propagation_config(_PROPAGATION_FLAGS)
     source = open_video(Path(_required("video", VIDEO.value)))
     masks = _open_masks(source)
     checkpoint = _find_checkpoint(_required("checkpoint", CHECKPOINT.value))
@@ -189,7 +157,7 @@ def _run(session: Segmenter, source: VideoSource, masks: MaskFiles, folder: RunF
     """Segment, draw, and report; the exit code."""
     options = SegmentOptions(SIZE.value, ALL_MASKS.value, SAVE_SCORES.value)
     begin = time.monotonic()
-    with _interruption() as interrupted, _bar(source, "segment") as bar:
+    with interruption() as interrupted, _bar(source, "segment") as bar:
 
         def resume_at(frames: int) -> None:
             bar.reset(source.num_frames)
@@ -237,13 +205,6 @@ def _open_masks(source: VideoSource) -> MaskFiles:
     return masks
 
 
-def _propagation_config() -> PropagationConfig:
-    try:
-        return PropagationConfig(**{flag.name: flag.value for flag in _PROPAGATION_FLAGS})
-    except ValueError as error:
-        raise InputError(f"--{error}") from error
-
-
 def _identity(
     config: PropagationConfig, source: VideoSource, masks: MaskFiles, checkpoint: Path
 ) -> Identity:
@@ -253,11 +214,10 @@ def _identity(
     can be repaired and the run continued.
     """
     mask_files = list(masks.files.values())
-    weights = [f for f in sorted(checkpoint.rglob("*")) if f.is_file()]
     return {
         "video": _named(source.path, fingerprint(source.frame_names or (), source.files[:1])),
         "masks": _named(masks.path, fingerprint((f.name for f in mask_files), mask_files)),
-        "checkpoint": _named(checkpoint, fingerprint((f.name for f in weights), weights)),
+        "checkpoint": named_fingerprint(checkpoint),
         "size": SIZE.value,
         "dtype": DTYPE.value,
         "all_masks": ALL_MASKS.value,
@@ -288,27 +248,6 @@ def _load_session(checkpoint: Path, config: PropagationConfig) -> Segmenter:
     enable_compilation_cache()
     model_config, variables = load_model(checkpoint)
     return Session(model_config, variables, config, dtype=jnp.dtype(DTYPE.value))
-
-
-@contextlib.contextmanager
-def _interruption() -> Iterator[list[int]]:
-    """A list that is filled by the first SIGINT or SIGTERM; a second one ends at once."""
-    received: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
-        _restore(before)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        _restore(before)
-
-
-def _restore(handlers: Mapping[signal.Signals, object]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)  # type: ignore[arg-type]
 
 
 def _bar(source: VideoSource, what: str) -> tqdm:

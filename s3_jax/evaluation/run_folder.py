@@ -3,6 +3,8 @@
 masks/<frame>.png  scores/<frame>.npz  overlay.mp4   results
 run.json                                             settings and fingerprints of the inputs
 resume_<n>.state                                     the session after n frames, until done
+
+Masks and scores may lie elsewhere, so that the results of many videos share one directory.
 """
 
 import hashlib
@@ -40,6 +42,12 @@ def fingerprint(names: Iterable[str], files: Iterable[Path] = ()) -> str:
     return digest.hexdigest()[:16]
 
 
+def named_fingerprint(path: Path) -> str:
+    """The name of a directory, and a digest of the names and contents of the files in it."""
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    return f"{path.resolve().name} {fingerprint((f.name for f in files), files)}"
+
+
 _SAMPLE = 64 * 1024
 
 
@@ -50,6 +58,7 @@ class RunFolder:
       existing directory must have been made with an equal one.
     inputs: paths that the run reads, which must not lie among its results.
     overwrite: clear what an earlier run left; only files such a run makes.
+    masks, scores: directories of the results; by default those of these names in `path`.
 
     Raises:
       InputError: the directory cannot be written, belongs to another run or to none.
@@ -61,22 +70,26 @@ class RunFolder:
         identity: Identity,
         inputs: Sequence[Path] = (),
         overwrite: bool = False,
+        masks: Path | None = None,
+        scores: Path | None = None,
     ):
         self.path = path
-        self.masks = path / "masks"
-        self.scores = path / "scores"
+        self.masks = masks or path / "masks"
+        self.scores = scores or path / "scores"
         self.overlay = path / "overlay.mp4"
         self._record: dict[str, Any] = {"identity": identity, "finished": False, "frames": 0}
         self._refuse_inputs_inside(inputs)
         try:
             path.mkdir(parents=True, exist_ok=True)
             previous = self._previous()
-            if previous and overwrite:
-                self._clear()
-            elif previous and self._has_results():
+            if previous and self._has_results() and not overwrite:
                 self._adopt(previous)
-            self.masks.mkdir(exist_ok=True)
+            elif previous:
+                self._clear()
+            self._clear_unfinished()
+            # The record comes first: results without one are taken for somebody else's.
             write_json(path / RECORD, self._record)
+            self.masks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
                 f"cannot write to the output directory {path}: {reason(error)}; give another "
@@ -86,14 +99,27 @@ class RunFolder:
     @property
     def finished_frames(self) -> int | None:
         """The number of frames of a finished run whose results are all there, else None."""
-        frames: int = self._record["frames"]
-        if not self._record["finished"] or len(list(self.masks.glob("*.png"))) < frames:
+        if not self._record["finished"]:
             return None
-        return frames
+        frames: int = self._record["frames"]
+        results = len(list(self.masks.glob("*.png")))
+        return frames if results >= self._record.get("results", frames) else None
 
-    def finish(self, frames: int) -> None:
-        """Note that all `frames` frames are done; the saved session is of no more use."""
-        self._record |= {"finished": True, "frames": frames}
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What was noted when the run finished."""
+        return dict(self._record.get("notes", {}))
+
+    def finish(
+        self, frames: int, results: int | None = None, notes: dict[str, Any] | None = None
+    ) -> None:
+        """Note that all `frames` frames are done; the saved session is of no more use.
+
+        results: how many of them have a result file, if not all. notes: JSON values to keep.
+        """
+        results = frames if results is None else results
+        self._record |= {"finished": True, "frames": frames, "results": results}
+        self._record |= {"notes": notes} if notes else {}
         write_json(self.path / RECORD, self._record)
         for state in self._states():
             state.unlink()
@@ -149,18 +175,30 @@ class RunFolder:
                     f"{self.path} holds a run with another {name} ({old.get(name)}, now "
                     f"{new.get(name)}): choose another --output or pass --overwrite"
                 )
-        self._record |= {key: previous.get(key, 0) for key in ("finished", "frames")}
+        kept = ("finished", "frames", "results", "notes")
+        self._record |= {key: previous[key] for key in kept if key in previous}
+        if self._record["finished"]:
+            for state in self._states():
+                state.unlink()
 
     def _has_results(self) -> bool:
         """Whether the earlier run came as far as a first frame."""
-        return any(self.masks.glob("*.png")) or any(self.scores.glob("*.npz"))
+        files = (self.masks.glob("*.png"), self.scores.glob("*.npz"), self._states())
+        return any(True for found in files for _ in found)
 
     def _clear(self) -> None:
+        # States first: a run that is killed here must not be continued with cleared results.
+        for file in (*self._states(), self.overlay):
+            file.unlink(missing_ok=True)
         for folder, pattern in ((self.masks, "*.png"), (self.scores, "*.npz")):
             for file in folder.glob(pattern):
                 file.unlink()
-        for file in (*self._states(), self.overlay, self.path / RECORD):
-            file.unlink(missing_ok=True)
+
+    def _clear_unfinished(self) -> None:
+        """Removes what a killed run was writing."""
+        for folder in (self.path, self.masks, self.scores):
+            for file in (*folder.glob(".*.tmp"), *folder.glob("*.partial")):
+                file.unlink(missing_ok=True)
 
     def _refuse_inputs_inside(self, inputs: Sequence[Path]) -> None:
         for path in inputs:

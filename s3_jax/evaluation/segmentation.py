@@ -20,7 +20,7 @@ from jaxtyping import Int32, UInt8
 
 from s3_jax.data.background import WriteBehind, prefetch
 from s3_jax.data.image_files import shortened
-from s3_jax.data.mask_files import Mask, MaskEncoding, MaskFiles, read_mask
+from s3_jax.data.mask_files import Mask, MaskEncoding, read_mask
 from s3_jax.data.resize import (
     Size,
     resize_probabilities,
@@ -34,6 +34,7 @@ from s3_jax.evaluation.overlay import draw_overlay, write_video
 from s3_jax.evaluation.run_folder import RunFolder
 from s3_jax.evaluation.writers import write_mask, write_scores
 
+SHAPE_TOLERANCE = 0.02  # 854x480 stands for 1920x1080
 SAVE_SECONDS = 60.0  # at most this much work is lost when a run is killed
 
 
@@ -66,19 +67,37 @@ class Segmenter(Protocol):
     def load(self, path: Path) -> None: ...
 
 
+@runtime_checkable
+class MaskSource(Protocol):
+    """Masks given for some frames of a video (see `data.mask_files.MaskFiles`).
+
+    path: where they come from. first: the first one with objects.
+    """
+
+    path: Path
+    first: Mask
+
+    def read(self, frame_index: int) -> Mask | None: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class SegmentOptions:
     """How files are treated around the network.
 
     short_side: frames are shrunk to this short side with antialiasing before segmentation;
-      -1 for never. Results have the original size.
+      -1 for never.
     all_masks: use every mask given, not only the first of each object.
     save_scores: write probabilities beside the masks.
+    saved: names of the frames that get result files; None for all.
+    size_of_masks: masks may be smaller or larger than the frames, and results have the size of
+      the masks; otherwise all have the frames' size.
     """
 
     short_side: int = -1
     all_masks: bool = False
     save_scores: bool = False
+    saved: frozenset[str] | None = None
+    size_of_masks: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,16 +134,30 @@ def check_mask_size(mask: Mask, source: VideoSource) -> None:
         )
 
 
+def check_mask_shape(mask: Mask, source: VideoSource) -> None:
+    """Raises an InputError naming both sizes if a mask is no scaled mask of the frames."""
+    (height, width), (frame_height, frame_width) = mask.ids.shape, source.size
+    if abs(height * frame_width / (width * frame_height) - 1) > SHAPE_TOLERANCE:
+        raise InputError(
+            f"{mask.path} is {width}x{height} but the frames of {source.path} are "
+            f"{frame_width}x{frame_height}: give a mask of the frames' shape"
+        )
+
+
 def segment(
     session: Segmenter,
     source: VideoSource,
-    masks: MaskFiles,
+    masks: MaskSource,
     folder: RunFolder,
     options: SegmentOptions,
     progress: Progress = Progress(),
     save_seconds: float = SAVE_SECONDS,
+    save_at_end: bool = True,
 ) -> tuple[int, InputError | None]:
     """Segment from where the folder's last run stopped to the end of the video.
+
+    save_seconds: how often the session is saved. save_at_end: save it also after the last frame,
+    for callers that have more to do before the video is finished.
 
     Returns the number of frames that are done, counted from the first, and what was wrong
     with the frame after them, if anything was. Memory does not grow with the video.
@@ -139,19 +172,23 @@ def segment(
     if options.save_scores:
         folder.scores.mkdir(exist_ok=True)
     problem: InputError | None = None
+    stopped = False
     with WriteBehind() as writer, contextlib.closing(steps):
         try:
             for step in steps:
                 result = _advance(session, step)
-                writer.submit(_save, folder, options, masks.first.encoding, step, result)
+                if options.saved is None or step.frame.name in options.saved:
+                    writer.submit(_save, folder, options, masks.first, step, result)
                 done += 1
                 progress.advanced()
-                if progress.stop():
+                stopped = progress.stop()
+                if stopped:
                     break
                 saver.save_if_due(writer, done)
         except InputError as error:
             problem = error
-        saver.save(writer, done)
+        if stopped or problem or save_at_end:
+            saver.save(writer, done)
     return done, problem
 
 
@@ -194,7 +231,7 @@ def render_overlay(
 
 
 def _steps(
-    source: VideoSource, masks: MaskFiles, options: SegmentOptions, start: int, known: set[int]
+    source: VideoSource, masks: MaskSource, options: SegmentOptions, start: int, known: set[int]
 ) -> Iterator[_Step]:
     """Everything that can be done for a frame before its turn comes."""
     size = shrunk_size(source.size, options.short_side)
@@ -202,7 +239,7 @@ def _steps(
         mask = masks.read(frame.index)
         given = None
         if mask is not None:
-            check_mask_size(mask, source)
+            (check_mask_shape if options.size_of_masks else check_mask_size)(mask, source)
             wanted = set(mask.object_ids) - (set() if options.all_masks else known)
             given = _given(mask, wanted, size)
             known |= wanted
@@ -259,21 +296,22 @@ def _advance(session: Segmenter, step: _Step) -> Result | None:
 def _save(
     folder: RunFolder,
     options: SegmentOptions,
-    encoding: MaskEncoding,
+    first: Mask,
     step: _Step,
     result: Result | None,
 ) -> None:
-    """Write what was asked for of one frame, at the frame's own size."""
+    """Write what was asked for of one frame, in the encoding of the first mask."""
     frame = step.frame
-    resized = step.image.shape != frame.image.shape
+    size = first.ids.shape if options.size_of_masks else frame.image.shape[:2]
+    resized = step.image.shape[:2] != size
     if result is not None and not resized and not options.save_scores:
         ids = result.index_mask()  # probabilities need not even leave the accelerator
     else:
-        ids, prob = at_size(result, frame.image.shape[:2])
+        ids, prob = at_size(result, size)
         if options.save_scores:
             object_ids = result.object_ids if result else ()
             write_scores(folder.scores / f"{frame.name}.npz", prob, object_ids)
-    write_mask(folder.masks / f"{frame.name}.png", ids, encoding)
+    write_mask(folder.masks / f"{frame.name}.png", ids, first.encoding)
 
 
 def at_size(result: Result | None, size: Size) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,46 @@
+"""A progress bar over the frames of many videos, with the time that is left."""
+
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
+
+from tqdm import tqdm
+
+BAR_FORMAT = (
+    "{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
+)
+
+
+class FrameBar:
+    """Counts frames, from several threads; those of earlier runs do not count as speed."""
+
+    def __init__(self, bar: tqdm):
+        self._bar = bar
+        self._lock = threading.Lock()
+
+    def found(self, frames: int) -> None:
+        """Frames that an earlier run did."""
+        with self._lock:
+            self._bar.initial += frames
+            self._bar.update(frames)
+
+    def advanced(self) -> None:
+        """One more frame is done."""
+        with self._lock:
+            self._bar.update()
+
+
+@contextlib.contextmanager
+def frame_bar(total: int) -> Iterator[FrameBar]:
+    """A bar on the terminal; elsewhere a line every ten seconds."""
+    with tqdm(
+        desc="predict",
+        total=total,
+        mininterval=0.2 if sys.stderr.isatty() else 10,
+        dynamic_ncols=True,
+        bar_format=BAR_FORMAT,
+        unit=" frames",
+        smoothing=0,
+    ) as bar:
+        yield FrameBar(bar)
