@@ -32,8 +32,6 @@ from s3_jax.evaluation.run_record import RunRecord, read_run_records
 from tools import cli
 
 RUNS = flags.DEFINE_list("runs", None, "Output directories of two or more runs. Required.")
-    "runs", None, "Output directories of tools.predict, two or more. Required."
-)
 OUTPUT = flags.DEFINE_string("output", None, "Directory for the merged results. Required.")
 DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Where the data set is, if it was moved since. Default: as in the runs."

@@ -150,10 +150,7 @@ def main() -> None:
         raise InputError(f"--size is {size}, but must be at least 32, or -1 for as it is")
     layout = _layout_options()
     videos = _list_videos(benchmark, layout)
-    # Imported late, here and below: JAX takes seconds, which wrong flags need not wait for.
-    from s3_jax.checkpoint import find_model
-
-    checkpoint = find_model(_required(CHECKPOINT))
+    checkpoint = _find_checkpoint(_required(CHECKPOINT))
     shard = _shard()
     identity = {
         "dataset": DATASET.value,
@@ -243,6 +240,13 @@ def _list_videos(benchmark: Benchmark, layout: LayoutOptions) -> Sequence[Benchm
     if not data_dir.is_dir():
         raise InputError(f"--data_dir: {data_dir} is not a directory")
     return benchmark.list_videos(data_dir, layout)
+
+
+def _find_checkpoint(path_or_name: str) -> Path:
+    # Imported late, here and below: JAX takes seconds, which wrong flags need not wait for.
+    from s3_jax.checkpoint import find_model
+
+    return find_model(path_or_name)
 
 
 def _shard() -> tuple[int, int]:

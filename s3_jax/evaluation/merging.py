@@ -1,5 +1,7 @@
 """Merging the probabilities of several runs, of different scales for example: sum, then argmax."""
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,9 +54,9 @@ def read_scores(path: Path) -> Scores:
       InputError: the file is missing, damaged or of another kind.
     """
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             ids, prob = arrays["ids"], arrays["prob"]
-    except (*DECODE_ERRORS, KeyError) as error:
+    except (*DECODE_ERRORS, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} does not hold probabilities ({reason(error)})") from error
     if prob.ndim != 3 or ids.shape != (len(prob) - 1,):
         raise InputError(f"{path} does not hold probabilities: shapes {prob.shape}, {ids.shape}")

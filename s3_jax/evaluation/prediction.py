@@ -226,7 +226,7 @@ class _Clock:
             self._warm = self._now
         self._progress.advanced()
 
-    def notes(self) -> dict[str, float]:
+    def notes(self) -> dict[str, Any]:
         warm = max(self._frames - WARM_AFTER, 0)
         return {
             "frames_timed": self._frames,

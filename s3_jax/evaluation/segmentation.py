@@ -170,7 +170,7 @@ def segment(
     steps = prefetch(_steps(source, masks, options, done, set(session.object_ids)))
     saver = _Saver(session, folder, save_seconds)
     if options.save_scores:
-        folder.scores.mkdir(exist_ok=True)
+        folder.scores.mkdir(parents=True, exist_ok=True)
     problem: InputError | None = None
     stopped = False
     with WriteBehind() as writer, contextlib.closing(steps):

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 from absl import app
 
-from tools import segment
-
 
 class FakeResult:
     def __init__(self, prob: np.ndarray, object_ids: tuple[int, ...]):
@@ -25,6 +23,9 @@ class FakeResult:
 
 class FakeSession:
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self.object_ids: tuple[int, ...] = ()
         self.sizes: list[tuple[int, ...]] = []
         self.ends: list[bool] = []
@@ -60,6 +61,8 @@ class FakeSession:
 
 
 if __name__ == "__main__":
+    from tools import segment  # here, for its flags are in the way of other commands
+
     segment._find_checkpoint = Path
     segment._load_session = lambda checkpoint, config: FakeSession()
     app.run(segment.main)
