@@ -23,7 +23,13 @@ from s3_jax.data.options import (
 from s3_jax.data.synthetic import SceneOptions
 from s3_jax.training import run_config
 from s3_jax.training.run_config import RunConfig, Stage, Validation
-from s3_jax.training.settings import ClipSettings, LossSettings, OptimizerSettings, StepSettings
+from s3_jax.training.settings import (
+    ClipSettings,
+    Decay,
+    LossSettings,
+    OptimizerSettings,
+    StepSettings,
+)
 
 PICTURES = "imagenet_samples"
 
@@ -50,7 +56,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(run_config.to_dict(run))
 
 
-def _stage(name: str, steps: int, crop: int, frames: int, decay: str) -> Stage:
+def _stage(name: str, steps: int, crop: int, frames: int, decay: Decay) -> Stage:
     return Stage(
         name=name,
         steps=steps,
