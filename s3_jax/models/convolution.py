@@ -8,8 +8,13 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from s3_jax.backend import backend
+from s3_jax.models import winograd
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
+# Fewest channels, and positions of the result, for which fewer multiplications save time on a CPU:
+# below, moving the transformed numbers takes longer.
+WINOGRAD_CHANNELS = 128
+WINOGRAD_POSITIONS = 1024
 
 
 def convolve(
@@ -28,16 +33,27 @@ def _convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve_on_cpu(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    """As `_convolve`. Its own derivatives would be convolutions of another axis order, which XLA's
-    CPU compiler brings into the quick order only outside of loops: in a scan they take 30 times
-    as long as these."""
+    """As `_convolve`, quicker. Its own derivatives would be convolutions of another axis order,
+    which XLA's CPU compiler brings into the quick order only outside of loops: in a scan they take
+    30 times as long as these."""
+    if _saves_multiplications(x, kernel, stride, padding):
+        return winograd.convolve_3x3(x, kernel)
     return _convolve(x, kernel, stride, padding)
+
+
+def _saves_multiplications(x: Array, kernel: Array, stride: int, padding: int) -> bool:
+    return (
+        (kernel.shape[0], stride, padding) == (3, 1, 1)
+        and x.dtype == jnp.float32
+        and min(kernel.shape[2:]) >= WINOGRAD_CHANNELS
+        and x.shape[1] * x.shape[2] >= WINOGRAD_POSITIONS
+    )
 
 
 def _forward(
     x: Array, kernel: Array, stride: int, padding: int
 ) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve(x, kernel, stride, padding), (x, kernel)
+    return _convolve_on_cpu(x, kernel, stride, padding), (x, kernel)
 
 
 def _backward(

@@ -1,0 +1,74 @@
+"""3 x 3 convolution with half the multiplications: Winograd's minimal filtering F(4, 3).
+
+Three taps make four neighbouring results out of six inputs. Seen as polynomials, these twelve
+products are those of a multiplication that six products do at six points: change inputs and taps to
+values at the points, multiply, change back (Lavin and Gray, CVPR 2016). Done along the height only,
+which leaves six convolutions 1 wide for every three rows of taps times four rows of results.
+
+The points decide how rounding grows. Those below keep it at 2.5 times that of the direct sum; the
+usual 0, 1, -1, 2, -2 give 3.7 times.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+ROWS = 4  # of the result, computed together
+TAPS = 3
+POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
+
+
+def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Matrices of the change of basis for inputs (6, 6), taps (6, 3), and results (4, 6)."""
+    count = len(POINTS) + 1
+    inputs, taps, results = (
+        np.zeros((count, count)),
+        np.zeros((count, TAPS)),
+        np.zeros((ROWS, count)),
+    )
+    for i, point in enumerate(POINTS):
+        rest = [other for other in POINTS if other != point]
+        taps[i] = point ** np.arange(TAPS)
+        results[:, i] = point ** np.arange(ROWS)
+        inputs[i, :-1] = np.poly(rest)[::-1] / np.prod([point - other for other in rest])
+    inputs[-1] = np.poly(POINTS)[::-1]
+    taps[-1, -1] = results[-1, -1] = 1
+    # Powers of two move between inputs and taps without rounding; numbers of like size lose least.
+    size = 2 ** np.round(np.log2(np.abs(inputs).max(axis=1, keepdims=True)))
+    return inputs / size, taps * size, results
+
+
+_INPUTS, _TAPS, _RESULTS = _transforms()
+
+
+def convolve_3x3(
+    x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
+) -> Float[Array, "b h w o"]:
+    """Convolution with stride 1 and zero padding of 1."""
+    b, h, w, _ = x.shape
+    tiles = -(-h // ROWS)
+    end = ROWS * tiles
+    padded = jnp.pad(x, ((0, 0), (1, end + 1 - h), (0, 0), (0, 0)))
+    rows = [padded[:, i : i + end - ROWS + 1 : ROWS] for i in range(ROWS + TAPS - 1)]
+    # One array of all taps: six small ones would each be computed by one thread.
+    taps = jnp.stack([_combine(weights, list(kernel)) for weights in _TAPS])
+    products = [
+        _convolve_1x3(_combine(weights, rows), taps[i]) for i, weights in enumerate(_INPUTS)
+    ]
+    results = [_combine(weights, products) for weights in _RESULTS]
+    return jnp.stack(results, axis=2).reshape(b, end, w, -1)[:, :h]
+
+
+def _combine(weights: np.ndarray, arrays: Sequence[Array]) -> Array:
+    """Weighted sum of the arrays."""
+    terms = [x * np.float32(a) for a, x in zip(weights, arrays, strict=True) if a]
+    return sum(terms[1:], start=terms[0])
+
+
+def _convolve_1x3(x: Array, taps: Float[Array, "3 i o"]) -> Array:
+    return lax.conv_general_dilated(
+        x, taps[None], (1, 1), ((0, 0), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
