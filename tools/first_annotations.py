@@ -18,6 +18,7 @@ from s3_jax.errors import InputError, listed
 from s3_jax.evaluation.first_annotations import write_first_annotations
 from s3_jax.evaluation.score_folders import find_sequences
 from tools import cli
+from tools.logs import quiet_logging
 
 ANNOTATIONS = flags.DEFINE_string(
     "annotations", None, "Directory with a folder of masks for each video. Required."
@@ -27,6 +28,7 @@ VOID = flags.DEFINE_integer("void", -1, "Id that marks pixels to ignore, often 2
 
 
 def main() -> None:
+    quiet_logging()
     if not ANNOTATIONS.value or not OUTPUT.value:
         raise InputError("--annotations and --output are needed (see --help)")
     folders = find_sequences(Path(ANNOTATIONS.value), "--annotations")

@@ -30,6 +30,7 @@ from s3_jax.evaluation.merging import (
 from s3_jax.evaluation.packaging import write_package
 from s3_jax.evaluation.run_record import RunRecord, read_run_records
 from tools import cli
+from tools.logs import quiet_logging
 
 RUNS = flags.DEFINE_list("runs", None, "Output directories of two or more runs. Required.")
 OUTPUT = flags.DEFINE_string("output", None, "Directory for the merged results. Required.")
@@ -42,6 +43,7 @@ WORKERS = flags.DEFINE_integer(
 
 
 def main() -> None:
+    quiet_logging()
     runs = [Path(run) for run in RUNS.value or [] if run]
     if len(runs) < 2:
         raise InputError("--runs needs two directories or more, separated by commas")

@@ -44,14 +44,13 @@ Examples:
 import contextlib
 import dataclasses
 import functools
-import logging as python_logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags, logging
+from absl import flags
 
 from s3_jax.config import PropagationConfig
 from s3_jax.errors import InputError, listed
@@ -71,6 +70,7 @@ from s3_jax.evaluation.run_record import RunRecord
 from s3_jax.evaluation.segmentation import SegmentOptions
 from tools import cli
 from tools.interruption import interruption
+from tools.logs import quiet_logging
 from tools.progress import frame_bar
 from tools.propagation_flags import DTYPE, define_propagation_flags, propagation_config
 
@@ -139,7 +139,7 @@ _PROPAGATION_FLAGS = define_propagation_flags(
 
 def main() -> None:
     """Check everything that can be checked quickly, then load the model and work."""
-    _quiet_logging()
+    quiet_logging()
     benchmark = BENCHMARKS[_required(DATASET)]
     settings = benchmark.plus if PLUS.value else benchmark.settings
     if settings is None:
@@ -302,13 +302,6 @@ def _workplaces(checkpoint: Path, config: PropagationConfig) -> tuple[list[Any],
 
     devices = jax.local_devices()
     return devices, [functools.partial(workplace, device) for device in devices]
-
-
-def _quiet_logging() -> None:
-    """Warnings only, as plain lines, unless --verbosity asks for more."""
-    logging.get_absl_handler().setFormatter(python_logging.Formatter("%(levelname)s: %(message)s"))
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
 
 
 def _required(flag: flags.FlagHolder[str | None]) -> str:

@@ -31,13 +31,12 @@ More examples:
 """
 
 import dataclasses
-import logging as python_logging
 import sys
 import time
 from fractions import Fraction
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 from tqdm import tqdm
 
 from s3_jax.config import PropagationConfig
@@ -54,6 +53,7 @@ from s3_jax.evaluation.segmentation import (
     segment,
 )
 from tools.interruption import interruption
+from tools.logs import quiet_logging
 from tools.propagation_flags import DTYPE, define_propagation_flags, propagation_config
 
 VIDEO = flags.DEFINE_string("video", None, "Video file or directory of images. Required.")
@@ -101,7 +101,7 @@ _PROPAGATION_FLAGS = define_propagation_flags()
 
 
 def main(argv: list[str]) -> int:
-    _quiet_logging()
+    quiet_logging()
     try:
         if len(argv) > 1:
             raise InputError(f"{argv[1]!r} belongs to no flag: write --video=... --masks=...")
@@ -123,13 +123,6 @@ def main(argv: list[str]) -> int:
             "out of memory: try a smaller --size, --chunk_size=1, fewer --max_mem_frames or "
             "--dtype=bfloat16, with another --output"
         )
-
-
-def _quiet_logging() -> None:
-    """Warnings only, as plain lines, unless --verbosity asks for more."""
-    logging.get_absl_handler().setFormatter(python_logging.Formatter("%(levelname)s: %(message)s"))
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
 
 
 def _segment_video() -> int:

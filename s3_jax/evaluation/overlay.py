@@ -11,7 +11,7 @@ from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import Integer, UInt8
 
-from s3_jax.data.mask_files import MaskEncoding
+from s3_jax.data.mask_files import VOID, MaskEncoding
 from s3_jax.data.palette import colour_of
 from s3_jax.evaluation.writers import replacing
 
@@ -42,8 +42,13 @@ def draw_overlay(
 
 
 def object_colour(object_id: int, encoding: MaskEncoding | None = None) -> Colour:
-    """The mask's own colour for an object unless it has none or one too dark to be seen."""
+    """The mask's own colour for an object unless it has none or one too dark to be seen.
+
+    In grey masks 255 is the one object of a black-and-white mask and takes the first colour.
+    """
     colour = None
+    if encoding and encoding.kind.startswith("grey") and object_id == VOID:
+        return colour_of(1)
     if encoding and encoding.kind == "rgb":
         colour = (object_id & 255, object_id >> 8 & 255, object_id >> 16 & 255)
     elif encoding and len(encoding.palette) >= 3 * object_id + 3:

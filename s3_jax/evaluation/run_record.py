@@ -135,7 +135,7 @@ def speed(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Frames, and frames per second of a device, over finished videos: including reading and
     writing, with compilation, and without the first frames of every video."""
     notes = [record.get("notes", {}) for record in records]
-    total = {key: sum(note.get(key, 0) for note in notes)
+    total = {key: float(sum(note.get(key, 0) for note in notes))
              for key in ("frames_timed", "seconds", "warm_frames", "warm_seconds")}  # fmt: skip
     return {
         "frames_per_second": _rate(total["frames_timed"], total["seconds"]),

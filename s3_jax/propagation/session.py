@@ -362,7 +362,7 @@ def _annotate_frame(
     variables: Variables,
     state: VideoState,
     image: UInt8[Array, "h w 3"],
-    masks: Float[Array, "k h w"],
+    masks: Float[Array, "k inner_h inner_w"],
     given: Bool[Array, " k"],
     end: Bool[Array, ""],
     permanent: Bool[Array, ""],

@@ -55,7 +55,7 @@ def test_colours_come_from_the_mask_where_it_has_visible_ones():
     assert object_colour(300, MaskEncoding("palette", b"")) == colour_of(300)
     assert object_colour(255 + 256 * 17, MaskEncoding("rgb")) == (255, 17, 0)
     assert object_colour(5, MaskEncoding("rgb")) == colour_of(5)
-    assert object_colour(255, MaskEncoding("grey")) == colour_of(255)
+    assert object_colour(255, MaskEncoding("grey")) == colour_of(1)  # black and white
     assert object_colour(255) == colour_of(255)
 
 
