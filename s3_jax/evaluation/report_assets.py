@@ -32,8 +32,8 @@ th button { all: unset; cursor: pointer; } th button:hover { color: var(--text);
 th button:focus-visible { outline: 2px solid var(--accent); border-radius: 3px; }
 th[aria-sort] button::after { content: " \\25b2"; font-size: 10px; }
 th[aria-sort=descending] button::after { content: " \\25bc"; }
-td.score { background: linear-gradient(90deg, var(--bar) var(--v), transparent var(--v))
-  no-repeat 0 50% / 100% 68%; min-width: 96px; }
+td.score { background: linear-gradient(var(--bar), var(--bar)) no-repeat 0 50%
+  / calc((100% - 56px) * var(--v)) 68%; min-width: 120px; }
 td.big { font-weight: 650; } td.best { font-weight: 650; } td.low { color: var(--bad); }
 .dot { display: inline-block; width: 10px; height: 10px; border-radius: 50%; margin-right: 7px; }
 .spark { width: 120px; height: 22px; display: block; margin-left: auto; }

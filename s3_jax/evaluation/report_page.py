@@ -163,13 +163,17 @@ def _details(report: Report, name: str, worst: Sequence[Sequence[WorstFrame]]) -
         f'<span class="muted">J&amp;F {scores}</span></summary>',
         _legend(lines),
         f"<div>{curve_chart(f'J over time in {name}', frames, lines)}"
-        '<p class="readout">J in % over the scored frames</p></div>',
+        f'<p class="readout">{_measures(lines)} in % over the scored frames</p></div>',
         _object_table(report, sequences) if len(sequences[0].objects) > 1 else "",
         *(_figures(report, frame) for frame in (worst if len(report.runs) > 1 else ())),
         _figures(report, [row[0] for row in worst]) if len(report.runs) == 1 and worst else "",
         "</details>",
     ]
     return "".join(parts)
+
+
+def _measures(lines: Sequence[Curve]) -> str:
+    return "J and F" if lines[-1].faint else "J"
 
 
 def _curves(report: Report, name: str) -> list[Curve]:
@@ -270,7 +274,7 @@ def _table(
 
 def _score_cell(value: float, kind: str = "") -> str:
     shown = percent(value)
-    return f'<td class="score {kind}" style="--v:{max(0.0, 100 * value):.1f}%">{shown}</td>'
+    return f'<td class="score {kind}" style="--v:{max(0.0, value):.3f}">{shown}</td>'
 
 
 def _cell(value: float) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from s3_jax.data.image_files import IMAGE_SUFFIXES, natural_key, reason, shortened
 from s3_jax.errors import InputError
 
-INNER_FOLDERS = (".", "Annotations", "480p", "Annotations/480p", "Annotations/Full-Resolution")
+INNER_FOLDERS = ("Annotations", "Annotations/480p", "Annotations/Full-Resolution", "480p", ".")
 IMAGE_FOLDERS = (".", "JPEGImages", "480p", "JPEGImages/480p", "JPEGImages/Full-Resolution")
 MASK_SUFFIX = ".png"
 

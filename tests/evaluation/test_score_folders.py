@@ -30,6 +30,11 @@ def test_finds_sequences_inside_the_folders_of_benchmarks(tmp_path: Path, inner:
     ]
 
 
+def test_other_folders_beside_annotations_are_no_sequences(tmp_path: Path) -> None:
+    touch(tmp_path / "Annotations/480p/bear/00000.png", tmp_path / "prompts/bear.png")
+    assert list(find_sequences(tmp_path, "--annotations")) == ["bear"]
+
+
 def test_says_what_is_wrong_with_a_root(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a directory"):
         find_sequences(tmp_path / "absent", "--results")
