@@ -1,4 +1,4 @@
-# make demo   segments a short generated video; results in demo_output/
+# make demo   segments a short clip that comes along; results in demo_output/
 # make test   style, types, and all tests
 # Both set up a virtual environment in .venv first; they need Python 3.11 or newer and nothing else.
 

@@ -127,6 +127,7 @@ def main(argv: list[str]) -> int:
 
 def _segment_video() -> int:
     """Check everything that can be checked quickly, then load the model and work."""
+    begin = time.monotonic()
     config = propagation_config(_PROPAGATION_FLAGS)
     source = open_video(Path(_required("video", VIDEO.value)))
     masks = _open_masks(source)
@@ -143,23 +144,27 @@ def _segment_video() -> int:
         if OVERLAY.value and not folder.overlay.exists():
             _overlay(source, masks, folder, done)
         return 0
-    return _run(_load_session(checkpoint, config), source, masks, folder)
+    return _run(_load_session(checkpoint, config), source, masks, folder, begin)
 
 
-def _run(session: Segmenter, source: VideoSource, masks: MaskFiles, folder: RunFolder) -> int:
+def _run(
+    session: Segmenter, source: VideoSource, masks: MaskFiles, folder: RunFolder, begin: float
+) -> int:
     """Segment, draw, and report; the exit code."""
     options = SegmentOptions(SIZE.value, ALL_MASKS.value, SAVE_SCORES.value)
-    begin = time.monotonic()
+    pace = _Pace(begin)
     with interruption() as interrupted, _bar(source, "segment") as bar:
 
         def resume_at(frames: int) -> None:
             bar.reset(source.num_frames)
             bar.initial = bar.n = frames
 
-        progress = Progress(resume_at, bar.update, lambda: bool(interrupted))
+        def advanced() -> None:
+            bar.update()
+            pace.frame_done()
+
+        progress = Progress(resume_at, advanced, lambda: bool(interrupted))
         done, problem = segment(session, source, masks, folder, options, progress)
-        segmented = done - bar.initial
-    seconds = time.monotonic() - begin
     if interrupted:
         return _fail(f"interrupted after {done} frames; the same command goes on from there", 130)
     beyond = masks.beyond(done)
@@ -175,10 +180,36 @@ def _run(session: Segmenter, source: VideoSource, masks: MaskFiles, folder: RunF
     folder.finish(done)
     height, width = source.size
     print(
-        f"{folder.path}: {done} frames of {width}x{height}, {segmented} of them now, "
-        f"{segmented / seconds:.2f} frames/s, objects {list(session.object_ids)}"
+        f"{folder.path}: {done} frames of {width}x{height}, {pace.frames} of them now, "
+        f"{pace.words()}, objects {list(session.object_ids)}"
     )
     return 0
+
+
+class _Pace:
+    """How long frames take, those apart that wait for loading and compiling.
+
+    begin: when the command began, on the clock of `time.monotonic`.
+    """
+
+    SLOW = 2  # the frame whose mask is given, and the first one that is segmented
+
+    def __init__(self, begin: float):
+        self.frames = 0
+        self._begin = self._ready = self._now = begin
+
+    def frame_done(self) -> None:
+        self.frames += 1
+        self._now = time.monotonic()
+        if self.frames <= self.SLOW:
+            self._ready = self._now
+
+    def words(self) -> str:
+        if self.frames <= self.SLOW:
+            return f"{self.frames / max(self._now - self._begin, 1e-9):.2f} frames/s"
+        wait = self._ready - self._begin
+        rate = (self.frames - self.SLOW) / max(self._now - self._ready, 1e-9)
+        return f"the first {self.SLOW} after {wait:.1f} s, then {rate:.2f} frames/s"
 
 
 def _overlay(source: VideoSource, masks: MaskFiles, folder: RunFolder, frames: int) -> None:
