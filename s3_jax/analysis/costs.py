@@ -7,12 +7,13 @@ and about instructions that move single numbers, which the roofline does not.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from s3_jax.analysis.arithmetic import matrix_flops
 from s3_jax.analysis.chips import Chip
 from s3_jax.analysis.execution import Execution, executions
 from s3_jax.analysis.hlo import Computation, Instruction, Program
+from s3_jax.analysis.hlo_shapes import ArrayShape
 from s3_jax.analysis.origin import Origin, origin_of
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
@@ -109,12 +110,10 @@ def fused(instruction: Instruction, program: Program) -> Iterator[Computation]:
 
 
 def _flops(instruction: Instruction, computation: Computation, program: Program) -> float:
-    inside = sum(
-        matrix_flops(one, part)
-        for part in fused(instruction, program)
-        for one in part.instructions.values()
-    )
-    return inside + matrix_flops(instruction, computation)
+    total = matrix_flops(instruction, computation)
+    for part in fused(instruction, program):
+        total += sum(matrix_flops(one, part) for one in part.instructions.values())
+    return total
 
 
 def _traffic(instruction: Instruction, computation: Computation, program: Program) -> float:
@@ -140,7 +139,7 @@ def _written(
     if root.opcode == "dynamic-update-slice":
         update = home.instructions.get(root.operands[1])
         if update is not None:
-            return min(result, sum(shape.stored_bytes for shape in update.shapes))
+            return min(result, _stored(update.shapes))
     return result
 
 
@@ -154,18 +153,16 @@ def _part_read(inside: Computation, number: int) -> float | None:
     total = 0.0
     for user in users:
         if user.opcode in _SLICING and user.operands[0] == name:
-            total += sum(shape.stored_bytes for shape in user.shapes)
-        elif user.opcode == "dynamic-update-slice" and user.operands[0] == name:
-            total += 0.0  # written in place
-        else:
-            return None
+            total += _stored(user.shapes)
+        elif user.opcode != "dynamic-update-slice" or user.operands[0] != name:
+            return None  # an update in place reads nothing
     return total if users else 0.0
 
 
 def _own_part(instruction: Instruction, number: int) -> float | None:
     """The same for an instruction that is no fusion."""
     if number == 0 and instruction.opcode in _SLICING:
-        return sum(shape.stored_bytes for shape in instruction.shapes)
+        return _stored(instruction.shapes)
     if number == 0 and instruction.opcode == "dynamic-update-slice":
         return 0.0
     return None
@@ -175,14 +172,18 @@ def _main_memory(instruction: Instruction) -> float:
     shapes = instruction.shapes
     if instruction.opcode.endswith("-start"):  # (source, result, flags): each is its own operand
         shapes = shapes[1:2]
-    return sum(shape.stored_bytes for shape in shapes if shape.in_main_memory)
+    return _stored(shape for shape in shapes if shape.in_main_memory)
+
+
+def _stored(shapes: Iterable[ArrayShape]) -> float:
+    return sum((shape.stored_bytes for shape in shapes), 0.0)
 
 
 def _link_bytes(instruction: Instruction, computation: Computation) -> float:
     if instruction.opcode.removesuffix("-start") not in COLLECTIVES:
         return 0.0
     operands = [computation.instructions.get(name) for name in instruction.operands]
-    return sum(shape.logical_bytes for one in operands if one for shape in one.shapes)
+    return sum((shape.logical_bytes for one in operands if one for shape in one.shapes), 0.0)
 
 
 def _is_placeholder(instruction: Instruction) -> bool:

@@ -47,7 +47,7 @@ def _runs(
     """Computations that an instruction runs, how often, and whether only on a condition."""
     if instruction.opcode == "while":
         rounds = trip_count(program, computation, instruction)
-        return [(name, rounds, False) for role, name in instruction.called if role == "body"]
+        return [(name, float(rounds), False) for role, name in instruction.called if role == "body"]
     if instruction.opcode == "conditional":
         return [(name, 1.0, True) for _, name in instruction.called]
     if instruction.opcode == "call" or instruction.opcode.startswith("async-start"):

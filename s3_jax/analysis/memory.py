@@ -10,7 +10,8 @@ from s3_jax.analysis.hlo import Program
 from s3_jax.analysis.origin import Origin, origin_of
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_USED = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+_USED = re.compile(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm")
+_TEMPORARIES = re.compile(r"required for HLO temporaries \(([\d.]+)([KMGT]?)\)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +52,21 @@ def memory_use(statistics: Any, held: dict[str, int]) -> MemoryUse:
     )
 
 
-def needed_bytes(message: str) -> int | None:
-    """What a program needs that did not fit, from the compiler's message; None for other errors."""
-    found = _USED.search(message)
-    return int(float(found.group(1)) * _UNITS[found.group(2)]) if found else None
+def needed_bytes(message: str, held: dict[str, int]) -> int | None:
+    """What a program needs that did not fit, from the compiler's message; None for other errors.
+
+    Args:
+      held: bytes that lie on the device between steps, which some messages leave out.
+    """
+    if found := _USED.search(message):
+        return _bytes(*found.groups())
+    if found := _TEMPORARIES.search(message):
+        return _bytes(*found.groups()) + sum(held.values())
+    return None
+
+
+def _bytes(number: str, unit: str) -> int:
+    return int(float(number) * _UNITS[unit])
 
 
 def largest_buffers(program: Program, count: int) -> list[Buffer]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from s3_jax.analysis.arithmetic import MATRIX_OPCODES
 from s3_jax.analysis.hlo import Computation, Instruction, Program
 
-_PACKAGE = re.compile(r".*\b(s3_jax/.*)$")
+_PACKAGE = re.compile(r"(?:.*/)?(s3_jax/.*)$")
 # Steps of a path that say how something was traced, not what it belongs to.
 _MACHINERY = re.compile(
     r"^(jit\(.*\)|pjit|shard_map|while|body|cond|closed_call|branch_\d+_fun|checkpoint|remat\d*|"
@@ -81,6 +81,7 @@ def _short(modules: list[str]) -> list[str]:
 
 def _source(instruction: Instruction, program: Program) -> str:
     for source in program.sources.get(instruction.frame, ()):
-        if found := _PACKAGE.match(source.file):
+        found = _PACKAGE.match(source.file)
+        if found and "site-packages" not in source.file:
             return f"{found.group(1)}:{source.line} {source.function}"
     return ""

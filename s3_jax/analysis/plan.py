@@ -95,7 +95,7 @@ def compile_plan(traced: Traced, chip: Chip, devices: int) -> Plan | OutOfMemory
     try:
         compiled = traced.lowered.compile()
     except Exception as error:
-        seconds, needed = time.perf_counter() - begin, needed_bytes(str(error))
+        seconds, needed = time.perf_counter() - begin, needed_bytes(str(error), traced.held)
         if needed is None:
             raise RuntimeError(f"the TPU compiler failed: {reason(error)}") from error
         return OutOfMemory(chip, needed, seconds, str(error))

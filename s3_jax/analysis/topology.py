@@ -37,6 +37,7 @@ _NAME = re.compile(r"^(v\d+\w?):(\d+(?:x\d+)*)$")
 # Told to the compiler so that it asks no cloud service where it runs.
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no TPU is touched, so several may compile at once
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-16",
     "TPU_MIN_LOG_LEVEL": "3",

@@ -1,0 +1,187 @@
+"""A network for one kind of video as a file that runs with JAX alone (jax.export).
+
+The file is a ZIP archive of
+
+    start.jax, step.jax, encode.jax   programs (portable StableHLO, see `Programs`)
+    weights.npz                       their first argument, arrays "00000", "00001", ...
+    about.json                        sizes, platforms and what the programs take and give
+
+Weights stand beside the programs, so that they are there once and not in each. A loader that
+imports nothing of this project is `tools/load_export.py`.
+"""
+
+import dataclasses
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from jaxtyping import Array, Float, UInt8
+
+from s3_jax.backend import compiling_for
+from s3_jax.config import ModelConfig, PropagationConfig, to_dict
+from s3_jax.errors import InputError
+from s3_jax.models.s3 import S3
+from s3_jax.propagation.geometry import FrameGeometry, frame_geometry, pad, prepare_image, restore
+from s3_jax.propagation.state import VideoState, assign_slots, init_state
+from s3_jax.propagation.step import Network, annotate_frame, propagate_frame
+
+FORMAT = 1
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+DEFAULT_PROPAGATION = PropagationConfig()
+Leaves = list[Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportSettings:
+    """What is fixed in the file.
+
+    size: height and width of frames. objects: how many; leave some masks empty for fewer.
+    platforms: where it will run; equal forms of a computation are chosen for the first.
+    """
+
+    size: tuple[int, int] = (480, 864)
+    objects: int = 1
+    dtype: str = "float32"
+    platforms: tuple[str, ...] = ("cpu",)
+    propagation: PropagationConfig = DEFAULT_PROPAGATION
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.platforms if name not in PLATFORMS]
+        if unknown or not self.platforms:
+            raise InputError(f"platforms are {self.platforms}; choose from {', '.join(PLATFORMS)}")
+        if self.objects < 1 or min(self.size) < 1:
+            raise InputError(f"objects ({self.objects}) and size {self.size} must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """Pure functions of plain arrays; weights and state are lists of arrays.
+
+    start(weights, frame, masks) -> state: the first frame with its masks (objects h w) in [0, 1].
+    step(weights, state, frame) -> state, probabilities (1 + objects h w), background first.
+    encode(weights, frame) -> the frame's features by name.
+    """
+
+    model: S3
+    structure: Any
+    settings: ExportSettings
+    geometry: FrameGeometry
+
+    def start(
+        self, weights: Leaves, frame: UInt8[Array, "h w 3"], masks: Float[Array, "k h w"]
+    ) -> Leaves:
+        """The state after the first frame."""
+        config, count = self.settings.propagation, self.settings.objects
+        state = assign_slots(self._empty_state(), jnp.ones(count, bool), jnp.int32(0))
+        state, _ = annotate_frame(
+            self._network(weights),
+            config,
+            state,
+            prepare_image(frame, self.geometry),
+            pad(masks[None], self.geometry, axis=2),
+            jnp.ones(count, bool),
+            complete=True,
+        )
+        return jax.tree.leaves(state)
+
+    def step(
+        self, weights: Leaves, state: Leaves, frame: UInt8[Array, "h w 3"]
+    ) -> tuple[Leaves, Float[Array, "n h w"]]:
+        """The next state, and probabilities at the frames' size."""
+        after, prob = propagate_frame(
+            self._network(weights),
+            self.settings.propagation,
+            self._state(state),
+            prepare_image(frame, self.geometry),
+        )
+        return jax.tree.leaves(after), restore(prob, self.geometry)
+
+    def encode(self, weights: Leaves, frame: UInt8[Array, "h w 3"]) -> dict[str, Array]:
+        """Features at strides 16, 8 and 4, pixel feature, and key."""
+        network = self._network(weights)
+        features = network(S3.encode_image, prepare_image(frame, self.geometry))
+        return features._asdict() | features.key._asdict()
+
+    def _network(self, weights: Leaves) -> Network:
+        return Network(self.model, jax.tree.unflatten(self.structure, weights))
+
+    def _empty_state(self) -> VideoState:
+        settings = self.settings
+        return init_state(self.model.config, settings.propagation, self.geometry.padded,
+                          settings.objects, jnp.dtype(settings.dtype).type)  # fmt: skip
+
+    def _state(self, leaves: Leaves) -> VideoState:
+        """The state whose leaves these are; its structure is that of an empty one."""
+        return jax.tree.unflatten(jax.tree.structure(self._empty_state()), leaves)
+
+
+def write_export(
+    path: Path, config: ModelConfig, variables: Any, settings: ExportSettings
+) -> dict[str, int]:
+    """Writes the file; whole or not at all.
+
+    Returns:
+      Bytes of each of its parts.
+    """
+    leaves, structure = jax.tree.flatten(variables)
+    model = S3(config, dtype=jnp.dtype(settings.dtype))
+    geometry = frame_geometry(settings.size, config.size_multiple)
+    programs = Programs(model, structure, settings, geometry)
+    parts = _serialized(programs, leaves)
+    parts["weights.npz"] = _archive(leaves)
+    parts["about.json"] = json.dumps(_about(config, settings), indent=1).encode()
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with zipfile.ZipFile(temporary, "w") as archive:
+            for name, content in parts.items():
+                archive.writestr(name, content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return {name: len(content) for name, content in parts.items()}
+
+
+def _serialized(programs: Programs, leaves: Sequence[Array]) -> dict[str, bytes]:
+    settings = programs.settings
+    frame = jax.ShapeDtypeStruct((*settings.size, 3), jnp.uint8)
+    masks = jax.ShapeDtypeStruct((settings.objects, *settings.size), jnp.float32)
+    weights = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+    form = {"cuda": "gpu", "rocm": "gpu"}.get(settings.platforms[0], settings.platforms[0])
+    parts = {}
+    with compiling_for(form):
+        state = jax.eval_shape(programs.start, weights, frame, masks)
+        calls = {"start": (frame, masks), "step": (state, frame), "encode": (frame,)}
+        for name, arguments in calls.items():
+            function = jax.jit(getattr(programs, name))
+            exported = export.export(function, platforms=settings.platforms)(weights, *arguments)
+            parts[f"{name}.jax"] = bytes(exported.serialize())
+    return parts
+
+
+def _archive(leaves: Sequence[Any]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **{f"{i:05d}": np.asarray(leaf) for i, leaf in enumerate(leaves)})
+    return file.getvalue()
+
+
+def _about(config: ModelConfig, settings: ExportSettings) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "height": settings.size[0],
+        "width": settings.size[1],
+        "objects": settings.objects,
+        "dtype": settings.dtype,
+        "platforms": settings.platforms,
+        "model": to_dict(config),
+        "propagation": to_dict(settings.propagation),
+        "start": "(weights, frame (h w 3) uint8, masks (objects h w) float32) -> state",
+        "step": "(weights, state, frame) -> state, probabilities (1 + objects h w)",
+        "encode": "(weights, frame) -> features by name",
+    }

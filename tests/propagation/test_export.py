@@ -1,0 +1,112 @@
+"""Files that run with JAX alone."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from s3_jax.config import PropagationConfig
+from s3_jax.errors import InputError
+from s3_jax.propagation.export import ExportSettings, write_export
+from s3_jax.propagation.geometry import frame_geometry, prepare_image
+from s3_jax.propagation.session import Session
+from s3_jax.propagation.step import Network
+from tests.propagation.conftest import TINY, Video
+
+LOADER = Path(__file__).parent.parent.parent / "tools" / "load_export.py"
+SIZE = (60, 90)  # no multiple of 32: padding is part of the file
+FRAMES = 4
+PROPAGATION = PropagationConfig(mem_every=2)
+# What runs in the other process: the loader as a user would use it, and a check of what it imports.
+RUN = """
+import sys
+import numpy as np
+import load_export
+exported = load_export.Exported("model.s3")
+video = np.load("video.npz")
+state = exported.start(video["frames"][0], video["masks"])
+probabilities = []
+for frame in video["frames"][1:]:
+    state, probability = exported.step(state, frame)
+    probabilities.append(np.asarray(probability))
+features = exported.encode(video["frames"][0])
+np.savez("result.npz", probabilities=np.stack(probabilities), key=features["key"])
+foreign = [name for name in sys.modules if name.split(".")[0] in ("s3_jax", "flax", "tools")]
+assert not foreign, foreign
+"""
+
+
+@pytest.fixture(scope="module")
+def cropped() -> Video:
+    return Video(FRAMES, *SIZE, objects=2)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, tiny_network: Network) -> Path:
+    path = tmp_path_factory.mktemp("export") / "model.s3"
+    settings = ExportSettings(SIZE, objects=2, propagation=PROPAGATION)
+    write_export(path, TINY, tiny_network.variables, settings)
+    return path
+
+
+def test_another_process_without_the_package_gets_the_same_masks(
+    exported: Path, cropped: Video, tiny_network: Network
+) -> None:
+    folder = exported.parent
+    masks = np.stack([mask for _, mask in sorted(cropped.hard_masks(0, 1, 2).items())])
+    np.savez(folder / "video.npz", frames=cropped.frames, masks=masks.astype(np.float32))
+    (folder / "load_export.py").write_bytes(LOADER.read_bytes())
+    done = subprocess.run([sys.executable, "-c", RUN], cwd=folder, capture_output=True, text=True,
+                          env={"JAX_PLATFORMS": "cpu"}, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = np.load(folder / "result.npz")
+
+    session = Session(TINY, tiny_network.variables, PROPAGATION)
+    session.add(cropped.masks[0])
+    session.step(cropped.frames[0])
+    expected = [session.step(frame).prob for frame in cropped.frames[1:]]
+    np.testing.assert_allclose(result["probabilities"], np.stack(expected), atol=1e-4)
+    image = prepare_image(jnp.asarray(cropped.frames[0]), frame_geometry(SIZE, 32))
+    key = tiny_network("encode_image", image).key.key
+    np.testing.assert_allclose(result["key"], key, atol=1e-4)
+
+
+def test_the_file_says_what_it_holds(exported: Path) -> None:
+    with zipfile.ZipFile(exported) as archive:
+        about = json.loads(archive.read("about.json"))
+        assert set(archive.namelist()) == {
+            "start.jax", "step.jax", "encode.jax", "weights.npz", "about.json"
+        }  # fmt: skip
+    assert (about["height"], about["width"], about["objects"]) == (*SIZE, 2)
+    assert about["propagation"]["mem_every"] == 2
+    assert about["platforms"] == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"platforms": ("abacus",)}, "choose from cpu"), ({"objects": 0}, "at least 1")],
+)
+def test_settings_that_cannot_be_are_refused(change: dict, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        ExportSettings(**change)
+
+
+def test_a_failed_export_leaves_the_old_file(
+    exported: Path, tiny_network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = exported.read_bytes()
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full_disk)
+    monkeypatch.setattr("s3_jax.propagation.export._serialized", lambda *_: {})
+    with pytest.raises(OSError, match="No space"):
+        write_export(exported, TINY, tiny_network.variables, ExportSettings())
+    assert exported.read_bytes() == before
+    assert [path.name for path in exported.parent.glob(".*")] == []
