@@ -4,8 +4,7 @@ r"""Runs a file that `tools.export` wrote: needs JAX and the file, nothing of th
 
 Frames are (height, width, 3) uint8 and masks (objects, height, width) in [0, 1], as `numpy.save`
 writes them. For every frame after the first, <frame>.masks.npy gets the number of the object at
-every pixel, 0 for background. Copy this file to where it
-is needed (`pip install jax flatbuffers`).
+every pixel, 0 for background. Copy this file to where it is needed (`pip install jax flatbuffers`).
 """
 
 import io
