@@ -29,7 +29,7 @@ class Candidates(NamedTuple):
 class _Corners(NamedTuple):
     """The four pixels around points: place in the flattened map, and bilinear weight."""
 
-    index: Int[Array, "4 p"]
+    place: Int[Array, "4 p"]
     weight: Float[Array, "4 p"]
 
 

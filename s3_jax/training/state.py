@@ -11,8 +11,7 @@ from jaxtyping import Array, Int, Key, UInt32
 from s3_jax.training.parameter_groups import Params, merge
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """Training after some steps.
 
     step: how many; also the iteration that comes next, counted from 0.

@@ -137,9 +137,9 @@ def gradients_of(
     micro_batches = jax.tree.map(functools.partial(_split_rows, parts=parts), (batch, rows))
 
     def add(carry: tuple, inputs: tuple) -> tuple[tuple, None]:
-        batch_stats, total = carry
+        (batch_stats, total), (part, its_rows) = carry, inputs
         gradients, batch_stats, losses = _gradients(
-            trainer, state.params, batch_stats, *inputs, key
+            trainer, state.params, batch_stats, part, its_rows, key
         )
         return (batch_stats, jax.tree.map(jnp.add, total, (gradients, losses))), None
 

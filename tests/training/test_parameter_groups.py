@@ -1,0 +1,63 @@
+"""Every parameter is in the recorded group, and the optimizer treats groups as recorded."""
+
+import json
+from pathlib import Path
+
+import pytest
+from flax.traverse_util import unflatten_dict
+
+from s3_jax.config import MODELS
+from s3_jax.conversion.weights import flatten, pairs
+from s3_jax.models.s3 import S3
+from s3_jax.training.parameter_groups import group_labels, group_of, merge, split_frozen
+
+MODEL = "s3_vitb_depthanything"
+
+
+def paths_of(name: str) -> list[tuple[str, ...]]:
+    """Of a model's parameters."""
+    every = (pair for pair in pairs(MODELS[name]) if pair.collection == "params")
+    return [tuple(pair.path.split("/")) for pair in every]
+
+
+@pytest.mark.parametrize("name", ["s3_resnet18", "s3_vitb_depthanything"])
+def test_groups_equal_recording(name: str, goldens: Path) -> None:
+    recorded = json.loads((goldens / f"param_groups_{name}.json").read_text())
+    model = S3(MODELS[name])
+    ours = {
+        pair.key: group_of(tuple(pair.path.split("/")), model)
+        for pair in pairs(MODELS[name])
+        if pair.collection == "params"
+    }
+    # A checkpoint's ViT has tensors that nothing computes with; they are no parameters here.
+    unused = {key for key in recorded if key not in ours}
+    assert all(not recorded[key]["trainable"] for key in unused)
+    assert set(ours) <= set(recorded)
+    expected = {key: recorded[key]["group"] or "frozen" for key in ours}
+    assert ours == expected
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_only_the_vit_is_frozen(name: str) -> None:
+    model = S3(MODELS[name])
+    for path in paths_of(name):
+        assert (group_of(path, model) == "frozen") == (path[:2] == ("image_encoder", "vit"))
+
+
+def test_split_is_undone_by_merge() -> None:
+    params = unflatten_dict({path: path for path in paths_of(MODEL)})
+    trained, frozen = split_frozen(params, S3(MODELS[MODEL]))
+    assert frozen
+    assert not set(flatten(trained)) & set(flatten(frozen))
+    assert merge(trained, frozen) == params
+
+
+def test_trainable_blocks_are_quarters_of_the_vit() -> None:
+    params = unflatten_dict(dict.fromkeys(paths_of(MODEL), 0))
+    model = S3(MODELS[MODEL], trainable_blocks=(1, 3))
+    labels = group_labels(params, model)["image_encoder"]["vit"]
+    groups = {name: set(flatten({"": part}).values()) for name, part in labels.items()}
+    trained = {f"blocks_{i}" for i in (3, 4, 5, 9, 10, 11)}
+    assert trained < set(groups)
+    for name, found in groups.items():
+        assert found == {"backbone" if name in trained else "frozen"}
