@@ -54,6 +54,7 @@ from absl import flags
 
 from s3_jax.config import PropagationConfig
 from s3_jax.errors import InputError, listed
+from s3_jax.evaluation.batch_segmentation import group_videos
 from s3_jax.evaluation.datasets import BENCHMARKS, Benchmark
 from s3_jax.evaluation.layouts.options import LayoutOptions
 from s3_jax.evaluation.layouts.video import BenchmarkVideo
@@ -132,6 +133,14 @@ SHARD = flags.DEFINE_string(
     "i/n: do the i-th of n shares of the videos (i from 0). Default: this host's share under "
     "Slurm, MPI or on a TPU pod, else all.",
 )
+BATCH = flags.DEFINE_integer(
+    "batch",
+    1,
+    "Videos that a device segments at a time, for devices that one video cannot keep busy. They "
+    "must have one frame size and masks on the first frame only (DAVIS, MOSE, VOST); others are "
+    "done one by one. A batch that is interrupted starts over. Takes the memory of so many videos.",
+    lower_bound=1,
+)
 _PROPAGATION_FLAGS = define_propagation_flags(
     dict.fromkeys(("mem_every", "max_mem_frames", "long_term"), _BY_DATASET)
 )
@@ -160,6 +169,7 @@ def main() -> None:
         "all_masks": ALL_MASKS.value,
         "void": VOID.value,
         "save_scores": SAVE_SCORES.value,
+        "batch": BATCH.value,
         **dataclasses.asdict(config),
     }
     output = Path(_required(OUTPUT))
@@ -192,7 +202,8 @@ def _run(
     with interruption() as interrupted, frame_bar(sum(v.num_frames for v in mine)) as bar:
         progress = RunProgress(bar.found, bar.advanced, lambda: bool(interrupted))
         devices, workplaces = _workplaces(checkpoint, config)
-        outcome = predict(mine, folder, options, workplaces, progress)
+        groups = group_videos(mine, BATCH.value)
+        outcome = predict(groups, folder, options, workplaces, progress, _make_batch)
     records = {v.name: r for v in mine if (r := folder.record(v)) is not None}
     record.finish(devices, records, outcome.problems)
     if interrupted:
@@ -277,6 +288,12 @@ def _own_shard() -> tuple[int, int]:
 _LAUNCHERS = (("SLURM_PROCID", "SLURM_NTASKS"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"))
 
 
+def _make_batch(sessions: Sequence[Any]) -> Any:
+    from s3_jax.propagation.batch import SessionBatch
+
+    return SessionBatch(sessions)
+
+
 def _workplaces(checkpoint: Path, config: PropagationConfig) -> tuple[list[Any], list[Workplace]]:
     """The local devices, and a workplace on each; the model is loaded when first needed."""
     import jax
@@ -289,16 +306,17 @@ def _workplaces(checkpoint: Path, config: PropagationConfig) -> tuple[list[Any],
     enable_compilation_cache()
     lock = threading.Lock()
     loaded = functools.cache(lambda: load_model(checkpoint))
+    on_device = functools.cache(lambda device: jax.device_put(loaded()[1], device))
 
-    def make_session() -> Session:
+    def make_session(device: Any) -> Session:
         with lock:
-            model_config, variables = loaded()
+            model_config, variables = loaded()[0], on_device(device)
         return Session(model_config, variables, config, dtype=jnp.dtype(DTYPE.value))
 
     @contextlib.contextmanager
     def workplace(device: Any) -> Iterator[Callable[[], Session]]:
         with jax.default_device(device):
-            yield make_session
+            yield functools.partial(make_session, device)
 
     devices = jax.local_devices()
     return devices, [functools.partial(workplace, device) for device in devices]

@@ -13,7 +13,8 @@ from s3_jax.data.mask_files import MaskEncoding, read_mask
 from s3_jax.errors import InputError, listed
 from s3_jax.evaluation.writers import write_mask
 
-Scores = tuple[Int32[np.ndarray, " k"], Float32[np.ndarray, "n h w"]]
+# Object ids (k), and probabilities (k + 1, h, w); k differs between runs.
+Scores = tuple[Int32[np.ndarray, "_"], Float32[np.ndarray, "_ _ _"]]
 
 
 def merge_scores(runs: Sequence[Scores]) -> Int32[np.ndarray, "h w"]:

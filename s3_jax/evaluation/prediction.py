@@ -15,9 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from absl import logging
+
+from s3_jax.data.video_files import VideoSource
 from s3_jax.errors import InputError
+from s3_jax.evaluation.batch_segmentation import Batch, Job, segment_together
 from s3_jax.evaluation.layouts.video import BenchmarkVideo
 from s3_jax.evaluation.run_folder import RECORD, Identity, RunFolder
 from s3_jax.evaluation.segmentation import (
@@ -30,12 +34,14 @@ from s3_jax.evaluation.segmentation import (
 WARM_AFTER = 5  # frames of a video before its speed counts as that of compiled programs
 
 
+@runtime_checkable
 class ResettableSegmenter(Segmenter, Protocol):
     """A session that can be used for one video after another."""
 
     def reset(self) -> None: ...
 
 
+MakeBatch = Callable[[Sequence[ResettableSegmenter]], Batch]
 # A device, as a context that gives a function that makes a session to be used within it.
 Workplace = Callable[[], AbstractContextManager[Callable[[], ResettableSegmenter]]]
 
@@ -117,32 +123,35 @@ class RunProgress:
 
 
 def predict(
-    videos: Sequence[BenchmarkVideo],
+    groups: Sequence[Sequence[BenchmarkVideo]],
     folder: PredictionFolder,
     options: SegmentOptions,
     workplaces: Sequence[Workplace],
     progress: RunProgress = RunProgress(),
+    make_batch: MakeBatch | None = None,
 ) -> Outcome:
-    """Segments all videos that are not finished, the longest first, one at each workplace.
+    """Segments all videos that are not finished, the longest first, a group at each workplace.
 
-    What is wrong with a video is told in the outcome, and does not keep others from being done.
+    groups: videos that go together, see `batch_segmentation.group_videos`; make_batch is needed
+    for groups of more than one. What is wrong with a video is told in the outcome, and does not
+    keep others from being done.
 
     Raises:
       OSError: a result could not be written; everything stops, and earlier results stay.
     """
     outcome, failed = Outcome(), threading.Event()
-    waiting = deque(sorted(videos, key=lambda v: (-v.num_frames, v.name)))
+    waiting = deque(sorted(groups, key=lambda g: (-sum(v.num_frames for v in g), g[0].name)))
     asked = progress.stop
     progress = dataclasses.replace(progress, stop=lambda: asked() or failed.is_set())
 
     def work(workplace: Workplace) -> None:
         try:
             with workplace() as make_session:
-                session = functools.cache(make_session)  # not needed where all is finished
-                for video in _taken(waiting):
+                worker = _Worker(make_session, make_batch, folder, options, progress, outcome)
+                for group in _taken(waiting):
                     if progress.stop():
                         break
-                    _attempt(session, video, folder, options, progress, outcome)
+                    worker.do(group)
         except BaseException:
             failed.set()
             raise
@@ -156,8 +165,8 @@ def predict(
     return outcome
 
 
-def _taken(waiting: deque[BenchmarkVideo]) -> Iterator[BenchmarkVideo]:
-    """Takes videos out of a queue that others take from too."""
+def _taken(waiting: deque[Sequence[BenchmarkVideo]]) -> Iterator[Sequence[BenchmarkVideo]]:
+    """Takes groups out of a queue that others take from too."""
     while True:
         try:
             yield waiting.popleft()
@@ -165,56 +174,117 @@ def _taken(waiting: deque[BenchmarkVideo]) -> Iterator[BenchmarkVideo]:
             return
 
 
-def _attempt(
-    session: Callable[[], ResettableSegmenter],
-    video: BenchmarkVideo,
-    folder: PredictionFolder,
-    options: SegmentOptions,
-    progress: RunProgress,
-    outcome: Outcome,
-) -> None:
-    try:
-        if _predict_video(session, video, folder.open_video(video), options, progress):
-            outcome.finished.append(video.name)
-    except InputError as error:
-        outcome.problems[video.name] = str(error)
+class _Worker:
+    """Does one group of videos after another; sessions are made when first needed."""
 
+    def __init__(
+        self,
+        make_session: Callable[[], ResettableSegmenter],
+        make_batch: MakeBatch | None,
+        folder: PredictionFolder,
+        options: SegmentOptions,
+        progress: RunProgress,
+        outcome: Outcome,
+    ):
+        self._make_session, self._make_batch = make_session, make_batch
+        self._folder, self._options = folder, options
+        self._progress, self._outcome = progress, outcome
+        self._sessions: list[ResettableSegmenter] = []
 
-def _predict_video(
-    session: Callable[[], ResettableSegmenter],
-    video: BenchmarkVideo,
-    folder: RunFolder,
-    options: SegmentOptions,
-    progress: RunProgress,
-) -> bool:
-    """Whether the video is finished; errors as InputError."""
-    done = folder.finished_frames
-    if done is not None:
-        progress.found(done)
+    def do(self, group: Sequence[BenchmarkVideo]) -> None:
+        """Segments the videos; problems and what is finished go into the outcome."""
+        runs: list[tuple[BenchmarkVideo, RunFolder]] = []
+        for video in group:
+            try:
+                runs.append((video, self._folder.open_video(video)))
+            except InputError as error:
+                self._outcome.problems[video.name] = str(error)
+        if len(group) == 1 or len(runs) < len(group) or not self._do_together(runs):
+            for video, folder in runs:
+                self._note(video, functools.partial(self._do_alone, video, folder))
+
+    def _note(self, video: BenchmarkVideo, attempt: Callable[[], bool]) -> None:
+        try:
+            if attempt():
+                self._outcome.finished.append(video.name)
+        except InputError as error:
+            self._outcome.problems[video.name] = str(error)
+
+    def _ready_sessions(self, count: int) -> list[ResettableSegmenter]:
+        while len(self._sessions) < count:
+            self._sessions.append(self._make_session())
+        for session in self._sessions[:count]:
+            session.reset()
+        return self._sessions[:count]
+
+    def _do_alone(self, video: BenchmarkVideo, folder: RunFolder) -> bool:
+        """Whether the video is finished; errors as InputError."""
+        progress, done = self._progress, folder.finished_frames
+        if done is not None:
+            progress.found(done)
+            return True
+        source = video.open_frames()
+        masks = video.open_masks(source.frame_names)
+        (session,) = self._ready_sessions(1)
+        clock = _Clock(progress)
+        done, problem = segment(
+            session, source, masks, folder, self._options_for(video),
+            Progress(progress.found, clock.frame_done, progress.stop), save_at_end=False,
+        )  # fmt: skip
+        if problem is not None:
+            raise problem
+        if progress.stop() and done != len(source.frame_names or ()):
+            return False
+        _finish(folder, video, source, done, clock.notes())
         return True
-    source = video.open_frames()
-    masks = video.open_masks(source.frame_names)
-    session().reset()
-    clock = _Clock(progress)
-    options = dataclasses.replace(options, saved=video.saved, all_masks=video.all_masks)
-    done, problem = segment(
-        session(), source, masks, folder, options,
-        Progress(progress.found, clock.frame_done, progress.stop), save_at_end=False,
-    )  # fmt: skip
-    if problem is not None:
-        raise problem
-    if progress.stop() and done != len(source.frame_names or ()):
-        return False
+
+    def _do_together(self, runs: Sequence[tuple[BenchmarkVideo, RunFolder]]) -> bool:
+        """Whether the videos could be done as a batch, or need not be done."""
+        finished = [folder.finished_frames for _, folder in runs]
+        # All of a batch are segmented again for the sake of one, so that its bytes stay the same.
+        if None not in finished or self._make_batch is None:
+            return False
+        try:
+            jobs = [self._job(video, folder) for video, folder in runs]
+            clock = _Clock(self._progress, len(jobs))
+            batch = self._make_batch(self._ready_sessions(len(jobs)))
+            complete = segment_together(batch, jobs, clock.frame_done, self._progress.stop)
+        except InputError as error:
+            logging.warning("%s; segmenting the videos of its batch one by one", error)
+            return False
+        for (video, folder), job, done in zip(runs, jobs, finished, strict=True):
+            if job.problem is not None:
+                self._outcome.problems[video.name] = str(job.problem)
+            elif complete:
+                if done is None:
+                    _finish(folder, video, job.source, job.done, clock.notes())
+                self._outcome.finished.append(video.name)
+        return True
+
+    def _job(self, video: BenchmarkVideo, folder: RunFolder) -> Job:
+        source = video.open_frames()
+        masks = video.open_masks(source.frame_names)
+        unfinished = folder.finished_frames is None
+        return Job(source, masks, folder if unfinished else None, self._options_for(video))
+
+    def _options_for(self, video: BenchmarkVideo) -> SegmentOptions:
+        return dataclasses.replace(self._options, saved=video.saved, all_masks=video.all_masks)
+
+
+def _finish(
+    folder: RunFolder, video: BenchmarkVideo, source: VideoSource, done: int, notes: dict[str, Any]
+) -> None:
     results = done if video.saved is None else len(video.saved)
-    folder.finish(done, results, clock.notes() | {"size": list(source.size)})
-    return True
+    folder.finish(done, results, notes | {"size": list(source.size)})
 
 
 class _Clock:
-    """How long the frames of a video took, from the first on and once everything is compiled."""
+    """How long the frames of videos that go together took, from the first on and once everything
+    is compiled."""
 
-    def __init__(self, progress: RunProgress):
+    def __init__(self, progress: RunProgress, videos: int = 1):
         self._progress = progress
+        self._videos = videos
         self._begin = time.monotonic()
         self._warm = self._now = self._begin
         self._frames = 0
@@ -222,15 +292,17 @@ class _Clock:
     def frame_done(self) -> None:
         self._now = time.monotonic()
         self._frames += 1
-        if self._frames == WARM_AFTER:
+        if self._frames == WARM_AFTER * self._videos:
             self._warm = self._now
         self._progress.advanced()
 
     def notes(self) -> dict[str, Any]:
-        warm = max(self._frames - WARM_AFTER, 0)
+        """The share of each video."""
+        warm = max(self._frames - WARM_AFTER * self._videos, 0)
+        warm_seconds = self._now - self._warm if warm else 0.0
         return {
-            "frames_timed": self._frames,
-            "seconds": round(self._now - self._begin, 3),
-            "warm_frames": warm,
-            "warm_seconds": round(self._now - self._warm, 3) if warm else 0.0,
+            "frames_timed": round(self._frames / self._videos, 3),
+            "seconds": round((self._now - self._begin) / self._videos, 3),
+            "warm_frames": round(warm / self._videos, 3),
+            "warm_seconds": round(warm_seconds / self._videos, 3),
         }

@@ -1,7 +1,7 @@
 """Segmenting one video into a run folder: frames and masks in, result files out.
 
-frames + masks -> `_steps` (in a thread: decode, shrink, choose masks)
--> `segment` (session.add, session.step) -> `_save` (in threads: mask, scores)
+frames + masks -> `frame_steps` (in a thread: decode, shrink, choose masks)
+-> `segment` (session.add, session.step) -> `save_result` (in threads: mask, scores)
 -> `render_overlay` (a second pass over frames and written masks)
 """
 
@@ -114,7 +114,7 @@ class Progress:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Step:
+class Step:
     """One frame at the size the session sees, and the ids given on it by a mask file."""
 
     frame: Frame
@@ -167,7 +167,7 @@ def segment(
     """
     done = folder.load_session(session)
     progress.started(done)
-    steps = prefetch(_steps(source, masks, options, done, set(session.object_ids)))
+    steps = prefetch(frame_steps(source, masks, options, done, set(session.object_ids)))
     saver = _Saver(session, folder, save_seconds)
     if options.save_scores:
         folder.scores.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def segment(
             for step in steps:
                 result = _advance(session, step)
                 if options.saved is None or step.frame.name in options.saved:
-                    writer.submit(_save, folder, options, masks.first, step, result)
+                    writer.submit(save_result, folder, options, masks.first, step, result)
                 done += 1
                 progress.advanced()
                 stopped = progress.stop()
@@ -230,9 +230,9 @@ def render_overlay(
         write_video(folder.overlay, pictures(), frame_rate)
 
 
-def _steps(
+def frame_steps(
     source: VideoSource, masks: MaskSource, options: SegmentOptions, start: int, known: set[int]
-) -> Iterator[_Step]:
+) -> Iterator[Step]:
     """Everything that can be done for a frame before its turn comes."""
     size = shrunk_size(source.size, options.short_side)
     for frame, last in _with_last(source.frames(start)):
@@ -244,7 +244,7 @@ def _steps(
             given = _given(mask, wanted, size)
             known |= wanted
         file = mask.path if mask else None
-        yield _Step(frame, shrink_image(frame.image, size), given, file, last)
+        yield Step(frame, shrink_image(frame.image, size), given, file, last)
 
 
 def _with_last(frames: Iterator[Frame]) -> Iterator[tuple[Frame, bool]]:
@@ -281,7 +281,7 @@ def _given(mask: Mask, wanted: set[int], size: Size) -> Int32[np.ndarray, "h w"]
     return ids if len(lost) < len(wanted) else None
 
 
-def _advance(session: Segmenter, step: _Step) -> Result | None:
+def _advance(session: Segmenter, step: Step) -> Result | None:
     """The session's result for a frame; None as long as no object was given."""
     if step.given is not None:
         try:
@@ -293,11 +293,11 @@ def _advance(session: Segmenter, step: _Step) -> Result | None:
     return session.step(step.image, end=step.last)
 
 
-def _save(
+def save_result(
     folder: RunFolder,
     options: SegmentOptions,
     first: Mask,
-    step: _Step,
+    step: Step,
     result: Result | None,
 ) -> None:
     """Write what was asked for of one frame, in the encoding of the first mask."""

@@ -32,7 +32,7 @@ from s3_jax.propagation.geometry import (
     resize_mask,
     restore,
 )
-from s3_jax.propagation.slots import Slots
+from s3_jax.propagation.slots import Capacity, Slots
 from s3_jax.propagation.state import (
     VideoState,
     assign_slots,
@@ -122,6 +122,21 @@ class Session:
     def frame_index(self) -> int:
         """Index of the next frame."""
         return self._next_frame
+
+    @property
+    def network(self) -> Network:
+        """The network and its variables, on the device."""
+        return self._network
+
+    @property
+    def geometry(self) -> FrameGeometry | None:
+        """Sizes of the video's frames (None before the first frame)."""
+        return self._geometry
+
+    @property
+    def capacity(self) -> Capacity:
+        """Slots that the state has."""
+        return self._slots.capacity
 
     def reset(self) -> None:
         """Forgets the video and its objects; compiled programs stay."""
@@ -217,6 +232,19 @@ class Session:
             yield self.step(image)
             image = following
         yield self.step(image, end=True)
+
+    def hand_over(self, objects: int) -> VideoState:
+        """The state with `objects` slots; the session keeps none, and others do the steps."""
+        assert self._state is not None
+        state = grow(self._state, objects=objects)
+        self._state = None
+        self._slots.capacity = dataclasses.replace(self._slots.capacity, objects=objects)
+        return state
+
+    def take(self, prob: Array) -> FrameResult:
+        """The result of a step that others did: probabilities by slot, at the padded size."""
+        index, self._next_frame = self._next_frame, self._next_frame + 1
+        return self._result(index, prob)
 
     def save(self, path: str | Path) -> None:
         """Writes everything remembered to a file, atomically; `load` continues from there."""

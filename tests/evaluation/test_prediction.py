@@ -13,6 +13,7 @@ import pytest
 from s3_jax.data.mask_files import read_mask
 from s3_jax.errors import InputError
 from s3_jax.evaluation import segmentation
+from s3_jax.evaluation.batch_segmentation import group_videos
 from s3_jax.evaluation.datasets import BENCHMARKS
 from s3_jax.evaluation.layouts.options import LayoutOptions
 from s3_jax.evaluation.prediction import (
@@ -37,7 +38,8 @@ def workplace():
 def _run(name, data, output, options=OPTIONS, workplaces=(workplace,), layout=None, **more):
     videos = BENCHMARKS[name].list_videos(data, layout or LayoutOptions())
     folder = PredictionFolder(output, {"name": name}, more.pop("overwrite", False))
-    return predict(videos, folder, options, workplaces, **more), videos, folder
+    groups = group_videos(videos, more.pop("batch", 1))
+    return predict(groups, folder, options, workplaces, **more), videos, folder
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -170,13 +172,13 @@ def test_results_of_other_settings_or_files_are_not_mixed(davis, tmp_path):
     _run("davis2017-val", davis, tmp_path / "out")
     videos = BENCHMARKS["davis2017-val"].list_videos(davis, LayoutOptions())
     other = PredictionFolder(tmp_path / "out", {"name": "other"})
-    outcome = predict(videos, other, OPTIONS, [workplace])
+    outcome = predict(group_videos(videos, 1), other, OPTIONS, [workplace])
     assert not outcome.finished
     assert "another name (davis2017-val, now other)" in outcome.problems["bear"]
     again = PredictionFolder(tmp_path / "out", {"name": "other"}, overwrite=True)
-    assert len(predict(videos, again, OPTIONS, [workplace]).finished) == 3
+    assert len(predict(group_videos(videos, 1), again, OPTIONS, [workplace]).finished) == 3
     write_frames(davis / "JPEGImages/480p/cat", ["00003"])
-    outcome = predict(videos, other, OPTIONS, [workplace])
+    outcome = predict(group_videos(videos, 1), other, OPTIONS, [workplace])
     assert list(outcome.problems) == ["cat"]
     assert "another video" in outcome.problems["cat"]
 

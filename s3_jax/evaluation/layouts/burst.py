@@ -109,6 +109,7 @@ class BurstVideo:
     tracks: Mapping[str, Mapping[str, Any]]
     num_frames: int
     all_masks: bool = False
+    first_frame_only: bool = False
 
     @property
     def saved(self) -> frozenset[str]:

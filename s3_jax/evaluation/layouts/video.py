@@ -29,6 +29,7 @@ class BenchmarkVideo(Protocol):
     num_frames: frames to segment, a guess for video files.
     saved: names of the frames whose masks are results; None for all.
     all_masks: masks of objects that are known already correct them.
+    first_frame_only: no masks but that of the first frame are used.
     """
 
     @property
@@ -42,6 +43,9 @@ class BenchmarkVideo(Protocol):
 
     @property
     def all_masks(self) -> bool: ...
+
+    @property
+    def first_frame_only(self) -> bool: ...
 
     def open_frames(self) -> VideoSource:
         """Raises an InputError where frames are missing or damaged."""
@@ -76,6 +80,10 @@ class FolderVideo:
     @property
     def all_masks(self) -> bool:
         return self.rule == "all"
+
+    @property
+    def first_frame_only(self) -> bool:
+        return self.rule == "first_frame"
 
     def open_frames(self) -> VideoSource:
         return open_video(self.images)
