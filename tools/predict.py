@@ -69,7 +69,7 @@ from s3_jax.evaluation.prediction import (
 from s3_jax.evaluation.run_folder import named_fingerprint
 from s3_jax.evaluation.run_record import RunRecord
 from s3_jax.evaluation.segmentation import SegmentOptions
-from tools import cli
+from tools import cli, propagation_flags
 from tools.interruption import interruption
 from tools.logs import quiet_logging
 from tools.progress import frame_bar
@@ -144,6 +144,7 @@ BATCH = flags.DEFINE_integer(
 _PROPAGATION_FLAGS = define_propagation_flags(
     dict.fromkeys(("mem_every", "max_mem_frames", "long_term"), _BY_DATASET)
 )
+flags.adopt_module_key_flags(propagation_flags)
 
 
 def main() -> None:

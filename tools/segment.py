@@ -52,6 +52,7 @@ from s3_jax.evaluation.segmentation import (
     render_overlay,
     segment,
 )
+from tools import propagation_flags
 from tools.interruption import interruption
 from tools.logs import quiet_logging
 from tools.propagation_flags import DTYPE, define_propagation_flags, propagation_config
@@ -98,6 +99,7 @@ FPS = flags.DEFINE_float(
 )
 
 _PROPAGATION_FLAGS = define_propagation_flags()
+flags.adopt_module_key_flags(propagation_flags)
 
 
 def main(argv: list[str]) -> int:

@@ -98,7 +98,8 @@ def test_shards_together_make_the_whole(folder):
     first = _run(folder, shard="0/2", **flags)
     assert "1 of 3 videos are left to other shards" in first.stdout, first.stderr
     assert not (folder / "out/submission.zip").exists()
-    second = _run(folder, shard="1/2", **flags)
+    slurm = ENVIRONMENT | {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}
+    second = _run(folder, environment=slurm, **flags)
     assert f"to hand in: {folder / 'out/submission.zip'}" in second.stdout
     assert _results(folder / "out") == _results(folder / "whole")
     with zipfile.ZipFile(folder / "out/submission.zip") as archive:
@@ -145,7 +146,14 @@ def test_help_teaches():
         [sys.executable, "-m", "tools.predict", "--help"], cwd=ROOT, capture_output=True, text=True,
         timeout=60,
     ).stdout  # fmt: skip
-    for part in ("--dataset=davis2017-val", "valid_all_frames", "--shard", "Examples", "the data"):
+    for part in (
+        "--dataset=davis2017-val",
+        "valid_all_frames",
+        "--shard",
+        "Examples",
+        "--mem_every",
+        "the data set's",
+    ):
         assert part in text
 
 
