@@ -78,12 +78,14 @@ class PredictionFolder:
         )
 
     def record(self, video: BenchmarkVideo) -> dict[str, Any] | None:
-        """What is known of a finished video; None for others."""
+        """What is known of a video that was finished with the same settings; None for others."""
         try:
             values = json.loads((self._progress(video) / RECORD).read_text())
         except (FileNotFoundError, ValueError):
             return None
-        return values if values.get("finished") else None
+        settings = {name: v for name, v in values.get("identity", {}).items() if name != "video"}
+        same = settings == json.loads(json.dumps(self._identity))
+        return values if same and values.get("finished") else None
 
     def _progress(self, video: BenchmarkVideo) -> Path:
         return self.path / "progress" / video.name

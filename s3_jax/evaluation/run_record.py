@@ -32,7 +32,9 @@ class RunRecord:
         name = "run.json" if count == 1 else f"run_{index}_of_{count}.json"
         self._path = output / name
         self._values: dict[str, Any] = {"settings": identity, "versions": versions()}
-        if not overwrite:
+        if overwrite:
+            _remove_other_runs(output, identity)
+        else:
             _refuse_other_run(output, identity)
         output.mkdir(parents=True, exist_ok=True)
 
@@ -82,6 +84,17 @@ def read_run_records(output: Path) -> list[dict[str, Any]]:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is damaged ({reason(error)}): delete it") from error
     return records
+
+
+def _remove_other_runs(output: Path, identity: Identity) -> None:
+    """Deletes records with other settings, and those that are damaged."""
+    for path in output.glob("run*.json"):
+        try:
+            same = json.loads(path.read_text())["settings"] == json.loads(json.dumps(identity))
+        except (OSError, ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            path.unlink(missing_ok=True)
 
 
 def _refuse_other_run(output: Path, identity: Identity) -> None:

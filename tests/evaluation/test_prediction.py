@@ -175,6 +175,7 @@ def test_results_of_other_settings_or_files_are_not_mixed(davis, tmp_path):
     outcome = predict(group_videos(videos, 1), other, OPTIONS, [workplace])
     assert not outcome.finished
     assert "another name (davis2017-val, now other)" in outcome.problems["bear"]
+    assert [other.record(video) for video in videos] == [None] * 3
     again = PredictionFolder(tmp_path / "out", {"name": "other"}, overwrite=True)
     assert len(predict(group_videos(videos, 1), again, OPTIONS, [workplace]).finished) == 3
     write_frames(davis / "JPEGImages/480p/cat", ["00003"])

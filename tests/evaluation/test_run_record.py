@@ -45,7 +45,10 @@ def test_other_settings_are_named_unless_overwritten(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run_0_of_3.json", "run_1_of_3.json"]
     with pytest.raises(InputError, match=r"another size \(480, now 600\)"):
         RunRecord(tmp_path, IDENTITY | {"size": 600}, (0, 1))
-    RunRecord(tmp_path, IDENTITY | {"size": 600}, (0, 1), overwrite=True).note()
+    (tmp_path / "run_2_of_3.json").write_text("{")
+    RunRecord(tmp_path, IDENTITY | {"size": 600}, (0, 2), overwrite=True).note()
+    RunRecord(tmp_path, IDENTITY | {"size": 600}, (1, 2), overwrite=True).note()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run_0_of_2.json", "run_1_of_2.json"]
 
 
 def test_directories_that_are_not_of_this_command(tmp_path):
