@@ -2,18 +2,21 @@
 
 S3's masked cross attention is a hard choice (paper section 3.3), so this is all that a query takes
 in: foreground queries choose among the pixels that the mask head of the block before took for the
-object, background queries among the others.
+object, background queries among the others. The queries of the ancestor Cutie blend all pixels
+that they may read; for these it is the pixel with the largest weight.
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from s3_jax.config import PropagationConfig
-from s3_jax.errors import InputError
 from s3_jax.evaluation.query_pictures import QueryChoices
 from s3_jax.memory.object_memory import object_values
 from s3_jax.models.s3 import S3
@@ -47,17 +50,8 @@ def query_choices(
     """What the queries would pick in a frame; nothing is remembered of it.
 
     state: after the frames before it, with the objects annotated; without flip augmentation.
-
-    Raises:
-      InputError: the network's queries do not choose (Cutie's attend to all pixels at once).
     """
-    model = network.model
-    if model.config.query_attention != "discriminative":
-        raise InputError(
-            "the queries of this network blend many pixels instead of choosing one: there are no "
-            "choices to show"
-        )
-    chosen, inside = _choices(model, config, geometry, network.variables, state, image)
+    chosen, inside = _choices(network.model, config, geometry, network.variables, state, image)
     h, w = (length // STRIDE for length in geometry.padded)
     row, column = np.divmod(np.asarray(chosen), w)
     top, _, left, _ = geometry.padding
@@ -83,16 +77,46 @@ def _choices(
     features = network(S3.encode_image, prepare_image(image, geometry))
     readout, _ = read_memory(config, state, features)
     valid = remembered(state).astype(jnp.float32)[None]
-    _, captured = model.apply(
-        variables, features, readout, state.sensory, state.last_mask,
-        object_values(state.object_memory), valid, same_bucket(state),
-        method=S3.segment, mutable=["intermediates"],
-    )  # fmt: skip
+    blended: list[Array] = []
+    with nn.intercept_methods(functools.partial(_note_scores, blended)):
+        _, captured = model.apply(
+            variables, features, readout, state.sensory, state.last_mask,
+            object_values(state.object_memory), valid, same_bucket(state),
+            method=S3.segment, mutable=["intermediates"],
+        )  # fmt: skip
     transformer = captured["intermediates"]["object_transformer"]
-    blocks = range(model.config.num_blocks)
-    similarity = [transformer[f"blocks_{i}"]["read_from_pixel"]["similarity"][0] for i in blocks]
     inside = [~blocked[0, :, 0] for blocked in transformer["blocked"]]
-    return jnp.argmax(jnp.stack(similarity), axis=-1), jnp.stack(inside)
+    blocks = range(model.config.num_blocks)
+    scores = blended or [
+        transformer[f"blocks_{i}"]["read_from_pixel"]["similarity"][0] for i in blocks
+    ]
+    return jnp.argmax(jnp.stack(scores), axis=-1), jnp.stack(inside)
+
+
+def _note_scores(
+    found: list[Array], call: Callable[..., Any], args: Any, kwargs: Any, context: Any
+) -> Any:
+    """Runs a method; where it is Cutie's reading of pixels by queries, its scores are kept."""
+    if context.module.path[-2:] == ("read_from_pixel", "attend"):
+        query, key, _, blocked = args
+        found.append(_scores(context.module, query, key, blocked))
+    return call(*args, **kwargs)
+
+
+def _scores(
+    attention: nn.Module,
+    query: Float[Array, "b q c"],
+    key: Float[Array, "b n c"],
+    blocked: Bool[Array, "b #n_heads q n"],
+) -> Float[Array, "b n_heads q n"]:
+    """What the softmax of `models.attention` is taken of."""
+    c = query.shape[-1]
+    params = attention.variables["params"]
+    kernel, bias = params["in_kernel"], params["in_bias"][None, None]
+    heads = attention.num_heads
+    query = (query @ kernel[:, :c] + bias[..., :c]).reshape(*query.shape[:2], heads, -1)
+    key = (key @ kernel[:, c : 2 * c] + bias[..., c : 2 * c]).reshape(*key.shape[:2], heads, -1)
+    return jnp.where(blocked, -jnp.inf, jnp.einsum("bqhd,bnhd->bhqn", query, key))
 
 
 def _frame_position(

@@ -2,17 +2,15 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from s3_jax.config import PropagationConfig
 from s3_jax.conversion.weights import from_torch, torch_shapes
-from s3_jax.errors import InputError
-from s3_jax.evaluation.query_attention import WatchedSession, query_choices
-from s3_jax.models.s3 import S3
-from s3_jax.propagation.geometry import frame_geometry
-from s3_jax.propagation.state import init_state
-from s3_jax.propagation.step import Network
+from s3_jax.evaluation.query_attention import WatchedSession, _scores
+from s3_jax.models.attention import MultiHeadAttention
 from tests.propagation.conftest import TINY, Video
 from tests.support.weights import state_dict
 
@@ -79,9 +77,32 @@ def test_positions_are_those_of_the_frame_before_padding_and_shrinking(variables
         assert ((positions >= 0) & (positions <= length - 0.5)).all()
 
 
-def test_networks_whose_queries_do_not_choose():
-    config = dataclasses.replace(TINY, query_attention="multi_head")
-    geometry = frame_geometry((64, 64), 32)
-    state = init_state(config, CONFIG, geometry.padded)
-    with pytest.raises(InputError, match="blend many pixels"):
-        query_choices(Network(S3(config), {}), CONFIG, geometry, state, FRAMES.frames[0])
+def test_queries_that_blend_pixels_show_the_largest_weight():
+    config = dataclasses.replace(TINY, query_attention="multi_head", num_blocks=1)
+    watched = WatchedSession(config, from_torch(state_dict(torch_shapes(config)), config), CONFIG)
+    watched.add(FRAMES.masks[0])
+    watched.step(FRAMES.frames[0])
+    choices = watched.choices(FRAMES.frames[1])
+    assert choices.row.shape == (1, 3, TINY.num_heads, TINY.num_queries)
+    assert len(np.unique(choices.row)) > 1
+    for slot in range(3):
+        rows, columns = choices.row[0, slot] // 16, choices.column[0, slot] // 16
+        readable = choices.inside[0, slot][rows.astype(int), columns.astype(int)]
+        assert readable[:, : TINY.num_queries // 2].all()
+
+
+def test_scores_are_those_of_the_attention():
+    """The softmax of the scores, applied to the values, is what the module gives."""
+    random = np.random.default_rng(0)
+    attention = MultiHeadAttention(2)
+    query, key = (jnp.asarray(random.normal(size=(1, n, 8)), jnp.float32) for n in (3, 5))
+    blocked = jnp.asarray(random.random((1, 1, 3, 5)) < 0.4).at[..., 0].set(False)
+    variables = attention.init(jax.random.key(0), query, key, key, blocked)
+    expected = attention.apply(variables, query, key, key, blocked)
+    scores = _scores(attention.bind(variables), query, key, blocked)
+    params = variables["params"]
+    values = key @ params["in_kernel"][:, 16:] + params["in_bias"][None, None, 16:]
+    weights = jax.nn.softmax(scores / 2, axis=-1)  # 2: the square root of a head's width
+    mixed = jnp.einsum("bhqn,bnhd->bqhd", weights, values.reshape(1, 5, 2, 4)).reshape(1, 3, 8)
+    found = mixed @ params["out_kernel"] + params["out_bias"][None, None]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
