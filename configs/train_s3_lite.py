@@ -37,8 +37,8 @@ PICTURES = "imagenet_samples"
 def get_config() -> ConfigDict:
     """The run's configuration: small crops and short clips first, longer and larger ones later."""
     stages = (
-        _stage("short", steps=6_000, crop=160, frames=3, decay="constant"),
-        _stage("long", steps=4_000, crop=192, frames=5, decay="polynomial"),
+        stage("short", steps=6_000, crop=160, frames=3, decay="constant"),
+        stage("long", steps=4_000, crop=192, frames=5, decay="polynomial"),
     )
     run = RunConfig(
         MODELS["s3_lite"],
@@ -56,7 +56,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(run_config.to_dict(run))
 
 
-def _stage(name: str, steps: int, crop: int, frames: int, decay: Decay) -> Stage:
+def stage(name: str, steps: int, crop: int, frames: int, decay: Decay) -> Stage:
     return Stage(
         name=name,
         steps=steps,

@@ -13,6 +13,11 @@ QueryAttention = Literal["discriminative", "multi_head"]
 T = TypeVar("T")
 
 
+def _require(ok: bool, name: str, value: Any, rule: str) -> None:
+    if not ok:
+        raise ValueError(f"{name} is {value}, but must be {rule}")
+
+
 @dataclasses.dataclass(frozen=True)
 class ViTConfig:
     """A plain vision transformer with patches of 16 x 16 pixels.
@@ -31,11 +36,23 @@ class CompactConfig:
     """Spatial-semantic blocks around an EfficientNet-Lite0 in place of a vision transformer.
 
     stem_width: channels of the spatial prior's first convolutions.
+    semantic_embedding, spatial_dependency: the two halves of a block; either can be left out, to
+      see what it is good for.
     """
 
     embed_dim: int = 96
     num_heads: int = 3
     stem_width: int = 16
+    semantic_embedding: bool = True
+    spatial_dependency: bool = True
+
+    def __post_init__(self) -> None:
+        _require(
+            self.semantic_embedding or self.spatial_dependency,
+            "spatial_dependency",
+            self.spatial_dependency,
+            "True where semantic_embedding is False: blocks without both do nothing",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +176,17 @@ MODELS: dict[str, ModelConfig] = {
     ),
 }
 
+_LITE = MODELS["s3_lite"]
+MODELS |= {
+    "s3_lite_without_semantic_embedding": dataclasses.replace(
+        _LITE, compact=dataclasses.replace(_LITE.compact, semantic_embedding=False)
+    ),
+    "s3_lite_without_spatial_dependency": dataclasses.replace(
+        _LITE, compact=dataclasses.replace(_LITE.compact, spatial_dependency=False)
+    ),
+    "s3_lite_multi_head": dataclasses.replace(_LITE, query_attention="multi_head"),
+}
+
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A dataclass as plain dictionaries, lists and numbers (for JSON)."""
@@ -184,8 +212,3 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
             value = from_dict(hints[name], value, where=f"{where}{name}.")
         converted[name] = tuple(value) if isinstance(value, list) else value
     return cls(**converted)
-
-
-def _require(ok: bool, name: str, value: Any, rule: str) -> None:
-    if not ok:
-        raise ValueError(f"{name} is {value}, but must be {rule}")

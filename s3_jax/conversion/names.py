@@ -7,7 +7,7 @@ same; its kind says which tensors belong to it and how their axes move.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from s3_jax.config import ModelConfig
+from s3_jax.config import CompactConfig, ModelConfig
 from s3_jax.models import compact_semantic, efficientnet
 from s3_jax.models.resnet import BLOCKS
 from s3_jax.models.spatial_semantic import EXTRA_EXTRACTORS, NUM_BLOCKS
@@ -42,7 +42,7 @@ def _image_encoder(config: ModelConfig) -> Iterator[Entry]:
         yield from _resnet(torch, flax, config.resnet_depth, layers)
         return
     if config.encoder == "compact_semantic":
-        yield from _compact_semantic()
+        yield from _compact_semantic(config.compact)
         return
     yield from _vit(config)
     if config.encoder == "feature_pyramid":
@@ -51,10 +51,11 @@ def _image_encoder(config: ModelConfig) -> Iterator[Entry]:
         yield from _details()
         for i in range(NUM_BLOCKS):
             extra = EXTRA_EXTRACTORS if i == NUM_BLOCKS - 1 else 0
-            yield from _spatial_semantic_block(i, extra)
+            yield from _semantic_embedding(i)
+            yield from _spatial_dependencies(i, extra)
 
 
-def _compact_semantic() -> Iterator[Entry]:
+def _compact_semantic(compact: CompactConfig) -> Iterator[Entry]:
     """No published code has this network: its PyTorch names are those of the spatial-semantic
     blocks and, below `backbone`, of the public EfficientNet-Lite0 weights."""
     torch, flax = "pixel_encoder", "image_encoder"
@@ -63,8 +64,11 @@ def _compact_semantic() -> Iterator[Entry]:
         yield Entry(f"{torch}.{name}", f"{flax}/{name}", "conv1x1")
     for i in range(compact_semantic.NUM_BLOCKS):
         yield Entry(f"{torch}.semantic{i}", f"{flax}/semantic{i}", "conv1x1")
-        yield Entry(f"{torch}.cls{i}", f"{flax}/cls{i}", "linear")
-        yield from _spatial_semantic_block(i, extra=0)
+        if compact.semantic_embedding:
+            yield Entry(f"{torch}.cls{i}", f"{flax}/cls{i}", "linear")
+            yield from _semantic_embedding(i)
+        if compact.spatial_dependency:
+            yield from _spatial_dependencies(i)
     yield from _details()
 
 
@@ -141,11 +145,15 @@ def _spatial_prior() -> Iterator[Entry]:
         yield Entry(f"{torch}.fc{i}", f"{flax}/proj{i}", "conv1x1")
 
 
-def _spatial_semantic_block(i: int, extra: int) -> Iterator[Entry]:
-    torch, flax = f"pixel_encoder.interactions.{i}", f"image_encoder/block{i}"
+def _semantic_embedding(block: int) -> Iterator[Entry]:
+    torch, flax = f"pixel_encoder.interactions.{block}", f"image_encoder/block{block}"
     embed = f"{flax}/semantic_embedding"
     yield Entry(f"{torch}.read_from_cls.norm", f"{embed}/norm", "layer_norm")
     yield Entry(f"{torch}.read_from_cls.cross_attn", f"{embed}/attend", "attention")
+
+
+def _spatial_dependencies(block: int, extra: int = 0) -> Iterator[Entry]:
+    torch, flax = f"pixel_encoder.interactions.{block}", f"image_encoder/block{block}"
     yield from _spatial_dependency(f"{torch}.extractor", f"{flax}/spatial_dependency0")
     for j in range(extra):
         yield from _spatial_dependency(

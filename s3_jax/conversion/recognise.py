@@ -185,15 +185,22 @@ class _Reader:
         return ViTConfig(width, self._count(f"{_VIT}.blocks"), self._vit_heads(width), side)
 
     def _compact(self) -> CompactConfig:
-        heads = self._shape(f"{_EXTRACTOR}.attention_weights.bias", 1)[0] // POINTS
         width = self._shape("pixel_encoder.level_embed", 2)[1]
-        return CompactConfig(width, heads, self._shape("pixel_encoder.spm.stem.0.weight", 4)[0])
+        return CompactConfig(
+            width,
+            self._extractor_heads() or max(1, width // _HEAD_WIDTH),
+            self._shape("pixel_encoder.spm.stem.0.weight", 4)[0],
+            semantic_embedding=any("read_from_cls" in key for key in self._shapes),
+            spatial_dependency=self._extractor_heads() is not None,
+        )
 
     def _vit_heads(self, width: int) -> int:
+        return self._extractor_heads() or max(1, width // _VIT_HEAD_WIDTH)
+
+    def _extractor_heads(self) -> int | None:
+        """Heads of the deformable attention, where there is one."""
         key = f"{_EXTRACTOR}.attention_weights.bias"
-        if key in self._shapes:
-            return self._shape(key, 1)[0] // POINTS
-        return max(1, width // _VIT_HEAD_WIDTH)
+        return self._shape(key, 1)[0] // POINTS if key in self._shapes else None
 
     def _single_object(self) -> bool:
         key = "mask_encoder.conv1.weight"

@@ -48,10 +48,12 @@ class CompactSemanticEncoder(nn.Module):
         detail4, detail = details.tokens(normalized, train)
         semantics = self._semantic_maps(maps, (h, w))
         for i, x in enumerate(semantics):
-            cls = self._proj(f"cls{i}")(jnp.mean(maps.f32, (1, 2)))
-            block = SpatialSemanticBlock(self.compact.num_heads, 1, self.form, self.dtype,
-                                         name=f"block{i}")  # fmt: skip
-            detail = block(detail, cls[:, None], x.reshape(b, h * w, c), h, w)
+            cls = self._class_token(maps, i) if self.compact.semantic_embedding else None
+            block = SpatialSemanticBlock(
+                self.compact.num_heads, int(self.compact.spatial_dependency), self.form, self.dtype,
+                name=f"block{i}",
+            )  # fmt: skip
+            detail = block(detail, cls, x.reshape(b, h * w, c), h, w)
         local = (self._proj("local4")(maps.f4), self._proj("local8")(maps.f8))
         return details.pyramid(detail4, detail, (*local, semantics[1]), train)
 
@@ -59,6 +61,9 @@ class CompactSemanticEncoder(nn.Module):
         """For every block what it reads, at stride 16."""
         deep = resize_bilinear(self._proj("semantic2")(maps.f32), size)
         return [self._proj("semantic0")(maps.f16_low), self._proj("semantic1")(maps.f16), deep]
+
+    def _class_token(self, maps: SemanticMaps, block: int) -> Float[Array, "b 1 c"]:
+        return self._proj(f"cls{block}")(jnp.mean(maps.f32, (1, 2)))[:, None]
 
     def _proj(self, name: str) -> Linear:
         return Linear(self.compact.embed_dim, dtype=self.dtype, name=name)

@@ -135,7 +135,11 @@ class SpatialDependency(nn.Module):
 
 
 class SpatialSemanticBlock(nn.Module):
-    """Semantic embedding, then spatial dependency (thrice in the last block)."""
+    """Semantic embedding, then spatial dependency, `num_extractors` times.
+
+    Published networks have one extractor, and three in the last block; ablations have none, or
+    no class token, which leaves out the semantic embedding.
+    """
 
     num_heads: int
     num_extractors: int = 1
@@ -146,13 +150,14 @@ class SpatialSemanticBlock(nn.Module):
     def __call__(
         self,
         detail: Float[Array, "b m c"],
-        cls: Float[Array, "b 1 c"],
+        cls: Float[Array, "b 1 c"] | None,
         x: Float[Array, "b n c"],
         h: int,
         w: int,
     ) -> Float[Array, "b m c"]:
-        embed = SemanticEmbedding(self.num_heads, self.dtype, name="semantic_embedding")
-        detail = embed(detail, cls, x)
+        if cls is not None:
+            embed = SemanticEmbedding(self.num_heads, self.dtype, name="semantic_embedding")
+            detail = embed(detail, cls, x)
         for i in range(self.num_extractors):
             extract = SpatialDependency(self.num_heads, self.form, self.dtype,
                                         name=f"spatial_dependency{i}")  # fmt: skip

@@ -44,7 +44,7 @@ def claim(workdir: Path, run: RunConfig, adopt: bool) -> None:
 
 
 def _refuse_another(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any]) -> None:
-    old, new = _identity(theirs), _identity(mine)
+    old, new = _identity(_completed(theirs)), _identity(mine)
     differing = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
     if differing:
         changes = "; ".join(
@@ -55,6 +55,14 @@ def _refuse_another(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any])
             f"{workdir} holds a run of another configuration: {changes}{more}: choose another "
             "--workdir, or give --adopt_config to go on with the new configuration"
         )
+
+
+def _completed(values: dict[str, Any]) -> dict[str, Any]:
+    """A recorded configuration, with what settings that are younger than it are by default."""
+    try:
+        return json.loads(json.dumps(run_config.to_dict(run_config.from_dict(values))))
+    except InputError:  # of another version: settings that are gone are told as differences
+        return values
 
 
 def _identity(values: dict[str, Any]) -> dict[str, Any]:

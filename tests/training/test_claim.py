@@ -1,0 +1,35 @@
+"""A run's directory is known again, also where the program has got new settings since."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from s3_jax.errors import InputError
+from s3_jax.training.run_data import RECORD, claim
+from tests.training.tiny_run import RUN
+
+
+def _recorded(workdir: Path, change) -> None:
+    claim(workdir, RUN, adopt=False)
+    values = json.loads((workdir / RECORD).read_text())
+    change(values)
+    (workdir / RECORD).write_text(json.dumps(values))
+
+
+def test_settings_that_are_younger_than_the_record_count_as_their_defaults(tmp_path):
+    _recorded(tmp_path, lambda values: values["model"]["compact"].pop("spatial_dependency"))
+    claim(tmp_path, RUN, adopt=False)
+    compact = dataclasses.replace(RUN.model.compact, spatial_dependency=False)
+    other = dataclasses.replace(RUN, model=dataclasses.replace(RUN.model, compact=compact))
+    with pytest.raises(InputError, match="spatial_dependency was True, now False"):
+        claim(tmp_path, other, adopt=False)
+
+
+def test_settings_that_are_gone_are_told(tmp_path):
+    _recorded(tmp_path, lambda values: values["model"].update(old_setting=3))
+    with pytest.raises(InputError, match=r"model\.old_setting was 3, now None.*--adopt_config"):
+        claim(tmp_path, RUN, adopt=False)
+    claim(tmp_path, RUN, adopt=True)
+    claim(tmp_path, RUN, adopt=False)
