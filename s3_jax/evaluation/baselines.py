@@ -1,0 +1,65 @@
+"""Following masks without a trained network: what any method of this kind has to beat.
+
+Each baseline takes the frames of a video and the object ids of the first one, and gives the ids of
+every frame, the first included, one after the other.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Integer, UInt8
+
+Image = UInt8[np.ndarray, "h w 3"]
+Ids = Integer[np.ndarray, "h w"]
+Baseline = Callable[[Iterable[Image], Ids], Iterator[Ids]]
+
+
+def copy_first_mask(images: Iterable[Image], first: Ids) -> Iterator[Ids]:
+    """Nothing moves."""
+    for _ in images:
+        yield first
+
+
+def warp_by_optical_flow(images: Iterable[Image], first: Ids) -> Iterator[Ids]:
+    """Every pixel takes the soft mask of where it was a frame ago, by DIS flow (medium preset).
+
+    Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016, as in OpenCV.
+    """
+    objects = object_ids(first)
+    soft = one_hot(first, objects)
+    estimate = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    before: np.ndarray | None = None
+    for image in images:
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        if before is not None:
+            soft = _warped(soft, estimate.calc(grey, before, None))
+        yield hard_labels(soft, objects)
+        before = grey
+
+
+def object_ids(ids: Ids) -> np.ndarray:
+    """The ids of a mask but 0, ascending."""
+    found = np.unique(ids)
+    return found[found > 0]
+
+
+def one_hot(ids: Ids, objects: np.ndarray) -> Float32[np.ndarray, "k h w"]:
+    """A channel of 0 and 1 for every object."""
+    return (ids[None] == objects[:, None, None]).astype(np.float32)
+
+
+def hard_labels(soft: Float32[np.ndarray, "k h w"], objects: np.ndarray) -> Ids:
+    """At every pixel the most probable object, or 0 where none has more than one half."""
+    best = soft.argmax(axis=0)
+    return np.where(soft.max(axis=0) > 0.5, objects[best], 0)
+
+
+def _warped(
+    soft: Float32[np.ndarray, "k h w"], backward: Float32[np.ndarray, "h w 2"]
+) -> Float32[np.ndarray, "k h w"]:
+    """Soft masks of the frame before, seen from this one: flow points from here to there."""
+    height, width = backward.shape[:2]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    places = (x + backward[..., 0], y + backward[..., 1])
+    return np.stack([cv2.remap(channel, *places, cv2.INTER_LINEAR) for channel in soft])
