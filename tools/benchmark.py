@@ -126,7 +126,7 @@ def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
     network = functools.partial(Network, model)
     value = jnp.zeros(state.sensory.shape, model.dtype)
     query = object_values(state.object_memory)
-    yield "encode", lambda: (call("encode_image"), (variables, image))
+    yield "encode", lambda: (_encode(model), (variables, image))
     yield (
         "read",
         lambda: (
@@ -152,20 +152,28 @@ def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
             (variables, state, features),
         ),
     )
-    for name, since in (("frame", 0), ("memory frame", config.mem_every - 1)):
-        yield (
-            name,
-            lambda since=since: (
-                lambda variables, state, image: propagate_frame(
-                    network(variables), config, state, image
-                ),
-                (variables, state.replace(since_memory=jnp.int32(since)), image),
-            ),
-        )
+
+    def frame(since: int) -> tuple:
+        def propagate(variables: Any, state: Any, image: Any) -> Any:
+            return propagate_frame(network(variables), config, state, image)
+
+        return propagate, (variables, state.replace(since_memory=jnp.int32(since)), image)
+
+    yield "frame", lambda: frame(0)
+    yield "memory frame", lambda: frame(config.mem_every - 1)
 
 
 def _call(model: Any, method: str, variables: Any, *args: Any) -> Any:
     return model.apply(variables, *args, method=method)
+
+
+def _encode(model: Any) -> Callable[..., Any]:
+    def encode(variables: Any, image: Any) -> Any:
+        """Only what later stages use: the compiler leaves out the rest."""
+        features = _call(model, "encode_image", variables, image)
+        return features.skip8, features.skip4, features.pix_feat, features.key
+
+    return encode
 
 
 def _decode(model: Any) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from s3_jax.models.deformable_attention import Form
 from s3_jax.models.efficientnet import EfficientNetLite0, SemanticMaps
 from s3_jax.models.layers import Dtype, Linear
 from s3_jax.models.resize import resize_bilinear
-from s3_jax.models.spatial_semantic import Details, SpatialSemanticBlock
+from s3_jax.models.spatial_semantic import Details, Pyramid, SpatialSemanticBlock
 
 NUM_BLOCKS = 3
 
@@ -37,15 +37,19 @@ class CompactSemanticEncoder(nn.Module):
         self,
         image: Float[Array, "b H W 3"],
         normalized: Float[Array, "b H W 3"],
+        skip: Linear,
         train: bool = False,
-    ) -> tuple[Float[Array, "b h4 w4 c"], Float[Array, "b h8 w8 c"], Float[Array, "b h w c"]]:
-        """Args: image: RGB in [0, 1]; normalized: the same as the rest of the network sees it."""
+    ) -> Pyramid:
+        """Args:
+        image: RGB in [0, 1]; normalized: the same as the rest of the network sees it.
+        skip: makes `Pyramid.skip4`.
+        """
         c, (b, h, w) = self.compact.embed_dim, (image.shape[0], *_sixteenth(image))
         backbone = EfficientNetLite0(self.trainable_blocks, self.dtype, name="backbone")
         maps = backbone(image)
         details = Details(c, self.compact.stem_width, self.axis_name, self.dtype)
         nn.share_scope(self, details)
-        detail4, detail = details.tokens(normalized, train)
+        stem4, detail = details.tokens(normalized, train)
         semantics = self._semantic_maps(maps, (h, w))
         for i, x in enumerate(semantics):
             cls = self._class_token(maps, i) if self.compact.semantic_embedding else None
@@ -55,7 +59,7 @@ class CompactSemanticEncoder(nn.Module):
             )  # fmt: skip
             detail = block(detail, cls, x.reshape(b, h * w, c), h, w)
         local = (self._proj("local4")(maps.f4), self._proj("local8")(maps.f8))
-        return details.pyramid(detail4, detail, (*local, semantics[1]), train)
+        return details.pyramid(stem4, detail, (*local, semantics[1]), skip, train)
 
     def _semantic_maps(self, maps: SemanticMaps, size: tuple[int, int]) -> list[Array]:
         """For every block what it reads, at stride 16."""

@@ -4,8 +4,9 @@
 interpolation weights as a matrix and multiplies: no gathers, for the matrix units of a TPU.
 """
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import flax.linen as nn
@@ -92,26 +93,26 @@ def sample_by_gather(
     One gather per point and corner, each fused with its multiply-add: a single batched gather
     would write out sixteen times the result.
     """
-    b, h, w, heads, d = value.shape
-    rows = value.reshape(b * h * w * heads, d)
-    origin = jnp.floor(place)
-    fraction = place - origin
-    origin = origin.astype(jnp.int32)
-    batch = jnp.arange(b, dtype=jnp.int32).reshape(b, 1, 1)
-    head = jnp.arange(heads, dtype=jnp.int32).reshape(1, 1, heads)
-    total = jnp.zeros((*place.shape[:3], d), value.dtype)
-    for point in range(place.shape[3]):
-        for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+    b, h, w, _, d = value.shape
+    batch = jnp.arange(b, dtype=jnp.int32).reshape(b, 1) * (h * w)
+
+    def one_head(value: Array, place: Array, weight: Array) -> Array:
+        rows = value.reshape(b * h * w, d)
+        origin = jnp.floor(place)
+        fraction = place - origin
+        origin = origin.astype(jnp.int32)
+        total = jnp.zeros((*place.shape[:2], d), value.dtype)
+        for point, dy, dx in itertools.product(range(place.shape[2]), (0, 1), (0, 1)):
             x, y = origin[..., point, 0] + dx, origin[..., point, 1] + dy
             fx, fy = fraction[..., point, 0], fraction[..., point, 1]
             corner = (fx if dx else 1 - fx) * (fy if dy else 1 - fy) * weight[..., point]
             inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
             corner = jnp.where(inside, corner, 0).astype(value.dtype)
-            cell = jnp.clip(y, 0, h - 1) * w + jnp.clip(x, 0, w - 1)
-            index = (batch * (h * w) + cell) * heads + head
-            taken = rows.at[index].get(mode="promise_in_bounds")
-            total = total + taken * corner[..., None]
-    return total
+            index = batch + jnp.clip(y, 0, h - 1) * w + jnp.clip(x, 0, w - 1)
+            total = total + rows.at[index].get(mode="promise_in_bounds") * corner[..., None]
+        return total
+
+    return _head_by_head(one_head, value, place, weight)
 
 
 def sample_by_product(
@@ -122,7 +123,7 @@ def sample_by_product(
     """As `sample_by_gather`, as a product with the matrix of interpolation weights.
 
     A bilinear sample with zeros outside weighs cell (i, j) by hat(y - i) hat(x - j), where hat
-    falls from 1 at 0 to 0 at distance 1. One head at a time bounds the matrix to queries x cells.
+    falls from 1 at 0 to 0 at distance 1.
     """
     b, h, w, _, d = value.shape
     rows, columns = jnp.arange(h, dtype=place.dtype), jnp.arange(w, dtype=place.dtype)
@@ -133,15 +134,23 @@ def sample_by_product(
         fraction, step = (t - origin)[..., None], cells.reshape(1, 1, 1, -1) - origin[..., None]
         return jnp.where(step == 0, 1 - fraction, jnp.where(step == 1, fraction, 0))
 
-    def one_head(inputs: tuple[Array, Array, Array]) -> Array:
-        v, at, a = inputs
-        weight_y = (hat(at[..., 1], rows) * a[..., None]).astype(v.dtype)
-        weight_x = hat(at[..., 0], columns).astype(v.dtype)
+    def one_head(value: Array, place: Array, weight: Array) -> Array:
+        weight_y = (hat(place[..., 1], rows) * weight[..., None]).astype(value.dtype)
+        weight_x = hat(place[..., 0], columns).astype(value.dtype)
         matrix = jnp.einsum("bmpy,bmpx->bmyx", weight_y, weight_x)
-        return matrix.reshape(b, -1, h * w) @ v.reshape(b, h * w, d)
+        return matrix.reshape(b, -1, h * w) @ value.reshape(b, h * w, d)
 
+    return _head_by_head(one_head, value, place, weight)
+
+
+def _head_by_head(
+    one_head: Callable[[Array, Array, Array], Array], value: Array, place: Array, weight: Array
+) -> Float[Array, "b m n_heads d"]:
+    """The heads one after the other. For the product that bounds the matrix to queries x cells;
+    for the gathers it leaves the channels as the only inner loop, so that places and weights are
+    computed once for all of them and not for each."""
     moved = [jnp.moveaxis(x, axis, 0) for x, axis in ((value, 3), (place, 2), (weight, 2))]
-    return jnp.moveaxis(jax.lax.map(one_head, tuple(moved)), 0, 2)
+    return jnp.moveaxis(jax.lax.map(lambda head: one_head(*head), tuple(moved)), 0, 2)
 
 
 _SAMPLERS = {"gather": sample_by_gather, "dense": sample_by_product}

@@ -38,6 +38,11 @@ def add_bias(x: Float[Array, "... c"], bias: Float[Array, "c"]) -> Float[Array, 
     return x + bias.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
+def multiply(x: Float[Array, "*i j"], matrix: Float[Array, "j k"]) -> Float[Array, "*i k"]:
+    """Matrix product of parameters, in full precision."""
+    return jnp.matmul(x, matrix, precision="highest")
+
+
 class Linear(nn.Module):
     """x @ kernel + bias over the last axis; also every 1 x 1 convolution."""
 
@@ -56,6 +61,18 @@ class Linear(nn.Module):
         if not self.use_bias:
             return y
         return add_bias(y, self.param("bias", self.bias_init or default, (self.features,)))
+
+    def weights(self) -> tuple[Float[Array, "i o"], Float[Array, "o"]]:
+        """Kernel and bias; they exist from the first call on."""
+        return self.variables["params"]["kernel"], self.variables["params"]["bias"]
+
+    def followed_by(
+        self, matrix: Float[Array, "o p"], x: Float[Array, "... i"]
+    ) -> Float[Array, "... p"]:
+        """The result for x, times a matrix; the two matrices are multiplied first."""
+        kernel, bias = self.weights()
+        kernel, bias = multiply(kernel, matrix), multiply(bias, matrix)
+        return add_bias(x.astype(self.dtype) @ kernel.astype(self.dtype), bias)
 
 
 class Conv(nn.Module):
@@ -93,13 +110,24 @@ class Upsample2x(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b 2*h 2*w o"]:
-        batch, h, w, channels = x.shape
         default = fan_in_uniform(self.features * 4)  # PyTorch counts output channels here
-        shape = (2, 2, channels, self.features)
+        shape = (2, 2, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init or default, shape)
         bias = self.param("bias", self.bias_init or default, (self.features,))
+        return self._enlarge(x, kernel, bias)
+
+    def followed_by(
+        self, matrix: Float[Array, "o p"], x: Float[Array, "b h w i"]
+    ) -> Float[Array, "b 2*h 2*w p"]:
+        """The result for x, times a matrix, which is multiplied into the parameters first."""
+        params = self.variables["params"]
+        kernel, bias = params["kernel"], params["bias"]
+        return self._enlarge(x, multiply(kernel, matrix), multiply(bias, matrix))
+
+    def _enlarge(self, x: Array, kernel: Array, bias: Array) -> Array:
+        batch, h, w, _ = x.shape
         y = jnp.einsum("bhwi,yxio->bhywxo", x.astype(self.dtype), kernel.astype(self.dtype))
-        return add_bias(y.reshape(batch, 2 * h, 2 * w, self.features), bias)
+        return add_bias(y.reshape(batch, 2 * h, 2 * w, -1), bias)
 
 
 class DepthwiseConv3x3(nn.Module):
@@ -181,10 +209,23 @@ class BatchNorm(nn.Module):
             batches.value = batches.value + 1
         else:
             batch_mean, batch_var = mean.value, var.value
-        factor = scale * jax.lax.rsqrt(batch_var + self.epsilon)
-        shift = bias - batch_mean * factor
+        factor, shift = self._line(scale, bias, batch_mean, batch_var)
         shape = (1,) * (x.ndim - 1) + (-1,)
         return (x * factor.reshape(shape) + shift.reshape(shape)).astype(self.dtype)
+
+    def followed_by(self, linear: Linear) -> tuple[Float[Array, "c o"], Float[Array, "o"]]:
+        """Outside training: matrix and offset that do the same as this layer and then `linear`."""
+        params, statistics = self.variables["params"], self.variables["batch_stats"]
+        factor, shift = self._line(
+            params["scale"], params["bias"], statistics["mean"], statistics["var"]
+        )
+        kernel, bias = linear.weights()
+        return factor[:, None] * kernel, multiply(shift, kernel) + bias
+
+    def _line(self, scale: Array, bias: Array, mean: Array, var: Array) -> tuple[Array, Array]:
+        """Slope and intercept of the normalisation."""
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        return factor, bias - mean * factor
 
     def _batch_statistics(self, x: Array) -> tuple[Array, Array, int]:
         axes = tuple(range(x.ndim - 1))

@@ -30,7 +30,10 @@ class UpsampleBlock(nn.Module):
 
 
 class MaskDecoder(nn.Module):
-    """From the object transformer's pixel map to mask logits at stride 4 and new sensory memory."""
+    """From the object transformer's pixel map to mask logits at stride 4 and new sensory memory.
+
+    `skip8` and `skip4` make of an image's features what is added for every object.
+    """
 
     width: int
     dims: tuple[int, int, int]
@@ -46,12 +49,6 @@ class MaskDecoder(nn.Module):
         self.sensory_from_8 = Linear(self.width)
         self.sensory_from_4 = Linear(self.width)
         self.gated_update = GatedUpdate()
-
-    def project_skips(
-        self, f8: Float[Array, "b h8 w8 c8"], f4: Float[Array, "b h4 w4 c4"]
-    ) -> tuple[Float[Array, "b h8 w8 d8"], Float[Array, "b h4 w4 d4"]]:
-        """Image features as all objects see them; computed once for all chunks of objects."""
-        return self.skip8(f8), self.skip4(f4)
 
     def __call__(
         self,

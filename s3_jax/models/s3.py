@@ -38,11 +38,17 @@ PIXEL_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 class ImageFeatures(NamedTuple):
-    """What one frame is turned into, shared by all objects; letters give the stride."""
+    """What one frame is turned into, shared by all objects; numbers give the stride.
+
+    skip8 and skip4 are f8 and f4 as the mask decoder adds them to its maps. Nothing else needs f8
+    and f4 themselves: in a compiled frame those of the spatial-semantic encoder are never made.
+    """
 
     f16: Float[Array, "b h w c16"]
     f8: Float[Array, "b h8 w8 c8"]
     f4: Float[Array, "b h4 w4 c4"]
+    skip8: Float[Array, "b h8 w8 d8"]
+    skip4: Float[Array, "b h4 w4 d4"]
     pix_feat: Float[Array, "b h w c"]
     key: Key
 
@@ -139,14 +145,16 @@ class S3(nn.Module):
 
     def encode_image(self, image: Float[Array, "b H W 3"], train: bool = False) -> ImageFeatures:
         """Feature maps, pixel feature, and key; `train` makes BatchNorm use the batch."""
-        normalized = self._normalize(image)
+        normalized, skip = self._normalize(image), self.mask_decoder.skip4
         if self.config.encoder == "compact_semantic":
-            f4, f8, f16 = self.image_encoder(image, normalized, train)
+            f4, f8, f16, skip4 = self.image_encoder(image, normalized, skip, train)
         elif self.config.encoder == "spatial_semantic":
-            f4, f8, f16 = self.image_encoder(normalized, train)
+            f4, f8, f16, skip4 = self.image_encoder(normalized, skip, train)
         else:
             f4, f8, f16 = self.image_encoder(normalized)
-        return ImageFeatures(f16, f8, f4, self.pix_feat_proj(f16), self.key_projection(f16))
+            skip4 = skip(f4)
+        skip8, pix_feat = self.mask_decoder.skip8(f8), self.pix_feat_proj(f16)
+        return ImageFeatures(f16, f8, f4, skip8, skip4, pix_feat, self.key_projection(f16))
 
     def fuse_pixels(
         self,
@@ -188,10 +196,9 @@ class S3(nn.Module):
         chunk_size: int = -1,
     ) -> DecodedMask:
         """Pixel maps to logits at stride 4, one object independently of another."""
-        skips = self.mask_decoder.project_skips(features.f8, features.f4)
 
         def decode(module: "S3", pixel: Array) -> DecodedMask:
-            logits, map8, map4 = module.mask_decoder(pixel, *skips)
+            logits, map8, map4 = module.mask_decoder(pixel, features.skip8, features.skip4)
             return DecodedMask(logits, module.mask_decoder.sensory_input(pixel, map8, map4, logits))
 
         return map_objects(self, decode, chunk_size, pixel)

@@ -6,6 +6,7 @@ embedding) and, by deformable attention, the ViT's map (spatial dependency).
 """
 
 import functools
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -25,6 +26,7 @@ from s3_jax.models.layers import (
     LayerNorm,
     Linear,
     Upsample2x,
+    add_bias,
     max_pool_3x3_stride_2,
 )
 from s3_jax.models.resize import resize_bilinear
@@ -43,25 +45,30 @@ def depthwise_init(key: Array, shape: tuple[int, ...], dtype: Dtype = jnp.float3
 
 
 class SpatialPrior(nn.Module):
-    """Convolutional stem: maps at strides 4, 8 and 16, all of the ViT's width."""
+    """Convolutional stem at stride 4, and maps of the ViT's width at strides 8 and 16.
+
+    `proj1` brings the stem to that width.
+    """
 
     features: int
     stem_width: int = 64
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
+    def setup(self) -> None:
+        self.proj1, self.proj2, self.proj3 = (self._proj() for _ in range(3))
+
     @nn.compact
     def __call__(
         self, image: Float[Array, "b h w 3"], train: bool = False
-    ) -> tuple[Float[Array, "b h4 w4 c"], Float[Array, "b h8 w8 c"], Float[Array, "b h16 w16 c"]]:
+    ) -> tuple[Float[Array, "b h4 w4 s"], Float[Array, "b h8 w8 c"], Float[Array, "b h16 w16 c"]]:
         x = image
         for i, stride in enumerate((2, 1, 1), start=1):
             x = self._conv(x, self.stem_width, stride, f"stem{i}", train)
         x4 = max_pool_3x3_stride_2(x)
         x8 = self._conv(x4, 2 * self.stem_width, 2, "conv2", train)
         x16 = self._conv(x8, 4 * self.stem_width, 2, "conv3", train)
-        maps = [self._proj(f"proj{i}")(x) for i, x in enumerate((x4, x8, x16), start=1)]
-        return maps[0], maps[1], maps[2]
+        return x4, self.proj2(x8), self.proj3(x16)
 
     def _conv(self, x: Array, features: int, stride: int, name: str, train: bool) -> Array:
         conv = Conv(features, 3, stride, use_bias=False, kernel_init=he_normal_fan_out,
@@ -69,9 +76,9 @@ class SpatialPrior(nn.Module):
         norm = BatchNorm(self.axis_name, self.dtype, name=f"{name}_norm")
         return nn.relu(norm(conv(x), train))
 
-    def _proj(self, name: str) -> Linear:
+    def _proj(self) -> Linear:
         init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-        return Linear(self.features, kernel_init=init, bias_init=zeros, dtype=self.dtype, name=name)
+        return Linear(self.features, kernel_init=init, bias_init=zeros, dtype=self.dtype)
 
 
 class SemanticEmbedding(nn.Module):
@@ -165,6 +172,15 @@ class SpatialSemanticBlock(nn.Module):
         return detail
 
 
+class Pyramid(NamedTuple):
+    """Maps of strides 4, 8 and 16, and what a linear layer makes of the first."""
+
+    f4: Float[Array, "b h4 w4 c"]
+    f8: Float[Array, "b h8 w8 c"]
+    f16: Float[Array, "b h16 w16 c"]
+    skip4: Float[Array, "b h4 w4 o"]
+
+
 class Details(nn.Module):
     """Where detail tokens come from and what becomes of them; shares an encoder's scope."""
 
@@ -182,34 +198,48 @@ class Details(nn.Module):
 
     def tokens(
         self, image: Float[Array, "b H W 3"], train: bool
-    ) -> tuple[Float[Array, "b h4 w4 c"], Float[Array, "b m c"]]:
-        """Spatial prior: the stride-4 map, and tokens of strides 8 and 16 with level embedding."""
-        detail4, detail8, detail16 = self.spatial_prior(image, train)
+    ) -> tuple[Float[Array, "b h4 w4 s"], Float[Array, "b m c"]]:
+        """Spatial prior: the stem, and tokens of strides 8 and 16 with level embedding."""
+        stem4, detail8, detail16 = self.spatial_prior(image, train)
         level, b = self.level_embed.astype(self.dtype), image.shape[0]
         tokens = [
             detail8.reshape(b, -1, self.features) + level[0].reshape(1, 1, -1),
             detail16.reshape(b, -1, self.features) + level[1].reshape(1, 1, -1),
         ]
-        return detail4, jnp.concatenate(tokens, axis=1)
+        return stem4, jnp.concatenate(tokens, axis=1)
 
     def pyramid(
         self,
-        detail4: Float[Array, "b h4 w4 c"],
+        stem4: Float[Array, "b h4 w4 s"],
         detail: Float[Array, "b m c"],
         maps: tuple[Array, Array, Array],
+        skip: Linear,
         train: bool,
-    ) -> tuple[Float[Array, "b h4 w4 c"], Float[Array, "b h8 w8 c"], Float[Array, "b h16 w16 c"]]:
-        """Maps of strides 4, 8 and 16: details and, enlarged where smaller, the given maps."""
-        b, h4, w4, c = detail4.shape
+    ) -> Pyramid:
+        """Details and, enlarged where smaller, the given maps."""
+        b, h4, w4, _ = stem4.shape
         cells8 = (h4 // 2) * (w4 // 2)
-        f8 = detail[:, :cells8].reshape(b, h4 // 2, w4 // 2, c)
-        f16 = detail[:, cells8:].reshape(b, h4 // 4, w4 // 4, c)
-        f4 = self.up(f8) + detail4
-        return (
-            self.norm4(f4 + resize_bilinear(maps[0], (h4, w4)), train),
+        f8 = detail[:, :cells8].reshape(b, h4 // 2, w4 // 2, -1)
+        f16 = detail[:, cells8:].reshape(b, h4 // 4, w4 // 4, -1)
+        f4 = self.up(f8) + self.spatial_prior.proj1(stem4)
+        f4 = self.norm4(f4 + resize_bilinear(maps[0], (h4, w4)), train)
+        changing = train or self.is_initializing()
+        return Pyramid(
+            f4,
             self.norm8(f8 + resize_bilinear(maps[1], (h4 // 2, w4 // 2)), train),
             self.norm16(f16 + maps[2], train),
+            skip(f4) if changing else self._skip4(stem4, f8, maps[0], skip),
         )
+
+    def _skip4(self, stem4: Array, f8: Array, map4: Array, skip: Linear) -> Array:
+        """skip(f4) without f4, which is several times as wide: all that leads from a summand of f4
+        to the result is linear, hence one matrix."""
+        matrix, offset = self.norm4.followed_by(skip)
+        mapped = map4.astype(self.dtype) @ matrix.astype(self.dtype)
+        details = self.up.followed_by(matrix, f8) + self.spatial_prior.proj1.followed_by(
+            matrix, stem4
+        )
+        return add_bias(details + resize_bilinear(mapped, (stem4.shape[1], stem4.shape[2])), offset)
 
 
 class SpatialSemanticEncoder(nn.Module):
@@ -227,13 +257,14 @@ class SpatialSemanticEncoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, image: Float[Array, "b h w 3"], train: bool = False
-    ) -> tuple[Float[Array, "b h4 w4 c"], Float[Array, "b h8 w8 c"], Float[Array, "b h16 w16 c"]]:
+        self, image: Float[Array, "b h w 3"], skip: Linear, train: bool = False
+    ) -> Pyramid:
+        """Args: skip: makes `Pyramid.skip4`."""
         c = self.vit_config.embed_dim
         b, h, w = image.shape[0], image.shape[1] // 16, image.shape[2] // 16
         details = Details(c, axis_name=self.axis_name, dtype=self.dtype)
         nn.share_scope(self, details)
-        detail4, detail = details.tokens(image, train)
+        stem4, detail = details.tokens(image, train)
         maps = []
         vit = ViT(self.vit_config, self.dtype, name="vit")
         tokens = jax.lax.stop_gradient(vit.embed(image))
@@ -245,7 +276,7 @@ class SpatialSemanticEncoder(nn.Module):
                                          self.dtype, name=f"block{i}")  # fmt: skip
             detail = block(detail, cls, x, h, w)
             maps.append(x.reshape(b, h, w, c))
-        return details.pyramid(detail4, detail, (maps[0], maps[1], maps[2]), train)
+        return details.pyramid(stem4, detail, (maps[0], maps[1], maps[2]), skip, train)
 
     def _run_vit_quarter(self, vit: ViT, tokens: Array, quarter: int) -> Array:
         size = self.vit_config.depth // NUM_BLOCKS

@@ -69,18 +69,28 @@ class Recording:
         Args:
           name: a name of the recording. For `<name>_sub`, `ours` is given with all channels.
         """
-        ours, recorded = np.asarray(ours), self[name]
-        if name.endswith("_sub") and ours.shape != recorded.shape:
-            ours = every_eighth_channel(ours)
-        if ours.shape != recorded.shape:
-            return f"{name}: shape {ours.shape}, recorded {recorded.shape}"
-        ours, recorded = ours.astype(np.float64), recorded.astype(np.float64)
-        if not np.array_equal(np.isneginf(ours), np.isneginf(recorded)):
+        ours = self._reduced(name, ours)
+        if ours.shape != self[name].shape:
+            return f"{name}: shape {ours.shape}, recorded {self[name].shape}"
+        worst, limit = self.largest_difference(name, ours), self.tolerance(name)
+        if np.isinf(worst):
             return f"{name}: -inf in other places"
-        both = ~np.isneginf(recorded)
-        worst = np.max(np.abs(ours[both] - recorded[both]), initial=0.0)
-        limit = self.tolerance(name)
         return None if worst <= limit else f"{name}: differs by {worst:.2e}, allowed {limit:.2e}"
+
+    def largest_difference(self, name: str, ours: ArrayLike) -> float:
+        """From our value of a recorded array; infinite if -inf is in other places."""
+        ours = self._reduced(name, ours).astype(np.float64)
+        recorded = self[name].astype(np.float64)
+        if not np.array_equal(np.isneginf(ours), np.isneginf(recorded)):
+            return np.inf
+        both = ~np.isneginf(recorded)
+        return float(np.max(np.abs(ours[both] - recorded[both]), initial=0.0))
+
+    def _reduced(self, name: str, ours: ArrayLike) -> np.ndarray:
+        ours = np.asarray(ours)
+        if name.endswith("_sub") and ours.shape != self[name].shape:
+            return every_eighth_channel(ours)
+        return ours
 
     def assert_equal(self, ours: Mapping[str, ArrayLike], names: Iterable[str]) -> None:
         """Fails with one line for every named array that differs or that `ours` lacks."""

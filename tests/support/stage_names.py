@@ -29,7 +29,6 @@ def by_recorded_name(config: ModelConfig, params: Mapping[str, Any], stages: Sta
         found |= _vit(config, seen)
     if config.encoder == "spatial_semantic":
         found |= _spatial_semantic(config, seen)
-    found |= _similarity_without_selection(features, stages["memory"])
     found |= _transformer(config, params["object_transformer"], stages)
     for suffix, name in (("", "all"), ("_sel", "selected")):
         found |= _outputs(suffix, stages[name])
@@ -63,9 +62,9 @@ def _vit(config: ModelConfig, seen: Mapping[str, Any]) -> Arrays:
 
 
 def _spatial_semantic(config: ModelConfig, seen: Mapping[str, Any]) -> Arrays:
-    detail4, detail8, detail16 = seen["spatial_prior"]
+    _, detail8, detail16 = seen["spatial_prior"]
     found = {
-        "vit.spm.c1": pixels(detail4),
+        "vit.spm.c1": pixels(seen["spatial_prior/proj1"]),
         "vit.spm.c2": _tokens(detail8),
         "vit.spm.c3": _tokens(detail16),
         "vit.inter0.read_from_cls": seen["block0/semantic_embedding"],
@@ -98,15 +97,6 @@ def _memory(memory: Arrays) -> Arrays:
     found["mem.usage_top10"] = memory["affinity_top10"].sum(axis=1)
     found["mem.readout"] = object_pixels(memory["readout"])
     return found
-
-
-def _similarity_without_selection(features: ImageFeatures, memory: Arrays) -> Arrays:
-    """Recorded without the square of the query's key, which ours subtracts."""
-    c = features.key.key.shape[-1]
-    square = np.sum(features.key.key[:, QUERY] ** 2, axis=-1).reshape(len(features.f16), 1, -1)
-    shrinkage = features.key.shrinkage[:, :QUERY].reshape(len(features.f16), -1, 1)
-    ours = memory["similarity_no_selection"].swapaxes(1, 2)
-    return {"mem.similarity_no_selection": ours + shrinkage * square / np.sqrt(c)}
 
 
 def _transformer(config: ModelConfig, params: Mapping[str, Any], stages: Stages) -> Arrays:
