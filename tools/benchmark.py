@@ -23,6 +23,7 @@ from typing import Any
 from absl import flags, logging
 
 from s3_jax.config import MODELS, PropagationConfig
+from s3_jax.errors import InputError
 from tools import cli
 
 MODEL = flags.DEFINE_enum("model", "s3_resnet18", sorted(MODELS), "Network.")
@@ -31,8 +32,12 @@ OBJECTS = flags.DEFINE_integer("objects", 1, "Objects.", lower_bound=1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Type computed in.")
 REPEATS = flags.DEFINE_integer("repeats", 5, "Runs per stage.", lower_bound=1)
 LONG_TERM = flags.DEFINE_bool("long_term", False, "Read a full long-term memory too.")
+STAGES = flags.DEFINE_list("stages", None, "Measure only these of the stages.")
 CSV = flags.DEFINE_string("csv", None, "Also write the table to this file.")
 
+STAGE_NAMES = (
+    "encode", "read", "fuse", "transformer", "decode", "write", "frame", "memory frame",
+)  # fmt: skip
 # The published PyTorch release: seconds per frame on 2 CPU cores of 160 to 180 GFLOP/s, float32,
 # one object, 480 x 864, ordinary frames.
 PYTORCH_SECONDS = {"s3_vitb_depthanything": 7.5, "s3_resnet50": 1.01, "s3_resnet18": 0.60}
@@ -54,6 +59,7 @@ class Row:
 def main() -> None:
     logging.set_verbosity(logging.WARNING)
     size = cli.frame_size(SIZE.value)
+    chosen = _chosen_stages()
     height, width = size
     peak = matmul_rate(REPEATS.value)
     print(f"{MODEL.value}, {height}x{width}, {OBJECTS.value} object(s), {DTYPE.value}")
@@ -61,13 +67,24 @@ def main() -> None:
     print("stage            ms    GFLOP  of peak  temporary MB  compile s")
     rows = []
     for stage, make in stages(size):
+        if stage not in chosen:
+            continue
         function, args = make()
         rows.append(row := measure(stage, function, args, peak))
         print(f"{row.stage:12s}{row.milliseconds:9.1f}{row.gflop:8.1f}{row.share_of_peak:8.0%}"
               f"{row.temporary_mb:13.0f}{row.compile_seconds:11.1f}", flush=True)  # fmt: skip
-    _summarize({row.stage: row for row in rows})
+    if {"frame", "memory frame"} <= set(chosen):
+        _summarize({row.stage: row for row in rows})
     if CSV.value:
         _write_csv(Path(CSV.value), rows)
+
+
+def _chosen_stages() -> list[str]:
+    chosen = STAGES.value or list(STAGE_NAMES)
+    for name in chosen:
+        if name not in STAGE_NAMES:
+            raise InputError(f"--stages holds {name!r}; stages are {', '.join(STAGE_NAMES)}")
+    return chosen
 
 
 def matmul_rate(repeats: int) -> float:

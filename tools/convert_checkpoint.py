@@ -29,7 +29,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
+from absl import flags, logging
 
 from s3_jax.checkpoint import find_model, load_model, read_header, save_model, stored_arrays
 from s3_jax.compilation_cache import enable_compilation_cache
@@ -156,6 +156,7 @@ class Network:
 
 
 def main() -> None:
+    logging.set_verbosity(logging.WARNING)
     if LIST.value:
         print(_listing(Path(_required("input", INPUT.value))))
         return

@@ -12,15 +12,14 @@ import jax.numpy as jnp
 import pytest
 
 from s3_jax.models.s3 import S3
-from s3_jax.propagation import session as session_module
 from s3_jax.propagation.session import Session
 from tests.support.recorded_videos import ACCEPT, apply_event, recorded_masks, run_case
 
 # In the repository: one case for every mechanism.
 SHIPPED = ("long_term", "new_objects", "unaligned_size", "channel_masks")
 ELSEWHERE = (
-    "fifo", "fifo_stagger", "long_term_flip", "new_objects_long_term", "flip", "internal_size", "mask_again",
-    "late_start", "delete_object", "absent_first", "vitb_depthanything",
+    "fifo", "fifo_stagger", "long_term_flip", "new_objects_long_term", "flip", "internal_size",
+    "mask_again", "late_start", "delete_object", "absent_first", "vitb_depthanything",
 )  # fmt: skip
 
 
@@ -34,24 +33,34 @@ def test_recording(shared_golden: Path, name: str) -> None:
     run_case(shared_golden, name).assert_equal()
 
 
+class ChunkS3(S3):
+    """Objects of other chunks do not exist for it in pixel fusion and transformer, as in the
+    published network (3.7)."""
+
+    aggregated: int = 1
+
+    def fuse_pixels(
+        self, pix_feat: Any, readout: Any, sensory: Any, last_mask: Any, group: Any, chunk: int
+    ) -> Any:
+        same = self._same_chunk(last_mask)
+        return super().fuse_pixels(pix_feat, readout, sensory, last_mask, same, chunk)
+
+    def transform_objects(self, pixel: Any, value: Any, valid: Any, group: Any, chunk: int) -> Any:
+        return super().transform_objects(pixel, value, valid, self._same_chunk(pixel), chunk)
+
+    def _same_chunk(self, objects: Any) -> Any:
+        number = jnp.arange(objects.shape[1]) // self.aggregated
+        return (number[:, None] == number[None, :]).astype(jnp.float32)
+
+
 @pytest.mark.parametrize("size", [1, 2])
-def test_objects_of_other_chunks_ignored(
-    shared_golden: Path, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
-    """The published network aggregates the masks of each chunk by itself (3.7)."""
-    transform = S3.transform_objects
+def test_aggregation_of_each_chunk_by_itself(shared_golden: Path, size: int) -> None:
+    def apply(session: Session, event: dict, recording: Mapping, t: int) -> None:
+        model = ChunkS3(session.config, aggregated=size)
+        session._network = session._network._replace(model=model)
+        apply_event(session, event, recording, t)
 
-    def in_chunks(self: S3, pixel: Any, value: Any, valid: Any, group: Any, chunk: int) -> Any:
-        number = jnp.arange(pixel.shape[1]) // size
-        same = (number[:, None] == number[None, :]).astype(jnp.float32)
-        return transform(self, pixel, value, valid, same, chunk)
-
-    monkeypatch.setattr(S3, "transform_objects", in_chunks)
-    for program in (session_module._propagate_frame, session_module._annotate_frame):
-        program.clear_cache()
-    run_case(shared_golden, f"chunk{size}", chunk_size=-1).assert_equal()
-    for program in (session_module._propagate_frame, session_module._annotate_frame):
-        program.clear_cache()
+    run_case(shared_golden, f"chunk{size}", apply).assert_equal()
 
 
 def test_stale_last_mask(shared_golden: Path) -> None:

@@ -21,6 +21,10 @@ from tests.support.weights import state_dict
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 ACCEPT = 3e-4  # the recordings' own tolerance for every probability of every frame
+# Rounding alone may choose another token where the best two are closer than this (unit: similarity,
+# network.md section 9). Such a frame is compared by its mean, and more loosely by its maximum.
+TIE = 3e-7
+ACCEPT_TIE = 0.1
 # Summaries add up over a video; keys, usage and the like are single values of it.
 FINAL = 1e-3  # of the largest entry of an array of the final state
 FIELDS = {
@@ -39,21 +43,32 @@ Apply = Callable[[Session, dict[str, Any], Mapping[str, np.ndarray], int], None]
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Largest difference of every frame's probabilities; whether the memory held as many tokens
-    after it; and by name the difference of every array of the final state, relative to its size."""
+    """What differs.
+
+    differences: of every frame's probabilities, the largest; means: their mean.
+    ties: frames with a choice so close that rounding may decide it.
+    sizes_equal: whether the memory held as many tokens after a frame.
+    final: by name the largest difference of every array of the final state, relative to its size.
+    """
 
     differences: list[float]
+    means: list[float]
+    ties: list[bool]
     sizes_equal: list[bool]
     final: dict[str, float]
 
     @property
     def worst(self) -> float:
-        """Largest difference of a probability in the whole video."""
-        return max(self.differences)
+        """Largest difference of a probability in a frame without ties."""
+        return max(x for x, tie in zip(self.differences, self.ties, strict=True) if not tie)
 
     def assert_equal(self) -> None:
         """Fails unless every frame, every memory size and the whole final state are equal."""
-        assert self.worst <= ACCEPT, self.differences
+        limits = [ACCEPT_TIE if tie else ACCEPT for tie in self.ties]
+        assert all(x <= most for x, most in zip(self.differences, limits, strict=True)), (
+            self.differences
+        )
+        assert max(self.means) <= ACCEPT, self.means
         assert all(self.sizes_equal), self.sizes_equal
         assert self.final, "nothing of the final state was compared"
         beyond = {name: x for name, x in self.final.items() if not x <= FINAL}
@@ -95,14 +110,21 @@ def run_case(folder: Path, name: str, apply: Apply = apply_event, **changes: obj
     variables = from_torch(state_dict(load_keys(GOLDENS)[case["model"]]), model)
     session = Session(model, variables, PropagationConfig(**settings))
     differences, sizes_equal = [], []
+    ties = [bool(gap < TIE) for gap in recording["margin.argmax_gap"]]
     for t, frame in enumerate(_frames(folder, case)):
         event = case["events"].get(str(t), {})
         apply(session, event, recording, t)
         last = t == case["num_frames"] - 1
         result = session.step(frame, end=last, permanent=event.get("force_permanent", False))
-        differences.append(_difference(result, recording, t))
+        differences.append(_differences(result, recording, t))
         sizes_equal.append(_sizes_equal(session, recording["memory_sizes"][t]))
-    return Outcome(differences, sizes_equal, dict(_final_differences(session, recording)))
+    return Outcome(
+        [float(x.max(initial=0)) for x in differences],
+        [float(x.mean()) if x.size else 0.0 for x in differences],
+        ties,
+        sizes_equal,
+        dict(_final_differences(session, recording)),
+    )
 
 
 def _frames(folder: Path, case: dict) -> np.ndarray:
@@ -113,12 +135,12 @@ def _frames(folder: Path, case: dict) -> np.ndarray:
     return frames
 
 
-def _difference(result: FrameResult, recording: Mapping[str, np.ndarray], t: int) -> float:
+def _differences(result: FrameResult, recording: Mapping[str, np.ndarray], t: int) -> np.ndarray:
     ids = [int(i) for i in recording["object_ids"][t] if i >= 0]
     assert list(result.object_ids) == ids
     recorded = recording[f"prob_{t:03d}"].astype(np.float32) / 65535
     stride = int(recording["prob_stride"][t])
-    return float(np.abs(result.prob[1:, ::stride, ::stride] - recorded).max(initial=0))
+    return np.abs(result.prob[1:, ::stride, ::stride] - recorded)
 
 
 def _sizes_equal(session: Session, recorded: np.ndarray) -> bool:
