@@ -110,6 +110,12 @@ def test_vmap_over_videos_is_a_batch(variables: Any, inputs: dict[str, Any], exp
     assert_close(jax.tree.map(lambda x: x[:, 0], found), expected)
 
 
+def test_folded_skip_is_the_projection_of_f4(variables: Any, inputs: dict[str, Any]) -> None:
+    skip, features = variables["params"]["mask_decoder"]["skip4"], inputs["features"]
+    expected = np.asarray(features.f4) @ np.asarray(skip["kernel"]) + np.asarray(skip["bias"])
+    np.testing.assert_allclose(features.skip4, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_probabilities_are_a_partition(expected: Any) -> None:
     prob = np.asarray(expected["segmented"].prob)
     assert prob.shape == (2, OBJECTS + 1, 32, 64)
@@ -119,7 +125,7 @@ def test_probabilities_are_a_partition(expected: Any) -> None:
 
 FLOAT32 = {"key", "shrinkage", "selection", "sensory", "summaries", "logits", "prob",
            "sensory_input", "auxiliary"}  # fmt: skip
-HALF = {"f16", "f8", "f4", "pix_feat", "value", "pixel"}
+HALF = {"f16", "f8", "f4", "skip8", "skip4", "pix_feat", "value", "pixel"}
 
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
