@@ -51,6 +51,7 @@ __all__ = [
     "save_model",
     "shipped_names",
     "stored_arrays",
+    "system_reason",
 ]
 
 ITEM = "model"
@@ -96,7 +97,7 @@ def save_model(
         raise CheckpointError(f"{path}: {error}") from error
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: cannot be written ({_system_reason(error)}); check the path, its permissions "
+            f"{path}: cannot be written ({system_reason(error)}); check the path, its permissions "
             "and the free space"
         ) from error
     finally:
@@ -191,8 +192,8 @@ def _errors_told_once() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def _system_reason(error: Exception) -> str:
-    """`reason`, without the detail that surrounds it in an error of TensorStore."""
+def system_reason(error: Exception) -> str:
+    """`errors.reason`, without the detail that surrounds it in an error of TensorStore."""
     found = re.search(r"os_error_code='(\d+)'", str(error))
     return os.strerror(int(found[1])) if found else reason(error)
 

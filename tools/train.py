@@ -8,10 +8,18 @@ the command line, by its name:
 
   --config.stages.video.batch_size=8 --config.data_root=/data --config.save_every=500
 
+On several hosts, start the same command on each, on the same --workdir, with
+
+  --coordinator=FIRST_HOST:PORT --processes=N --process=0 (1, 2, ... on the others)
+
+or with --coordinator=auto where the cluster announces itself (TPU pods, Slurm). A batch is spread
+over all hosts and their devices, and losses are the same to rounding, however many there are.
+
 What appears in --workdir:
   checkpoints/<step>/   the latest ones, and the one with the best validation score
   stages/<name>/        the network at the end of each stage but the last
   metrics.jsonl         losses and validation scores
+  tensorboard/          the same as curves, and pictures: tensorboard --logdir=WORKDIR
   run.json              the configuration, which later starts have to agree with
 
 `tools.segment --checkpoint=WORKDIR` and `tools.convert_checkpoint --input=WORKDIR` take the latest.
@@ -22,7 +30,7 @@ from pathlib import Path
 from absl import flags, logging
 from ml_collections import config_flags
 
-from s3_jax.errors import InputError
+from s3_jax.errors import InputError, reason
 from tools import cli
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file. Required.")
@@ -30,6 +38,11 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run. Required."
 ADOPT = flags.DEFINE_bool(
     "adopt_config", False, "Go on with this configuration in a directory of another one."
 )
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "Of several hosts, the first one and a free port of it, or auto."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "How many hosts there are.", lower_bound=1)
+PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.", lower_bound=0)
 
 
 def main() -> None:
@@ -43,10 +56,23 @@ def main() -> None:
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
     enable_compilation_cache()
+    _join_other_hosts()
     run = run_config.from_dict(CONFIG.value.to_dict())
     outcome = train(run, Path(WORKDIR.value), adopt=ADOPT.value)
     what = "stopped as asked after" if outcome.stopped else "finished"
     print(f"{what} {outcome.step} steps; the network is in {WORKDIR.value}")
+
+
+def _join_other_hosts() -> None:
+    from s3_jax.training.parallel import join_processes
+
+    given = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    if given == (None, None, None):
+        return
+    try:
+        join_processes(*(() if given == ("auto", None, None) else given))
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"cannot join the other hosts: {reason(error)}") from error
 
 
 if __name__ == "__main__":

@@ -83,6 +83,9 @@ class MultiHeadAttention(nn.Module):
                 query, keys, values, kernel[:, :c], bias[:c], out_kernel, out_bias
             )
         queries = split(query @ kernel[:, :c] + bias[None, None, :c])
+        if self.is_mutable_collection("intermediates") and blocked is not None:
+            score = jnp.einsum("bmhd,bnhd->bhmn", queries, keys).astype(jnp.float32)
+            self.sow("intermediates", "similarity", jnp.where(blocked, -jnp.inf, score))
         mixed = attend(queries, keys, values, blocked).reshape(query.shape)
         return mixed @ out_kernel + out_bias[None, None]
 

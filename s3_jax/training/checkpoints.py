@@ -9,21 +9,24 @@ checkpoint that can be read.
 """
 
 import dataclasses
+import logging as python_logging
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint import checkpoint_managers as policies
 
-from s3_jax.checkpoint import ITEM, ModelHandler, ModelRestore, ModelSave
+from s3_jax.checkpoint import ITEM, ModelHandler, ModelRestore, ModelSave, system_reason
 from s3_jax.checkpoint_layout import CheckpointError, check_recorded, record_files
 from s3_jax.config import ModelConfig
 from s3_jax.errors import InputError, reason
@@ -135,6 +138,7 @@ class Checkpoints:
     def __init__(self, workdir: Path, keep: int):
         self.directory = (workdir / DIRECTORY).absolute()
         self._aside = (workdir / "damaged").absolute()
+        _tell_errors_once()
         self._manager = _told(self.directory, lambda: _manager(self.directory, keep))
 
     def __enter__(self) -> "Checkpoints":
@@ -151,8 +155,9 @@ class Checkpoints:
         self._manager.close()
 
     def steps(self) -> list[int]:
-        """Of the checkpoints that are there, in ascending order."""
-        return sorted(self._manager.all_steps())
+        """Of the checkpoints that are complete, in ascending order."""
+        names = (path.name for path in self.directory.iterdir())
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def restore(self) -> Restored | None:
         """The latest checkpoint that can be read; None if there is no checkpoint at all.
@@ -231,7 +236,7 @@ class Checkpoints:
 
 
 def resumed(restored: Restored, template: TrainState) -> TrainState:
-    """The state of a checkpoint, as NumPy arrays.
+    """The state of a checkpoint, to the bit.
 
     Args:
       template: a state of the same network and optimizer.
@@ -249,12 +254,12 @@ def resumed(restored: Restored, template: TrainState) -> TrainState:
         params = merge(params, raw)
     return dataclasses.replace(
         template,
-        step=restored.arrays["step"],
-        params=params,
-        batch_stats=restored.variables["batch_stats"],
+        step=jnp.asarray(restored.arrays["step"]),
+        params=jax.tree.map(jnp.asarray, params),
+        batch_stats=jax.tree.map(jnp.asarray, restored.variables["batch_stats"]),
         opt_state=_like(template.opt_state, restored.arrays["opt_state"]),
-        ema=ema,
-        rng=restored.arrays["rng"],
+        ema=jax.tree.map(jnp.asarray, ema),
+        rng=jnp.asarray(restored.arrays["rng"]),
     )
 
 
@@ -279,9 +284,27 @@ def _told(directory: Path, action: Callable[[], Any], kept: str = "") -> Any:
         return action()
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"{directory}: cannot write a checkpoint ({reason(error)}){kept}; free some space or "
-            "mend the cause, then give the same command to go on"
+            f"{directory}: cannot write a checkpoint ({system_reason(error)}){kept}; free some "
+            "space or mend the cause, then give the same command to go on"
         ) from error
+
+
+def _tell_errors_once() -> None:
+    """Orbax logs, with tracebacks, what it also raises, once for each array it was writing; and
+    threads that were writing complain when they end. For the rest of the process, since writing
+    goes on in the background."""
+    logger = logging.get_absl_logger()
+    if not any(isinstance(known, _NotFromOrbax) for known in logger.filters):
+        logger.addFilter(_NotFromOrbax())
+        before = sys.unraisablehook
+        sys.unraisablehook = lambda unraisable: (
+            None if str(unraisable.exc_value) == "Event loop is closed" else before(unraisable)
+        )
+
+
+class _NotFromOrbax(python_logging.Filter):
+    def filter(self, record: python_logging.LogRecord) -> bool:
+        return "orbax" not in record.pathname or logging.get_verbosity() >= logging.INFO
 
 
 def _beside_the_model(state: TrainState) -> Arrays:
@@ -319,7 +342,7 @@ def _like(template: Any, named: Mapping[str, Any]) -> Any:
             f"the checkpoint's optimizer state is of another network or optimizer: {differing[0]} "
             f"and {len(differing) - 1} more arrays differ"
         )
-    return jax.tree.unflatten(structure, [found[_path(path)] for path, _ in leaves])
+    return jax.tree.unflatten(structure, [jnp.asarray(found[_path(path)]) for path, _ in leaves])
 
 
 def _path(path: tuple[Any, ...]) -> tuple[str, ...]:

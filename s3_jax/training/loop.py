@@ -5,6 +5,7 @@
         state                                      restored, or new from the network so far
         for every step:  batch -> parallel_step
             every log_every steps                  losses leave the device; NaN and divergence stop
+            every images_every steps               pictures of a clip
             every validation.every steps           J&F on the validation videos
             every save_every steps                 a checkpoint, in the background
         hand_over                                  the network goes on to the next stage
@@ -29,6 +30,7 @@ from s3_jax.training import run_config, run_data
 from s3_jax.training.checkpoints import Checkpoints, Record, resumed
 from s3_jax.training.clip import ClipBatch
 from s3_jax.training.parallel import parallel_step, replicate, shard_batch, unreplicate
+from s3_jax.training.pictures import draw_clip
 from s3_jax.training.progress import Journal, say
 from s3_jax.training.run_config import RunConfig, Stage
 from s3_jax.training.stages import first_variables, hand_over, stage_model, stage_trainer
@@ -88,8 +90,7 @@ def _restore(run: RunConfig, checkpoints: Checkpoints) -> StageStart | None:
     stage = run.stages[number]
     _tell_where(record, stage)
     trainer = stage_trainer(run, stage)
-    template = jax.eval_shape(lambda: init_state(trainer, restored.variables, 0))
-    state = resumed(restored, template)
+    state = resumed(restored, init_state(trainer, restored.variables, run.seed))
     return StageStart(number, trainer, replicate(state), record.stage_step)
 
 
@@ -167,6 +168,7 @@ class _Run:
                 window.add(metrics)
                 step += 1
                 self._journal.advance()
+                self._show(start, state, batch, step)
                 if self._after_step(start, state, step, window):
                     break
         return state, step
@@ -208,6 +210,15 @@ class _Run:
             f"{file}, the last checkpoint is of step {saved[-1] if saved else 'none'}; lower the "
             "learning rate or mend the data, and go on with --adopt_config"
         )
+
+    def _show(self, start: StageStart, state: TrainState, batch: Batch, step: int) -> None:
+        """Pictures of the batch's first clip, if they are due."""
+        every, total = self._run.images_every, self._run.first_step(start.number) + step
+        if every and total % every == 0 and jax.process_index() == 0:
+            slots = start.trainer.settings.clip.num_objects
+            now = unreplicate(state)
+            variables = {"params": now.params, "batch_stats": now.batch_stats}
+            self._journal.show(draw_clip(start.trainer.model, variables, batch, slots), total)
 
     def _measure(self, start: StageStart, state: TrainState, total: int) -> float | None:
         """J&F on the validation videos, with averaged parameters if there are any."""

@@ -1,4 +1,4 @@
-"""What a run says while it goes on: progress bar, log lines, `metrics.jsonl`."""
+"""What a run says while it goes on: progress bar, log lines, `metrics.jsonl`, TensorBoard."""
 
 import datetime
 import json
@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 
 import jax
+import numpy as np
+from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from s3_jax.evaluation.summary import RunSummary
@@ -15,6 +17,7 @@ from s3_jax.training.run_config import RunConfig, Stage
 from s3_jax.training.window import Report
 
 METRICS = "metrics.jsonl"
+CURVES = "tensorboard"
 
 
 class Journal:
@@ -37,8 +40,10 @@ class Journal:
             disable=not (self._speaks and sys.stderr.isatty()),
         )
         self._file = workdir / METRICS
+        self._curves: SummaryWriter | None = None
         if self._speaks:
             _forget_after(self._file, step)
+            self._curves = SummaryWriter(str(workdir / CURVES), purge_step=step + 1)
 
     def __enter__(self) -> "Journal":
         return self
@@ -50,6 +55,8 @@ class Journal:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.close()
+        if self._curves is not None:
+            self._curves.close()
 
     def enter(self, stage: Stage) -> None:
         """A stage begins or goes on."""
@@ -73,6 +80,7 @@ class Journal:
         self._write({"step": step, "stage": self._stage, "stage_step": report.step,
                      **report.metrics, "losses": report.losses,
                      "seconds": report.seconds})  # fmt: skip
+        self._draw("training", {**report.metrics, "seconds_per_step": report.seconds}, step)
 
     def validated(self, result: RunSummary, step: int) -> None:
         """Scores on the validation videos after `step` steps of all stages."""
@@ -82,6 +90,19 @@ class Journal:
         ))  # fmt: skip
         each = {name: video.overall.score for name, video in result.sequences.items()}
         self._write({"step": step, "validation": columns, "videos": each})
+        self._draw("validation", columns, step)
+        self._draw("validation_videos", each, step)
+
+    def show(self, pictures: dict[str, np.ndarray], step: int) -> None:
+        """Pictures (h, w, 3), uint8, for TensorBoard."""
+        if self._curves is not None:
+            for name, picture in pictures.items():
+                self._curves.add_image(f"clip/{name}", picture, step, dataformats="HWC")
+
+    def _draw(self, group: str, values: dict[str, float], step: int) -> None:
+        if self._curves is not None:
+            for name, value in values.items():
+                self._curves.add_scalar(f"{group}/{name}", value, step)
 
     def _write(self, entry: dict) -> None:
         if self._speaks:

@@ -130,6 +130,7 @@ class RunConfig:
     data_root: directory that relative paths of data sets are below; "" for the current one.
     seed: of initial values and of what is random in steps (`data.seed` decides the data).
     log_every, save_every: steps between logged losses and between checkpoints.
+    images_every: steps between pictures of a clip, for TensorBoard; 0 for none.
     keep: latest checkpoints that are kept, beside the one with the best validation score.
     divergence: training stops where the mean loss since the last log is this many times the
       median of those before; 0 for never.
@@ -142,6 +143,7 @@ class RunConfig:
     data_root: str = ""
     seed: int = 0
     log_every: int = 50
+    images_every: int = 1_000
     save_every: int = 1_000
     keep: int = 3
     divergence: float = 10.0
@@ -149,6 +151,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name in ("log_every", "save_every", "keep"):
             _require(getattr(self, name) >= 1, "", name, getattr(self, name), "at least 1")
+        _require(self.images_every >= 0, "", "images_every", self.images_every, "0 or more")
         _require(bool(self.stages), "", "order", (), "the name of at least one stage")
         _require(
             not self.model.single_object, "model", "single_object", True, "False: set it in stages"

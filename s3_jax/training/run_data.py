@@ -19,7 +19,7 @@ from s3_jax.training.run_config import RunConfig, Stage
 
 RECORD = "run.json"
 # What may change between one start and the next, since it decides no number of a step.
-_FREE = ("log_every", "save_every", "keep", "divergence", "validation", "data_root")
+_FREE = ("log_every", "images_every", "save_every", "keep", "divergence", "validation", "data_root")
 _FREE_OF_DATA = ("num_workers", "num_threads", "clips_ahead", "max_failing")
 
 
@@ -109,6 +109,8 @@ def data_config(run: RunConfig, stage: Stage) -> DataConfig:
 
 def save_batch(run: RunConfig, stage: Stage, step: int, file: Path) -> None:
     """Writes this process's part of the batch of a step, made once more, as npz."""
+    if jax.process_count() > 1:
+        file = file.with_stem(f"{file.stem}_process{jax.process_index()}")
     with batches(run, stage, step) as again:
         batch = next(again)
     arrays: dict[str, Any] = dict(batch)

@@ -47,7 +47,7 @@ VIDEO = dataclasses.replace(
     single_object=False,
     data=dataclasses.replace(STATIC.data, sources=(SCENES,)),
 )
-RUN = RunConfig(MODEL, (STATIC, VIDEO), log_every=1, save_every=2, keep=2)
+RUN = RunConfig(MODEL, (STATIC, VIDEO), log_every=1, images_every=0, save_every=2, keep=2)
 
 
 def get_config() -> ConfigDict:

@@ -1,0 +1,126 @@
+"""What the network makes of a training clip, as pictures: masks, and where object queries look.
+
+The first frame's mask is remembered and the last frame segmented with it, as at the start of a
+video; the parameters are those being trained.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer, UInt8
+
+from s3_jax.data.pipeline import Batch
+from s3_jax.evaluation.overlay import draw_overlay
+from s3_jax.memory.object_memory import object_values
+from s3_jax.memory.read import read_frames
+from s3_jax.models.s3 import S3, ImageFeatures
+from s3_jax.propagation.step import Network, Variables
+from s3_jax.training.clip import object_masks, valid_objects
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+
+class Look(NamedTuple):
+    """prob: of the last frame, background first. attention: how similar the pixel is to each of
+    the q queries in the last block, at stride 16; from 0, also where it may not look, to 1."""
+
+    prob: Float[Array, "k+1 H W"]
+    attention: Float[Array, "k q h w"]
+
+
+def draw_clip(model: S3, variables: Variables, batch: Batch, slots: int) -> dict[str, np.ndarray]:
+    """Pictures of the batch's first clip, by name.
+
+    Args:
+      slots: object slots that the network is trained with.
+    """
+    frames, masks = batch["frames"][0][[0, -1]], batch["masks"][0][[0, -1]]
+    count = int(batch["num_objects"][0])
+    look = jax.device_get(
+        look_at(model.clone(axis_name=None), slots, variables, frames, masks[0], np.int32(count))
+    )
+    truth = np.where(masks[1] <= count, masks[1], 0)
+    return {
+        "input": np.concatenate([draw_overlay(frames[0], masks[0]), frames[1]], axis=1),
+        "prediction": draw_overlay(frames[1], look.prob.argmax(axis=0)),
+        "truth": draw_overlay(frames[1], truth),
+        "query_attention": _heat_maps(frames[1], look.attention[:count]),
+    }
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def look_at(
+    model: S3,
+    slots: int,
+    variables: Variables,
+    frames: UInt8[Array, "2 H W 3"],
+    first_mask: Integer[Array, "H W"],
+    num_objects: Integer[Array, ""],
+) -> Look:
+    """Segments the second frame with what is remembered of the first."""
+    network = Network(model, variables)
+    images = frames.astype(jnp.float32) / 255
+    features = network(S3.encode_image, images)
+    first, last = (jax.tree.map(lambda x, i=i: x[i : i + 1], features) for i in (0, 1))
+    masks = object_masks(first_mask[None], slots)
+    encoded = network(S3.encode_mask, images[:1], first.pix_feat, masks)
+    sensory = jnp.zeros(encoded.value.shape, jnp.float32)
+    sensory = network(S3.update_sensory_deep, sensory, encoded.value)
+    segmentation, seen = model.apply(
+        variables, last, _read(first, encoded.value, last), sensory, masks,
+        object_values(encoded.summaries), valid_objects(num_objects[None], slots),
+        method=S3.segment, mutable=["intermediates"],
+    )  # fmt: skip
+    return Look(
+        segmentation.prob[0], _attention(model, dict(seen), slots, last.pix_feat.shape[1:3])
+    )
+
+
+def _read(first: ImageFeatures, value: Array, last: ImageFeatures) -> Float[Array, "1 k h w c"]:
+    """The memory of the first frame, read at the last frame's pixels."""
+    _, k, h, w, c = value.shape
+
+    def flat(x: Array) -> Array:
+        return x.reshape(1, h * w, -1)
+
+    readout = read_frames(
+        flat(first.key.key)[:, None],
+        first.key.shrinkage.reshape(1, 1, h * w),
+        value.reshape(1, k, 1, h * w, c),
+        jnp.ones((1, 1), bool),
+        flat(last.key.key),
+        flat(last.key.selection),
+    )
+    return readout.reshape(1, k, h, w, c)
+
+
+def _attention(
+    model: S3, seen: dict[str, Any], slots: int, size: tuple[int, int]
+) -> Float[Array, "k q h w"]:
+    block = seen["intermediates"]["object_transformer"][f"blocks_{model.config.num_blocks - 1}"]
+    (similarity,) = jax.tree.leaves(block["read_from_pixel"])
+    best = jnp.max(similarity, axis=1)  # over heads: objects, queries, pixels
+    low = jnp.min(jnp.where(jnp.isinf(best), jnp.inf, best), axis=-1, keepdims=True)
+    high = jnp.max(best, axis=-1, keepdims=True)
+    scaled = jnp.clip((best - low) / (high - low + 1e-6), 0, 1)
+    return scaled.reshape(slots, -1, *size)
+
+
+def _heat_maps(frame: Picture, attention: Float[np.ndarray, "k q h16 w16"]) -> np.ndarray:
+    """A row for each object, a column for each query; brighter is more."""
+    height, width = frame.shape[:2]
+    rows, columns = (
+        (np.arange(new) * old) // new
+        for new, old in zip((height, width), attention.shape[2:], strict=True)
+    )
+    grey = frame.mean(axis=-1, keepdims=True) * 0.6
+    cells = []
+    for heat in attention[:, :, rows][..., columns].reshape(-1, height, width, 1):
+        colour = np.array([255.0, 160.0, 0.0]).reshape(1, 1, 3)
+        cells.append((grey * (1 - heat) + colour * heat).astype(np.uint8))
+    k, q = attention.shape[:2]
+    grid = np.stack(cells).reshape(k, q, height, width, 3)
+    return grid.transpose(0, 2, 1, 3, 4).reshape(k * height, q * width, 3)

@@ -1,0 +1,88 @@
+"""Every file in configs/ gives a valid run, and those of the published recipe say what it says."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from s3_jax.config import MODELS
+from s3_jax.errors import InputError
+from s3_jax.training.run_config import from_dict
+
+ROOT = Path(__file__).parents[1]
+NAMES = sorted(
+    path.stem
+    for path in (ROOT / "configs").glob("*.py")
+    if path.stem not in ("__init__", "published")
+)
+PUBLISHED = sorted(name for name in MODELS if name != "s3_lite")
+
+
+def run_of(name, *arguments):
+    module = importlib.import_module(f"configs.{name}")
+    return from_dict(module.get_config(*arguments).to_dict())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_is_valid_and_says_how_it_is_used(name):
+    run = run_of(name)
+    assert run.total_steps > 0
+    text = importlib.import_module(f"configs.{name}").__doc__
+    assert f"--config=configs/{name}.py" in text
+    for word in ("Hardware: ", "Expected score: "):
+        assert word in text
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_network_has_one(name):
+    run = run_of(f"train_{name}")
+    assert run.model == MODELS[name]
+    assert (
+        f"--model={name}_single_object" in importlib.import_module(f"configs.train_{name}").__doc__
+    )
+    static, video = run.stages
+    assert static.single_object
+    assert not video.single_object
+    assert (static.batch_size, video.batch_size) == (16, 16)
+    assert (static.dtype, video.dtype) == ("float32", "bfloat16")
+
+
+def test_both_stages_are_the_published_ones():
+    """protocol.md section 5."""
+    static, video = run_of("train_s3_vitb").stages
+    assert (static.steps, video.steps) == (80_000, 125_000)
+    for stage, crop, frames, references, objects, points, rate in (
+        (static, 384, 3, 2, 1, 8_192, 1e-4),
+        (video, 480, 8, 3, 3, 12_544, 5e-5),
+    ):
+        assert stage.data.crop == crop
+        assert stage.data.num_frames == frames
+        assert stage.data.max_objects == stage.step.clip.num_objects == objects
+        assert stage.step.clip.num_ref_frames == references
+        assert stage.step.loss.num_points == points
+        assert stage.step.optimizer.learning_rate == rate
+    assert (static.step.optimizer.decay, video.step.optimizer.decay) == ("constant", "steps")
+
+
+@pytest.mark.parametrize(
+    ("data", "steps", "milestones", "sets"),
+    [
+        ("base", 125_000, (100_000, 115_000), 2),
+        ("mose", 125_000, (100_000, 115_000), 3),
+        ("mega", 175_000, (140_000, 165_000), 5),
+    ],
+)
+def test_the_argument_chooses_data(data, steps, milestones, sets):
+    video = run_of("train_s3_vitb", data).stages[1]
+    assert video.steps == video.data.num_steps == steps
+    assert video.step.optimizer.milestones == milestones
+    assert len(video.data.sources) == sets
+
+
+def test_cutie_learns_at_its_own_rate():
+    assert run_of("train_cutie_base").stages[1].step.optimizer.learning_rate == 1e-4
+
+
+def test_unknown_data_is_refused():
+    with pytest.raises(InputError, match="'davis' is none of base, mose, mega"):
+        run_of("train_s3_vitb", "davis")
