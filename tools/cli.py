@@ -15,7 +15,15 @@ DEBUG = flags.DEFINE_bool("debug", False, "Show where in the program an error co
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags, run `main`, and exit: with 0, or 1 after an error, 130 after Ctrl-C."""
-    app.run(lambda argv: _guard(main, argv))
+    app.run(lambda argv: _guard(main, argv), flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """The arguments that are no flags; wrong values of a configuration are told in a line too."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise SystemExit(_fail(f"a value given for the configuration: {reason(error)}")) from error
 
 
 def frame_size(text: str, flag: str = "size") -> tuple[int, int]:

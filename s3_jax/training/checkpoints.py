@@ -199,6 +199,16 @@ class Checkpoints:
         if record.step not in self.steps():
             self._told(lambda: self._manager.save(record.step, args=args, metrics=metrics))
 
+    def export_model(self, step: int, target: Path) -> None:
+        """Copies the model of a checkpoint, once it is on disk, to stay when that is removed.
+
+        Raises:
+          InputError: it could not be written.
+        """
+        self.wait()
+        if jax.process_index() == 0 and not target.exists():
+            self._told(lambda: _copy(self.directory / str(step) / ITEM, target))
+
     def wait(self) -> None:
         """Returns when the last checkpoint is on disk.
 
@@ -276,6 +286,14 @@ def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:
             cleanup_tmp_directories=True,
         ),
     )
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies a directory, so that it is there in whole or not at all."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(source, temporary)
+    temporary.rename(target)
 
 
 def _told(directory: Path, action: Callable[[], Any], kept: str = "") -> Any:

@@ -15,16 +15,14 @@ checkpoint, so that a run that was killed gives the same numbers as one that was
 """
 
 import dataclasses
-import itertools
 from pathlib import Path
 from typing import Any
 
 import jax
 from absl import logging
 
-from s3_jax.checkpoint import save_model
 from s3_jax.conversion.weights import Variables
-from s3_jax.data.pipeline import Batch
+from s3_jax.data.pipeline import Batch, Batches
 from s3_jax.errors import InputError
 from s3_jax.training import run_config, run_data
 from s3_jax.training.checkpoints import Checkpoints, Record, resumed
@@ -161,7 +159,8 @@ class _Run:
         advance = parallel_step(start.trainer)
         window = Window(self._run.divergence)
         with run_data.batches(self._run, stage, step) as batches:
-            for batch in itertools.islice(batches, stage.steps - step):
+            while step < stage.steps:
+                batch = self._next(batches, start, state, step, window)
                 clips = shard_batch(clip_batch(batch))
                 with jax.transfer_guard("disallow"):
                     state, metrics = advance(state, clips)
@@ -172,6 +171,20 @@ class _Run:
                 if self._after_step(start, state, step, window):
                     break
         return state, step
+
+    def _next(
+        self, batches: Batches, start: StageStart, state: TrainState, step: int, window: Window
+    ) -> Batch:
+        """The next batch; if there is none, since too much of the data is damaged, what has been
+        learnt so far is saved first."""
+        try:
+            return next(batches)
+        except InputError:
+            if len(window):
+                total = self._run.first_step(start.number) + step
+                self._log(self._run.stages[start.number], window.close(step), total)
+                self._save(start, state, step, None)
+            raise
 
     def _after_step(self, start: StageStart, state: TrainState, step: int, window: Window) -> bool:
         """Logs, measures and saves, whatever is due; returns whether to stop here."""
@@ -250,9 +263,8 @@ class _Run:
         stage = run.stages[start.number]
         config = stage_model(run, stage)
         variables = jax.device_get(evaluation_variables(unreplicate(state)))
-        if jax.process_index() == 0:
-            metadata = {"stage": stage.name, "steps": stage.steps}
-            save_model(self._workdir / "stages" / stage.name, config, variables, metadata=metadata)
+        kept = self._workdir / "stages" / stage.name
+        self._checkpoints.export_model(run.first_step(number), kept)
         model = stage_model(run, run.stages[number])
         return _enter(run, number, hand_over(config, variables, model, run.seed))
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,10 @@ import numpy as np
 import pytest
 
 from s3_jax.checkpoint import find_model, load_model
+from s3_jax.conversion.torch_file import read_tensors
+from s3_jax.conversion.weights import to_torch
 from s3_jax.training.progress import read_metrics
+from tests.training.tiny_run import RUN
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "tests/training/tiny_run.py"
@@ -87,3 +91,66 @@ def test_killed_and_started_again_gives_the_same_bits(uninterrupted, tmp_path, s
 
 def test_latest_checkpoint_is_the_whole_network(uninterrupted):
     assert find_model(uninterrupted).parent.name == "10"
+
+
+def test_converts_to_a_torch_file(uninterrupted, tmp_path):
+    """`tools.convert_checkpoint` takes the latest checkpoint of a run's directory."""
+    file = tmp_path / "network.pth"
+    command = ["tools.convert_checkpoint", "--to_pytorch", f"--input={uninterrupted}"]
+    done = run_tool(*command, f"--output={file}")
+    assert done.returncode == 0, done.stderr
+    _, variables = load_model(uninterrupted)
+    tensors = read_tensors(file)
+    expected = to_torch(variables, RUN.model)
+    assert set(expected) <= set(tensors)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(tensors[name], value)
+
+
+def run_tool(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), ["--config and --workdir"]),
+        ((f"--config={CONFIG}", "--workdir={}", "--config.seeed=1"), ["seeed"]),
+        ((f"--config={CONFIG}", "--workdir={}", "--config.order=('film',)"), ["film", "static"]),
+        ((f"--config={CONFIG}", "--workdir={}", "--config.seed=1"), ["seed was 0, now 1"]),
+        ((f"--config={CONFIG}", "--workdir={}", "--processes=2"), ["coordinator", "together"]),
+    ],
+)
+def test_mistakes_are_a_line(uninterrupted, flags, words):
+    done = run_tool("tools.train", *(flag.format(uninterrupted) for flag in flags))
+    assert done.returncode == 1
+    for word in words:
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_teaches():
+    done = run_tool("tools.train", "--help")
+    for word in ("--config.stages", "--coordinator", "--adopt_config", "tensorboard", "goes on"):
+        assert word in done.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_run(uninterrupted, tmp_path):
+    """Each with half of every batch: the same losses to rounding, and one set of checkpoints."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    flags = [f"--coordinator=localhost:{port}", "--processes=2"]
+    processes = [start(tmp_path, *flags, f"--process={i}") for i in range(2)]
+    for process in processes:
+        _, errors = process.communicate(timeout=2 * SECONDS)
+        assert process.returncode == 0, errors
+    mine, theirs = losses(tmp_path), losses(uninterrupted)
+    assert mine.keys() == theirs.keys()
+    for step, values in mine.items():
+        np.testing.assert_allclose(values, theirs[step], rtol=1e-3)
+    assert find_model(tmp_path).parent.name == "10"
+    assert load_model(tmp_path / "stages" / "static")[0].single_object

@@ -1,6 +1,8 @@
 """Whole runs of the smallest network, in this process; kills are in tests/tools/test_train.py."""
 
+import contextlib
 import dataclasses
+import itertools
 import os
 import shutil
 import signal
@@ -17,6 +19,7 @@ from s3_jax.training.checkpoints import Record
 from s3_jax.training.loop import train
 from s3_jax.training.progress import Journal, read_metrics
 from s3_jax.training.run_config import Validation
+from s3_jax.training.stages import first_variables
 from tests.evaluation.sequences import squares
 from tests.evaluation.test_validation import write_video
 from tests.training.tiny_run import RUN, STATIC
@@ -60,7 +63,7 @@ def test_stages_hand_their_network_on(finished):
     wide_config, wide = load_model(workdir)
     assert wide_config == RUN.model
     narrow_kernel, wide_kernel = (
-        v["params"]["pixel_fuser"]["sensory_compress"]["kernel"] for v in (static, wide)
+        v["params"]["pixel_fuser"]["state_proj"]["kernel"] for v in (static, wide)
     )
     assert wide_kernel.shape[-2] == narrow_kernel.shape[-2] + 1
     # Four small steps away from where the first stage ended.
@@ -78,7 +81,7 @@ def test_measures_before_during_and_at_the_end_of_stages(finished):
 def test_draws_curves_and_pictures(finished):
     workdir, _, _ = finished
     content = b"".join(f.read_bytes() for f in (workdir / "tensorboard").glob("events*"))
-    names = ["training/total", "training/learning_rate", "validation/J&F-Mean"]
+    names = ["training/total", "training/learning_rate", "validation/J_F-Mean"]
     names += [f"clip/{name}" for name in ("input", "prediction", "truth", "query_attention")]
     for name in names:
         assert name.encode() in content
@@ -119,20 +122,26 @@ def test_a_directory_of_another_configuration_is_refused(finished, tmp_path):
     run_data.claim(tmp_path / "copy", other, adopt=False)
 
 
-def test_numbers_that_are_not_finite_stop_it_and_the_batch_is_kept(tmp_path):
-    optimizer = dataclasses.replace(STATIC.step.optimizer, learning_rate=1e30)
-    run = run_of(step=dataclasses.replace(STATIC.step, optimizer=optimizer))
-    run = dataclasses.replace(run, log_every=3, save_every=1)
-    with pytest.raises(InputError, match=r"step \d of stage static: the \w+ is not finite") as e:
+def test_numbers_that_are_not_finite_stop_it_and_the_batch_is_kept(tmp_path, monkeypatch):
+    def spoilt(run):
+        variables = first_variables(run)
+        variables["params"]["mask_decoder"] = jax.tree.map(
+            lambda x: x * np.nan, variables["params"]["mask_decoder"]
+        )
+        return variables
+
+    monkeypatch.setattr(loop, "first_variables", spoilt)
+    run = dataclasses.replace(run_of(), log_every=3, save_every=3)
+    with pytest.raises(InputError, match="step 0 of stage static: the loss is not finite") as error:
         train(run, tmp_path)
-    (file,) = tmp_path.glob("bad_batch_static_*.npz")
-    assert str(file) in str(e.value)
-    step = int(file.stem.rpartition("_")[2])
-    with np.load(file) as saved, run_data.batches(run, run.stages[0], step) as batches:
+    file = tmp_path / "bad_batch_static_0.npz"
+    assert str(file) in str(error.value)
+    with np.load(file) as saved, run_data.batches(run, run.stages[0], 0) as batches:
         batch = next(batches)
-        assert int(saved["step"]) == step
-        np.testing.assert_array_equal(saved["frames"], batch["frames"])
-    assert int(sorted((tmp_path / "checkpoints").iterdir())[-1].name) <= step
+        assert set(saved) == set(batch)
+        for name, value in batch.items():
+            np.testing.assert_array_equal(saved[name], value)
+    assert not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_missing_data_is_named_before_anything_is_compiled(tmp_path):
@@ -142,6 +151,30 @@ def test_missing_data_is_named_before_anything_is_compiled(tmp_path):
     run = dataclasses.replace(run_of(), validation=Validation("no_videos"))
     with pytest.raises(InputError, match=r"no_videos does not exist"):
         train(run, tmp_path / "other")
+
+
+def test_what_was_learnt_is_safe_when_the_data_fails(finished, tmp_path, monkeypatch):
+    """The steps up to there are in a checkpoint, and the run goes on when the data is mended."""
+    workdir, _, _ = finished
+    open_batches = run_data.batches
+
+    @contextlib.contextmanager
+    def failing(*args):
+        def some(batches):
+            yield from itertools.islice(batches, 3)
+            raise InputError("12 of 100 clips met files that cannot be read")
+
+        with open_batches(*args) as batches:
+            yield some(batches)
+
+    run = dataclasses.replace(run_of(), save_every=100)
+    monkeypatch.setattr(run_data, "batches", failing)
+    with pytest.raises(InputError, match="12 of 100"):
+        train(run, tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
+    monkeypatch.undo()
+    train(run, tmp_path)
+    assert losses(tmp_path) == losses(workdir)[:6]
 
 
 def test_a_batch_that_cannot_be_divided_is_named(tmp_path, monkeypatch):
