@@ -15,6 +15,7 @@ checkpoint, so that a run that was killed gives the same numbers as one that was
 """
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import jax
 from absl import logging
 
 from s3_jax.conversion.weights import Variables
-from s3_jax.data.pipeline import Batch, Batches
+from s3_jax.data.pipeline import Batch
 from s3_jax.errors import InputError
 from s3_jax.training import run_config, run_data
 from s3_jax.training.checkpoints import Checkpoints, Record, resumed
@@ -173,7 +174,12 @@ class _Run:
         return state, step
 
     def _next(
-        self, batches: Batches, start: StageStart, state: TrainState, step: int, window: Window
+        self,
+        batches: Iterator[Batch],
+        start: StageStart,
+        state: TrainState,
+        step: int,
+        window: Window,
     ) -> Batch:
         """The next batch; if there is none, since too much of the data is damaged, what has been
         learnt so far is saved first."""
@@ -183,6 +189,7 @@ class _Run:
             if len(window):
                 total = self._run.first_step(start.number) + step
                 self._log(self._run.stages[start.number], window.close(step), total)
+            if step:
                 self._save(start, state, step, None)
             raise
 
