@@ -9,13 +9,13 @@ from s3_jax.config import MODELS
 from s3_jax.errors import InputError
 from s3_jax.training.run_config import from_dict
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NAMES = sorted(
     path.stem
     for path in (ROOT / "configs").glob("*.py")
     if path.stem not in ("__init__", "published")
 )
-PUBLISHED = sorted(name for name in MODELS if name != "s3_lite")
+PUBLISHED = sorted(name for name in MODELS if not name.startswith("s3_lite"))
 
 
 def run_of(name, *arguments):
