@@ -28,12 +28,13 @@ def warp_by_optical_flow(images: Iterable[Image], first: Ids) -> Iterator[Ids]:
     """
     objects = object_ids(first)
     soft = one_hot(first, objects)
-    estimate = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    estimate = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     before: np.ndarray | None = None
     for image in images:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         if before is not None:
-            soft = _warped(soft, estimate.calc(grey, before, None))
+            backward = estimate.calc(grey, before, None)  # type: ignore[call-overload]
+            soft = _warped(soft, backward)
         yield hard_labels(soft, objects)
         before = grey
 

@@ -63,7 +63,7 @@ def _features(
     geometry: FrameGeometry, variables: Any, image: UInt8[Array, "h w 3"]
 ) -> Float[Array, "n c"]:
     """Tokens of stride 16, of length 1, so that products are cosines."""
-    maps = EfficientNetLite0().apply(variables, prepare_image(image, geometry))
+    maps: Any = EfficientNetLite0().apply(variables, prepare_image(image, geometry))
     tokens = maps.f16.reshape(-1, maps.f16.shape[-1])
     return tokens / jnp.maximum(jnp.linalg.norm(tokens, axis=-1, keepdims=True), 1e-6)
 
