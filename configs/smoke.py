@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
         data=_data(num_frames=4, max_objects=2, merge=0.5, scene_frames=20),
         step=_step(num_objects=2, num_ref_frames=3),
     )
-    run = RunConfig(TINY, (static, video), log_every=4, images_every=20, save_every=8)
+    run = RunConfig(TINY, (static, video), log_every=4, images_every=40, save_every=8)
     return ConfigDict(run_config.to_dict(run))
 
 

@@ -133,7 +133,7 @@ def test_mistakes_are_a_line(uninterrupted, flags, words):
 
 def test_help_teaches():
     done = run_tool("tools.train", "--help")
-    for word in ("--config.stages", "--coordinator", "--adopt_config", "tensorboard", "goes on"):
+    for word in ("--config.stages", "--coordinator", "adopt_config", "tensorboard", "goes on"):
         assert word in done.stdout
 
 
