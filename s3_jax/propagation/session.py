@@ -11,6 +11,7 @@ be given for any frame and any known or new ids; objects may be deleted at any t
 
 import dataclasses
 import functools
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -257,7 +258,7 @@ class Session:
           InputError: the file is missing, damaged, or of a session with other settings.
         """
         about, arrays = snapshot.read(path)
-        mine = self._about()
+        mine = json.loads(json.dumps(self._about()))  # as read back: tuples are lists
         for name in ("model", "propagation", "dtype"):
             if about.get(name) != mine[name]:
                 raise InputError(
