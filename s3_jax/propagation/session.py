@@ -104,6 +104,7 @@ class Session:
     ) -> None:
         self.config = config
         self.propagation = propagation or PropagationConfig()
+        dtype = jnp.dtype(dtype) if isinstance(dtype, str) else dtype
         self._dtype = dtype
         used = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
         self._network = Network(S3(config, dtype=dtype), jax.device_put(used))
