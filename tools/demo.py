@@ -22,6 +22,7 @@ from s3_jax.data.mask_files import read_mask
 from s3_jax.demo import clip
 from s3_jax.errors import InputError
 from tools import cli
+from tools.logs import quiet_logging
 
 VIDEO = flags.DEFINE_string("video", None, "Video file or frame directory; needs --mask.")
 MASK = flags.DEFINE_string("mask", None, "Mask of the video's first frame.")
@@ -30,11 +31,11 @@ CHECKPOINT = flags.DEFINE_string(
 )
 OUTPUT = flags.DEFINE_string("output", "demo_output", "Directory for the results.")
 
-SHIPPED = "s3_lite"
-UNTRAINED_MODEL = "s3_lite"
+MODEL = "s3_lite"
 
 
 def main() -> None:
+    quiet_logging()
     if bool(VIDEO.value) != bool(MASK.value):
         raise InputError("--video and --mask belong together: give both or neither")
     output = Path(OUTPUT.value)
@@ -67,8 +68,8 @@ def _choose_checkpoint(output: Path) -> tuple[str, bool]:
     if CHECKPOINT.value:
         return CHECKPOINT.value, False
     # Looked up by hand: asking s3_jax.checkpoint would import JAX, which takes seconds.
-    if (Path(s3_jax.__file__).parent / "checkpoints" / SHIPPED / "config.json").is_file():
-        return SHIPPED, False
+    if (Path(s3_jax.__file__).parent / "checkpoints" / MODEL / "config.json").is_file():
+        return MODEL, False
     return _make_untrained_checkpoint(output / "untrained"), True
 
 
@@ -80,8 +81,8 @@ def _make_untrained_checkpoint(path: Path) -> str:
     from s3_jax.config import MODELS
     from s3_jax.conversion.initialise import initial_variables
 
-    config = MODELS[UNTRAINED_MODEL]
-    print(f"No trained checkpoint here: making random, untrained weights of {UNTRAINED_MODEL}.")
+    config = MODELS[MODEL]
+    print(f"No trained checkpoint here: making random, untrained weights of {MODEL}.")
     metadata = {"weights": "untrained, random"}
     save_model(path, config, initial_variables(config), metadata=metadata)
     return str(path)
