@@ -2,10 +2,12 @@
 
 A training run has an endless list of clips, number i of which is a pure function of the
 configuration and i. Batch s of size n holds the clips s * n to (s + 1) * n - 1, and host h of m
-those at h, h + m, ... of each batch. The position in the data is thus just the step, whatever
-the number of hosts, worker processes or threads.
+the h-th of m equal runs of each batch, so that the hosts' rows, one host's after the other's, are
+the batch in order: a training step numbers them so (`training.draws`). The position in the data
+is thus just the step, whatever the number of hosts, worker processes or threads.
 """
 
+import dataclasses
 import functools
 from collections.abc import Generator, Iterator
 from types import TracebackType
@@ -54,10 +56,10 @@ def make_pipeline(
             f"batch_size {batch_size}, start_step {start_step}, host {host_index} of {host_count}: "
             "sizes must be positive and the host one of them"
         )
-    rows = clip_rows(config, batch_size * host_count)[start_step * batch_size * host_count :]
-    return Batches(
-        _read_ahead(rows[host_index::host_count], config), config, batch_size, start_step
-    )
+    clips = clip_rows(config, batch_size * host_count)
+    own = _OwnRows(clips, batch_size, host_index, host_count, start_step)
+    rows = _read_ahead(grain.MapDataset.source(own), config)
+    return Batches(rows, config, batch_size, start_step)
 
 
 def clip_rows(config: DataConfig, global_batch_size: int) -> grain.MapDataset:
@@ -160,6 +162,25 @@ class Batches(Iterator[Batch]):
                 f"{self.failing} of {self.clips} clips met files that cannot be read, more than "
                 f"max_failing ({self._most_failing:.0%}); such as: {examples}"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class _OwnRows:
+    """The clips of one host, by number, the first of step `start_step` being number 0."""
+
+    clips: grain.MapDataset
+    batch_size: int
+    host_index: int
+    host_count: int
+    start_step: int
+
+    def __len__(self) -> int:
+        return len(self.clips) // self.host_count
+
+    def __getitem__(self, number: int) -> Row:
+        steps, row = divmod(number, self.batch_size)
+        part = (self.start_step + steps) * self.host_count + self.host_index
+        return self.clips[part * self.batch_size + row]
 
 
 def _row(mixture: Mixture, batch_size: int, num_steps: int, number: int, entry: int) -> Row:

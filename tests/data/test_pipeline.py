@@ -98,12 +98,13 @@ def test_the_same_step_gives_the_same_batch(tmp_path):
 
 def test_hosts_share_the_global_batch_among_them(tmp_path):
     config = disc_videos(tmp_path)
-    whole = batches(config, 2, batch_size=4)
+    whole = batches(config, 3, batch_size=4)[1:]
     for host in range(2):
-        parts = batches(config, 2, batch_size=2, host_index=host, host_count=2)
+        parts = batches(config, 2, batch_size=2, host_index=host, host_count=2, start_step=1)
         for part, batch in zip(parts, whole, strict=True):
-            np.testing.assert_array_equal(part["frames"], batch["frames"][host::2])
-            np.testing.assert_array_equal(part["masks"], batch["masks"][host::2])
+            own = slice(2 * host, 2 * host + 2)  # as a training step numbers the rows
+            np.testing.assert_array_equal(part["frames"], batch["frames"][own])
+            np.testing.assert_array_equal(part["masks"], batch["masks"][own])
 
 
 def test_worker_processes_give_the_same_batches_without_jax(tmp_path):

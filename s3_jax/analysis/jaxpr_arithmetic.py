@@ -1,0 +1,54 @@
+"""Multiplications of a traced program: known before anything is compiled, loops counted in full.
+
+Counts of compilers leave the rounds of a loop out, and a training step is mostly a loop.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+
+
+def traced_flops(program: ClosedJaxpr | Jaxpr) -> float:
+    """FLOPs (two per multiplication) of all matrix products and convolutions.
+
+    Of the branches of a condition the most expensive one counts; loops without a known number of
+    rounds count once. Of a convolution's positions all count, those in the padding too.
+    """
+    jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
+    return sum(_equation_flops(equation) for equation in jaxpr.eqns)
+
+
+def _equation_flops(equation: JaxprEqn) -> float:
+    name = equation.primitive.name
+    if name == "dot_general":
+        return _product_flops(equation)
+    if name == "conv_general_dilated":
+        return _convolution_flops(equation)
+    inner = [traced_flops(program) for program in _programs(equation.params)]
+    if name == "cond":
+        return max(inner, default=0.0)
+    return float(equation.params.get("length", 1) if name == "scan" else 1) * sum(inner)
+
+
+def _programs(params: dict[str, Any]) -> Iterator[ClosedJaxpr | Jaxpr]:
+    for value in params.values():
+        for part in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(part, ClosedJaxpr | Jaxpr):
+                yield part
+
+
+def _product_flops(equation: JaxprEqn) -> float:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    return 2.0 * equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
+
+
+def _convolution_flops(equation: JaxprEqn) -> float:
+    kernel = equation.invars[1].aval.shape
+    _, inputs, *window = equation.params["dimension_numbers"].rhs_spec
+    taps = kernel[inputs] * math.prod(kernel[axis] for axis in window)
+    between = math.prod(equation.params["lhs_dilation"])  # entries that hold nothing
+    batches = equation.params["batch_group_count"]
+    return 2.0 * equation.outvars[0].aval.size * taps / between / batches
