@@ -41,14 +41,19 @@ def _programs(params: dict[str, Any]) -> Iterator[ClosedJaxpr | Jaxpr]:
 
 def _product_flops(equation: JaxprEqn) -> float:
     (contracted, _), _ = equation.params["dimension_numbers"]
-    left = equation.invars[0].aval.shape
-    return 2.0 * equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
+    left, product = _array(equation.invars[0]), _array(equation.outvars[0])
+    return 2.0 * product.size * math.prod(left.shape[axis] for axis in contracted)
 
 
 def _convolution_flops(equation: JaxprEqn) -> float:
-    kernel = equation.invars[1].aval.shape
+    kernel = _array(equation.invars[1]).shape
     _, inputs, *window = equation.params["dimension_numbers"].rhs_spec
     taps = kernel[inputs] * math.prod(kernel[axis] for axis in window)
     between = math.prod(equation.params["lhs_dilation"])  # entries that hold nothing
     batches = equation.params["batch_group_count"]
-    return 2.0 * equation.outvars[0].aval.size * taps / between / batches
+    return 2.0 * _array(equation.outvars[0]).size * taps / between / batches
+
+
+def _array(variable: Any) -> Any:
+    """Shape and size of what a variable holds."""
+    return variable.aval

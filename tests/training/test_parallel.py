@@ -1,0 +1,113 @@
+"""One device, eight devices, and two processes of two devices compute the same training.
+
+The network is a toy whose statistics are of the batch over all replicas; everything around it is
+the real step.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from s3_jax.models.s3 import S3
+from s3_jax.training.parallel import join_processes, parallel_step, shard_batch
+from s3_jax.training.step import make_trainer
+from tests.training import toy
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 600  # seconds, for compiling on a busy machine
+Arrays = dict[str, np.ndarray]
+
+
+def start(output: Path, devices: int, *layout: str) -> subprocess.Popen:
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    command = [sys.executable, "-m", "tests.training.replicas", str(output), *layout]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(process: subprocess.Popen, output: Path) -> Arrays:
+    try:
+        log, _ = process.communicate(timeout=TIMEOUT)
+    finally:
+        process.kill()
+    assert process.returncode == 0, log.decode()[-3000:]
+    with np.load(output) as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Arrays:
+    output = tmp_path_factory.mktemp("one") / "out.npz"
+    return finish(start(output, devices=1), output)
+
+
+def assert_same_training(ours: Arrays, single: Arrays) -> None:
+    """Metrics of every step and the state at the end, on each device."""
+    assert single["metrics/finite/2"] == 1
+    assert single["metrics/total/1"] != single["metrics/total/0"]
+    for name, expected in single.items():
+        if name.startswith("metrics/"):
+            np.testing.assert_allclose(ours[name], expected, rtol=1e-5, atol=1e-6, err_msg=name)
+        elif name.startswith(("params/", "batch_stats/")):
+            copies = ours[name]
+            np.testing.assert_array_equal(copies, np.broadcast_to(copies[:1], copies.shape))
+            np.testing.assert_allclose(copies[0], expected[0], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_eight_devices_train_as_one(single: Arrays, tmp_path: Path) -> None:
+    output = tmp_path / "out.npz"
+    eight = finish(start(output, devices=8), output)
+    assert eight["devices"] == 8
+    assert eight["params/mask_decoder"].shape[0] == 8
+    assert_same_training(eight, single)
+    assert eight["consumed"].all() and single["consumed"].all()  # the old state's memory is reused
+
+
+def test_two_processes_of_two_devices_train_as_one(single: Arrays, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        coordinator = f"localhost:{free.getsockname()[1]}"
+    outputs = [tmp_path / f"out{i}.npz" for i in range(2)]
+    processes = [start(x, 2, coordinator, "2", str(i)) for i, x in enumerate(outputs)]
+    try:
+        found = [finish(*pair) for pair in zip(processes, outputs, strict=True)]
+    finally:
+        for process in processes:
+            process.kill()
+    for ours in found:
+        assert ours["devices"] == 4
+        assert_same_training(ours, single)
+    for name in found[0]:
+        np.testing.assert_array_equal(found[0][name], found[1][name], err_msg=name)
+
+
+def test_a_model_without_the_axis_is_refused() -> None:
+    with pytest.raises(ValueError, match="axis_name is None; make it S3"):
+        parallel_step(make_trainer(S3(toy.CONFIG), toy.SETTINGS))
+
+
+def test_rows_must_divide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jax.local_device_count", lambda: 2)
+    with pytest.raises(ValueError, match="batch of 3 rows per process cannot be divided over 2"):
+        shard_batch(toy.batch(3))
+
+
+def test_a_batch_stays_in_order() -> None:
+    batch = toy.batch(4)
+    placed = shard_batch(batch)
+    assert placed.frames.shape == (1, *batch.frames.shape)
+    np.testing.assert_array_equal(jnp.concatenate(placed.frames), batch.frames)
+
+
+@pytest.mark.parametrize("given", [("a:1", None, None), (None, 2, 0), ("a:1", 2, None)])
+def test_half_a_cluster_is_refused(given: tuple) -> None:
+    with pytest.raises(ValueError, match="coordinator, processes and process go together"):
+        join_processes(*given)
