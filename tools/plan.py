@@ -1,12 +1,12 @@
 r"""What a program needs and takes on TPUs that are not here: compiled for them, and accounted.
 
-  python -m tools.plan --model=s3_vitb --topology=v5e:4x4            the main training step
-  python -m tools.plan --model=s3_vitl --topology=v5p:2x2x2 --search
+  python -m tools.plan --config=configs/train_s3_vitb.py --topology=v5e:4x4
+  python -m tools.plan --model=s3_vitl --topology=v5p:2x2x2 --search       no config file
   python -m tools.plan --model=s3_vitb --topology=v5e:2x2 --program=propagation --objects=3
 
-The training step is `training.parallel.parallel_step` on all chips of the topology, with the
-published settings of the main stage; propagation is `propagation.scan` on one of its chips. Both
-are compiled by the TPU compiler, which is the package libtpu:
+The training step is `training.parallel.parallel_step` on all chips of the topology: that of a
+configuration's last stage or of --stage, or with --model the published main stage. Propagation is
+`propagation.scan` on one of the chips. Both are compiled by the TPU compiler, the package libtpu:
 
   python -m pip install -r requirements-tpu.txt
 
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 from absl import flags, logging
+from ml_collections import config_flags
 
 from s3_jax.config import MODELS, PropagationConfig
 from s3_jax.errors import InputError
@@ -34,34 +35,36 @@ if TYPE_CHECKING:
     from s3_jax.analysis.plan import OutOfMemory, Plan
     from s3_jax.analysis.programs import PropagationTask, TrainingTask
     from s3_jax.analysis.topology import Topology
+    from s3_jax.training.run_config import RunConfig
     from s3_jax.training.settings import StepSettings
 
-MODEL = flags.DEFINE_enum("model", "s3_vitb", sorted(MODELS), "Network.")
+CONFIG = config_flags.DEFINE_config_file("config", None, "Training configuration.")
+STAGE = flags.DEFINE_string("stage", None, "Which of the configuration's; the last if not given.")
+MODEL = flags.DEFINE_enum("model", None, sorted(MODELS), "Network, where there is no --config.")
 TOPOLOGY = flags.DEFINE_string(
     "topology", "v5e:4x4", "Chips: v4:2x2x1, v5e:4x4, v5p:2x2x2, v6e:2x2, or a slice: v4-8, v5e-16."
 )
 PROGRAM = flags.DEFINE_enum(
     "program", "training", ["training", "propagation"], "A training step, or a video's frames."
 )
-DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["bfloat16", "float32"], "Type computed in.")
-BATCH = flags.DEFINE_integer("batch_size", 16, "Training: clips of all chips.", lower_bound=1)
-CLIP = flags.DEFINE_integer("clip_frames", 8, "Training: frames of a clip.", lower_bound=2)
-CROP = flags.DEFINE_integer("crop", 480, "Training: side of the frames.", lower_bound=32)
+DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["bfloat16", "float32"], "Type computed in, where "
+                          "there is no --config.")  # fmt: skip
+BATCH = flags.DEFINE_integer("batch_size", None, "Training: clips of all chips.", lower_bound=1)
 ENCODER = flags.DEFINE_enum(
-    "remat_encoder", "none", ["none", "products", "full"],
+    "remat_encoder", None, ["none", "products", "full"],
     "Training: what of the image encoder is computed again instead of kept.",
 )  # fmt: skip
 FRAMES = flags.DEFINE_enum(
-    "remat_frames", "none", ["none", "products", "full"],
+    "remat_frames", None, ["none", "products", "full"],
     "Training: what of the frame-by-frame part is computed again instead of kept.",
 )  # fmt: skip
-ACCUMULATE = flags.DEFINE_integer("accumulate", 1, "Training: micro-batches.", lower_bound=1)
+ACCUMULATE = flags.DEFINE_integer("accumulate", None, "Training: micro-batches.", lower_bound=1)
 SEARCH = flags.DEFINE_bool("search", False, "Training: find what fits.")
 HEADROOM = flags.DEFINE_float(
     "headroom", 0.1, "Part of the memory that should stay free.", lower_bound=0, upper_bound=0.9
 )
 SIZE = flags.DEFINE_string("size", "480x864", "Propagation: height x width of the frames.")
-OBJECTS = flags.DEFINE_integer("objects", 3, "Training and propagation: objects.", lower_bound=1)
+OBJECTS = flags.DEFINE_integer("objects", 3, "Propagation: objects.", lower_bound=1)
 VIDEO = flags.DEFINE_integer("video_frames", 10, "Propagation: frames of a scan.", lower_bound=1)
 LONG_TERM = flags.DEFINE_bool("long_term", True, "Propagation: with long-term memory.")
 CHUNK = flags.DEFINE_integer("chunk_size", -1, "Propagation: objects at a time; -1 for all.")
@@ -114,7 +117,7 @@ def _plan_propagation(topology: "Topology") -> tuple[str, "Plan | None"]:
 
     task = _propagation_task()
     height, width = task.size
-    print(f"{MODEL.value}, {DTYPE.value}, {task.frames} frames of {height}x{width}, {task.objects} "
+    print(f"{_name()}, {task.dtype}, {task.frames} frames of {height}x{width}, {task.objects} "
           f"objects, {'with' if LONG_TERM.value else 'without'} long-term memory, "
           f"on one {topology.chip.name}", flush=True)  # fmt: skip
     traced = trace_propagation(task, topology.devices[0])
@@ -146,38 +149,55 @@ def _compile_training(
 
 
 def _training_task() -> "TrainingTask":
-    from s3_jax.analysis.programs import TrainingTask
-    from s3_jax.training.settings import MAIN_TRAINING
+    """What the configuration or the published main stage trains, with the flags' changes."""
+    from s3_jax.analysis.programs import TrainingTask, task_of_stage
 
-    model = MODELS[MODEL.value]
-    if CROP.value % model.size_multiple:
-        raise InputError(f"--crop={CROP.value} is no multiple of {model.size_multiple}")
-    changes: dict[str, Any] = {
-        "num_objects": OBJECTS.value,
-        "remat_encoder": ENCODER.value,
-        "remat_frames": FRAMES.value,
-    }
-    clip = dataclasses.replace(MAIN_TRAINING.clip, **changes)
-    settings = dataclasses.replace(MAIN_TRAINING, clip=clip, accumulate=ACCUMULATE.value)
-    return TrainingTask(model, BATCH.value, CLIP.value, CROP.value, DTYPE.value, settings=settings)
+    run = _run_config()
+    if run is None:
+        task = TrainingTask(MODELS[MODEL.value], dtype=DTYPE.value)
+    else:
+        task = task_of_stage(run, STAGE.value)
+    of_clip = _given(remat_encoder=ENCODER.value, remat_frames=FRAMES.value)
+    clip = dataclasses.replace(task.settings.clip, **of_clip)
+    of_step = _given(accumulate=ACCUMULATE.value) | {"clip": clip}
+    settings = dataclasses.replace(task.settings, **of_step)
+    return dataclasses.replace(task, settings=settings, **_given(batch_size=BATCH.value))
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """The flags that were given."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _run_config() -> "RunConfig | None":
+    from s3_jax.training import run_config
+
+    if (CONFIG.value is None) == (MODEL.value is None):
+        raise InputError("give either --config or --model")
+    return None if CONFIG.value is None else run_config.from_dict(CONFIG.value.to_dict())
 
 
 def _propagation_task() -> "PropagationTask":
     from s3_jax.analysis.programs import PropagationTask
 
+    run = _run_config()
+    model = MODELS[MODEL.value] if run is None else run.model
     config = PropagationConfig(long_term=LONG_TERM.value, chunk_size=CHUNK.value)
     size = cli.frame_size(SIZE.value)
-    return PropagationTask(MODELS[MODEL.value], size, OBJECTS.value, VIDEO.value, DTYPE.value,
-                           config)  # fmt: skip
+    return PropagationTask(model, size, OBJECTS.value, VIDEO.value, DTYPE.value, config)
 
 
 def _training_title(task: "TrainingTask", topology: "Topology") -> str:
     clip = task.settings.clip
-    return (f"{MODEL.value}, {task.dtype}, batch of {task.batch_size} clips of {task.frames} "
+    return (f"{_name()}, {task.dtype}, batch of {task.batch_size} clips of {task.frames} "
             f"frames of {task.crop}x{task.crop}, {clip.num_objects} objects, on "
             f"{len(topology.devices)} {topology.chip.name} ({topology.name}); remat encoder "
             f"{clip.remat_encoder}, frames {clip.remat_frames}; micro-batches "
             f"{task.settings.accumulate}")  # fmt: skip
+
+
+def _name() -> str:
+    return MODEL.value or "the network of --config"
 
 
 def _write(directory: Path, text: str, plan: "Plan | None") -> None:

@@ -23,7 +23,9 @@ from s3_jax.propagation.step import Network
 from s3_jax.training import step as training
 from s3_jax.training.clip import ClipBatch
 from s3_jax.training.parallel import REPLICAS, parallel_step
+from s3_jax.training.run_config import RunConfig
 from s3_jax.training.settings import MAIN_TRAINING, StepSettings
+from s3_jax.training.stages import stage_model
 
 LONG_VIDEO = PropagationConfig(long_term=True)
 Shapes = Any  # a pytree of jax.ShapeDtypeStruct
@@ -127,6 +129,28 @@ def _batch_shapes(masks: tuple[int, ...]) -> Shapes:
         frames=jax.ShapeDtypeStruct((*masks, 3), jnp.uint8),  # type: ignore[arg-type]
         masks=jax.ShapeDtypeStruct(masks, jnp.uint8),  # type: ignore[arg-type]
         num_objects=jax.ShapeDtypeStruct(masks[:2], jnp.int32),  # type: ignore[arg-type]
+    )
+
+
+def task_of_stage(run: RunConfig, name: str | None = None) -> TrainingTask:
+    """The step of a training run's stage, the last one if no name is given.
+
+    Raises:
+      InputError: the run has no such stage.
+    """
+    stages = {stage.name: stage for stage in run.stages}
+    name = name or run.stages[-1].name
+    if name not in stages:
+        raise InputError(f"--stage={name} is none of the configuration's: {', '.join(stages)}")
+    stage = stages[name]
+    return TrainingTask(
+        model=stage_model(run, stage),
+        batch_size=stage.batch_size,
+        frames=stage.data.num_frames,
+        crop=stage.data.crop,
+        dtype=stage.dtype,
+        trainable_blocks=stage.trainable_blocks,
+        settings=stage.step,
     )
 
 
