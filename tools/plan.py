@@ -3,6 +3,7 @@ r"""What a program needs and takes on TPUs that are not here: compiled for them,
   python -m tools.plan --config=configs/train_s3_vitb.py --topology=v5e:4x4
   python -m tools.plan --model=s3_vitl --topology=v5p:2x2x2 --search       no config file
   python -m tools.plan --model=s3_vitb --topology=v5e:2x2 --program=propagation --objects=3
+  python -m tools.plan --program=forms --topology=v4-8          gathers against products, quickly
 
 The training step is `training.parallel.parallel_step` on all chips of the topology: that of a
 configuration's last stage or of --stage, or with --model the published main stage. Propagation is
@@ -45,8 +46,9 @@ TOPOLOGY = flags.DEFINE_string(
     "topology", "v5e:4x4", "Chips: v4:2x2x1, v5e:4x4, v5p:2x2x2, v6e:2x2, or a slice: v4-8, v5e-16."
 )
 PROGRAM = flags.DEFINE_enum(
-    "program", "training", ["training", "propagation"], "A training step, or a video's frames."
-)
+    "program", "training", ["training", "propagation", "forms"],
+    "A training step, a video's frames, or small computations in each of their two forms.",
+)  # fmt: skip
 DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["bfloat16", "float32"], "Type computed in, where "
                           "there is no --config.")  # fmt: skip
 BATCH = flags.DEFINE_integer("batch_size", None, "Training: clips of all chips.", lower_bound=1)
@@ -79,6 +81,9 @@ def main() -> None:
     from s3_jax.analysis.topology import open_topology
 
     topology = open_topology(TOPOLOGY.value)
+    if PROGRAM.value == "forms":
+        _compare_forms(topology)
+        return
     if PROGRAM.value == "propagation":
         text, plan = _plan_propagation(topology)
     elif SEARCH.value:
@@ -109,6 +114,14 @@ def _search(topology: "Topology") -> tuple[str, "Plan | None"]:
         print(attempt_line(attempt, HEADROOM.value), flush=True)
     print()
     return _shown(attempt.outcome)
+
+
+def _compare_forms(topology: "Topology") -> None:
+    from s3_jax.analysis.forms import compare_forms, comparison_line
+
+    print(f"on one {topology.chip.name}: {'':27s}form    estimate     roofline    memory  contains")
+    for comparison in compare_forms(topology.chip, topology.devices[0]):
+        print(comparison_line(comparison), flush=True)
 
 
 def _plan_propagation(topology: "Topology") -> tuple[str, "Plan | None"]:

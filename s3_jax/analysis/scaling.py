@@ -1,0 +1,177 @@
+"""How cost grows with objects, video length, resolution, batch and replicas, measured here.
+
+Beside the clock's time stands the process's CPU time, which other programs on the machine disturb
+less, and the memory that the compiled program asks for.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from s3_jax.analysis import workloads
+from s3_jax.analysis.programs import TrainingTask
+from s3_jax.config import ModelConfig, PropagationConfig
+from s3_jax.models.s3 import S3
+from s3_jax.propagation.geometry import frame_geometry
+from s3_jax.propagation.scan import propagate_frames
+from s3_jax.propagation.state import VideoState
+from s3_jax.propagation.step import Network
+from s3_jax.training import step as training
+from s3_jax.training.parallel import REPLICAS, parallel_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A measurement.
+
+    x: what the curve runs over. items: frames (or clips) processed in the time measured.
+    seconds, cpu_seconds: for all items, the least of several runs. memory_gb: of the program.
+    """
+
+    curve: str
+    x: int
+    setting: str
+    items: int
+    seconds: float
+    cpu_seconds: float
+    memory_gb: float
+
+    @property
+    def per_second(self) -> float:
+        """Items per second of the clock."""
+        return self.items / self.seconds
+
+    @property
+    def cpu_milliseconds(self) -> float:
+        """CPU time of an item."""
+        return 1e3 * self.cpu_seconds / self.items
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """A network on a video, compiled: `run(state, frames)` gives the next state."""
+
+    run: Callable[..., Any]
+    variables: Any
+    memory_gb: float
+
+    def measure(
+        self, state: VideoState, frames: np.ndarray
+    ) -> tuple[VideoState, tuple[float, float]]:
+        """The state after the frames; seconds and CPU seconds that took."""
+        begin = time.perf_counter(), time.process_time()
+        state, _ = jax.block_until_ready(self.run(self.variables, state, frames))
+        return state, (time.perf_counter() - begin[0], time.process_time() - begin[1])
+
+
+def compile_video(
+    model: ModelConfig, config: PropagationConfig, state: VideoState, frames: np.ndarray
+) -> Video:
+    """The scan over these frames, compiled."""
+    geometry = frame_geometry((frames.shape[1], frames.shape[2]), model.size_multiple)
+    variables = workloads.random_variables(model)
+
+    def run(variables: Any, state: VideoState, frames: Any) -> Any:
+        network = Network(S3(model), variables)
+        state, prob = propagate_frames(network, config, geometry, state, frames)
+        return state, prob[-1]
+
+    compiled = jax.jit(run, donate_argnums=1).lower(variables, state, frames).compile()
+    return Video(compiled, variables, program_gb(compiled))
+
+
+def program_gb(compiled: Any) -> float:
+    """Memory of a compiled program with its arguments and results, in GB."""
+    use = compiled.memory_analysis()
+    results = use.output_size_in_bytes - use.alias_size_in_bytes
+    return (use.argument_size_in_bytes + results + use.temp_size_in_bytes) / 1e9
+
+
+def frame_point(
+    curve: str, x: int, model: ModelConfig, config: PropagationConfig, size: tuple[int, int],
+    objects: int, repeats: int,
+) -> Point:  # fmt: skip
+    """A memory interval of frames, one of them a memory frame, of a video long under way."""
+    frames = workloads.random_frames(config.mem_every, size)
+    state = workloads.full_state(model, config, size, objects)
+    video = compile_video(model, config, state, frames)
+    times = []
+    for _ in range(repeats):
+        state, taken = video.measure(state, frames)
+        times.append(taken)
+    seconds, cpu_seconds = _least(times)
+    setting = f"{size[0]}x{size[1]}, {objects} object(s), chunk_size {config.chunk_size}"
+    return Point(curve, x, setting, len(frames), seconds, cpu_seconds, video.memory_gb)
+
+
+def objects_curve(
+    model: ModelConfig, size: tuple[int, int], counts: Sequence[int], chunk_size: int, repeats: int
+) -> Iterator[Point]:
+    """Over the number of objects."""
+    config = PropagationConfig(chunk_size=chunk_size)
+    for count in counts:
+        yield frame_point("objects", count, model, config, size, count, repeats)
+
+
+def resolution_curve(model: ModelConfig, heights: Sequence[int], repeats: int) -> Iterator[Point]:
+    """Over the height of 16:9 frames with one object."""
+    for height in heights:
+        size = height, round(height * 16 / 9)
+        yield frame_point("resolution", height, model, PropagationConfig(), size, 1, repeats)
+
+
+def length_curve(
+    model: ModelConfig, size: tuple[int, int], lengths: Sequence[int], part: int
+) -> Iterator[Point]:
+    """Over a video's length, with long-term memory: the `part` frames before each length."""
+    config = PropagationConfig(long_term=True)
+    frames = workloads.random_frames(part, size)
+    state = workloads.full_state(model, config, size, 1)
+    video = compile_video(model, config, state, frames)
+    done = 0
+    setting = f"{size[0]}x{size[1]}, 1 object, the last {part} frames"
+    while done < max(lengths):
+        state, (seconds, cpu_seconds) = video.measure(state, frames)
+        done += part
+        if done in lengths:
+            yield Point("length", done, setting, part, seconds, cpu_seconds, video.memory_gb)
+
+
+def training_point(curve: str, x: int, task: TrainingTask, replicas: int, repeats: int) -> Point:
+    """A training step on so many of the local devices."""
+    devices = jax.local_devices()[:replicas]
+    model = S3(task.model, axis_name=REPLICAS, dtype=jax.numpy.dtype(task.dtype))
+    trainer = training.make_trainer(model, task.settings)
+    state = training.init_state(trainer, workloads.random_variables(task.model), 0)
+    batch = workloads.random_batch(task, replicas)
+    step: Any = parallel_step(trainer, devices)
+    memory = program_gb(step.lower(state, batch).compile())
+    times = []
+    for _ in range(repeats + 1):  # the first one compiles
+        begin = time.perf_counter(), time.process_time()
+        state, _ = jax.block_until_ready(step(state, batch))
+        times.append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
+    seconds, cpu_seconds = _least(times[1:])
+    setting = (f"{task.frames} frames of {task.crop}x{task.crop}, batch {task.batch_size}, "
+               f"{replicas} replica(s)")  # fmt: skip
+    return Point(curve, x, setting, task.batch_size, seconds, cpu_seconds, memory)
+
+
+def training_curves(
+    task: TrainingTask, batches: Sequence[int], replicas: Sequence[int], repeats: int
+) -> Iterator[Point]:
+    """Over the batch on one device, and over replicas with one clip each."""
+    for batch in batches:
+        alone = dataclasses.replace(task, batch_size=batch)
+        yield training_point("batch", batch, alone, 1, repeats)
+    for count in replicas:
+        spread = dataclasses.replace(task, batch_size=count)
+        yield training_point("replicas", count, spread, count, repeats)
+
+
+def _least(times: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    return min(seconds for seconds, _ in times), min(cpu for _, cpu in times)
