@@ -10,6 +10,8 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 # Entries per block. The two searches look at n / BLOCK and k * BLOCK entries; 16 balances them for
 # the usual 10,000 to 30,000 tokens and k = 30.
 BLOCK = 16
+# Columns of a TPU's matrix unit; fewer cost the same.
+LANES = 128
 
 
 def block_top_k(
@@ -37,13 +39,20 @@ def block_top_k(
 def top_k_mask(values: Float[Array, "m n"], k: int) -> Bool[Array, "m n"]:
     """True for the k largest entries of every row and for all that tie with the k-th.
 
-    Finds the k-th largest bit by bit: 32 counts over the row, all dense. k must not exceed n.
+    Finds the k-th largest bit by bit: 32 counts over the row, all dense. k must not exceed n. The
+    counts are products with ones, which for a TPU's compiler take half the time of sums.
     """
     ranks = _as_ordered_integers(values)
+    ones = jnp.ones((values.shape[1], LANES), jnp.bfloat16)
+
+    def count(above: Bool[Array, "m n"]) -> Float[Array, " m"]:
+        # Exact: zeros and ones, added up in float32.
+        above = above.astype(jnp.bfloat16)
+        return lax.dot(above, ones, preferred_element_type=jnp.float32)[:, 0]
 
     def set_bit(i: Int[Array, ""], threshold: UInt32[Array, " m"]) -> UInt32[Array, " m"]:
         raised = threshold | (jnp.uint32(1) << (31 - i).astype(jnp.uint32))
-        enough = jnp.sum(ranks >= raised[:, None], axis=1) >= k
+        enough = count(ranks >= raised[:, None]) >= k
         return jnp.where(enough, raised, threshold)
 
     threshold = lax.fori_loop(0, 32, set_bit, jnp.zeros(values.shape[0], jnp.uint32))

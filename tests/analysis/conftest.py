@@ -1,5 +1,8 @@
 """A program compiled for TPU, stored as text (see make_program.py)."""
 
+from collections.abc import Iterator
+
+import jaxtyping
 import pytest
 
 from s3_jax.analysis.hlo import Program, parse_program
@@ -10,3 +13,11 @@ from tests.analysis.make_program import PROGRAM
 def program() -> Program:
     """The stored program."""
     return parse_program(PROGRAM.read_text())
+
+
+@pytest.fixture(scope="module")
+def unchecked() -> Iterator[None]:
+    """Without checks of shapes: lowering puts descriptions of arrays where arrays belong."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -9,7 +9,7 @@ from s3_jax.analysis.chart import Series, line_chart
 
 def _columns(image: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
     """Columns below the legend in which the colour (BGR, as the module has it) is drawn."""
-    drawn = np.all(image[chart.TOP + 60 :] == colour[::-1], axis=-1)
+    drawn = np.all(image[chart.TOP + 30 :] == colour[::-1], axis=-1)
     return np.flatnonzero(drawn.any(axis=0))
 
 
@@ -20,7 +20,7 @@ def test_a_line_spans_the_axis_and_falls_with_its_values() -> None:
     assert columns.min() < chart.LEFT + 20
     assert columns.max() > chart.WIDTH - chart.RIGHT - 20
     first, last = (
-        np.flatnonzero(np.all(image[:, x] == chart.COLOURS[0][::-1], axis=-1)).mean()
+        np.flatnonzero(np.all(image[chart.TOP + 30 :, x] == chart.COLOURS[0][::-1], -1)).mean()
         for x in (columns.min() + 2, columns.max() - 2)
     )
     assert first < last  # higher up
@@ -28,7 +28,7 @@ def test_a_line_spans_the_axis_and_falls_with_its_values() -> None:
 
 def test_equal_ratios_are_equal_distances() -> None:
     axis = chart._axis([1.0, 100.0], 0, 200, spare=1.0)
-    assert [axis.place(value) for value in (1, 10, 100)] == [0, 100, 200]
+    assert [axis.place(value) for value in (1.0, 10.0, 100.0)] == [0, 100, 200]
 
 
 def test_a_single_point_can_be_drawn() -> None:
@@ -43,4 +43,4 @@ def test_what_has_no_logarithm_is_refused(points: list[tuple[float, float]]) -> 
 
 
 def test_ticks_are_round_numbers() -> None:
-    assert chart._round_values(0.9, 25) == [1, 2, 5, 10, 20]
+    assert chart._round_values(0.9, 25.0) == [1, 2, 5, 10, 20]

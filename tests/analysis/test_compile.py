@@ -18,6 +18,7 @@ from s3_jax.config import ModelConfig, PropagationConfig, ViTConfig
 from s3_jax.errors import InputError
 from s3_jax.training.settings import ClipSettings, LossSettings, StepSettings
 
+pytestmark = pytest.mark.usefixtures("unchecked")
 needs_compiler = pytest.mark.skipif(
     not has_compiler(), reason="the TPU compiler is missing: pip install -r requirements-tpu.txt"
 )
