@@ -43,11 +43,11 @@ def _network() -> tuple[ModelConfig, Any]:
     from s3_jax.analysis.workloads import random_variables
     from s3_jax.checkpoint import load_model
 
-    if (CHECKPOINT.value is None) == (MODEL.value is None):
-        raise InputError("give either --checkpoint or --model")
-    if CHECKPOINT.value:
+    if CHECKPOINT.value and not MODEL.value:
         return load_model(CHECKPOINT.value)
-    return MODELS[MODEL.value], random_variables(MODELS[MODEL.value])
+    if MODEL.value and not CHECKPOINT.value:
+        return MODELS[MODEL.value], random_variables(MODELS[MODEL.value])
+    raise InputError("give either --checkpoint or --model")
 
 
 def _frame(multiple: int) -> tuple[Any, Any]:
@@ -58,12 +58,12 @@ def _frame(multiple: int) -> tuple[Any, Any]:
     from s3_jax.data.mask_files import read_mask
     from s3_jax.propagation.geometry import frame_geometry, pad, prepare_image
 
-    if (FRAME.value is None) != (MASK.value is None):
-        raise InputError("--frame and --mask go together")
-    if FRAME.value is None:
-        frame, ids = _made_up(cli.frame_size(SIZE.value), OBJECTS.value)
-    else:
+    if FRAME.value and MASK.value:
         frame, ids = read_image(Path(FRAME.value)), read_mask(Path(MASK.value)).ids
+    elif FRAME.value or MASK.value:
+        raise InputError("--frame and --mask go together")
+    else:
+        frame, ids = _made_up(cli.frame_size(SIZE.value), OBJECTS.value)
     if frame.shape[:2] != ids.shape:
         raise InputError(f"--mask={MASK.value} is {ids.shape}, but the frame {frame.shape[:2]}")
     known = [number for number in np.unique(ids) if number]

@@ -167,7 +167,7 @@ def _training_task() -> "TrainingTask":
 
     run = _run_config()
     if run is None:
-        task = TrainingTask(MODELS[MODEL.value], dtype=DTYPE.value)
+        task = TrainingTask(MODELS[str(MODEL.value)], dtype=DTYPE.value)
     else:
         task = task_of_stage(run, STAGE.value)
     of_clip = _given(remat_encoder=ENCODER.value, remat_frames=FRAMES.value)
@@ -194,7 +194,7 @@ def _propagation_task() -> "PropagationTask":
     from s3_jax.analysis.programs import PropagationTask
 
     run = _run_config()
-    model = MODELS[MODEL.value] if run is None else run.model
+    model = run.model if run else MODELS[str(MODEL.value)]
     config = PropagationConfig(long_term=LONG_TERM.value, chunk_size=CHUNK.value)
     size = cli.frame_size(SIZE.value)
     return PropagationTask(model, size, OBJECTS.value, VIDEO.value, DTYPE.value, config)

@@ -167,7 +167,8 @@ def _serialized(programs: Programs, leaves: Sequence[Array]) -> dict[str, bytes]
 
 def _archive(leaves: Sequence[Any]) -> bytes:
     file = io.BytesIO()
-    np.savez(file, **{f"{i:05d}": np.asarray(leaf) for i, leaf in enumerate(leaves)})
+    arrays: dict[str, Any] = {f"{i:05d}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+    np.savez(file, **arrays)
     return file.getvalue()
 
 
