@@ -116,7 +116,7 @@ def _transform(call: Call, x: Results) -> Results:
 
 
 def _decode(call: Call, x: Results) -> Results:
-    features = ImageFeatures(x["f16"], x["f8"], x["f4"], x["pix_feat"], x["key"])
+    features = ImageFeatures(**{name: x[name] for name in ImageFeatures._fields})
     decoded = call(S3.decode_mask, features, x["pixel"], x["sensory"])
     return {"logits": decoded.logits, "sensory input": decoded.sensory_input}
 
