@@ -1,11 +1,8 @@
 """Measurements of scaling, on networks too small to be slow."""
 
-import dataclasses
-
 import jax
 import pytest
 
-from s3_jax.analysis import scaling
 from s3_jax.analysis.programs import TrainingTask
 from s3_jax.analysis.scaling import Point
 from s3_jax.analysis.workloads import full_state, random_batch, random_variables
@@ -25,19 +22,6 @@ def test_a_full_state_is_one_memory_frame_from_consolidation() -> None:
     assert int(state.memory.temporary_frames[0]) == state.memory.layout.temporary - 1
 
 
-def test_more_objects_need_more_memory_and_are_named() -> None:
-    points = list(scaling.objects_curve(TINY, (32, 64), (1, 3), chunk_size=-1, repeats=1))
-    assert [point.x for point in points] == [1, 3]
-    assert points[0].memory_gb < points[1].memory_gb
-    assert "32x64, 3 object(s), chunk_size -1" in points[1].setting
-    assert all(point.seconds > 0 and point.cpu_seconds > 0 for point in points)
-
-
-def test_long_videos_are_measured_at_the_lengths_asked_for() -> None:
-    points = list(scaling.length_curve(TINY, (32, 64), lengths=(2, 6), part=2))
-    assert [(point.x, point.items) for point in points] == [(2, 2), (6, 2)]
-
-
 def test_rates() -> None:
     point = Point("objects", 2, "", items=5, seconds=2.0, cpu_seconds=0.5, memory_gb=0.1)
     assert point.per_second == 2.5
@@ -55,13 +39,3 @@ def test_random_variables_are_those_of_the_network() -> None:
     variables = random_variables(TINY)
     assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(variables))
     assert variables["params"]["pix_feat_proj"]["kernel"].shape[-1] == TINY.width
-
-
-@pytest.mark.slow
-def test_a_training_step_is_measured() -> None:
-    loss = dataclasses.replace(MAIN_TRAINING.loss, num_points=32)
-    settings = dataclasses.replace(MAIN_TRAINING, loss=loss)
-    task = TrainingTask(TINY, 1, 2, 32, "float32", settings=settings)
-    point = scaling.training_point("batch", 1, task, replicas=1, repeats=1)
-    assert point.items == 1
-    assert point.memory_gb > 0
