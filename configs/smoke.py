@@ -6,6 +6,7 @@
 Hardware: any. Expected score: none, 40 steps of a tiny network teach it little; the loss falls.
 """
 
+import os
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -15,6 +16,9 @@ from s3_jax.data.options import DataConfig, SyntheticScenes
 from s3_jax.training import run_config
 from s3_jax.training.run_config import RunConfig, Stage
 from s3_jax.training.settings import ClipSettings, LossSettings, OptimizerSettings, StepSettings
+
+# Most of the time goes into compiling; without optimisation it is a fraction.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 TINY = ModelConfig(
     encoder="feature_pyramid",
