@@ -50,7 +50,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
 from s3_jax.config import PropagationConfig
 from s3_jax.errors import InputError, listed
@@ -208,6 +208,8 @@ def _run(
     records = {v.name: r for v in mine if (r := folder.record(v)) is not None}
     record.finish(devices, records, outcome.problems)
     if interrupted:
+        for name, problem in sorted(outcome.problems.items()):
+            logging.warning("%s: %s", name, problem)
         raise KeyboardInterrupt
     if outcome.problems:
         problems = [f"{name}: {problem}" for name, problem in sorted(outcome.problems.items())]
