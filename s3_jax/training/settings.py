@@ -124,7 +124,8 @@ class StepSettings:
 
     accumulate: micro-batches that a replica's rows are split into, one after the other, before
       parameters change once; bounds memory.
-    ema_decay: decay of the exponential moving average of the parameters; None for no average.
+    ema_decay: decay of the exponential moving average of the parameters, once that many steps are
+      done (before, it is over about a tenth of the steps); None for no average.
     """
 
     clip: ClipSettings = ClipSettings()

@@ -29,6 +29,8 @@ from s3_jax.training.schedules import Schedule, learning_rate_schedule
 from s3_jax.training.settings import StepSettings
 from s3_jax.training.state import TrainState, base_key, step_key, zero_step
 
+# The first averages are over about a tenth of the steps so far.
+EMA_START = 9
 Metrics = dict[str, Float[Array, ""]]
 Variables = dict[str, Any]
 # (step's key, rows in the global batch, frames of a clip) -> random choices
@@ -165,7 +167,7 @@ def apply_gradients(
         params=merge(trained, frozen),
         batch_stats=batch_stats,
         opt_state=opt_state,
-        ema=_averaged(state.ema, trained, trainer.settings.ema_decay),
+        ema=_averaged(state.ema, trained, trainer.settings.ema_decay, state.step),
     )
 
 
@@ -205,7 +207,12 @@ def _split_rows(x: Array, parts: int) -> Array:
     return x.reshape(parts, -1, *x.shape[1:])
 
 
-def _averaged(ema: Params | None, params: Params, decay: float | None) -> Params | None:
+def _averaged(
+    ema: Params | None, params: Params, decay: float | None, step: Int[Array, ""]
+) -> Params | None:
+    """The next average. Early on it is over fewer steps, so that it is not still of the initial
+    values when the network has long left them."""
     if ema is None or decay is None:
         return ema
-    return jax.tree.map(lambda mean, new: mean + (1 - decay) * (new - mean), ema, params)
+    weight = jnp.maximum(1 - decay, EMA_START / (EMA_START + 1 + step))
+    return jax.tree.map(lambda mean, new: mean + weight * (new - mean), ema, params)

@@ -109,14 +109,16 @@ def test_step_maps_over_states() -> None:
     assert totals[0] != totals[1]  # points are drawn from the seed
 
 
-def test_average_follows_the_parameters() -> None:
+@pytest.mark.parametrize(("steps_done", "weight"), [(0, 0.9), (1000, 0.25)])
+def test_average_follows_the_parameters(steps_done: int, weight: float) -> None:
+    """Quickly at first, then as slowly as it was asked to."""
     trainer, state = make(ema_decay=0.75)
-    after, _ = compiled(trainer)(state, toy.batch(4))
+    after, _ = compiled(trainer)(state.replace(step=jnp.int32(steps_done)), toy.batch(4))
     trained = flatten(after.ema)
     old, new = flatten(state.params), flatten(after.params)
     assert set(trained) == {path for path in new if not path.startswith(VIT)}
     for path, mean in trained.items():
-        np.testing.assert_allclose(mean, 0.75 * old[path] + 0.25 * new[path], rtol=1e-6)
+        np.testing.assert_allclose(mean, (1 - weight) * old[path] + weight * new[path], rtol=1e-5)
         assert np.any(mean != new[path])
     averaged = flatten(evaluation_variables(after)["params"])
     assert_same(averaged, {**new, **trained})
