@@ -102,7 +102,8 @@ def run_clip(
     count = images.shape[0]
     encode = functools.partial(encode_frames, model, variables)
     features, batch_stats = rematerialize(encode, settings.remat_encoder)(images)
-    first_mask = object_masks(batch.masks[:, 0], settings.num_objects)
+    valid = valid_objects(batch.num_objects, settings.num_objects)
+    first_mask = object_masks(batch.masks[:, 0], settings.num_objects) * valid[:, :, None, None]
     number = jnp.arange(count)
     previous = PreviousFrame(number[:-1], images[:-1], features.pix_feat[:-1], draws.deep_update)
     after_first = jax.tree.map(lambda x: x[1:], features)
@@ -111,7 +112,7 @@ def run_clip(
         _advance,
         Network(model, variables),
         _frame_keys(features.key),
-        valid_objects(batch.num_objects, settings.num_objects),
+        valid,
     )
     start = _empty_memory(model.config, features, first_mask, model.dtype)
     step = rematerialize(advance, settings.remat_frames, in_scan=True)
