@@ -194,9 +194,7 @@ class Session:
         if self._state is not None:
             self._state = release_slots(self._state, jnp.asarray(deleted))
 
-    def step(
-        self, image: UInt8[np.ndarray, "h w 3"], *, end: bool = False, permanent: bool = False
-    ) -> FrameResult:
+    def step(self, image: np.ndarray, *, end: bool = False, permanent: bool = False) -> FrameResult:
         """Processes the next frame.
 
         Args:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
@@ -13,6 +14,7 @@ from s3_jax.config import MODELS, CompactConfig
 from s3_jax.conversion.recognise import name_of, recognise
 from s3_jax.conversion.weights import from_torch, to_torch, torch_shapes
 from s3_jax.models.compact_semantic import CompactSemanticEncoder
+from s3_jax.models.layers import Linear
 from tests.support import tiny
 
 COMPACT = CompactConfig(embed_dim=24, num_heads=3, stem_width=8)
@@ -21,18 +23,32 @@ VARIANTS = {
     "without semantic embedding": dataclasses.replace(COMPACT, semantic_embedding=False),
     "without spatial dependency": dataclasses.replace(COMPACT, spatial_dependency=False),
 }
+SKIP = 8  # channels of the decoder's projection of the stride-4 map
 IMAGE = jax.ShapeDtypeStruct((1, 64, 96, 3), jnp.float32)
+
+
+class Encoder(nn.Module):
+    """The encoder, and the decoder's layer that it is given."""
+
+    compact: CompactConfig
+
+    def setup(self) -> None:
+        self.encoder = CompactSemanticEncoder(self.compact)
+        self.skip = Linear(SKIP)
+
+    def __call__(self, image: jax.Array) -> Any:
+        return self.encoder(image, image, self.skip)
 
 
 @functools.cache
 def parameters(variant: str) -> dict[str, bool]:
     """Path -> whether any output depends on the parameter, by the traced program."""
-    encoder = CompactSemanticEncoder(VARIANTS[variant])
-    shapes = jax.eval_shape(encoder.init, jax.random.key(0), IMAGE, IMAGE)
+    encoder = Encoder(VARIANTS[variant])
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), IMAGE)
 
     def apply(params: Any, image: jax.Array) -> Any:
         statistics = jax.tree.map(jnp.ones_like, shapes["batch_stats"])
-        return encoder.apply({"params": params, "batch_stats": statistics}, image, image)
+        return encoder.apply({"params": params, "batch_stats": statistics}, image)
 
     params = flatten_dict(shapes["params"], sep="/")
     program = jax.make_jaxpr(apply)(shapes["params"], IMAGE).jaxpr
@@ -42,7 +58,12 @@ def parameters(variant: str) -> dict[str, bool]:
             needed.update(map(id, equation.invars))
     used = [id(variable) in needed for variable in program.invars[:-1]]
     # Leaves of a dictionary come in the order of its sorted keys.
-    return dict(zip(sorted(params, key=lambda path: path.split("/")), used, strict=True))
+    paths = sorted(params, key=lambda path: path.split("/"))
+    return {
+        path.removeprefix("encoder/"): matters
+        for path, matters in zip(paths, used, strict=True)
+        if path.startswith("encoder/")
+    }
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -52,9 +73,10 @@ def test_every_parameter_matters(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_maps_have_the_documented_shapes(variant: str) -> None:
-    encoder = CompactSemanticEncoder(VARIANTS[variant])
-    maps, _ = jax.eval_shape(encoder.init_with_output, jax.random.key(0), IMAGE, IMAGE)
-    assert [x.shape for x in maps] == [(1, 16, 24, 24), (1, 8, 12, 24), (1, 4, 6, 24)]
+    encoder = Encoder(VARIANTS[variant])
+    maps, _ = jax.eval_shape(encoder.init_with_output, jax.random.key(0), IMAGE)
+    sizes = [(1, 16, 24, 24), (1, 8, 12, 24), (1, 4, 6, 24), (1, 16, 24, SKIP)]
+    assert [x.shape for x in maps] == sizes
 
 
 def test_what_is_left_out_is_a_half_of_every_block() -> None:

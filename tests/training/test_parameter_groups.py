@@ -38,10 +38,11 @@ def test_groups_equal_recording(name: str, goldens: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list(MODELS))
-def test_only_the_vit_is_frozen(name: str) -> None:
+def test_only_the_pretrained_network_is_frozen(name: str) -> None:
     model = S3(MODELS[name])
+    pretrained = {("image_encoder", "vit"), ("image_encoder", "backbone")}
     for path in paths_of(name):
-        assert (group_of(path, model) == "frozen") == (path[:2] == ("image_encoder", "vit"))
+        assert (group_of(path, model) == "frozen") == (path[:2] in pretrained)
 
 
 def test_split_is_undone_by_merge() -> None:
