@@ -5,11 +5,14 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from s3_jax.backend import backend
 from s3_jax.models import winograd
 
+# Name of results whose own derivatives hide that they are convolutions.
+CONVOLUTION = "convolution"
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 # Fewest channels, and positions of the result, for which fewer multiplications save time on a CPU:
 # below, moving the transformed numbers takes longer.
@@ -22,7 +25,7 @@ def convolve(
 ) -> Float[Array, "b h2 w2 o"]:
     """Convolution with zero padding on all four sides, in the dtype of its arguments."""
     if backend() == "cpu":
-        return _convolve_on_cpu(x, kernel, stride, padding)
+        return checkpoint_name(_convolve_on_cpu(x, kernel, stride, padding), CONVOLUTION)
     return _convolve(x, kernel, stride, padding)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jax.extend.core.primitives import conv_general_dilated_p, dot_general_p
 
+from s3_jax.models.convolution import CONVOLUTION
 from s3_jax.models.vit import FROZEN_VIT
 from s3_jax.training.settings import Rematerialization
 
@@ -21,7 +22,9 @@ def _products_saveable(primitive: Any, *_: Any, **__: Any) -> bool:
 _KEEP_VIT = policies.save_only_these_names(FROZEN_VIT)
 _POLICIES: dict[Rematerialization, Callable[..., bool]] = {
     "full": _KEEP_VIT,
-    "products": policies.save_from_both_policies(_KEEP_VIT, _products_saveable),
+    "products": policies.save_from_both_policies(
+        policies.save_only_these_names(FROZEN_VIT, CONVOLUTION), _products_saveable
+    ),
 }
 
 
