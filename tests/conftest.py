@@ -5,6 +5,7 @@ the repository, and shapes and types of s3_jax's annotations are checked while t
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "xla"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs() -> Iterator[None]:
+    """Frees a file's compiled programs after it: those of all files together take 10 GB, and more
+    memory maps than Linux allows a process (65,530), at which the compiler crashes."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
