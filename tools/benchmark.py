@@ -33,6 +33,9 @@ DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Type com
 REPEATS = flags.DEFINE_integer("repeats", 5, "Runs per stage.", lower_bound=1)
 LONG_TERM = flags.DEFINE_bool("long_term", False, "Read a full long-term memory too.")
 STAGES = flags.DEFINE_list("stages", None, "Measure only these of the stages.")
+PROFILE = flags.DEFINE_integer(
+    "profile", 0, "Also print this many of the costliest modules of every stage.", lower_bound=0
+)
 CSV = flags.DEFINE_string("csv", None, "Also write the table to this file.")
 
 STAGE_NAMES = (
@@ -70,9 +73,12 @@ def main() -> None:
         if stage not in chosen:
             continue
         function, args = make()
-        rows.append(row := measure(stage, function, args, peak))
+        compiled, compile_seconds = _compile(function, args)
+        rows.append(row := measure(stage, compiled, args, peak, compile_seconds))
         print(f"{row.stage:12s}{row.milliseconds:9.1f}{row.gflop:8.1f}{row.share_of_peak:8.0%}"
               f"{row.temporary_mb:13.0f}{row.compile_seconds:11.1f}", flush=True)  # fmt: skip
+        if PROFILE.value:
+            _print_profile(compiled, args)
     if {"frame", "memory frame"} <= set(chosen):
         _summarize({row.stage: row for row in rows})
     if CSV.value:
@@ -98,18 +104,31 @@ def matmul_rate(repeats: int) -> float:
     return 2e-9 * n**3 / min(_seconds(product, (x, x), max(repeats, 5)))
 
 
-def measure(stage: str, function: Callable[..., Any], args: tuple, peak: float) -> Row:
-    """Compiles and times one stage."""
+def _compile(function: Callable[..., Any], args: tuple) -> tuple[Any, float]:
+    """The compiled program, and the seconds that took."""
     import jax
 
     begin = time.perf_counter()
     compiled = jax.jit(function).lower(*args).compile()
-    compile_seconds = time.perf_counter() - begin
+    return compiled, time.perf_counter() - begin
+
+
+def measure(stage: str, compiled: Any, args: tuple, peak: float, compile_seconds: float) -> Row:
+    """Times one stage."""
     seconds = statistics.median(_seconds(compiled, args, REPEATS.value))
     gflop = float((compiled.cost_analysis() or {}).get("flops", 0)) * 1e-9
     memory = compiled.memory_analysis()
     temporary = memory.temp_size_in_bytes / 1e6 if memory else float("nan")
     return Row(stage, 1e3 * seconds, gflop, gflop / seconds / peak, temporary, compile_seconds)
+
+
+def _print_profile(compiled: Any, args: tuple) -> None:
+    from s3_jax.analysis.profile import profile
+
+    for place in profile(compiled, args)[: PROFILE.value]:
+        again = "" if place.direction == "forward" else f" ({place.direction})"
+        print(f"  {1e3 * place.seconds:10.1f} ms {place.share:4.0%}"
+              f"{place.instructions:6.0f} instructions  {place.module}{again}")  # fmt: skip
 
 
 def _seconds(function: Callable[..., Any], args: tuple, repeats: int) -> list[float]:
@@ -129,14 +148,15 @@ def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
     import jax
     import jax.numpy as jnp
 
+    from s3_jax.analysis.workloads import full_state, random_variables
     from s3_jax.memory.object_memory import object_values
     from s3_jax.models.s3 import S3
     from s3_jax.propagation.step import Network, propagate_frame, read_memory, remember_frame
 
     config = PropagationConfig(long_term=LONG_TERM.value)
     model = S3(MODELS[MODEL.value], dtype=jnp.dtype(DTYPE.value))
-    variables = _random_variables(model)
-    state = _full_state(model, config, size, OBJECTS.value)
+    variables = random_variables(model.config)
+    state = full_state(model.config, config, size, OBJECTS.value, DTYPE.value)
     image = jax.random.uniform(jax.random.key(0), (1, *state.last_mask.shape[2:], 3))
     features = jax.jit(_call, static_argnums=(0, 1))(model, "encode_image", variables, image)
     call = functools.partial(functools.partial, _call, model)
@@ -200,63 +220,6 @@ def _decode(model: Any) -> Callable[..., Any]:
         return prob, _call(model, "update_sensory", variables, sensory, decoded.sensory_input)
 
     return decode
-
-
-def _random_variables(model: Any) -> Any:
-    """Small random numbers in the shapes of the variables."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    masks = jax.ShapeDtypeStruct((1, 1, 64, 64), jnp.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image, masks)
-    rng = np.random.default_rng(0)
-
-    def draw(leaf: Any) -> Any:
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            return jnp.zeros(leaf.shape, leaf.dtype)
-        scale = max(np.prod(leaf.shape[:-1]), 1) ** -0.5
-        return jnp.asarray(rng.standard_normal(leaf.shape, np.float32) * np.float32(scale))
-
-    variables = jax.tree.map(draw, shapes)
-    variables["batch_stats"] = jax.tree.map(jnp.abs, variables.get("batch_stats", {}))
-    return variables
-
-
-def _full_state(model: Any, config: PropagationConfig, size: tuple[int, int], objects: int) -> Any:
-    """A state whose memories are full, as after many frames."""
-    import jax.numpy as jnp
-
-    from s3_jax.propagation.geometry import frame_geometry
-    from s3_jax.propagation.state import init_state
-
-    padded = frame_geometry(size, model.config.size_multiple).padded
-    state = init_state(model.config, config, padded, objects, jnp.dtype(model.dtype))
-    layout = state.memory.layout
-    ones = jnp.ones(1, jnp.int32)
-    memory = state.memory.replace(
-        long_term_tokens=ones * layout.long_term,
-        permanent_frames=ones,
-        # One less than full where full means consolidation.
-        temporary_frames=ones * (layout.temporary - (1 if layout.long_term else 0)),
-        key=_noise(state.memory.key.shape),
-        shrinkage=1 + jnp.abs(_noise(state.memory.shrinkage.shape)),
-        value=_noise(state.memory.value.shape).astype(model.dtype),
-    )
-    return state.replace(
-        memory=memory,
-        bucket_of=jnp.zeros(objects, jnp.int32),
-        last_mask=jnp.abs(_noise(state.last_mask.shape)) % 1,
-        object_memory=jnp.abs(_noise(state.object_memory.shape)) + 1,
-    )
-
-
-def _noise(shape: tuple[int, ...]) -> Any:
-    import jax.numpy as jnp
-    import numpy as np
-
-    return jnp.asarray(np.random.default_rng(1).standard_normal(shape, np.float32))
 
 
 def _summarize(rows: dict[str, Row]) -> None:

@@ -1,0 +1,92 @@
+"""Where a program's time goes on this machine: its instructions' times, summed by module.
+
+XLA's tracer says when every instruction ran, the compiled program's text which module it was traced
+in. Times are of the threads that ran the instructions: where instructions run side by side, their
+sum exceeds the time that passed.
+"""
+
+import dataclasses
+import gzip
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from s3_jax.analysis.costs import FREE
+from s3_jax.analysis.hlo import Computation, Instruction, Program, parse_program
+from s3_jax.analysis.origin import origin_of
+from s3_jax.analysis.plan import module_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A module in one direction ("forward", "backward", "again") and what its part of a run takes.
+
+    share: of all instructions' time. instructions: how many ran.
+    """
+
+    module: str
+    direction: str
+    seconds: float
+    share: float
+    instructions: float
+
+
+def profile(compiled: Any, args: tuple, runs: int = 3) -> list[Place]:
+    """The places of a run, costliest first; mean over some runs after the first.
+
+    Args:
+      compiled: a `jax.stages.Compiled` that leaves its arguments alone.
+
+    Raises:
+      ValueError: this backend's traces do not name instructions.
+    """
+    jax.block_until_ready(compiled(*args))
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(runs):
+                jax.block_until_ready(compiled(*args))
+        times = list(_instruction_times(Path(folder)))
+    if not times:
+        raise ValueError(f"traces of {jax.default_backend()} do not name instructions")
+    return _places(times, parse_program(compiled.as_text()), runs)
+
+
+def _instruction_times(folder: Path) -> Iterator[tuple[str, float]]:
+    """Name and seconds of everything that ran."""
+    for path in folder.rglob("*.trace.json.gz"):
+        with gzip.open(path, "rt") as file:
+            events = json.load(file)["traceEvents"]
+        for event in events:
+            name = event.get("args", {}).get("hlo_op")
+            if event.get("ph") == "X" and name:
+                yield name, event["dur"] * 1e-6
+
+
+def _places(times: list[tuple[str, float]], program: Program, runs: int) -> list[Place]:
+    known = _by_name(program)
+    sums: dict[tuple[str, str], tuple[float, int]] = {}
+    for name, seconds in times:
+        # Loops and conditionals: what they run is listed itself.
+        if name not in known or known[name][0].opcode in FREE:
+            continue
+        module, origin = module_of(origin_of(*known[name], program))
+        before = sums.get((module, origin.direction), (0.0, 0))
+        sums[module, origin.direction] = before[0] + seconds, before[1] + 1
+    total = sum(seconds for seconds, _ in sums.values())
+    places = [
+        Place(module, direction, seconds / runs, seconds / total, count / runs)
+        for (module, direction), (seconds, count) in sums.items()
+    ]
+    return sorted(places, key=lambda place: -place.seconds)
+
+
+def _by_name(program: Program) -> dict[str, tuple[Instruction, Computation]]:
+    return {
+        name: (instruction, computation)
+        for computation in program.computations.values()
+        for name, instruction in computation.instructions.items()
+    }
