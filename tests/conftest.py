@@ -42,9 +42,20 @@ def goldens() -> Path:
 
 
 @pytest.fixture(scope="session")
+def recordings(goldens: Path) -> Path:
+    """All recordings where they are at hand, or else those that come with the repository."""
+    complete = _shared() / "golden"
+    return complete if complete.is_dir() else goldens
+
+
+@pytest.fixture(scope="session")
 def shared_golden() -> Path:
     """All recordings, in `golden` of the folder S3_JAX_SHARED (default: beside the repository)."""
-    shared = Path(os.environ.get("S3_JAX_SHARED", ROOT.parent / "shared"))
-    if not (shared / "golden").is_dir():
-        pytest.skip(f"no recordings in {shared / 'golden'}; set S3_JAX_SHARED to their parent")
-    return shared / "golden"
+    complete = _shared() / "golden"
+    if not complete.is_dir():
+        pytest.skip(f"no recordings in {complete}; set S3_JAX_SHARED to the folder it is in")
+    return complete
+
+
+def _shared() -> Path:
+    return Path(os.environ.get("S3_JAX_SHARED", ROOT.parent / "shared"))

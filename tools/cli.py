@@ -22,6 +22,9 @@ def _parse(argv: list[str]) -> list[str]:
     """The arguments that are no flags; wrong values of a configuration are told in a line too."""
     try:
         return app.parse_flags_with_usage(argv)
+    except BrokenPipeError:  # of `--help | head`
+        _forget_output()
+        raise SystemExit(0) from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SystemExit(_fail(f"a value given for the configuration: {reason(error)}")) from error
 
@@ -48,8 +51,8 @@ def _guard(main: Callable[[], None], argv: list[str]) -> int:
         main()
         sys.stdout.flush()
         return 0
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        _forget_output()
         return 0
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
@@ -57,6 +60,11 @@ def _guard(main: Callable[[], None], argv: list[str]) -> int:
         if DEBUG.value:
             raise
         return _fail(_message(error))
+
+
+def _forget_output() -> None:
+    """The reader of our output, such as `head`, has seen enough; what is left goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _message(error: Exception) -> str:
