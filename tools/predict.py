@@ -73,18 +73,12 @@ from tools import cli, propagation_flags
 from tools.interruption import interruption
 from tools.logs import quiet_logging
 from tools.progress import frame_bar
-from tools.propagation_flags import DTYPE, define_propagation_flags, propagation_config
+from tools.propagation_flags import CHECKPOINT, DTYPE, define_propagation_flags, propagation_config
 
 _BY_DATASET = "the data set's"
 
 DATASET = flags.DEFINE_enum("dataset", None, list(BENCHMARKS), "Benchmark. Required.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Its directory; see above. Required.")
-CHECKPOINT = flags.DEFINE_string(
-    "checkpoint",
-    None,
-    "Checkpoint directory as written by tools.convert_checkpoint, a training run's directory (its "
-    "latest step is taken), or the name of a checkpoint that comes with s3_jax. Required.",
-)
 OUTPUT = flags.DEFINE_string("output", None, "Directory for the results. Required.")
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Do every video anew, also those that an earlier run finished."

@@ -1,4 +1,4 @@
-"""Flags that commands which segment videos share: those of `PropagationConfig`, and --dtype."""
+"""Flags that commands which segment videos share: a checkpoint's, those of `PropagationConfig`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,6 +9,12 @@ from absl import flags
 from s3_jax.config import PropagationConfig
 from s3_jax.errors import InputError
 
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "Checkpoint directory as written by tools.convert_checkpoint, a training run's directory (its "
+    "latest step is taken), or the name of a checkpoint that comes with s3_jax. Required.",
+)
 DTYPE = flags.DEFINE_enum(
     "dtype",
     "float32",

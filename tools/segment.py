@@ -55,17 +55,11 @@ from s3_jax.evaluation.segmentation import (
 from tools import propagation_flags
 from tools.interruption import interruption
 from tools.logs import quiet_logging
-from tools.propagation_flags import DTYPE, define_propagation_flags, propagation_config
+from tools.propagation_flags import CHECKPOINT, DTYPE, define_propagation_flags, propagation_config
 
 VIDEO = flags.DEFINE_string("video", None, "Video file or directory of images. Required.")
 MASKS = flags.DEFINE_string(
     "masks", None, "Mask image for the first frame, or directory of masks. Required."
-)
-CHECKPOINT = flags.DEFINE_string(
-    "checkpoint",
-    None,
-    "Checkpoint directory as written by tools.convert_checkpoint, a training run's directory (its "
-    "latest step is taken), or the name of a checkpoint that comes with s3_jax. Required.",
 )
 OUTPUT = flags.DEFINE_string("output", None, "Directory for the results. Required.")
 OVERWRITE = flags.DEFINE_bool(
