@@ -38,9 +38,16 @@ class _Axis:
 
 
 def line_chart(
-    title: str, x_name: str, y_name: str, series: Sequence[Series]
+    title: str,
+    x_name: str,
+    y_name: str,
+    series: Sequence[Series],
+    ticks: Sequence[float] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The chart, RGB; every x of the first series has its tick.
+    """The chart, RGB.
+
+    Args:
+      ticks: values written on the x axis; every x of the first series if not given.
 
     Raises:
       ValueError: there is no point, or one that is not above 0.
@@ -51,7 +58,7 @@ def line_chart(
     across = _axis([x for x, _ in points], LEFT, WIDTH - RIGHT, spare=1.05)
     down = _axis([y for _, y in points], HEIGHT - BOTTOM, TOP, spare=1.4)
     canvas = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
-    for x, _ in series[0].points:
+    for x in [x for x, _ in series[0].points] if ticks is None else ticks:
         _tick(canvas, (across.place(x), HEIGHT - BOTTOM), (across.place(x), TOP), _number(x), 20)
     for y in _round_values(down.low, down.high):
         at = down.place(y)
