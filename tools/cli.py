@@ -13,8 +13,9 @@ from s3_jax.errors import InputError, reason
 DEBUG = flags.DEFINE_bool("debug", False, "Show where in the program an error comes from.")
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parse the flags, run `main`, and exit: with 0, or 1 after an error, 130 after Ctrl-C."""
+def run(main: Callable[[], int | None]) -> None:
+    """Parse the flags, run `main`, and exit: with what it returns or 0, or 1 after an error, 130
+    after Ctrl-C."""
     app.run(lambda argv: _guard(main, argv), flags_parser=_parse)
 
 
@@ -26,7 +27,7 @@ def _parse(argv: list[str]) -> list[str]:
         _forget_output()
         raise SystemExit(0) from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise SystemExit(_fail(f"a value given for the configuration: {reason(error)}")) from error
+        raise SystemExit(fail(f"a value given for the configuration: {reason(error)}")) from error
 
 
 def frame_size(text: str, flag: str = "size") -> tuple[int, int]:
@@ -44,22 +45,22 @@ def frame_size(text: str, flag: str = "size") -> tuple[int, int]:
     return height, width
 
 
-def _guard(main: Callable[[], None], argv: list[str]) -> int:
+def _guard(main: Callable[[], int | None], argv: list[str]) -> int:
     try:
         if len(argv) > 1:
             raise InputError(f"{argv[1]!r} belongs to no flag: --help shows how to write it")
-        main()
+        code = main()
         sys.stdout.flush()
-        return 0
+        return code or 0
     except BrokenPipeError:
         _forget_output()
         return 0
     except KeyboardInterrupt:
-        return _fail("interrupted", 130)
+        return fail("interrupted", 130)
     except Exception as error:
         if DEBUG.value:
             raise
-        return _fail(_message(error))
+        return fail(_message(error))
 
 
 def _forget_output() -> None:
@@ -78,7 +79,8 @@ def _message(error: Exception) -> str:
     return f"{type(error).__name__}: {reason(error)} (an error in the program; see --debug)"
 
 
-def _fail(message: str, code: int = 1) -> int:
+def fail(message: str, code: int = 1) -> int:
+    """Says what went wrong, after the command's name; the exit code."""
     spec = sys.modules["__main__"].__spec__
     print(f"{spec.name if spec else sys.argv[0]}: {message}", file=sys.stderr)
     return code

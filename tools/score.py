@@ -40,15 +40,13 @@ Examples:
 """
 
 import os
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 from tqdm import tqdm
 
-from s3_jax.data.image_files import reason
 from s3_jax.errors import InputError
 from s3_jax.evaluation.protocols import (
     PROTOCOLS,
@@ -76,6 +74,7 @@ from s3_jax.evaluation.scoring import (
 )
 from s3_jax.evaluation.summary import summarize_run
 from s3_jax.evaluation.worst_frames import draw_worst_frames
+from tools import cli
 
 RESULTS = flags.DEFINE_list(
     "results", None, "Directory of results, or several separated by commas. Required."
@@ -125,21 +124,7 @@ WORKERS = flags.DEFINE_integer(
 )
 
 
-def main(argv: list[str]) -> int:
-    try:
-        if len(argv) > 1:
-            raise InputError(f"{argv[1]!r} belongs to no flag: write --results=... (see --help)")
-        _score()
-    except InputError as error:
-        return _fail(str(error))
-    except OSError as error:
-        return _fail(f"cannot use {error.filename or OUTPUT.value}: {reason(error)}")
-    except KeyboardInterrupt:
-        return _fail("interrupted")
-    return 0
-
-
-def _score() -> None:
+def main() -> None:
     annotations, output = _required(ANNOTATIONS), _required(OUTPUT)
     sequences, meta = _sequences(annotations)
     protocol = _protocol(sequences, meta)
@@ -262,10 +247,5 @@ def _groups(
     return groups
 
 
-def _fail(message: str) -> int:
-    print(f"tools.score: {message}", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

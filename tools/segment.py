@@ -36,7 +36,7 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 from tqdm import tqdm
 
 from s3_jax.config import PropagationConfig
@@ -52,7 +52,7 @@ from s3_jax.evaluation.segmentation import (
     render_overlay,
     segment,
 )
-from tools import propagation_flags
+from tools import cli, propagation_flags
 from tools.interruption import interruption
 from tools.logs import quiet_logging
 from tools.propagation_flags import CHECKPOINT, DTYPE, define_propagation_flags, propagation_config
@@ -96,26 +96,22 @@ _PROPAGATION_FLAGS = define_propagation_flags()
 flags.adopt_module_key_flags(propagation_flags)
 
 
-def main(argv: list[str]) -> int:
+def main() -> int:
     quiet_logging()
     try:
-        if len(argv) > 1:
-            raise InputError(f"{argv[1]!r} belongs to no flag: write --video=... --masks=...")
         return _segment_video()
-    except InputError as error:
-        return _fail(str(error))
     except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on from there", 130)
+        return cli.fail("interrupted; the same command goes on from there", 130)
     except OSError as error:
         place = error.filename or OUTPUT.value
-        return _fail(
+        return cli.fail(
             f"cannot use {place}: {reason(error)}; finished frames are kept, and the same command "
             "goes on from there"
         )
     except Exception as error:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        return _fail(
+        return cli.fail(
             "out of memory: try a smaller --size, --chunk_size=1, fewer --max_mem_frames or "
             "--dtype=bfloat16, with another --output"
         )
@@ -162,7 +158,9 @@ def _run(
         progress = Progress(resume_at, advanced, lambda: bool(interrupted))
         done, problem = segment(session, source, masks, folder, options, progress)
     if interrupted:
-        return _fail(f"interrupted after {done} frames; the same command goes on from there", 130)
+        return cli.fail(
+            f"interrupted after {done} frames; the same command goes on from there", 130
+        )
     beyond = masks.beyond(done)
     if problem is None and beyond:
         problem = InputError(
@@ -172,7 +170,7 @@ def _run(
     if OVERLAY.value and done:
         _overlay(source, masks, folder, done)
     if problem is not None:
-        return _fail(f"{problem} (the {done} frames before it are in {folder.path})")
+        return cli.fail(f"{problem} (the {done} frames before it are in {folder.path})")
     folder.finish(done)
     height, width = source.size
     print(
@@ -288,10 +286,5 @@ def _required(name: str, value: str | None) -> str:
     return value
 
 
-def _fail(message: str, code: int = 1) -> int:
-    print(f"tools.segment: {message}", file=sys.stderr)
-    return code
-
-
 if __name__ == "__main__":
-    app.run(main)
+    cli.run(main)

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from absl import app
 
 
 class FakeResult:
@@ -61,8 +60,8 @@ class FakeSession:
 
 
 if __name__ == "__main__":
-    from tools import segment  # here, for its flags are in the way of other commands
+    from tools import cli, segment  # here, for their flags are in the way of other commands
 
     segment._find_checkpoint = Path
     segment._load_session = lambda checkpoint, config: FakeSession()
-    app.run(segment.main)
+    cli.run(segment.main)

@@ -21,6 +21,7 @@ from s3_jax.evaluation.writers import write_mask
 from tests.data.videos import moving_pictures, write_video_file
 
 ROOT = Path(__file__).parents[2]
+FAKE = "tests.tools.fake_session"  # the command, with a network that shifts masks
 PALETTE = MaskEncoding("palette", voc_palette().tobytes())
 COUNT = 12
 
@@ -53,7 +54,7 @@ def _command(folder: Path, module: str, flags: dict[str, object]) -> list[str]:
     return [sys.executable, "-m", module, *(f"--{name}={value}" for name, value in given.items())]
 
 
-def _run(folder, module="tests.tools.fake_session", **flags) -> subprocess.CompletedProcess:
+def _run(folder, module=FAKE, **flags) -> subprocess.CompletedProcess:
     command = _command(folder, module, flags)
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
@@ -62,7 +63,7 @@ def _fails(result: subprocess.CompletedProcess, *parts: str) -> None:
     """The command failed with one line that holds all parts."""
     assert result.returncode == 1, result.stderr
     assert "Traceback" not in result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.startswith("tools.segment: ")]
+    lines = [line for line in result.stderr.splitlines() if line.startswith(f"{FAKE}: ")]
     assert len(lines) == 1, result.stderr
     for part in parts:
         assert part in lines[0]
@@ -123,7 +124,7 @@ def test_other_settings_are_refused_unless_overwriting(folder):
 def _start_slowly(folder: Path, frames: int) -> subprocess.Popen:
     """A run that takes a while, returned once it has written that many masks."""
     process = subprocess.Popen(
-        _command(folder, "tests.tools.fake_session", {}),
+        _command(folder, FAKE, {}),
         cwd=ROOT, env=os.environ | {"DELAY": "0.2"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
@@ -206,7 +207,7 @@ def test_mask_for_a_frame_the_video_does_not_have(folder):
 
 def test_a_file_that_cannot_be_written(folder):
     """The size limit stands for a full disk: masks fit, the overlay does not."""
-    command = _command(folder, "tests.tools.fake_session", {})
+    command = _command(folder, FAKE, {})
     limited = ["bash", "-c", 'ulimit -f 2 && exec "$@"', "bash", *command]  # 2 KiB
     result = subprocess.run(limited, cwd=ROOT, capture_output=True, text=True, timeout=60)
     _fails(result, "overlay.mp4", "File too large", "finished frames are kept")
