@@ -25,7 +25,7 @@ from s3_jax.training import run_config
 from s3_jax.training.run_config import RunConfig, Validation
 
 BASE = "s3_lite"
-STEPS = 2_500
+STEPS = 600
 
 
 def get_config(name: str = BASE) -> ConfigDict:
@@ -39,7 +39,11 @@ def get_config(name: str = BASE) -> ConfigDict:
         raise ValueError(f"there is no ablation {name!r}; write one of {', '.join(known)}")
     run = RunConfig(
         MODELS[name],
-        (train_s3_lite.stage("short", STEPS, crop=160, frames=3, decay="polynomial"),),
+        (
+            train_s3_lite.stage(
+                "short", STEPS, batch=4, crop=128, frames=3, rate=4e-4, decay="polynomial"
+            ),
+        ),
         validation=Validation(
             path="davis2016_dev",
             protocol="davis2016",

@@ -37,8 +37,19 @@ PICTURES = "imagenet_samples"
 def get_config() -> ConfigDict:
     """The run's configuration: small crops and short clips first, longer and larger ones later."""
     stages = (
-        stage("short", steps=6_000, crop=160, frames=3, decay="constant"),
-        stage("long", steps=4_000, crop=192, frames=5, decay="polynomial"),
+        stage("short", 1_850, batch=4, crop=160, frames=3, rate=4e-4, decay="constant"),
+        stage("long", 1_400, batch=2, crop=192, frames=5, rate=3e-4, decay="polynomial"),
+        stage(
+            "crossing",
+            320,
+            batch=2,
+            crop=192,
+            frames=4,
+            rate=2e-4,
+            decay="polynomial",
+            objects=3,
+            scenes=(_scenes(0.3), _scenes(0.8, objects=(2, 3), multiplier=2)),
+        ),
     )
     run = RunConfig(
         MODELS["s3_lite"],
@@ -56,41 +67,59 @@ def get_config() -> ConfigDict:
     return ConfigDict(run_config.to_dict(run))
 
 
-def stage(name: str, steps: int, crop: int, frames: int, decay: Decay) -> Stage:
+def stage(
+    name: str,
+    steps: int,
+    *,
+    batch: int,
+    crop: int,
+    frames: int,
+    rate: float,
+    decay: Decay,
+    objects: int = 2,
+    scenes: tuple[SyntheticScenes, ...] | None = None,
+) -> Stage:
+    """A stage; of scenes, those with few look-alikes if none are given."""
     return Stage(
         name=name,
         steps=steps,
-        batch_size=4,
-        data=_data(crop, frames),
+        batch_size=batch,
+        data=_data(crop, frames, objects, scenes or (_scenes(0.3),)),
         step=StepSettings(
-            clip=ClipSettings(num_objects=2, num_ref_frames=3),
+            clip=ClipSettings(num_objects=objects, num_ref_frames=3),
             loss=LossSettings(num_points=2_048),
             optimizer=OptimizerSettings(
-                learning_rate=4e-4, decay=decay, backbone_ratio=1.0, clip_norm=3.0
+                learning_rate=rate, decay=decay, backbone_ratio=1.0, clip_norm=3.0
             ),
             ema_decay=0.998,
         ),
     )
 
 
-def _data(crop: int, frames: int) -> DataConfig:
+def _data(crop: int, frames: int, objects: int, scenes: tuple[SyntheticScenes, ...]) -> DataConfig:
     photographs = RegionFolder("bsds500", backgrounds=PICTURES, multiplier=2)
-    scenes = SyntheticScenes(
-        height=240,
-        width=320,
-        objects=(1, 3),
-        scene=SceneOptions(distractors=2, lookalikes=0.3, speed=1.5),
-        pictures=PICTURES,
-        picture_share=0.8,
-    )
     return DataConfig(
-        sources=(photographs, scenes),
+        sources=(photographs, *scenes),
         crop=crop,
         num_frames=frames,
-        max_objects=2,
+        max_objects=objects,
         skips=((0.0, 3), (0.2, 6), (0.5, 10)),
         merge=0.3,
         image=ImageAugmentation(walk=0.35, clip_scale=(0.7, 1.5), scale=(0.7, 1.4), bend=0.5),
         video=VideoAugmentation(rotation=15.0, shear=10.0),
         num_workers=1,
+    )
+
+
+def _scenes(
+    lookalikes: float, objects: tuple[int, int] = (1, 3), multiplier: int = 1
+) -> SyntheticScenes:
+    return SyntheticScenes(
+        height=240,
+        width=320,
+        objects=objects,
+        scene=SceneOptions(distractors=2, lookalikes=lookalikes, speed=1.5),
+        pictures=PICTURES,
+        picture_share=0.8,
+        multiplier=multiplier,
     )
