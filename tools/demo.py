@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-import s3_jax
 from s3_jax.data.mask_files import read_mask
 from s3_jax.demo import clip
 from s3_jax.errors import InputError
@@ -27,11 +26,9 @@ from tools.logs import quiet_logging
 VIDEO = flags.DEFINE_string("video", None, "Video file or frame directory; needs --mask.")
 MASK = flags.DEFINE_string("mask", None, "Mask of the video's first frame.")
 CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "Checkpoint directory or name; by default s3_lite, which comes with s3_jax."
+    "checkpoint", "s3_lite", "Checkpoint directory, or name of one that comes with s3_jax."
 )
 OUTPUT = flags.DEFINE_string("output", "demo_output", "Directory for the results.")
-
-MODEL = "s3_lite"
 
 
 def main() -> None:
@@ -40,52 +37,24 @@ def main() -> None:
         raise InputError("--video and --mask belong together: give both or neither")
     output = Path(OUTPUT.value)
     output.mkdir(parents=True, exist_ok=True)
-    checkpoint, untrained = _choose_checkpoint(output)
     result = output / "result"
     _run(
         "tools.segment",
         f"--video={VIDEO.value or clip.VIDEO}",
         f"--masks={MASK.value or clip.FIRST_MASK}",
-        f"--checkpoint={checkpoint}",
+        f"--checkpoint={CHECKPOINT.value}",
         f"--output={result}",
         "--overwrite",
     )
     if not VIDEO.value:
         print(_report(result / "masks"))
     print(f"Look at {result / 'overlay.mp4'}; the masks are in {result / 'masks'}.")
-    if untrained:
-        print("The weights are UNTRAINED: the masks show that everything runs, nothing more.")
 
 
 def _report(masks: Path) -> str:
     """How far the masks in a directory agree with the clip's true ones."""
     found = np.stack([read_mask(path).ids for path in sorted(masks.glob("*.png"))])
     return clip.report(clip.compare(found.astype(np.uint8), clip.true_masks()))
-
-
-def _choose_checkpoint(output: Path) -> tuple[str, bool]:
-    """What to segment with, and whether its weights are untrained."""
-    if CHECKPOINT.value:
-        return CHECKPOINT.value, False
-    # Looked up by hand: asking s3_jax.checkpoint would import JAX, which takes seconds.
-    if (Path(s3_jax.__file__).parent / "checkpoints" / MODEL / "config.json").is_file():
-        return MODEL, False
-    return _make_untrained_checkpoint(output / "untrained"), True
-
-
-def _make_untrained_checkpoint(path: Path) -> str:
-    """Random initial weights as a checkpoint directory (made once)."""
-    if path.exists():
-        return str(path)
-    from s3_jax.checkpoint import save_model
-    from s3_jax.config import MODELS
-    from s3_jax.conversion.initialise import initial_variables
-
-    config = MODELS[MODEL]
-    print(f"No trained checkpoint here: making random, untrained weights of {MODEL}.")
-    metadata = {"weights": "untrained, random"}
-    save_model(path, config, initial_variables(config), metadata=metadata)
-    return str(path)
 
 
 def _run(module: str, *arguments: str) -> None:
