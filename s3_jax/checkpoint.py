@@ -118,7 +118,7 @@ def load_model(path_or_name: str | os.PathLike[str]) -> tuple[ModelConfig, Varia
       CheckpointError: there is no checkpoint, it is damaged, or its arrays and configuration do
         not fit; in the last two cases every problem is listed.
     """
-    directory = find_model(path_or_name)
+    directory = find_model(path_or_name).absolute()  # Orbax refuses others
     with ocp.Checkpointer(ModelHandler()) as checkpointer:
         return checkpointer.restore(directory, args=ModelRestore())
 

@@ -84,6 +84,12 @@ def test_survives_being_moved_and_copied(saved, tmp_path):
     assert_same(load_model(tmp_path / "moved")[1], tiny_variables())
 
 
+def test_a_relative_path_will_do(saved, monkeypatch):
+    monkeypatch.chdir(saved.parent)
+    save_model("another", TINY_VIT, tiny_variables())
+    assert_same(load_model("another")[1], load_model(saved.name)[1])
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", jnp.bfloat16])
 def test_half_precision_takes_half_the_space_and_loads_as_float32(saved, tmp_path, dtype):
     variables = tiny_variables()
