@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -117,8 +118,9 @@ def say(line: str) -> None:
         sys.stdout.flush()
 
 
-def read_metrics(file: Path) -> list[dict]:
+def read_metrics(file: str | os.PathLike[str]) -> list[dict]:
     """The entries of a `metrics.jsonl`; a line that a crash cut off is left out."""
+    file = Path(file)
     if not file.exists():
         return []
     entries = []
