@@ -16,6 +16,8 @@ DEBUG = flags.DEFINE_bool("debug", False, "Show where in the program an error co
 def run(main: Callable[[], int | None]) -> None:
     """Parse the flags, run `main`, and exit: with what it returns or 0, or 1 after an error, 130
     after Ctrl-C."""
+    # So that --help of every command shows it: errors point to it.
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[DEBUG.name])
     app.run(lambda argv: _guard(main, argv), flags_parser=_parse)
 
 

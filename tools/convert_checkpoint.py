@@ -113,7 +113,6 @@ DTYPE = flags.DEFINE_enum(
     ["float32", "bfloat16", "float16"],
     "Number type in which a checkpoint stores parameters; loading makes float32 of them.",
 )
-flags.adopt_module_key_flags(cli)
 
 
 class _WidenParser(flags.ArgumentParser):

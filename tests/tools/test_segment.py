@@ -287,6 +287,7 @@ def test_help_teaches():
     for name in [*fields, "video", "masks", "checkpoint", "output", "size", "dtype", "all_masks"]:
         assert re.search(rf"--(\[no\])?{name}:", shown), name
     assert "python -m tools.segment --video=cats.mp4" in shown
+    assert "--[no]debug" in shown
 
 
 def test_interrupted_results_have_no_leftovers(folder):
