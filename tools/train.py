@@ -52,6 +52,7 @@ def main() -> None:
     from s3_jax.compilation_cache import enable_compilation_cache
     from s3_jax.training import run_config
     from s3_jax.training.loop import train
+    from s3_jax.training.progress import say
 
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
@@ -60,7 +61,7 @@ def main() -> None:
     run = run_config.from_dict(CONFIG.value.to_dict())
     outcome = train(run, Path(WORKDIR.value), adopt=ADOPT.value)
     what = "stopped as asked after" if outcome.stopped else "finished"
-    print(f"{what} {outcome.step} steps; the network is in {WORKDIR.value}")
+    say(f"{what} {outcome.step} steps; the network is in {WORKDIR.value}")
 
 
 def _join_other_hosts() -> None:
