@@ -35,7 +35,7 @@ PICTURES = "imagenet_samples"
 
 
 def get_config() -> ConfigDict:
-    """The run's configuration: short clips, then longer and larger ones, then look-alikes that cross."""
+    """The run: short clips, then longer and larger ones, then look-alikes that cross."""
     stages = (
         stage("short", 1_850, batch=4, crop=160, frames=3, rate=4e-4, decay="constant"),
         stage("long", 1_400, batch=2, crop=192, frames=5, rate=3e-4, decay="polynomial"),
