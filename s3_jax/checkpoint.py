@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,8 @@ __all__ = [
 ]
 
 ITEM = "model"
+# After an error, threads of the writer may go on adding files to what is deleted for a while.
+REMOVALS = 50
 SHIPPED = Path(__file__).parent / "checkpoints"
 
 
@@ -286,4 +289,8 @@ def _clear_unfinished(new: Path) -> None:
 def _remove(path: Path) -> None:
     """Deletes a checkpoint so that it stops being one before it is incomplete."""
     (path / CONFIG_FILE).unlink(missing_ok=True)
-    shutil.rmtree(path, ignore_errors=True)
+    for _ in range(REMOVALS):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+        time.sleep(0.1)

@@ -46,7 +46,10 @@ class TrainingTask:
 
 @dataclasses.dataclass(frozen=True)
 class PropagationTask:
-    """Segmenting `frames` frames of `size` (height, width) with `objects` objects."""
+    """Segmenting `frames` frames of `size` (height, width) with `objects` objects.
+
+    encode_at_once: frames that go through the image encoder together.
+    """
 
     model: ModelConfig
     size: tuple[int, int] = (480, 864)
@@ -54,6 +57,7 @@ class PropagationTask:
     frames: int = 10
     dtype: str = "bfloat16"
     config: PropagationConfig = LONG_VIDEO
+    encode_at_once: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +106,10 @@ def trace_propagation(task: PropagationTask, device: jax.Device) -> Traced:
     geometry = frame_geometry(task.size, task.model.size_multiple, task.config.max_internal_size)
 
     def run(variables: Any, state: video.VideoState, frames: jax.Array) -> Any:
-        return propagate_frames(Network(model, variables), task.config, geometry, state, frames)
+        network = Network(model, variables)
+        return propagate_frames(
+            network, task.config, geometry, state, frames, encode_at_once=task.encode_at_once
+        )
 
     with compiling_for(device.platform):
         variables = variable_shapes(task.model)

@@ -1,7 +1,7 @@
 """The quickest way to fit a training step into memory: micro-batches and rematerialisation."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from s3_jax.analysis.plan import OutOfMemory, Plan
 from s3_jax.training.settings import Rematerialization, StepSettings
@@ -28,27 +28,48 @@ class Attempt:
         return isinstance(self.outcome, Plan) and self.outcome.headroom >= headroom
 
 
-def candidates(settings: StepSettings, rows: int) -> Iterator[StepSettings]:
-    """Ways to run the step on `rows` clips per device, those that compute least again first.
-
-    Micro-batches come last: they save activations like rematerialisation does, but each is a
-    smaller, less efficient product.
-    """
-    for parts in (n for n in range(1, rows + 1) if rows % n == 0):
-        for encoder, frames in LADDER:
-            clip = dataclasses.replace(settings.clip, remat_encoder=encoder, remat_frames=frames)
-            yield dataclasses.replace(settings, clip=clip, accumulate=parts)
-
-
 def search(
     settings: StepSettings,
     rows: int,
     headroom: float,
     compile_one: Callable[[StepSettings], Plan | OutOfMemory],
 ) -> Iterator[Attempt]:
-    """Tries one candidate after the other, up to and including the first that fits."""
-    for candidate in candidates(settings, rows):
-        attempt = Attempt(candidate, compile_one(candidate))
-        yield attempt
-        if attempt.fits(headroom):
+    """Tries ways to run the step on `rows` clips per device until the quickest that fits is known.
+
+    Compiling takes minutes, so the ladder is not climbed rung by rung: after nothing computed again
+    comes everything (does it fit at all?), then halves of what lies between. Micro-batches come
+    last: they save activations too, but each is a smaller, less efficient product.
+
+    Yields:
+      Every attempt; `best` chooses among them.
+    """
+
+    def attempt(parts: int, rung: int) -> Attempt:
+        encoder, frames = LADDER[rung]
+        clip = dataclasses.replace(settings.clip, remat_encoder=encoder, remat_frames=frames)
+        candidate = dataclasses.replace(settings, clip=clip, accumulate=parts)
+        return Attempt(candidate, compile_one(candidate))
+
+    for parts in (n for n in range(1, rows + 1) if rows % n == 0):
+        too_large, fitting = 0, len(LADDER) - 1
+        yield (nothing_again := attempt(parts, too_large))
+        if nothing_again.fits(headroom):
             return
+        yield (everything_again := attempt(parts, fitting))
+        if not everything_again.fits(headroom):
+            continue
+        while fitting - too_large > 1:
+            middle = (too_large + fitting) // 2
+            yield (tried := attempt(parts, middle))
+            if tried.fits(headroom):
+                fitting = middle
+            else:
+                too_large = middle
+        return
+
+
+def best(attempts: Sequence[Attempt], headroom: float) -> Attempt:
+    """The quickest that fits by the compiler's estimate, or the last one if none does."""
+    fitting = [one for one in attempts if one.fits(headroom)]
+    times = [one.outcome.estimate for one in fitting if isinstance(one.outcome, Plan)]
+    return fitting[times.index(min(times))] if fitting else attempts[-1]

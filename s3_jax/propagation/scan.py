@@ -1,13 +1,17 @@
 """Many frames in one program: `propagate_frame` under `lax.scan`."""
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from s3_jax.config import PropagationConfig
+from s3_jax.models.s3 import S3
 from s3_jax.propagation.geometry import FrameGeometry, prepare_image
 from s3_jax.propagation.state import VideoState
-from s3_jax.propagation.step import Network, propagate_frame
+from s3_jax.propagation.step import Network, propagate_encoded, with_mirror_image
 
 
 def propagate_frames(
@@ -17,6 +21,7 @@ def propagate_frames(
     state: VideoState,
     frames: UInt8[Array, "t h w 3"],
     last: bool = False,
+    encode_at_once: int = 1,
 ) -> tuple[VideoState, Float[Array, "t n H W"]]:
     """Segments frames one after the other; the same as calling `propagate_frame` for each.
 
@@ -24,15 +29,47 @@ def propagate_frames(
       state: after the frames before these; its objects have been annotated.
       frames: RGB, at the video's own size.
       last: the last of these frames is the last of the video.
+      encode_at_once: frames that go through the image encoder together, which does not depend on
+        masks: larger products, for the memory of so many frames' features. Changes no result but
+        for rounding.
 
     Returns:
       The state after the last frame, and probabilities at the padded size.
+
+    Raises:
+      ValueError: encode_at_once is less than 1.
     """
+    if encode_at_once < 1:
+        raise ValueError(f"encode_at_once is {encode_at_once}, but must be at least 1")
     count = frames.shape[0]
+    rest = count % encode_at_once
     end = jnp.arange(count) == (count - 1 if last else -1)
 
-    def step(state: VideoState, inputs: tuple[Array, Array]) -> tuple[VideoState, Array]:
-        frame, end = inputs
-        return propagate_frame(network, config, state, prepare_image(frame, geometry), end)
+    def step(state: VideoState, inputs: tuple[Any, ...]) -> tuple[VideoState, Array]:
+        images, features, end = inputs
+        return propagate_encoded(network, config, state, images, features, end)
 
-    return jax.lax.scan(step, state, (frames, end))
+    def group(state: VideoState, inputs: tuple[Array, ...]) -> tuple[VideoState, Array]:
+        frames, end = inputs
+        images = jax.vmap(functools.partial(_images, config, geometry))(frames)
+        features = network(S3.encode_image, images.reshape(-1, *images.shape[2:]))
+        features = jax.tree.map(lambda x: x.reshape(*images.shape[:2], *x.shape[1:]), features)
+        return jax.lax.scan(step, state, (images, features, end))
+
+    def run(state: VideoState, chosen: slice, size: int) -> tuple[VideoState, Array]:
+        groups = (x[chosen].reshape(-1, size, *x.shape[1:]) for x in (frames, end))
+        state, prob = jax.lax.scan(group, state, tuple(groups))
+        return state, prob.reshape(-1, *prob.shape[2:])
+
+    state, prob = run(state, slice(count - rest), encode_at_once)
+    if rest:
+        state, more = run(state, slice(count - rest, count), rest)
+        prob = jnp.concatenate([prob, more])
+    return state, prob
+
+
+def _images(
+    config: PropagationConfig, geometry: FrameGeometry, frame: UInt8[Array, "h w 3"]
+) -> Float[Array, "b H W 3"]:
+    """What is encoded of a frame."""
+    return with_mirror_image(prepare_image(frame, geometry), config)

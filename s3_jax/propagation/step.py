@@ -68,6 +68,25 @@ def propagate_frame(
     """
     images = with_mirror_image(image, config)
     features = network(S3.encode_image, images)
+    return propagate_encoded(network, config, state, images, features, end, permanent)
+
+
+def propagate_encoded(
+    network: Network,
+    config: PropagationConfig,
+    state: VideoState,
+    images: Float[Array, "b H W 3"],
+    features: ImageFeatures,
+    end: Flag = False,
+    permanent: Flag = False,
+) -> tuple[VideoState, Float[Array, "n H W"]]:
+    """`propagate_frame` of a frame that has been encoded: what depends on the frames before it.
+
+    Args:
+      images: the frame, and its mirror image after it where `config.flip` says so.
+      features: of these images.
+      The rest is as for `propagate_frame`.
+    """
     state, prediction = segment_frame(network, config, state, features)
     distance = state.since_memory + 1
     end, permanent = jnp.asarray(end), jnp.asarray(permanent)

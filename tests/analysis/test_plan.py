@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 
 import pytest
 
@@ -10,7 +11,7 @@ from s3_jax.analysis.memory import MemoryUse
 from s3_jax.analysis.origin import Origin
 from s3_jax.analysis.plan import OutOfMemory, Plan, analyse, module_of
 from s3_jax.analysis.plan_report import attempt_line, numbers, refusal, report
-from s3_jax.analysis.search import LADDER, candidates, search
+from s3_jax.analysis.search import LADDER, best, search
 from s3_jax.training.settings import StepSettings
 from tests.analysis.make_program import PROGRAM, ROUNDS
 
@@ -54,23 +55,54 @@ def test_modules_are_cut_to_their_first_steps() -> None:
     assert module_of(place)[0] == "s3_jax/training/points.py"
 
 
-def test_candidates_compute_more_and_more_again() -> None:
-    ways = list(candidates(StepSettings(), rows=4))
-    assert len(ways) == 3 * len(LADDER)
-    assert [way.accumulate for way in ways] == [1] * 5 + [2] * 5 + [4] * 5
-    assert (ways[0].clip.remat_encoder, ways[0].clip.remat_frames) == ("none", "none")
-    assert (ways[4].clip.remat_encoder, ways[4].clip.remat_frames) == ("full", "full")
+def compiler(plan: Plan, gigabytes: dict[int, list[int]]) -> tuple[list, Callable]:
+    """What was asked for, and a compiler: memory by micro-batches and rung of the ladder."""
+    asked = []
+
+    def compile_one(settings: StepSettings) -> Plan | OutOfMemory:
+        rung = LADDER.index((settings.clip.remat_encoder, settings.clip.remat_frames))
+        asked.append((settings.accumulate, rung))
+        needed = gigabytes[settings.accumulate][rung]
+        if needed > 16:
+            return OutOfMemory(V5E, needed * GIB, 1.0, "details")
+        use = MemoryUse({"parameters": needed * GIB}, padding=0, temporaries=0, code=0)
+        return dataclasses.replace(plan, memory=use, estimate=1.0 + rung)
+
+    return asked, compile_one
 
 
-def test_search_stops_at_the_first_that_fits(plan: Plan) -> None:
-    tight = dataclasses.replace(plan, memory=dataclasses.replace(USE, temporaries=10 * GIB))
-    outcomes = iter([OutOfMemory(V5E, 20 * GIB, 1.0, "details"), tight, plan, plan])
-    attempts = list(search(StepSettings(), 1, 0.1, lambda settings: next(outcomes)))
-    assert [attempt.fits(0.1) for attempt in attempts] == [False, False, True]
-    lines = [attempt_line(attempt, 0.1) for attempt in attempts]
+@pytest.mark.parametrize(
+    ("gigabytes", "expected", "chosen"),
+    [
+        ({1: [14, 0, 0, 0, 0]}, [(1, 0)], (1, 0)),
+        ({1: [20, 15, 14, 13, 12]}, [(1, 0), (1, 4), (1, 2), (1, 1)], (1, 2)),
+        ({1: [20, 18, 17, 16, 14]}, [(1, 0), (1, 4), (1, 2), (1, 3)], (1, 4)),
+        ({1: [40, 0, 0, 0, 20], 2: [12, 0, 0, 0, 0]}, [(1, 0), (1, 4), (2, 0)], (2, 0)),
+    ],
+)
+def test_search_finds_the_least_rematerialisation_that_fits(
+    plan: Plan, gigabytes: dict, expected: list, chosen: tuple
+) -> None:
+    """15 of 16 GiB is too much where a tenth should stay free."""
+    asked, compile_one = compiler(plan, gigabytes)
+    attempts = list(search(StepSettings(), 4, 0.1, compile_one))
+    assert asked == expected
+    assert best(attempts, 0.1) is attempts[asked.index(chosen)]
+
+
+def test_search_goes_through_all_micro_batches_where_nothing_fits(plan: Plan) -> None:
+    asked, compile_one = compiler(plan, {parts: [20] * 5 for parts in (1, 2, 4)})
+    attempts = list(search(StepSettings(), 4, 0.1, compile_one))
+    assert asked == [(1, 0), (1, 4), (2, 0), (2, 4), (4, 0), (4, 4)]
+    assert best(attempts, 0.1) is attempts[-1]
+
+
+def test_attempts_are_a_line_each(plan: Plan) -> None:
+    _, compile_one = compiler(plan, {1: [20, 8, 15, 0, 12]})
+    lines = [attempt_line(one, 0.1) for one in search(StepSettings(), 1, 0.1, compile_one)]
     assert "20.0 GiB, does not fit" in lines[0]
-    assert "less than 10% free" in lines[1]
-    assert lines[2].startswith("micro-batches 1, remat encoder products, frames products: 8.0 GiB")
+    assert lines[1].startswith("micro-batches 1, remat encoder full, frames full: 12.0 GiB")
+    assert "less than 10% free" in lines[2]
 
 
 def test_what_does_not_fit_is_reported_with_the_compilers_words() -> None:

@@ -23,15 +23,19 @@ SETTINGS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_scanned_equals_stepwise(tiny_network, video, name):
+@pytest.mark.parametrize(
+    ("name", "at_once"), [("fifo", 1), ("long_term", 1), ("flip", 1), ("flip", 4)]
+)
+def test_scanned_equals_stepwise(tiny_network, video, name, at_once):
+    """Also with 4, 4 and 3 of the 11 frames encoded at once."""
     config = SETTINGS[name]
     session = Session(TINY, tiny_network.variables, config)
     session.add(video.hard_masks(0, 1, 2, 3))
     session.step(video.frames[0])
     state = jax.tree.map(jnp.copy, session.state)
     geometry = frame_geometry((64, 96), TINY.size_multiple)
-    scan = jax.jit(functools.partial(propagate_frames, tiny_network, config, geometry, last=True))
+    options = {"last": True, "encode_at_once": at_once}
+    scan = jax.jit(functools.partial(propagate_frames, tiny_network, config, geometry, **options))
     final, prob = scan(state, jnp.asarray(video.frames[1:12]))
     stepped = [session.step(video.frames[t], end=t == 11).prob for t in range(1, 12)]
     np.testing.assert_allclose(prob, stepped, atol=2e-5)
