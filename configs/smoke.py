@@ -17,8 +17,10 @@ from s3_jax.training import run_config
 from s3_jax.training.run_config import RunConfig, Stage
 from s3_jax.training.settings import ClipSettings, LossSettings, OptimizerSettings, StepSettings
 
-# Most of the time goes into compiling; without optimisation it is a fraction.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Most of the time goes into compiling; without optimisation it is a quarter.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+)
 
 TINY = ModelConfig(
     encoder="feature_pyramid",

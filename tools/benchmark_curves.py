@@ -5,6 +5,7 @@ r"""How speed scales: tables as CSV and charts as PNG, measured on this machine.
 
 objects      frames/s of 480p video against the number of objects
 resolution   frames/s against the height of the frames
+together     frames/s against the number of frames that are encoded at once
 length       frames/s at frame 100, 300, ... 10,000 of one video with long-term memory
 training     clips/s of a training step against the batch, and against replicas on one machine
 
@@ -31,14 +32,15 @@ from tools import cli
 if TYPE_CHECKING:
     from s3_jax.analysis.scaling import Point
 
-CURVES = ("objects", "resolution", "length", "training")
+CURVES = ("objects", "resolution", "together", "length", "training")
 OUTPUT = flags.DEFINE_string("output", None, "Directory for the CSV and PNG files. Required.")
-CHOSEN = flags.DEFINE_list("curves", list(CURVES), "Which of objects,resolution,length,training.")
+CHOSEN = flags.DEFINE_list("curves", list(CURVES), f"Which of {','.join(CURVES)}.")
 MODEL = flags.DEFINE_enum("model", "s3_resnet18", sorted(MODELS), "Network.")
 REPEATS = flags.DEFINE_integer("repeats", 3, "Runs per point.", lower_bound=1)
 OBJECTS = flags.DEFINE_list("objects", ["1", "2", "4", "8", "16", "32"], "Numbers of objects.")
 CHUNK = flags.DEFINE_integer("chunk_size", 4, "Objects at a time in the objects curve; -1: all.")
 HEIGHTS = flags.DEFINE_list("heights", ["240", "360", "480", "720", "1080"], "Frame heights.")
+TOGETHER = flags.DEFINE_list("together", ["1", "5"], "Numbers of frames encoded at once.")
 LENGTHS = flags.DEFINE_list("lengths", ["100", "300", "1000", "3000", "10000"],
                             "Video lengths, multiples of 100.")  # fmt: skip
 LENGTH_SIZE = flags.DEFINE_string("length_size", "64x96", "Height x width in the length curve.")
@@ -51,6 +53,7 @@ PART = 100
 TITLES = {
     "objects": ("frames per second against objects, 480 x 864", "objects", "frames/s"),
     "resolution": ("frames per second against frame height, 16:9", "pixels", "frames/s"),
+    "together": ("frames per second against frames encoded at once", "frames", "frames/s"),
     "length": ("frames per second late in long videos", "frame", "frames/s"),
     "batch": ("training: clips per second against batch", "clips", "clips/s"),
     "replicas": ("training: clips per second against replicas", "replicas", "clips/s"),
@@ -100,6 +103,9 @@ def _measurements() -> "dict[str, Callable[[], Iterator[Point]]]":
         ),
         "resolution": lambda: scaling.resolution_curve(
             model, _integers("heights", HEIGHTS.value), repeats
+        ),
+        "together": lambda: scaling.together_curve(
+            model, SIZE, _integers("together", TOGETHER.value), repeats
         ),
         "length": lambda: scaling.length_curve(
             model, cli.frame_size(LENGTH_SIZE.value, "length_size"), lengths, PART

@@ -5,6 +5,7 @@ less, and the memory that the compiled program asks for.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -69,7 +70,11 @@ class Video:
 
 
 def compile_video(
-    model: ModelConfig, config: PropagationConfig, state: VideoState, frames: np.ndarray
+    model: ModelConfig,
+    config: PropagationConfig,
+    state: VideoState,
+    frames: np.ndarray,
+    encode_at_once: int = 1,
 ) -> Video:
     """The scan over these frames, compiled."""
     geometry = frame_geometry((frames.shape[1], frames.shape[2]), model.size_multiple)
@@ -77,7 +82,9 @@ def compile_video(
 
     def run(variables: Any, state: VideoState, frames: Any) -> Any:
         network = Network(S3(model), variables)
-        state, prob = propagate_frames(network, config, geometry, state, frames)
+        state, prob = propagate_frames(
+            network, config, geometry, state, frames, encode_at_once=encode_at_once
+        )
         return state, prob[-1]
 
     compiled = jax.jit(run, donate_argnums=1).lower(variables, state, frames).compile()
@@ -93,18 +100,21 @@ def program_gb(compiled: Any) -> float:
 
 def frame_point(
     curve: str, x: int, model: ModelConfig, config: PropagationConfig, size: tuple[int, int],
-    objects: int, repeats: int,
+    objects: int, repeats: int, encode_at_once: int = 1,
 ) -> Point:  # fmt: skip
-    """A memory interval of frames, one of them a memory frame, of a video long under way."""
-    frames = workloads.random_frames(config.mem_every, size)
+    """Memory intervals of frames, each with a memory frame, of a video long under way: as many as
+    make whole groups of frames to encode at once."""
+    count = math.lcm(config.mem_every, encode_at_once)
+    frames = workloads.random_frames(count, size)
     state = workloads.full_state(model, config, size, objects)
-    video = compile_video(model, config, state, frames)
+    video = compile_video(model, config, state, frames, encode_at_once)
     times = []
     for _ in range(repeats):
         state, taken = video.measure(state, frames)
         times.append(taken)
     seconds, cpu_seconds = _least(times)
-    setting = f"{size[0]}x{size[1]}, {objects} object(s), chunk_size {config.chunk_size}"
+    setting = (f"{size[0]}x{size[1]}, {objects} object(s), chunk_size {config.chunk_size}, "
+               f"{encode_at_once} frame(s) encoded at once")  # fmt: skip
     return Point(curve, x, setting, len(frames), seconds, cpu_seconds, video.memory_gb)
 
 
@@ -122,6 +132,16 @@ def resolution_curve(model: ModelConfig, heights: Sequence[int], repeats: int) -
     for height in heights:
         size = height, round(height * 16 / 9)
         yield frame_point("resolution", height, model, PropagationConfig(), size, 1, repeats)
+
+
+def together_curve(
+    model: ModelConfig, size: tuple[int, int], counts: Sequence[int], repeats: int
+) -> Iterator[Point]:
+    """Over the number of frames encoded at once, as a video that is there as a whole allows."""
+    for count in counts:
+        yield frame_point(
+            "together", count, model, PropagationConfig(), size, 1, repeats, encode_at_once=count
+        )
 
 
 def length_curve(

@@ -4,6 +4,7 @@
 interpolation weights as a matrix and multiplies: no gathers, for the matrix units of a TPU.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -123,22 +124,27 @@ def sample_by_product(
     """As `sample_by_gather`, as a product with the matrix of interpolation weights.
 
     A bilinear sample with zeros outside weighs cell (i, j) by hat(y - i) hat(x - j), where hat
-    falls from 1 at 0 to 0 at distance 1.
+    falls from 1 at 0 to 0 at distance 1. Queries come last in what the matrix is made of, so that
+    they fill a TPU's lanes, which 30 rows or columns would not. The backward pass makes the matrix
+    again: kept for all heads and layers it would take most of a training step's memory.
     """
     b, h, w, _, d = value.shape
-    rows, columns = jnp.arange(h, dtype=place.dtype), jnp.arange(w, dtype=place.dtype)
+    rows, columns = (jnp.arange(n, dtype=place.dtype).reshape(1, 1, n, 1) for n in (h, w))
 
     def hat(t: Array, cells: Array) -> Array:
         # By cases, as the gradient on a cell's centre must be that of the cell's upper side.
         origin = jnp.floor(t)
-        fraction, step = (t - origin)[..., None], cells.reshape(1, 1, 1, -1) - origin[..., None]
+        fraction, step = (t - origin)[:, :, None], cells - origin[:, :, None]
         return jnp.where(step == 0, 1 - fraction, jnp.where(step == 1, fraction, 0))
 
+    @functools.partial(jax.checkpoint, prevent_cse=False)
     def one_head(value: Array, place: Array, weight: Array) -> Array:
-        weight_y = (hat(place[..., 1], rows) * weight[..., None]).astype(value.dtype)
-        weight_x = hat(place[..., 0], columns).astype(value.dtype)
-        matrix = jnp.einsum("bmpy,bmpx->bmyx", weight_y, weight_x)
-        return matrix.reshape(b, -1, h * w) @ value.reshape(b, h * w, d)
+        x, y = (jnp.swapaxes(place[..., axis], 1, 2) for axis in (0, 1))  # (b p m)
+        weight_y = hat(y, rows) * jnp.swapaxes(weight, 1, 2)[:, :, None]
+        weight_x = hat(x, columns)
+        points = (weight_y[:, i, :, None] * weight_x[:, i, None] for i in range(weight.shape[2]))
+        matrix = functools.reduce(jnp.add, points).astype(value.dtype)  # (b h w m)
+        return jnp.einsum("bnm,bnd->bmd", matrix.reshape(b, h * w, -1), value.reshape(b, h * w, d))
 
     return _head_by_head(one_head, value, place, weight)
 

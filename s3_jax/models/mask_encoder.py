@@ -27,7 +27,7 @@ class MaskEncoder(nn.Module):
         b, k, height, width = masks.shape
         shared = jnp.broadcast_to(image[:, None], (b, k, height, width, 3))
         channels = [masks] if self.single_object else [masks, other_masks]
-        joined = jnp.concatenate([shared, jnp.stack(channels, -1)], axis=-1)
+        joined = jnp.concatenate([shared, jnp.stack(channels, -1)], axis=-1, dtype=self.dtype)
         resnet = ResNet(18, self.dtype, self.resnet_width, name="resnet")
         _, _, features = resnet(joined.reshape(b * k, height, width, -1))
         features = features.reshape(b, k, *features.shape[1:])

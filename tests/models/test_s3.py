@@ -162,6 +162,39 @@ def test_half_precision_is_close_to_single(variables: Any, inputs: dict[str, Any
     assert difference.mean() < 0.05
 
 
+def test_replicas_normalize_as_one_batch(variables: Any) -> None:
+    """Features, statistics and gradients of four frames on two replicas are those of one."""
+    image = tiny.frame(batch=4)["image"]
+
+    def train(params: Any, image: jax.Array, axis_name: str | None) -> Any:
+        def loss(params: Any) -> Any:
+            net = S3(tiny.SPATIAL_SEMANTIC, axis_name=axis_name)
+            features, changed = net.apply(
+                variables | {"params": params}, image, train=True, method="encode_image",
+                mutable="batch_stats",
+            )  # fmt: skip
+            return jnp.mean(jnp.sin(features.pix_feat)), (features, changed["batch_stats"])
+
+        gradients, (features, stats) = jax.grad(loss, has_aux=True)(params)
+        if axis_name:
+            gradients = jax.lax.pmean(gradients, axis_name)
+        return gradients, stats, features
+
+    params = variables["params"]
+    whole = jax.jit(lambda p, x: train(p, x, None))(params, image)
+    split = image.reshape(2, 2, *image.shape[1:])
+    replicated = jax.vmap(lambda x: train(params, x, "replicas"), axis_name="replicas")
+    gradients, stats, features = jax.jit(replicated)(split)
+    for many, one in ((gradients, whole[0]), (stats, whole[1])):
+        jax.tree.map(lambda x: np.testing.assert_array_equal(x[0], x[1]), many)
+        assert_close(jax.tree.map(lambda x: x[0], many), one, tolerance=5e-4)
+    merged = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), features)
+    assert_close(merged, whole[2], tolerance=5e-4)
+    before = variables["batch_stats"]["image_encoder"]
+    moved = jax.tree.map(lambda a, b: bool((a[0] != b).any()), stats["image_encoder"], before)
+    assert any(jax.tree.leaves(moved))
+
+
 def gradients_of(net: S3, variables: Any, remat: bool = False) -> dict[str, np.ndarray]:
     """Path -> gradient of a loss on all outputs of a frame."""
     arrays = tiny.frame(objects=2)

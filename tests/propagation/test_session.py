@@ -126,9 +126,8 @@ def test_permanent_frames_stay(tiny_network, video):
     assert counts.layout.permanent >= 4
 
 
-@pytest.mark.parametrize("long_term", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_saved_session_continues_bit_for_bit(tiny_network, video, tmp_path, long_term, dtype):
+@pytest.mark.parametrize(("dtype", "long_term"), [("float32", True), ("bfloat16", False)])
+def test_saved_session_continues_bit_for_bit(tiny_network, video, tmp_path, dtype, long_term):
     options = {"long_term": long_term, "lt_max_frames": 3, "lt_min_frames": 2}
     config = PropagationConfig(mem_every=2, **options)
 

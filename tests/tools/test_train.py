@@ -139,18 +139,19 @@ def test_help_teaches():
 
 @pytest.mark.slow
 def test_two_processes_share_a_run(uninterrupted, tmp_path):
-    """Each with half of every batch: the same losses to rounding, and one set of checkpoints."""
+    """Each with half of every batch of the first stage: the same losses to rounding, and one set of
+    checkpoints."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    flags = [f"--coordinator=localhost:{port}", "--processes=2"]
+    flags = [f"--coordinator=localhost:{port}", "--processes=2", "--config.order=('static',)"]
     processes = [start(tmp_path, *flags, f"--process={i}") for i in range(2)]
     for process in processes:
         _, errors = process.communicate(timeout=2 * SECONDS)
         assert process.returncode == 0, errors
     mine, theirs = losses(tmp_path), losses(uninterrupted)
-    assert mine.keys() == theirs.keys()
+    assert list(mine) == list(theirs)[: len(mine)]
     for step, values in mine.items():
         np.testing.assert_allclose(values, theirs[step], rtol=1e-3)
-    assert find_model(tmp_path).parent.name == "10"
-    assert load_model(tmp_path / "stages" / "static")[0].single_object
+    assert find_model(tmp_path).parent.name == "6"
+    assert load_model(tmp_path)[0].single_object
