@@ -5,7 +5,7 @@
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt16, UInt32
 
 # Entries per block. The two searches look at n / BLOCK and k * BLOCK entries; 16 balances them for
 # the usual 10,000 to 30,000 tokens and k = 30.
@@ -39,24 +39,40 @@ def block_top_k(
 def top_k_mask(values: Float[Array, "m n"], k: int) -> Bool[Array, "m n"]:
     """True for the k largest entries of every row and for all that tie with the k-th.
 
-    Finds the k-th largest bit by bit: 32 counts over the row, all dense. k must not exceed n. The
-    counts are products with ones, which for a TPU's compiler take half the time of sums.
+    Finds the k-th largest bit by bit: 32 counts over the row, all dense, which are bound by memory;
+    hence first of the upper 16 bits, then of the lower ones of those whose upper ones are the same.
+    k must not exceed n.
     """
     ranks = _as_ordered_integers(values)
-    ones = jnp.ones((values.shape[1], LANES), jnp.bfloat16)
+    upper = (ranks >> 16).astype(jnp.uint16)
+    threshold, above = _largest_with_count(upper, jnp.full(values.shape[0], k, jnp.int32))
+    same = upper == threshold[:, None]
+    lower = jnp.where(same, ranks.astype(jnp.uint16), 0)
+    lower_threshold, _ = _largest_with_count(lower, k - above)
+    whole = threshold.astype(jnp.uint32) << 16 | lower_threshold
+    return ranks >= whole[:, None]
 
-    def count(above: Bool[Array, "m n"]) -> Float[Array, " m"]:
+
+def _largest_with_count(
+    ranks: UInt16[Array, "m n"], wanted: Int[Array, " m"]
+) -> tuple[UInt16[Array, " m"], Int[Array, " m"]]:
+    """The largest number that at least `wanted` entries of the row reach, and how many exceed it.
+
+    The counts are products with ones, which for a TPU's compiler take half the time of sums.
+    """
+    ones = jnp.ones((ranks.shape[1], LANES), jnp.bfloat16)
+
+    def count(chosen: Bool[Array, "m n"]) -> Int[Array, " m"]:
         # Exact: zeros and ones, added up in float32.
-        above = above.astype(jnp.bfloat16)
-        return lax.dot(above, ones, preferred_element_type=jnp.float32)[:, 0]
+        total = lax.dot(chosen.astype(jnp.bfloat16), ones, preferred_element_type=jnp.float32)
+        return total[:, 0].astype(jnp.int32)
 
-    def set_bit(i: Int[Array, ""], threshold: UInt32[Array, " m"]) -> UInt32[Array, " m"]:
-        raised = threshold | (jnp.uint32(1) << (31 - i).astype(jnp.uint32))
-        enough = count(ranks >= raised[:, None]) >= k
-        return jnp.where(enough, raised, threshold)
+    def set_bit(i: Int[Array, ""], threshold: UInt16[Array, " m"]) -> UInt16[Array, " m"]:
+        raised = threshold | (jnp.uint16(1) << (15 - i).astype(jnp.uint16))
+        return jnp.where(count(ranks >= raised[:, None]) >= wanted, raised, threshold)
 
-    threshold = lax.fori_loop(0, 32, set_bit, jnp.zeros(values.shape[0], jnp.uint32))
-    return ranks >= threshold[:, None]
+    threshold = lax.fori_loop(0, 16, set_bit, jnp.zeros(ranks.shape[0], jnp.uint16))
+    return threshold, count(ranks > threshold[:, None])
 
 
 def _as_ordered_integers(values: Float[Array, "m n"]) -> UInt32[Array, "m n"]:
