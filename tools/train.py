@@ -49,6 +49,8 @@ def main() -> None:
     if not (CONFIG.value and WORKDIR.value):
         raise InputError("give --config and --workdir; --help shows how the command is used")
     # Imported late: JAX takes seconds, which wrong flags need not wait for.
+    import jax
+
     from s3_jax.compilation_cache import enable_compilation_cache
     from s3_jax.training import run_config
     from s3_jax.training.loop import train
@@ -56,8 +58,11 @@ def main() -> None:
 
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
-    enable_compilation_cache()
     _join_other_hosts()
+    # Processes on CPUs wait 30 seconds for one another at their first exchange: all of them must
+    # compile, or one that found its program in the cache gives up on the others.
+    if jax.process_count() == 1 or jax.default_backend() != "cpu":
+        enable_compilation_cache()
     run = run_config.from_dict(CONFIG.value.to_dict())
     outcome = train(run, Path(WORKDIR.value), adopt=ADOPT.value)
     what = "stopped as asked after" if outcome.stopped else "finished"
