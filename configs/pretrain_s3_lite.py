@@ -9,7 +9,8 @@
 The first stage of the published recipe in small: a region of a photograph is an object that moves
 over two more frames. `data_root` holds `bsds500` (images and region maps), and `davis2016_dev` for
 validation. Hardware: one CPU core for 40 minutes.
-Expected score: see the README, J&F on the DAVIS development sequences before and after.
+Expected score: J&F 70 on the DAVIS development sequences (short side 240, their first 30 frames),
+12 before training.
 """
 
 import dataclasses

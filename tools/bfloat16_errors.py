@@ -66,10 +66,15 @@ def _frame(multiple: int) -> tuple[Any, Any]:
     else:
         frame, ids = read_image(Path(FRAME.value)), read_mask(Path(MASK.value)).ids
     if frame.shape[:2] != ids.shape:
-        raise InputError(f"--mask={MASK.value} is {ids.shape}, but the frame {frame.shape[:2]}")
+        raise InputError(
+            f"--mask={MASK.value} is {ids.shape[1]}x{ids.shape[0]}, but --frame={FRAME.value} "
+            f"{frame.shape[1]}x{frame.shape[0]}: give a mask of the frame's size"
+        )
     known = [number for number in np.unique(ids) if number]
     if not known:
-        raise InputError(f"--mask={MASK.value} holds no object")
+        raise InputError(
+            f"--mask={MASK.value} holds no object: every pixel is 0; give one with ids above 0"
+        )
     masks = np.stack([ids == number for number in known])[None].astype(np.float32)
     geometry = frame_geometry((ids.shape[0], ids.shape[1]), multiple)
     return prepare_image(jnp.asarray(frame), geometry), pad(jnp.asarray(masks), geometry, axis=2)
