@@ -21,14 +21,14 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from s3_jax.data.background import prefetch
+from s3_jax.benchmarks.baselines import Baseline, copy_first_mask, warp_by_optical_flow
+from s3_jax.benchmarks.layouts.davis import list_davis_videos
+from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.video import FolderVideo
+from s3_jax.benchmarks.scoring import looks_binary
 from s3_jax.errors import InputError
-from s3_jax.evaluation.baselines import Baseline, copy_first_mask, warp_by_optical_flow
-from s3_jax.evaluation.layouts.davis import list_davis_videos
-from s3_jax.evaluation.layouts.options import LayoutOptions
-from s3_jax.evaluation.layouts.video import FolderVideo
-from s3_jax.evaluation.scoring import looks_binary
-from s3_jax.evaluation.writers import write_mask
+from s3_jax.media.background import prefetch
+from s3_jax.media.writers import write_mask
 from tools import cli
 from tools.logs import quiet_logging
 
@@ -90,9 +90,9 @@ def _list_videos(data_dir: Path) -> list[FolderVideo]:
 
 def _nearest_neighbours() -> Baseline:
     # Imported late: JAX takes seconds, which wrong flags and the other methods need not wait for.
-    from s3_jax.checkpoint import load_model
+    from s3_jax.benchmarks.label_propagation import nearest_neighbours
+    from s3_jax.checkpoints.model import load_model
     from s3_jax.compilation_cache import enable_compilation_cache
-    from s3_jax.evaluation.label_propagation import nearest_neighbours
 
     enable_compilation_cache()
     config, variables = load_model(CHECKPOINT.value)

@@ -26,7 +26,7 @@ from absl import flags, logging
 
 from s3_jax.config import MODELS
 from s3_jax.errors import InputError
-from s3_jax.evaluation.writers import replacing
+from s3_jax.media.writers import replacing
 from tools import cli
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ import numpy as np
 from absl import app, flags
 from jaxtyping import Bool, Integer, UInt8
 
+from s3_jax.benchmarks.metrics import boundary_radius, clear_void, score_frame
+from s3_jax.benchmarks.protocols import PROTOCOLS
+from s3_jax.benchmarks.score_folders import MASK_SUFFIX, find_sequences, frame_names
+from s3_jax.benchmarks.scoring import looks_binary, read_labels
 from s3_jax.errors import InputError
-from s3_jax.evaluation.metrics import boundary_radius, clear_void, score_frame
-from s3_jax.evaluation.protocols import PROTOCOLS
-from s3_jax.evaluation.score_folders import MASK_SUFFIX, find_sequences, frame_names
-from s3_jax.evaluation.scoring import looks_binary, read_labels
 
 ANNOTATIONS = flags.DEFINE_string(
     "annotations", None, "Directory of annotated sequences to take masks from."

@@ -41,7 +41,7 @@ def main() -> None:
 
 def _network() -> tuple[ModelConfig, Any]:
     from s3_jax.analysis.workloads import random_variables
-    from s3_jax.checkpoint import load_model
+    from s3_jax.checkpoints.model import load_model
 
     if (CHECKPOINT.value is None) == (MODEL.value is None):
         raise InputError("give either --checkpoint or --model")
@@ -55,8 +55,8 @@ def _frame(multiple: int) -> tuple[Any, Any]:
     """A frame (1 H W 3) in [0, 1] and masks (1 k H W), padded for the network."""
     import jax.numpy as jnp
 
-    from s3_jax.data.image_files import read_image
-    from s3_jax.data.mask_files import read_mask
+    from s3_jax.media.image_files import read_image
+    from s3_jax.media.mask_files import read_mask
     from s3_jax.propagation.geometry import frame_geometry, pad, prepare_image
 
     if (FRAME.value is None) != (MASK.value is None):

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from s3_jax.data.mask_files import read_mask
 from s3_jax.demo import clip
 from s3_jax.errors import InputError
+from s3_jax.media.mask_files import read_mask
 from tools import cli
 from tools.logs import quiet_logging
 

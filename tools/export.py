@@ -26,7 +26,7 @@ LONG_TERM = flags.DEFINE_bool("long_term", False, "With long-term memory, for lo
 
 def main() -> None:
     logging.set_verbosity(logging.WARNING)
-    from s3_jax.checkpoint import load_model
+    from s3_jax.checkpoints.model import load_model
     from s3_jax.propagation.export import ExportSettings, write_export
 
     output = Path(OUTPUT.value)

@@ -14,9 +14,9 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
+from s3_jax.benchmarks.first_annotations import write_first_annotations
+from s3_jax.benchmarks.score_folders import find_sequences
 from s3_jax.errors import InputError, listed
-from s3_jax.evaluation.first_annotations import write_first_annotations
-from s3_jax.evaluation.score_folders import find_sequences
 from tools import cli
 from tools.logs import quiet_logging
 

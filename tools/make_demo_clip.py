@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from s3_jax.data.mask_files import MaskEncoding
-from s3_jax.data.palette import voc_palette
 from s3_jax.data.synthetic import render
 from s3_jax.demo import clip
 from s3_jax.demo.pond import NUM_FRAMES, pond_scene
-from s3_jax.evaluation.overlay import write_video
-from s3_jax.evaluation.writers import replacing, write_mask
+from s3_jax.media.mask_files import MaskEncoding
+from s3_jax.media.overlay import write_video
+from s3_jax.media.palette import voc_palette
+from s3_jax.media.writers import replacing, write_mask
 from tools import cli
 
 OUTPUT = flags.DEFINE_string("output", str(clip.FOLDER), "Directory for the files.")

@@ -18,17 +18,17 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
+from s3_jax.benchmarks.datasets import BENCHMARKS
+from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.packaging import write_package
 from s3_jax.errors import InputError
-from s3_jax.evaluation.datasets import BENCHMARKS
-from s3_jax.evaluation.layouts.options import LayoutOptions
-from s3_jax.evaluation.merging import (
+from s3_jax.segmentation.merging import (
     mask_encoding,
     merge_frame,
     refuse_different_frames,
     scored_frames,
 )
-from s3_jax.evaluation.packaging import write_package
-from s3_jax.evaluation.run_record import RunRecord, read_run_records
+from s3_jax.segmentation.run_record import RunRecord, read_run_records
 from tools import cli
 from tools.logs import quiet_logging
 

@@ -29,7 +29,7 @@ from ml_collections import config_flags
 
 from s3_jax.config import MODELS, PropagationConfig
 from s3_jax.errors import InputError
-from s3_jax.evaluation.writers import replacing
+from s3_jax.media.writers import replacing
 from tools import cli
 
 if TYPE_CHECKING:

@@ -52,23 +52,23 @@ from typing import Any
 
 from absl import flags, logging
 
-from s3_jax.config import PropagationConfig
-from s3_jax.errors import InputError, listed
-from s3_jax.evaluation.batch_segmentation import group_videos
-from s3_jax.evaluation.datasets import BENCHMARKS, Benchmark
-from s3_jax.evaluation.layouts.options import LayoutOptions
-from s3_jax.evaluation.layouts.video import BenchmarkVideo
-from s3_jax.evaluation.packaging import write_package
-from s3_jax.evaluation.prediction import (
+from s3_jax.benchmarks.datasets import BENCHMARKS, Benchmark
+from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.video import BenchmarkVideo
+from s3_jax.benchmarks.packaging import write_package
+from s3_jax.benchmarks.prediction import (
     PredictionFolder,
     RunProgress,
     Workplace,
     predict,
     share_out,
 )
-from s3_jax.evaluation.run_folder import named_fingerprint
-from s3_jax.evaluation.run_record import RunRecord
-from s3_jax.evaluation.segmentation import SegmentOptions
+from s3_jax.config import PropagationConfig
+from s3_jax.errors import InputError, listed
+from s3_jax.segmentation.lockstep import group_videos
+from s3_jax.segmentation.run_folder import named_fingerprint
+from s3_jax.segmentation.run_record import RunRecord
+from s3_jax.segmentation.video import SegmentOptions
 from tools import cli, propagation_flags
 from tools.interruption import interruption
 from tools.logs import quiet_logging
@@ -252,7 +252,7 @@ def _list_videos(benchmark: Benchmark, layout: LayoutOptions) -> Sequence[Benchm
 
 def _find_checkpoint(path_or_name: str) -> Path:
     # Imported late, here and below: JAX takes seconds, which wrong flags need not wait for.
-    from s3_jax.checkpoint import find_model
+    from s3_jax.checkpoints.model import find_model
 
     return find_model(path_or_name)
 
@@ -296,7 +296,7 @@ def _workplaces(checkpoint: Path, config: PropagationConfig) -> tuple[list[Any],
     import jax
     import jax.numpy as jnp
 
-    from s3_jax.checkpoint import load_model
+    from s3_jax.checkpoints.model import load_model
     from s3_jax.compilation_cache import enable_compilation_cache
     from s3_jax.propagation.session import Session
 

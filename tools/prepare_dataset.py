@@ -37,9 +37,9 @@ from absl import app, flags
 from tqdm import tqdm
 
 from s3_jax.data import prepare
-from s3_jax.data.image_files import reason
 from s3_jax.errors import InputError
-from s3_jax.evaluation.writers import write_json
+from s3_jax.media.image_files import reason
+from s3_jax.media.writers import write_json
 
 INPUT = flags.DEFINE_string("input", None, "Directory of the data set. Required.")
 OUTPUT = flags.DEFINE_string("output", None, "Directory for prepared data sets. Required.")

@@ -47,8 +47,7 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from s3_jax.errors import InputError
-from s3_jax.evaluation.protocols import (
+from s3_jax.benchmarks.protocols import (
     PROTOCOLS,
     Group,
     Protocol,
@@ -56,24 +55,25 @@ from s3_jax.evaluation.protocols import (
     group_of,
     read_meta,
 )
-from s3_jax.evaluation.report import Report, terminal_table, write_csv, write_scores_json
-from s3_jax.evaluation.report_page import write_page
-from s3_jax.evaluation.score_folders import (
+from s3_jax.benchmarks.report import Report, terminal_table, write_csv, write_scores_json
+from s3_jax.benchmarks.report_page import write_page
+from s3_jax.benchmarks.score_folders import (
     choose_sequences,
     distinct_names,
     find_images,
     find_sequences,
     read_sequence_list,
 )
-from s3_jax.evaluation.scoring import (
+from s3_jax.benchmarks.scoring import (
     SequenceScores,
     SequenceTask,
     looks_binary,
     refuse_missing,
     score_all,
 )
-from s3_jax.evaluation.summary import summarize_run
-from s3_jax.evaluation.worst_frames import draw_worst_frames
+from s3_jax.benchmarks.summary import summarize_run
+from s3_jax.benchmarks.worst_frames import draw_worst_frames
+from s3_jax.errors import InputError
 from tools import cli
 
 RESULTS = flags.DEFINE_list(

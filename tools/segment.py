@@ -40,11 +40,11 @@ from absl import flags
 from tqdm import tqdm
 
 from s3_jax.config import PropagationConfig
-from s3_jax.data.mask_files import MaskFiles
-from s3_jax.data.video_files import VideoSource, open_video
 from s3_jax.errors import InputError, reason
-from s3_jax.evaluation.run_folder import Identity, RunFolder, fingerprint, named_fingerprint
-from s3_jax.evaluation.segmentation import (
+from s3_jax.media.mask_files import MaskFiles
+from s3_jax.media.video_files import VideoSource, open_video
+from s3_jax.segmentation.run_folder import Identity, RunFolder, fingerprint, named_fingerprint
+from s3_jax.segmentation.video import (
     Progress,
     Segmenter,
     SegmentOptions,
@@ -251,7 +251,7 @@ def _named(path: Path, digest: str) -> str:
 
 def _find_checkpoint(path_or_name: str) -> Path:
     # Imported late, here and below: JAX takes seconds, which wrong flags need not wait for.
-    from s3_jax.checkpoint import find_model
+    from s3_jax.checkpoints.model import find_model
 
     return find_model(path_or_name)
 
@@ -259,7 +259,7 @@ def _find_checkpoint(path_or_name: str) -> Path:
 def _load_session(checkpoint: Path, config: PropagationConfig) -> Segmenter:
     import jax.numpy as jnp
 
-    from s3_jax.checkpoint import load_model
+    from s3_jax.checkpoints.model import load_model
     from s3_jax.compilation_cache import enable_compilation_cache
     from s3_jax.propagation.session import Session
 

@@ -32,16 +32,16 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from s3_jax.data.image_files import shortened
-from s3_jax.data.mask_files import MaskFiles
-from s3_jax.data.video_files import VideoSource, open_video
+from s3_jax.benchmarks.datasets import BENCHMARKS
+from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.video import BenchmarkVideo
 from s3_jax.errors import InputError
-from s3_jax.evaluation.datasets import BENCHMARKS
-from s3_jax.evaluation.layouts.options import LayoutOptions
-from s3_jax.evaluation.layouts.video import BenchmarkVideo
-from s3_jax.evaluation.run_record import read_run_records
-from s3_jax.evaluation.segmentation import MaskSource
-from s3_jax.evaluation.visualization import (
+from s3_jax.media.image_files import shortened
+from s3_jax.media.mask_files import MaskFiles
+from s3_jax.media.video_files import VideoSource, open_video
+from s3_jax.segmentation.run_record import read_run_records
+from s3_jax.segmentation.video import MaskSource
+from s3_jax.segmentation.visualization import (
     SheetOptions,
     write_heat_maps,
     write_overlay,
@@ -132,9 +132,9 @@ def _draw(what: str, subject: Subject, output: Path) -> Iterable[Path]:
 def _draw_queries(
     stem: Path, source: VideoSource, subject: Subject, options: SheetOptions
 ) -> Iterable[Path]:
-    from s3_jax.checkpoint import load_model
+    from s3_jax.checkpoints.model import load_model
     from s3_jax.compilation_cache import enable_compilation_cache
-    from s3_jax.evaluation.query_attention import WatchedSession
+    from s3_jax.segmentation.query_attention import WatchedSession
 
     if not subject.checkpoint:
         raise InputError("--what=queries needs --checkpoint")

@@ -15,10 +15,10 @@ from jax.sharding import SingleDeviceSharding
 from s3_jax.analysis.chips import Chip
 from s3_jax.analysis.plan import OutOfMemory, Plan, compile_plan
 from s3_jax.analysis.programs import Traced
-from s3_jax.backend import backend, compiling_for
-from s3_jax.memory.affinity import dense_affinity, listed_affinity
 from s3_jax.models.deformable_attention import DeformableAttention, cell_centres
-from s3_jax.models.selection import take_rows, take_tokens
+from s3_jax.ops.affinity import dense_affinity, listed_affinity
+from s3_jax.ops.backend import backend, compiling_for
+from s3_jax.ops.selection import take_rows, take_tokens
 
 OBJECTS, QUERIES, HEADS, CHANNELS = 3, 16, 8, 256
 H, W = 30, 54

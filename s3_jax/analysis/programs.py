@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
-from s3_jax.backend import compiling_for
 from s3_jax.config import ModelConfig, PropagationConfig
 from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
+from s3_jax.ops.backend import compiling_for
 from s3_jax.propagation import state as video
 from s3_jax.propagation.geometry import frame_geometry
 from s3_jax.propagation.scan import propagate_frames

@@ -30,10 +30,10 @@ from s3_jax.config import ModelConfig, ViTConfig
 from s3_jax.conversion.recognise import find_prefix
 from s3_jax.conversion.weights import ConversionError, Tensors, Variables
 from s3_jax.errors import listed
-from s3_jax.models.resize import resize_bicubic
 from s3_jax.models.resnet import BLOCKS
 from s3_jax.models.s3 import S3
 from s3_jax.models.vit import PATCH_SIZE
+from s3_jax.ops.resize import resize_bicubic
 
 Array = np.ndarray
 

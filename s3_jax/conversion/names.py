@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from s3_jax.config import CompactConfig, ModelConfig
-from s3_jax.models import compact_semantic, efficientnet
+from s3_jax.models import efficientnet
+from s3_jax.models.encoders import compact_semantic
+from s3_jax.models.encoders.spatial_semantic import EXTRA_EXTRACTORS, NUM_BLOCKS
 from s3_jax.models.resnet import BLOCKS
-from s3_jax.models.spatial_semantic import EXTRA_EXTRACTORS, NUM_BLOCKS
 
 
 class Entry(NamedTuple):

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image
 
-from s3_jax.data.image_files import DECODE_ERRORS, reason
-from s3_jax.data.mask_files import VOID
 from s3_jax.errors import InputError
+from s3_jax.media.image_files import DECODE_ERRORS, reason
+from s3_jax.media.mask_files import VOID
 
 # JPEG files decode at these fractions of their size in less time (libjpeg scales in the DCT).
 # The constants named GRAYSCALE are the scale alone; they do not make the result grey.

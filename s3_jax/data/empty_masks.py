@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from s3_jax.data.image_files import reason
 from s3_jax.errors import InputError
+from s3_jax.media.image_files import reason
 
 EmptyMasks = dict[str, list[str]]  # by video, the stems of its empty masks' files
 

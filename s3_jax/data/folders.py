@@ -9,8 +9,8 @@ from pathlib import Path
 
 from absl import logging
 
-from s3_jax.data.image_files import IMAGE_SUFFIXES, natural_key, reason, shortened
 from s3_jax.errors import InputError
+from s3_jax.media.image_files import IMAGE_SUFFIXES, natural_key, reason, shortened
 
 MASK_SUFFIXES = frozenset((".png", ".bmp", ".gif", ".tif", ".tiff"))
 # What may be missing of a data set before it is taken for half-extracted.

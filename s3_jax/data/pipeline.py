@@ -17,8 +17,6 @@ import grain
 import numpy as np
 from absl import flags, logging
 
-from s3_jax.data.background import prefetch
-from s3_jax.data.image_files import shortened
 from s3_jax.data.mixture import Mixture
 from s3_jax.data.options import DataConfig
 from s3_jax.data.worker_processes import (
@@ -27,6 +25,8 @@ from s3_jax.data.worker_processes import (
     set_up_worker,
 )
 from s3_jax.errors import InputError
+from s3_jax.media.background import prefetch
+from s3_jax.media.image_files import shortened
 
 Batch = dict[str, np.ndarray]
 Row = dict[str, Any]

@@ -19,12 +19,12 @@ from PIL import Image
 
 from s3_jax.data import folders
 from s3_jax.data.decoding import decode_foreground, decode_ids, decode_image, without_void
-from s3_jax.data.image_files import reason
 from s3_jax.data.records import Entry, VideoRecord
 from s3_jax.data.sampling import object_ids, relabel
 from s3_jax.data.tfds_builder import VideoBuilder
 from s3_jax.data.videos import Ids, read_bytes
 from s3_jax.errors import InputError
+from s3_jax.media.image_files import reason
 
 VERSION = str(VideoBuilder.VERSION)
 LARGEST_ID = 254  # in the stored masks of 8 bits, where 255 is void

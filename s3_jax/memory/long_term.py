@@ -13,8 +13,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from s3_jax.memory import in_place
-from s3_jax.memory.similarity import similarity
 from s3_jax.memory.state import (
     INITIAL_LIFE,
     KeyValueMemory,
@@ -22,6 +20,8 @@ from s3_jax.memory.state import (
     usage_record,
     valid_tokens,
 )
+from s3_jax.ops import in_place
+from s3_jax.ops.similarity import similarity
 
 
 class Condensed(NamedTuple):

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from s3_jax.memory.affinity import DenseAffinity, ListedAffinity, dense_affinity, listed_affinity
-from s3_jax.memory.in_place import compute_if
-from s3_jax.memory.similarity import masked_softmax, query_features, similarity, token_features
 from s3_jax.memory.state import KeyValueMemory, valid_tokens
+from s3_jax.ops.affinity import DenseAffinity, ListedAffinity, dense_affinity, listed_affinity
+from s3_jax.ops.in_place import compute_if
+from s3_jax.ops.similarity import masked_softmax, query_features, similarity, token_features
 
 Affinity = ListedAffinity | DenseAffinity
 AffinityFunction = Callable[[Float[Array, "m f"], Float[Array, "n f"]], Affinity]

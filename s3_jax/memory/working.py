@@ -7,8 +7,8 @@ place.
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from s3_jax.memory import in_place
 from s3_jax.memory.state import INITIAL_LIFE, KeyValueMemory
+from s3_jax.ops import in_place
 
 
 def write_frame(

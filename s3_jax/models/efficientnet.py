@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from s3_jax.models.convolution import convolve
 from s3_jax.models.layers import BatchNorm, Dtype, Linear, depthwise_taps
 from s3_jax.models.resnet import he_normal_fan_out
+from s3_jax.ops.convolution import convolve
 
 BATCH_NORM_EPSILON = 1e-3
 STEM_WIDTH = 32

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from s3_jax.models.convolution import convolve
+from s3_jax.ops.convolution import convolve
 
 Dtype = jnp.dtype | type
 Initializer = Callable[..., Array]

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from s3_jax.models.layers import Conv, Dtype, GatedUpdate, Linear
-from s3_jax.models.resize import resize_area, resize_bilinear
+from s3_jax.ops.resize import resize_area, resize_bilinear
 
 
 class UpsampleBlock(nn.Module):

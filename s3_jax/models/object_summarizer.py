@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from s3_jax.models.layers import Linear
 from s3_jax.models.positional import sinusoidal_encoding
-from s3_jax.models.resize import resize_masks
+from s3_jax.ops.resize import resize_masks
 
 
 class ObjectSummarizer(nn.Module):

@@ -24,7 +24,7 @@ from s3_jax.models.layers import (
 )
 from s3_jax.models.masks import foreground
 from s3_jax.models.positional import sinusoidal_encoding
-from s3_jax.models.selection import take_tokens
+from s3_jax.ops.selection import take_tokens
 
 normal = nn.initializers.normal(1.0)
 

@@ -18,9 +18,9 @@ from jaxtyping import Array, Float
 from s3_jax.config import ModelConfig
 from s3_jax.models.auxiliary import AuxiliaryHeads
 from s3_jax.models.chunks import map_objects
-from s3_jax.models.compact_semantic import CompactSemanticEncoder
-from s3_jax.models.deformable_attention import Form
-from s3_jax.models.feature_pyramid import FeaturePyramidEncoder
+from s3_jax.models.encoders.compact_semantic import CompactSemanticEncoder
+from s3_jax.models.encoders.feature_pyramid import FeaturePyramidEncoder
+from s3_jax.models.encoders.spatial_semantic import SpatialSemanticEncoder
 from s3_jax.models.key_projection import Key, KeyProjection
 from s3_jax.models.layers import Dtype, GatedUpdate, Linear
 from s3_jax.models.mask_decoder import MaskDecoder
@@ -29,9 +29,9 @@ from s3_jax.models.masks import aggregate, others
 from s3_jax.models.object_summarizer import ObjectSummarizer
 from s3_jax.models.object_transformer import ObjectTransformer, TransformerOutput
 from s3_jax.models.pixel_fuser import PixelFuser
-from s3_jax.models.resize import resize_masks
 from s3_jax.models.resnet import ResNet
-from s3_jax.models.spatial_semantic import SpatialSemanticEncoder
+from s3_jax.ops.deformable import Form
+from s3_jax.ops.resize import resize_masks
 
 PIXEL_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 PIXEL_STD = np.array([0.229, 0.224, 0.225], np.float32)

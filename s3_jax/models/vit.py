@@ -5,9 +5,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from s3_jax.config import ViTConfig
-from s3_jax.models.attention import attend
 from s3_jax.models.layers import Conv, Dtype, LayerNorm, Linear
-from s3_jax.models.resize import resize_bicubic
+from s3_jax.ops.attention import attend
+from s3_jax.ops.resize import resize_bicubic
 
 PATCH_SIZE = 16
 NORM_EPSILON = 1e-6

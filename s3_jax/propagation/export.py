@@ -24,10 +24,10 @@ import numpy as np
 from jax import export
 from jaxtyping import Array, Float, UInt8
 
-from s3_jax.backend import compiling_for
 from s3_jax.config import ModelConfig, PropagationConfig, to_dict
 from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
+from s3_jax.ops.backend import compiling_for
 from s3_jax.propagation.geometry import FrameGeometry, frame_geometry, pad, prepare_image, restore
 from s3_jax.propagation.state import VideoState, assign_slots, init_state
 from s3_jax.propagation.step import Network, annotate_frame, propagate_frame

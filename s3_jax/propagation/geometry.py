@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from s3_jax.models.resize import resize_bilinear, resize_masks
+from s3_jax.ops.resize import resize_bilinear, resize_masks
 
 
 @dataclasses.dataclass(frozen=True)

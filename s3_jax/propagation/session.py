@@ -89,7 +89,7 @@ class Session:
     """Remembers one video and its objects.
 
     Args:
-      config, variables: a network, for example from `s3_jax.checkpoint.load_model`.
+      config, variables: a network, for example from `s3_jax.checkpoints.model.load_model`.
       propagation: how the video is processed.
       dtype: float32 or bfloat16, what the network computes in.
     """

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from s3_jax.backend import backend
 from s3_jax.config import PropagationConfig
 from s3_jax.memory import long_term, read, working
 from s3_jax.memory.object_memory import add_summaries, object_values
 from s3_jax.models.masks import aggregate
 from s3_jax.models.s3 import S3, ImageFeatures
+from s3_jax.ops.backend import backend
 from s3_jax.propagation.state import (
     VideoState,
     active_buckets,

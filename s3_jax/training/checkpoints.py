@@ -1,6 +1,6 @@
 """Checkpoints of a training run, `WORKDIR/checkpoints/<step>/`: the only orbax import in training.
 
-    model/      a model checkpoint (`s3_jax.checkpoint`), with averaged parameters if there are any
+    model/      a model checkpoint (`s3_jax.checkpoints.model`), with averaged parameters if any
     training/   optimizer state and what else a run goes on from, and training.json with the record
 
 They are written in the background under another name and renamed when complete, so that what has
@@ -26,8 +26,8 @@ from absl import logging
 from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint import checkpoint_managers as policies
 
-from s3_jax.checkpoint import ITEM, ModelHandler, ModelRestore, ModelSave, system_reason
-from s3_jax.checkpoint_layout import CheckpointError, check_recorded, record_files
+from s3_jax.checkpoints.layout import CheckpointError, check_recorded, record_files
+from s3_jax.checkpoints.model import ITEM, ModelHandler, ModelRestore, ModelSave, system_reason
 from s3_jax.config import ModelConfig
 from s3_jax.errors import InputError, reason
 from s3_jax.training.parameter_groups import Params, merge

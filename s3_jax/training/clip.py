@@ -22,7 +22,7 @@ from s3_jax.memory.object_memory import init_object_memory, init_sensory_memory,
 from s3_jax.memory.read import read_frames
 from s3_jax.models.key_projection import Key
 from s3_jax.models.s3 import S3, ImageFeatures
-from s3_jax.models.selection import take_rows
+from s3_jax.ops.selection import take_rows
 from s3_jax.propagation.step import Network, Variables
 from s3_jax.training.draws import Draws
 from s3_jax.training.rematerialization import rematerialize

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from s3_jax.models import efficientnet
+from s3_jax.models.encoders.spatial_semantic import NUM_BLOCKS
 from s3_jax.models.s3 import S3
-from s3_jax.models.spatial_semantic import NUM_BLOCKS
 
 Group = Literal["frozen", "backbone", "embedding", "other"]
 Path = tuple[str, ...]

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, UInt8
 
 from s3_jax.data.pipeline import Batch
-from s3_jax.evaluation.overlay import draw_overlay
+from s3_jax.media.overlay import draw_overlay
 from s3_jax.memory.object_memory import object_values
 from s3_jax.memory.read import read_frames
 from s3_jax.models.s3 import S3, ImageFeatures

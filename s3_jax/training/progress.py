@@ -12,8 +12,8 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from s3_jax.evaluation.summary import RunSummary
-from s3_jax.evaluation.writers import replacing
+from s3_jax.benchmarks.summary import RunSummary
+from s3_jax.media.writers import replacing
 from s3_jax.training.run_config import RunConfig, Stage
 from s3_jax.training.window import Report
 

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 from jax.extend.core.primitives import conv_general_dilated_p, dot_general_p
 
-from s3_jax.models.convolution import CONVOLUTION
 from s3_jax.models.vit import FROZEN_VIT
+from s3_jax.ops.convolution import CONVOLUTION
 from s3_jax.training.settings import Rematerialization
 
 policies = jax.checkpoint_policies

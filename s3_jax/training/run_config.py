@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from s3_jax import config as model_config
+from s3_jax.benchmarks.protocols import PROTOCOLS
 from s3_jax.config import ModelConfig
 from s3_jax.data import options
 from s3_jax.data.options import DataConfig
 from s3_jax.errors import InputError
-from s3_jax.evaluation.protocols import PROTOCOLS
 from s3_jax.training.settings import StepSettings
 
 T = TypeVar("T")
@@ -125,8 +125,8 @@ class RunConfig:
     """Everything that decides a training run.
 
     model: of the last stage; `single_object` is left to the stages.
-    initial_checkpoint: a model checkpoint (`s3_jax.checkpoint.find_model`) to start from, such as
-      `tools.convert_checkpoint` makes of public weights; "" for initial values.
+    initial_checkpoint: a model checkpoint (`s3_jax.checkpoints.model.find_model`) to start from,
+      such as `tools.convert_checkpoint` makes of public weights; "" for initial values.
     data_root: directory that relative paths of data sets are below; "" for the current one.
     seed: of initial values and of what is random in steps (`data.seed` decides the data).
     log_every, save_every: steps between logged losses and between checkpoints.

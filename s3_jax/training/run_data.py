@@ -13,7 +13,7 @@ import numpy as np
 from s3_jax.data.options import DataConfig
 from s3_jax.data.pipeline import Batches, make_pipeline
 from s3_jax.errors import InputError, reason
-from s3_jax.evaluation.writers import replacing, write_json
+from s3_jax.media.writers import replacing, write_json
 from s3_jax.training import run_config
 from s3_jax.training.run_config import RunConfig, Stage
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from s3_jax.checkpoint import load_model
+from s3_jax.checkpoints.model import load_model
 from s3_jax.config import ModelConfig
 from s3_jax.conversion.initialise import initial_variables, widen
 from s3_jax.conversion.weights import Variables, from_torch, to_torch

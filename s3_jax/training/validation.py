@@ -4,12 +4,12 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
+from s3_jax.benchmarks.protocols import PROTOCOLS
+from s3_jax.benchmarks.summary import RunSummary
+from s3_jax.benchmarks.validation import ValidationRules, validate
 from s3_jax.config import ModelConfig, PropagationConfig
 from s3_jax.conversion.weights import Variables
 from s3_jax.data.folders import evaluation_videos
-from s3_jax.evaluation.protocols import PROTOCOLS
-from s3_jax.evaluation.summary import RunSummary
-from s3_jax.evaluation.validation import ValidationRules, validate
 from s3_jax.propagation.session import Session
 from s3_jax.training.run_config import RunConfig
 

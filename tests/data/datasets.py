@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from s3_jax.data.palette import voc_palette
+from s3_jax.media.palette import voc_palette
 
 BACKGROUND = (40, 90, 160)
 COLOURS = ((0, 0, 0), (230, 40, 40), (40, 230, 40), (240, 240, 60))  # by object id

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from s3_jax.checkpoint import SHIPPED, load_model, read_header
+from s3_jax.checkpoints.model import SHIPPED, load_model, read_header
 from s3_jax.conversion.weights import flatten
-from s3_jax.data.mask_files import read_mask
 from s3_jax.data.synthetic import render
-from s3_jax.data.video_files import open_video
 from s3_jax.demo import clip
 from s3_jax.demo.pond import NUM_FRAMES, pond_scene
+from s3_jax.media.mask_files import read_mask
+from s3_jax.media.video_files import open_video
 from s3_jax.propagation.session import Session
 
 NAME = "s3_lite"

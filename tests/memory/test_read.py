@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s3_jax.memory import read, similarity, state, working
+from s3_jax.memory import read, state, working
 from s3_jax.memory.state import KeyValueMemory, MemoryLayout
+from s3_jax.ops import similarity
 
 # Compiled whole, which is quicker than operation by operation.
 READ = jax.jit(read.read, static_argnums=4, static_argnames=("dense", "query_chunk"))

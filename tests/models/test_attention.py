@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s3_jax.models.attention import MultiHeadAttention, attend
+from s3_jax.models.attention import MultiHeadAttention
+from s3_jax.ops.attention import attend
 from tests.support.gradients import with_gradients
 
 WIDTH, HEADS = 16, 4

@@ -12,11 +12,9 @@ import pytest
 from s3_jax.models.deformable_attention import (
     POINTS,
     DeformableAttention,
-    Form,
     cell_centres,
-    sample_by_gather,
-    sample_by_product,
 )
+from s3_jax.ops.deformable import Form, sample_by_gather, sample_by_product
 from tests.support.goldens import Recording
 from tests.support.gradients import with_gradients
 from tests.support.params import flax_params

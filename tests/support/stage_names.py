@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from s3_jax.config import ModelConfig
+from s3_jax.models.encoders.spatial_semantic import NUM_BLOCKS
 from s3_jax.models.masks import aggregate
 from s3_jax.models.positional import sinusoidal_encoding
 from s3_jax.models.s3 import ImageFeatures
-from s3_jax.models.spatial_semantic import NUM_BLOCKS
 from tests.support.goldens import object_pixels, pixels
 from tests.support.stages import QUERY, Stages
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from s3_jax.config import ModelConfig
 from s3_jax.memory.read import read_frames
-from s3_jax.memory.similarity import masked_softmax, similarity
-from s3_jax.memory.top_k import top_k_mask
 from s3_jax.models.object_transformer import blocked_pixels
 from s3_jax.models.s3 import S3, ImageFeatures
+from s3_jax.ops.similarity import masked_softmax, similarity
+from s3_jax.ops.top_k import top_k_mask
 
 QUERY = 2  # frame 2 is segmented; frames 0 and 1 are the memory
 Stages = dict[str, Any]

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from s3_jax.data.mask_files import MaskEncoding
-from s3_jax.data.palette import voc_palette
 from s3_jax.demo import clip
-from s3_jax.evaluation.writers import write_mask
+from s3_jax.media.mask_files import MaskEncoding
+from s3_jax.media.palette import voc_palette
+from s3_jax.media.writers import write_mask
 from tools import cli, demo
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s3_jax.data.mask_files import read_mask
-from tests.evaluation.benchmark_files import make_davis
+from s3_jax.media.mask_files import read_mask
+from tests.benchmarks.benchmark_files import make_davis
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("--method=first_mask", "--method=optical_flow")

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s3_jax import checkpoint as checkpoints
-from s3_jax.checkpoint import save_model
+from s3_jax.checkpoints import model as checkpoints
+from s3_jax.checkpoints.model import save_model
 from s3_jax.data.options import DataConfig, SyntheticScenes
 from s3_jax.demo import clip
 from s3_jax.training.run_config import RunConfig, Stage
 from s3_jax.training.settings import ClipSettings, StepSettings
 from s3_jax.training.stages import first_variables
-from tests.evaluation.benchmark_files import make_davis
+from tests.benchmarks.benchmark_files import make_davis
 from tests.support.tiny_models import TINY_RESNET, tiny_variables
 
 ROOT = Path(__file__).parents[2]

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s3_jax.data.mask_files import read_mask
 from s3_jax.data.synthetic import synthetic_video
-from s3_jax.data.video_files import open_video
+from s3_jax.media.mask_files import read_mask
+from s3_jax.media.video_files import open_video
 
 ROOT = Path(__file__).parents[2]
 

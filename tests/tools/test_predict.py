@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from s3_jax.checkpoint import save_model
-from s3_jax.data.mask_files import read_mask
-from tests.evaluation.benchmark_files import make_davis, make_youtube, numbered
+from s3_jax.checkpoints.model import save_model
+from s3_jax.media.mask_files import read_mask
+from tests.benchmarks.benchmark_files import make_davis, make_youtube, numbered
 from tests.support.tiny_models import TINY_RESNET, tiny_variables
 
 ROOT = Path(__file__).parents[2]

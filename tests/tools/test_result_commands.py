@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from s3_jax.checkpoint import save_model
+from s3_jax.checkpoints.model import save_model
 from s3_jax.conversion.weights import from_torch, torch_shapes
-from s3_jax.data.mask_files import read_mask
-from s3_jax.evaluation.writers import write_scores
-from tests.evaluation.benchmark_files import SIZE, make_youtube, mask, write_masks
+from s3_jax.media.mask_files import read_mask
+from s3_jax.media.writers import write_scores
+from tests.benchmarks.benchmark_files import SIZE, make_youtube, mask, write_masks
 from tests.propagation.conftest import TINY
 from tests.support.weights import state_dict
 from tests.tools.test_predict import ENVIRONMENT, ROOT

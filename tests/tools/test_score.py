@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.evaluation.sequences import (
+from tests.benchmarks.sequences import (
     GOLDEN_CASES,
     GREY,
     read_golden,

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from s3_jax.config import PropagationConfig
-from s3_jax.data.mask_files import MaskEncoding, read_mask
-from s3_jax.data.palette import voc_palette
-from s3_jax.data.video_files import open_video
-from s3_jax.evaluation.writers import write_mask
-from tests.data.videos import moving_pictures, write_video_file
+from s3_jax.media.mask_files import MaskEncoding, read_mask
+from s3_jax.media.palette import voc_palette
+from s3_jax.media.video_files import open_video
+from s3_jax.media.writers import write_mask
+from tests.media.videos import moving_pictures, write_video_file
 
 ROOT = Path(__file__).parents[2]
 FAKE = "tests.tools.fake_session"  # the command, with a network that shifts masks

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from s3_jax.checkpoint import save_model
+from s3_jax.checkpoints.model import save_model
 from s3_jax.config import PropagationConfig
-from s3_jax.data.mask_files import MaskEncoding, MaskFiles
-from s3_jax.data.palette import voc_palette
 from s3_jax.data.synthetic import synthetic_video
-from s3_jax.data.video_files import open_video
-from s3_jax.evaluation.run_folder import RunFolder
-from s3_jax.evaluation.segmentation import Progress, SegmentOptions, segment
-from s3_jax.evaluation.writers import write_mask
+from s3_jax.media.mask_files import MaskEncoding, MaskFiles
+from s3_jax.media.palette import voc_palette
+from s3_jax.media.video_files import open_video
+from s3_jax.media.writers import write_mask
 from s3_jax.models.s3 import S3
 from s3_jax.propagation.session import Session
+from s3_jax.segmentation.run_folder import RunFolder
+from s3_jax.segmentation.video import Progress, SegmentOptions, segment
 from tests.propagation.conftest import TINY
 
 ROOT = Path(__file__).parents[2]

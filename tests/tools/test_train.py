@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from s3_jax.checkpoint import find_model, load_model
+from s3_jax.checkpoints.model import find_model, load_model
 from s3_jax.conversion.torch_file import read_tensors
 from s3_jax.conversion.weights import to_torch
 from s3_jax.training.progress import read_metrics

@@ -8,7 +8,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from s3_jax import checkpoint
+from s3_jax.checkpoints import model as checkpoint
 
 if __name__ == "__main__":
     checkpoint.SHIPPED = Path(os.environ["SHIPPED"])

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from s3_jax.checkpoint import find_model, load_model
+from s3_jax.checkpoints.model import find_model, load_model
 from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
 from s3_jax.training.checkpoints import Checkpoints, Record, resumed

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from s3_jax.checkpoint import load_model
+from s3_jax.checkpoints.model import load_model
 from s3_jax.data.options import VideoFolder
 from s3_jax.errors import InputError
 from s3_jax.training import loop, run_data
@@ -20,8 +20,8 @@ from s3_jax.training.loop import train
 from s3_jax.training.progress import Journal, read_metrics
 from s3_jax.training.run_config import Validation
 from s3_jax.training.stages import first_variables
-from tests.evaluation.sequences import squares
-from tests.evaluation.test_validation import write_video
+from tests.benchmarks.sequences import squares
+from tests.benchmarks.test_validation import write_video
 from tests.training.tiny_run import RUN, STATIC
 
 

@@ -1,0 +1,103 @@
+"""Benchmarks as one table: where their files lie, how they are run, and what is handed in.
+
+Settings are the standard protocols (the paper's section 4.1); a command's flags override them.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from s3_jax.benchmarks.layouts.burst import list_burst_videos
+from s3_jax.benchmarks.layouts.davis import list_davis_videos
+from s3_jax.benchmarks.layouts.generic import list_generic_videos
+from s3_jax.benchmarks.layouts.lvos import list_lvos_videos
+from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.video import BenchmarkVideo
+from s3_jax.benchmarks.layouts.youtube_vos import list_youtube_vos_videos
+from s3_jax.benchmarks.packaging import Package
+
+ListVideos = Callable[[Path, LayoutOptions], Sequence[BenchmarkVideo]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a protocol fixes.
+
+    short_side: frames are shrunk to it; -1 for as they are.
+    The rest: see `PropagationConfig`.
+    """
+
+    short_side: int
+    mem_every: int = 5
+    max_mem_frames: int = 5
+    long_term: bool = False
+
+    def propagation(self) -> dict[str, Any]:
+        """The fields of `PropagationConfig`."""
+        values = dataclasses.asdict(self)
+        del values["short_side"]
+        return values
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """How one benchmark is run.
+
+    list_videos: its videos, in a data directory.
+    plus: the settings for best results; None where the protocol has none.
+    package: the form in which results are handed in; None for scoring them oneself.
+    score: the flags with which tools.score scores the results; "" where the annotations are the
+      server's, or the measure is another.
+    """
+
+    list_videos: ListVideos
+    settings: Settings
+    plus: Settings | None = None
+    package: Package | None = None
+    score: str = ""
+
+
+def _davis(split: str, year: str = "2017", **more: Any) -> ListVideos:
+    lists = (f"ImageSets/{year}/{split}.txt", f"ImageSets/480p/{split}.txt")
+    bases = (".", year, "trainval" if split == "val" else split, "DAVIS",
+             f"{year}/{'trainval' if split == 'val' else split}")  # fmt: skip
+    count = 2 if year == "2016" else 1  # the release of 2016 names its lists after the resolution
+    return partial(list_davis_videos, lists=lists[:count], bases=bases, **more)
+
+
+_SHORT, _SHORT_PLUS = Settings(480), Settings(720, mem_every=3, max_mem_frames=10)
+_YOUTUBE_PLUS = Settings(600, max_mem_frames=10)
+# 600 is S3's own choice; others run LVOS at 480.
+_LVOS = Settings(600, long_term=True)
+_BURST = Settings(600, mem_every=10, long_term=True)
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "davis2016-val": Benchmark(
+        _davis("val", "2016", one_object=True), _SHORT, _SHORT_PLUS, score="--protocol=davis2016"
+    ),
+    "davis2017-val": Benchmark(_davis("val"), _SHORT, _SHORT_PLUS, score="--protocol=davis2017"),
+    "davis2017-test-dev": Benchmark(_davis("test-dev"), _SHORT, _SHORT_PLUS, "videos"),
+    "youtubevos2018-val": Benchmark(list_youtube_vos_videos, _SHORT, _YOUTUBE_PLUS, "annotations"),
+    "youtubevos2019-val": Benchmark(list_youtube_vos_videos, _SHORT, _YOUTUBE_PLUS, "annotations"),
+    "mose-val": Benchmark(
+        partial(list_davis_videos, bases=("valid", "val", ".")), _SHORT, _SHORT_PLUS, "videos"
+    ),
+    "lvos-val": Benchmark(
+        partial(list_lvos_videos, split="val"), _LVOS, None, "annotations", "--protocol=lvos"
+    ),
+    "lvos-test": Benchmark(partial(list_lvos_videos, split="test"), _LVOS, None, "annotations"),
+    "burst-val": Benchmark(partial(list_burst_videos, split="val"), _BURST, None, "burst"),
+    "burst-test": Benchmark(partial(list_burst_videos, split="test"), _BURST, None, "burst"),
+    "vost-val": Benchmark(
+        partial(list_davis_videos, lists=("ImageSets/val.txt",)), _SHORT,
+        score="--protocol=generic",
+    ),
+    "vost-test": Benchmark(
+        partial(list_davis_videos, lists=("ImageSets/test.txt",)), _SHORT, None, "videos"
+    ),
+    "generic": Benchmark(
+        list_generic_videos, Settings(-1, long_term=True), score="--protocol=generic"
+    ),
+}  # fmt: skip

@@ -1,0 +1,164 @@
+"""BURST: frames/<split>/<source>/<video>, <split>/first_frame_annotations.json with masks as text.
+
+The JSON holds {"sequences": [...]}, each with `dataset`, `seq_name`, `width`, `height`,
+`annotated_image_paths` and `segmentations`: a dictionary for each annotated frame, from track id
+to {"rle": text}.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from s3_jax.benchmarks.layouts.folders import chosen_names, existing, frame_names
+from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.errors import InputError, listed
+from s3_jax.media.image_files import natural_key, reason
+from s3_jax.media.mask_files import Mask, MaskEncoding
+from s3_jax.media.palette import voc_palette
+from s3_jax.media.rle import decode_rle
+from s3_jax.media.video_files import VideoSource, open_video
+from s3_jax.segmentation.run_folder import fingerprint
+from s3_jax.segmentation.video import MaskSource
+
+Sequences = dict[str, dict[str, Any]]
+NEEDED = ("dataset", "seq_name", "width", "height", "annotated_image_paths", "segmentations")
+
+
+def annotation_file(data_dir: Path, options: LayoutOptions, split: str) -> Path:
+    """The file of masks.
+
+    Raises:
+      InputError: it is not there.
+    """
+    name = f"{split}/first_frame_annotations.json"
+    usual = (name, f"annotations/{name}", "first_frame_annotations.json")
+    given = [options.annotations] if options.annotations else usual
+    return existing(data_dir, given, "the file of masks")
+
+
+def list_burst_videos(data_dir: Path, options: LayoutOptions, *, split: str) -> "list[BurstVideo]":
+    """The videos of a split; annotated frames are saved, the first mask of each track is used.
+
+    Raises:
+      InputError: frames, masks or videos are not there, or the file is of another split or kind.
+    """
+    path = annotation_file(data_dir, options, split)
+    sequences = read_sequences(path, split)
+    usual = (f"frames/{split}", f"images/{split}", f"{split}/frames")
+    given = [options.images] if options.images else usual
+    images = existing(data_dir, given, "the directory of frames")
+    names = chosen_names(options.sequences, list(sequences), path)
+    videos = [_video(path, sequences[name], images / name, options.rule == "all") for name in names]
+    missing = [
+        f"{video.images} lacks {len(video.saved - frames)} of its {len(video.saved)} annotated "
+        f"frames, the first {min(video.saved - frames, key=natural_key)}"
+        for video in videos
+        if not video.saved <= (frames := frozenset(frame_names(video.images)))
+    ]
+    if missing:
+        raise InputError(listed(missing))
+    return videos
+
+
+def read_sequences(path: Path, split: str | None = None) -> Sequences:
+    """Sequences by name, `<source>/<video>`.
+
+    Raises:
+      InputError: no such file, another kind of file, or that of another split.
+    """
+    values = read_annotations(path)
+    found = values.get("split", split)
+    if split is not None and found != split:
+        raise InputError(f"{path} is of the split {found!r}, not {split!r}: give the other file")
+    return {f"{s['dataset']}/{s['seq_name']}": s for s in values["sequences"]}
+
+
+def read_annotations(path: Path) -> dict[str, Any]:
+    """The whole content of an annotation file; errors as `read_sequences`."""
+    try:
+        values = json.loads(path.read_text())
+        sequences = values["sequences"]
+        lacking = {key for s in sequences for key in NEEDED if key not in s}
+        uneven = [s["seq_name"] for s in sequences if not lacking
+                  and len(s["segmentations"]) != len(s["annotated_image_paths"])]  # fmt: skip
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {reason(error)}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is not an annotation file of BURST ({type(error).__name__}: {reason(error)})"
+        ) from error
+    if lacking:
+        raise InputError(f"{path}: sequences lack {sorted(lacking)}")
+    if uneven:
+        raise InputError(f"{path}: {uneven[0]} has not as many segmentations as annotated frames")
+    return values
+
+
+@dataclasses.dataclass(frozen=True)
+class BurstVideo:
+    """A sequence of the annotation file (see `BenchmarkVideo`)."""
+
+    name: str
+    images: Path
+    source: Path
+    size: tuple[int, int]
+    tracks: Mapping[str, Mapping[str, Any]]
+    num_frames: int
+    all_masks: bool = False
+    first_frame_only: bool = False
+
+    @property
+    def saved(self) -> frozenset[str]:
+        return frozenset(self.tracks)
+
+    def open_frames(self) -> VideoSource:
+        return open_video(self.images)
+
+    def open_masks(self, frame_names: Sequence[str] | None) -> MaskSource:
+        return BurstMasks(self, frame_names or ())
+
+    def fingerprint(self) -> str:
+        return fingerprint([*frame_names(self.images), json.dumps(self.tracks)])
+
+
+class BurstMasks:
+    """The masks of a sequence, painted over one another in the order of their ids."""
+
+    def __init__(self, video: BurstVideo, frame_names: Sequence[str]):
+        self._video = video
+        self._names = list(frame_names)
+        self.path = video.source
+        ids = [int(track) for tracks in video.tracks.values() for track in tracks]
+        if not ids or min(ids) < 1:
+            raise InputError(f"{video.source}: {video.name} needs masks with track ids from 1 on")
+        large = max(ids) > 255
+        palette = MaskEncoding("palette", voc_palette().tobytes())
+        self._encoding = MaskEncoding("rgb") if large else palette
+        self.first = self._mask(next(name for name, tracks in video.tracks.items() if tracks))
+
+    def read(self, frame_index: int) -> Mask | None:
+        name = self._names[frame_index]
+        return self._mask(name) if self._video.tracks.get(name) else None
+
+    def _mask(self, name: str) -> Mask:
+        ids = np.zeros(self._video.size, np.int32)
+        for track, entry in sorted(self._video.tracks[name].items(), key=lambda item: int(item[0])):
+            try:
+                ids[decode_rle(entry["rle"], self._video.size)] = int(track)
+            except (KeyError, TypeError, InputError) as error:
+                raise InputError(
+                    f"{self.path}: {self._video.name}, frame {name}, track {track}: {reason(error)}"
+                ) from error
+        return Mask(self.path, ids, self._encoding)
+
+
+def _video(path: Path, sequence: Mapping[str, Any], images: Path, all_masks: bool) -> BurstVideo:
+    stems = [Path(name).stem for name in sequence["annotated_image_paths"]]
+    tracks = dict(zip(stems, sequence["segmentations"], strict=True))
+    name = f"{sequence['dataset']}/{sequence['seq_name']}"
+    size = (int(sequence["height"]), int(sequence["width"]))
+    return BurstVideo(name, images, path, size, tracks, len(frame_names(images)), all_masks)

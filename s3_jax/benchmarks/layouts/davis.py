@@ -1,0 +1,60 @@
+"""DAVIS: JPEGImages/480p/<video>, Annotations/480p/<video>, names of the split in ImageSets.
+
+MOSE and VOST have the same folders without the resolution; MOSE has no list.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from s3_jax.benchmarks.layouts.folders import (
+    FULL,
+    chosen_names,
+    find_folders,
+    list_videos,
+    subfolders,
+)
+from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.video import FolderVideo
+
+RESOLUTIONS = ("480p", FULL, ".")
+
+
+def list_davis_videos(
+    data_dir: Path,
+    options: LayoutOptions,
+    *,
+    lists: Sequence[str] = (),
+    bases: Sequence[str] = (".",),
+    one_object: bool = False,
+) -> list[FolderVideo]:
+    """The videos of a split; the mask of the first frame is used.
+
+    lists: where the split file may be; where it is not, all videos with masks are taken.
+    bases: directories below `data_dir` that may hold JPEGImages and Annotations.
+    one_object: everything that is not background is one object (DAVIS 2016).
+
+    Raises:
+      InputError: images, masks or videos are not there.
+    """
+    folders = find_folders(data_dir, options, bases, RESOLUTIONS)
+    files = [folders.base / name for name in lists]
+    split_file = options.sequences or next((file for file in files if file.is_file()), None)
+    names = chosen_names(
+        split_file,
+        subfolders(folders.annotations),
+        folders.annotations,
+        f"there is no list {files[0]}" if files else "",
+    )
+
+    def make(name: str, images: Path, masks: Path, frames: list[str]) -> FolderVideo:
+        return FolderVideo(
+            name,
+            images,
+            masks,
+            len(frames),
+            rule=options.rule or "first_frame",
+            one_object=one_object,
+            void=options.void_or(None if one_object else "auto"),
+        )
+
+    return list_videos(names, folders.images, folders.annotations, make)

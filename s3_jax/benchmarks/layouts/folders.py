@@ -1,0 +1,170 @@
+"""Finding the directories of a folder data set: images and annotations with a folder per video."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from absl import logging
+
+from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.video import FolderVideo
+from s3_jax.benchmarks.score_folders import read_sequence_list
+from s3_jax.errors import InputError, listed
+from s3_jax.media.image_files import IMAGE_SUFFIXES, natural_key, reason, shortened
+
+IMAGES, ANNOTATIONS, FULL = "JPEGImages", "Annotations", "Full-Resolution"
+MakeVideo = Callable[[str, Path, Path, list[str]], FolderVideo]
+
+
+@dataclasses.dataclass(frozen=True)
+class Folders:
+    """Where a split lies: directories with a folder of images, and of masks, for each video.
+
+    base: the directory that holds both, and lists or meta files.
+    """
+
+    base: Path
+    images: Path
+    annotations: Path
+
+
+def find_folders(
+    data_dir: Path,
+    options: LayoutOptions,
+    bases: Sequence[str] = (".",),
+    resolutions: Sequence[str] = (".",),
+) -> Folders:
+    """The directories of a split, where the options do not name them.
+
+    bases: directories below `data_dir` that may hold JPEGImages and Annotations.
+    resolutions: directories within these that may hold the videos, best first; images are taken
+      in the full resolution where the options ask for it.
+
+    Raises:
+      InputError: they are not there.
+    """
+    holders = [base for base in bases if (data_dir / base / ANNOTATIONS).is_dir()]
+    base = data_dir / (holders or ["."])[0]
+    image_order = sorted(resolutions, key=lambda r: r != FULL) if options.full_resolution else []
+    return Folders(
+        base,
+        data_dir / options.images
+        if options.images
+        else existing(base / IMAGES, image_order or resolutions, "the directory of images"),
+        data_dir / options.annotations
+        if options.annotations
+        else existing(base / ANNOTATIONS, resolutions, "the directory of masks"),
+    )
+
+
+def existing(root: Path, candidates: Iterable[str], what: str) -> Path:
+    """The first of some paths below `root` that exists.
+
+    Raises:
+      InputError: none does.
+    """
+    tried = [root / candidate for candidate in candidates]
+    for path in tried:
+        if path.exists():
+            return path
+    names = ", ".join(str(path) for path in tried[:4])
+    raise InputError(f"{what} is not there: looked for {names}; give the data set's top directory")
+
+
+def chosen_names(
+    split_file: Path | None, found: Sequence[str], where: Path, fallback: str = ""
+) -> list[str]:
+    """The videos to run: those of the split file, or all found where there is none.
+
+    fallback: what to say if there is no file.
+
+    Raises:
+      InputError: the file names videos that are not in `where`.
+    """
+    if split_file is None:
+        if fallback:
+            logging.warning("%s: all %d videos of %s are used", fallback, len(found), where)
+        return list(found)
+    names = read_sequence_list(split_file)
+    unknown = [name for name in names if name not in set(found)]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], found, n=1)
+        hint = f"did you mean {close[0]}?" if close else "is it the list of another split?"
+        raise InputError(
+            f"{split_file} names {len(unknown)} of {len(names)} videos that are not in {where}: "
+            f"{shortened(unknown)}; {hint}"
+        )
+    return names
+
+
+def subfolders(root: Path) -> list[str]:
+    """Names of the directories in `root`, in natural order.
+
+    Raises:
+      InputError: there are none, or it cannot be listed.
+    """
+    try:
+        names = [p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"cannot list {root}: {reason(error)}") from error
+    if not names:
+        raise InputError(f"{root} holds no directories: it should have one for each video")
+    return sorted(names, key=natural_key)
+
+
+def list_videos(
+    names: Sequence[str], images: Path, annotations: Path, make: MakeVideo
+) -> list[FolderVideo]:
+    """Videos by name, from a directory of image folders and one of annotation folders.
+
+    make: a video from its name, image folder, mask folder and frame names.
+
+    Raises:
+      InputError: with every video that lacks images or masks.
+    """
+    videos, problems = [], []
+    for name in names:
+        frames = frame_names(images / name)
+        if not frames:
+            problems.append(f"{images / name} has no images")
+        elif not frame_names(annotations / name):
+            problems.append(f"{annotations / name} has no masks")
+        else:
+            videos.append(make(name, images / name, annotations / name, frames))
+    if problems:
+        raise InputError(
+            f"{listed(problems)}\n  extract the data set fully, or choose videos with --sequences"
+            if len(problems) > 1
+            else f"{problems[0]}: extract the data set fully, or choose videos with --sequences"
+        )
+    return videos
+
+
+def frame_names(folder: Path) -> list[str]:
+    """Names of the images of a folder without suffix, in natural order; none where it is none."""
+    try:
+        names = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise InputError(f"cannot list {folder}: {reason(error)}") from error
+    stems = [Path(name).stem for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(stems, key=natural_key)
+
+
+def listed_frames(
+    meta: Mapping[str, frozenset[str]], name: str, frames: Sequence[str], source: Path
+) -> frozenset[str]:
+    """The frames of a video that a meta file lists.
+
+    Raises:
+      InputError: the video has no image for one of them.
+    """
+    absent = sorted(meta[name] - set(frames), key=natural_key)
+    if absent:
+        raise InputError(
+            f"{source} lists {len(absent)} frames of {name} that have no image: "
+            f"{shortened(absent)}; is it the file of another split?"
+        )
+    return meta[name]

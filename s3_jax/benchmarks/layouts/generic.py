@@ -1,0 +1,66 @@
+"""Any videos: JPEGImages/<video>/ or JPEGImages/<video>.mp4, with Annotations/<video>/ or .png."""
+
+from pathlib import Path
+
+from s3_jax.benchmarks.layouts.folders import chosen_names, existing, frame_names
+from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.video import FolderVideo
+from s3_jax.errors import InputError, listed
+from s3_jax.media.image_files import natural_key, reason
+
+UNKNOWN_LENGTH = 100  # assumed of video files, for progress only
+
+
+def list_generic_videos(data_dir: Path, options: LayoutOptions) -> list[FolderVideo]:
+    """All videos that have masks.
+
+    Raises:
+      InputError: images, masks or videos are not there.
+    """
+    images, annotations = (
+        existing(data_dir, [given] if given else usual, what)
+        for given, usual, what in (
+            (options.images, ("JPEGImages", "images", "videos"), "the directory of videos"),
+            (options.annotations, ("Annotations", "masks"), "the directory of masks"),
+        )
+    )
+    videos, masks = _by_name(images), _by_name(annotations)
+    names = chosen_names(options.sequences, list(masks), annotations)
+    lacking = [f"{annotations / masks[n]} has no video in {images}" for n in names
+               if n not in videos]  # fmt: skip
+    if lacking:
+        raise InputError(listed(lacking))
+    return [
+        FolderVideo(
+            name,
+            images / videos[name],
+            annotations / masks[name],
+            len(frame_names(images / videos[name])) or UNKNOWN_LENGTH,
+            rule=options.rule or "first_of_each",
+            void=options.void_or(None),
+        )
+        for name in names
+    ]
+
+
+def _by_name(root: Path) -> dict[str, str]:
+    """Entry by name without suffix, in natural order.
+
+    Raises:
+      InputError: two entries have one name, or there are none.
+    """
+    try:
+        entries = sorted((p.name for p in root.iterdir()), key=natural_key)
+    except OSError as error:
+        raise InputError(f"cannot list {root}: {reason(error)}") from error
+    names: dict[str, str] = {}
+    for entry in entries:
+        if entry.startswith("."):
+            continue
+        name = entry if (root / entry).is_dir() else Path(entry).stem
+        if name in names:
+            raise InputError(f"{root}: {names[name]} and {entry} would have the same results")
+        names[name] = entry
+    if not names:
+        raise InputError(f"{root} is empty")
+    return names

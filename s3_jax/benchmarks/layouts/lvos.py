@@ -1,0 +1,44 @@
+"""LVOS: {val,test}/{JPEGImages,Annotations}/<video>, hour-long by the measure of the others.
+
+The validation set comes with masks of all frames, of which only the first of each object is used.
+"""
+
+from pathlib import Path
+
+from s3_jax.benchmarks.layouts.folders import (
+    chosen_names,
+    find_folders,
+    frame_names,
+    list_videos,
+    subfolders,
+)
+from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.video import FolderVideo
+
+
+def list_lvos_videos(data_dir: Path, options: LayoutOptions, *, split: str) -> list[FolderVideo]:
+    """The videos of a split; frames that have an image in its JPEGImages are saved, also where
+    --images names a directory with more frames.
+
+    Raises:
+      InputError: images, masks or videos are not there.
+    """
+    bases = (split, "valid", ".") if split == "val" else (split, ".")
+    folders = find_folders(data_dir, options, bases)
+    found = subfolders(folders.annotations)
+    names = chosen_names(options.sequences, found, folders.annotations)
+    listing = folders.base / "JPEGImages"
+
+    def make(name: str, images: Path, masks: Path, frames: list[str]) -> FolderVideo:
+        listed = frozenset(frame_names(listing / name)) & frozenset(frames)
+        return FolderVideo(
+            name,
+            images,
+            masks,
+            len(frames),
+            saved=listed or None,
+            rule=options.rule or "first_of_each",
+            void=options.void_or("auto"),
+        )
+
+    return list_videos(names, folders.images, folders.annotations, make)

@@ -1,0 +1,42 @@
+"""What a user may say about where the files of a benchmark lie."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from s3_jax.benchmarks.layouts.video import MaskRule, Void
+
+
+@dataclasses.dataclass(frozen=True)
+class LayoutOptions:
+    """The same for all benchmarks; None takes the benchmark's own place or value.
+
+    sequences: text file with the names of the videos.
+    images, annotations: directories of the videos' images and masks, within the data directory
+      or absolute; for BURST the annotations are a JSON file.
+    rule: which masks are used.
+    void: id of pixels that count as background: "auto" for 255 in masks of 8 bits.
+    full_resolution: take the images of full resolution, where the benchmark has them.
+    """
+
+    sequences: Path | None = None
+    images: str | None = None
+    annotations: str | None = None
+    rule: MaskRule | None = None
+    void: Void | Literal["default"] = "default"
+    full_resolution: bool = False
+
+    def void_or(self, default: Void) -> Void:
+        """The void id chosen, else a benchmark's own."""
+        return default if self.void == "default" else self.void
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; `LayoutOptions.from_dict` takes them back."""
+        values = dataclasses.asdict(self)
+        return values | {"sequences": None if self.sequences is None else str(self.sequences)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "LayoutOptions":
+        sequences = values["sequences"]
+        return cls(**{**values, "sequences": None if sequences is None else Path(sequences)})

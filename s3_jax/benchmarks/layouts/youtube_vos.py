@@ -1,0 +1,71 @@
+"""YouTube-VOS: valid/{JPEGImages,Annotations}/<video>, valid/meta.json.
+
+Every fifth frame is annotated and saved, but methods run on all frames, which come as a separate
+download: all_frames/valid_all_frames/JPEGImages. Objects appear later, each with its own mask.
+"""
+
+from pathlib import Path
+
+from absl import logging
+
+from s3_jax.benchmarks.layouts.folders import (
+    IMAGES,
+    chosen_names,
+    find_folders,
+    list_videos,
+    listed_frames,
+)
+from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.video import FolderVideo
+from s3_jax.benchmarks.protocols import read_meta
+
+BASES = ("valid", ".")
+ALL_FRAMES = (
+    "all_frames/valid_all_frames",
+    "valid_all_frames",
+    "valid_all_frames/valid",
+    "../valid_all_frames",
+    "../all_frames/valid_all_frames",
+)
+
+
+def list_youtube_vos_videos(data_dir: Path, options: LayoutOptions) -> list[FolderVideo]:
+    """The videos of meta.json, with all frames where these are there; every given mask is used,
+    and the frames that meta.json lists are saved.
+
+    Raises:
+      InputError: images, masks, meta.json or videos are not there.
+    """
+    folders = find_folders(data_dir, options, BASES)
+    meta_file = folders.base / "meta.json"
+    saved = {
+        name: frozenset(frame for entry in objects.values() for frame in entry.frames or ())
+        for name, objects in read_meta(meta_file).items()
+    }
+    names = chosen_names(options.sequences, list(saved), meta_file)
+    images = folders.images if options.images else _all_frames(data_dir, folders.images)
+
+    def make(name: str, images: Path, masks: Path, frames: list[str]) -> FolderVideo:
+        return FolderVideo(
+            name,
+            images,
+            masks,
+            len(frames),
+            saved=listed_frames(saved, name, frames, meta_file),
+            rule=options.rule or "all",
+            void=options.void_or("auto"),
+        )
+
+    return list_videos(names, images, folders.annotations, make)
+
+
+def _all_frames(data_dir: Path, sparse: Path) -> Path:
+    places = [data_dir / place / IMAGES for place in ALL_FRAMES]
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        logging.warning(
+            "%s is not there: running on every fifth frame only, which the benchmark's results do "
+            "not; extract valid_all_frames, or name its JPEGImages with --images",
+            places[0],
+        )
+    return found or sparse

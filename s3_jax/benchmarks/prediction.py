@@ -1,0 +1,310 @@
+"""Running a benchmark: its videos one after another, on every device at once, to be continued.
+
+`PredictionFolder` is the output directory, `share_out` tells what one of several hosts does, and
+`predict` works through it. A video is segmented as `segmentation.segment` does it; a run that was
+ended at any moment goes on where its videos stopped, with equal results.
+"""
+
+import dataclasses
+import functools
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from absl import logging
+
+from s3_jax.benchmarks.layouts.video import BenchmarkVideo
+from s3_jax.errors import InputError
+from s3_jax.media.video_files import VideoSource
+from s3_jax.segmentation.lockstep import Batch, Job, segment_together
+from s3_jax.segmentation.run_folder import RECORD, Identity, RunFolder
+from s3_jax.segmentation.video import (
+    Progress,
+    Segmenter,
+    SegmentOptions,
+    segment,
+)
+
+WARM_AFTER = 5  # frames of a video before its speed counts as that of compiled programs
+
+
+@runtime_checkable
+class ResettableSegmenter(Segmenter, Protocol):
+    """A session that can be used for one video after another."""
+
+    def reset(self) -> None: ...
+
+
+MakeBatch = Callable[[Sequence[ResettableSegmenter]], Batch]
+# A device, as a context that gives a function that makes a session to be used within it.
+Workplace = Callable[[], AbstractContextManager[Callable[[], ResettableSegmenter]]]
+
+
+class PredictionFolder:
+    """The output directory of a run over many videos.
+
+    Annotations/<video>/<frame>.png   results
+    scores/<video>/<frame>.npz        probabilities, if asked for
+    progress/<video>/                 what was done, and the session of unfinished videos
+
+    identity: everything but the video that decides the results.
+    """
+
+    def __init__(self, path: Path, identity: Identity, overwrite: bool = False):
+        self.path = path
+        self.masks = path / "Annotations"
+        self.scores = path / "scores"
+        self._identity = identity
+        self._overwrite = overwrite
+
+    def open_video(self, video: BenchmarkVideo) -> RunFolder:
+        """The part for one video.
+
+        Raises:
+          InputError: it holds results with other settings, or of something else.
+        """
+        return RunFolder(
+            self._progress(video),
+            {"video": video.fingerprint(), **self._identity},
+            overwrite=self._overwrite,
+            masks=self.masks / video.name,
+            scores=self.scores / video.name,
+        )
+
+    def record(self, video: BenchmarkVideo) -> dict[str, Any] | None:
+        """What is known of a video that was finished with the same settings; None for others."""
+        try:
+            values = json.loads((self._progress(video) / RECORD).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        settings = {name: v for name, v in values.get("identity", {}).items() if name != "video"}
+        same = settings == json.loads(json.dumps(self._identity))
+        return values if same and values.get("finished") else None
+
+    def _progress(self, video: BenchmarkVideo) -> Path:
+        return self.path / "progress" / video.name
+
+
+def share_out(videos: Sequence[BenchmarkVideo], index: int, count: int) -> list[BenchmarkVideo]:
+    """The videos of share `index` of `count`, which all have about as many frames."""
+    totals = [0] * count
+    mine: set[str] = set()
+    for video in sorted(videos, key=lambda v: (-v.num_frames, v.name)):
+        share = totals.index(min(totals))
+        totals[share] += video.num_frames
+        if share == index:
+            mine.add(video.name)
+    return [video for video in videos if video.name in mine]
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What a run did: names of the videos finished by now, and what was wrong with others."""
+
+    finished: list[str] = dataclasses.field(default_factory=list)
+    problems: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunProgress:
+    """What `predict` tells its caller, from several threads, and asks it.
+
+    found: called with the frames of a video that earlier runs did.
+    advanced: called after every frame. stop: whether to end after this frame.
+    """
+
+    found: Callable[[int], None] = lambda frames: None
+    advanced: Callable[[], None] = lambda: None
+    stop: Callable[[], bool] = lambda: False
+
+
+def predict(
+    groups: Sequence[Sequence[BenchmarkVideo]],
+    folder: PredictionFolder,
+    options: SegmentOptions,
+    workplaces: Sequence[Workplace],
+    progress: RunProgress = RunProgress(),
+    make_batch: MakeBatch | None = None,
+) -> Outcome:
+    """Segments all videos that are not finished, the longest first, a group at each workplace.
+
+    groups: videos that go together, see `batch_segmentation.group_videos`; make_batch is needed
+    for groups of more than one. What is wrong with a video is told in the outcome, and does not
+    keep others from being done.
+
+    Raises:
+      OSError: a result could not be written; everything stops, and earlier results stay.
+    """
+    outcome, failed = Outcome(), threading.Event()
+    waiting = deque(sorted(groups, key=lambda g: (-sum(v.num_frames for v in g), g[0].name)))
+    asked = progress.stop
+    progress = dataclasses.replace(progress, stop=lambda: asked() or failed.is_set())
+
+    def work(workplace: Workplace) -> None:
+        try:
+            with workplace() as make_session:
+                worker = _Worker(make_session, make_batch, folder, options, progress, outcome)
+                for group in _taken(waiting):
+                    if progress.stop():
+                        break
+                    worker.do(group)
+        except BaseException:
+            failed.set()
+            raise
+
+    if len(workplaces) == 1:
+        work(workplaces[0])
+        return outcome
+    with ThreadPoolExecutor(len(workplaces), thread_name_prefix="predict") as pool:
+        for future in [pool.submit(work, workplace) for workplace in workplaces]:
+            future.result()
+    return outcome
+
+
+def _taken(waiting: deque[Sequence[BenchmarkVideo]]) -> Iterator[Sequence[BenchmarkVideo]]:
+    """Takes groups out of a queue that others take from too."""
+    while True:
+        try:
+            yield waiting.popleft()
+        except IndexError:
+            return
+
+
+class _Worker:
+    """Does one group of videos after another; sessions are made when first needed."""
+
+    def __init__(
+        self,
+        make_session: Callable[[], ResettableSegmenter],
+        make_batch: MakeBatch | None,
+        folder: PredictionFolder,
+        options: SegmentOptions,
+        progress: RunProgress,
+        outcome: Outcome,
+    ):
+        self._make_session, self._make_batch = make_session, make_batch
+        self._folder, self._options = folder, options
+        self._progress, self._outcome = progress, outcome
+        self._sessions: list[ResettableSegmenter] = []
+
+    def do(self, group: Sequence[BenchmarkVideo]) -> None:
+        """Segments the videos; problems and what is finished go into the outcome."""
+        runs: list[tuple[BenchmarkVideo, RunFolder]] = []
+        for video in group:
+            try:
+                runs.append((video, self._folder.open_video(video)))
+            except InputError as error:
+                self._outcome.problems[video.name] = str(error)
+        if len(group) == 1 or len(runs) < len(group) or not self._do_together(runs):
+            for video, folder in runs:
+                self._note(video, functools.partial(self._do_alone, video, folder))
+
+    def _note(self, video: BenchmarkVideo, attempt: Callable[[], bool]) -> None:
+        try:
+            if attempt():
+                self._outcome.finished.append(video.name)
+        except InputError as error:
+            self._outcome.problems[video.name] = str(error)
+
+    def _ready_sessions(self, count: int) -> list[ResettableSegmenter]:
+        while len(self._sessions) < count:
+            self._sessions.append(self._make_session())
+        for session in self._sessions[:count]:
+            session.reset()
+        return self._sessions[:count]
+
+    def _do_alone(self, video: BenchmarkVideo, folder: RunFolder) -> bool:
+        """Whether the video is finished; errors as InputError."""
+        progress, done = self._progress, folder.finished_frames
+        if done is not None:
+            progress.found(done)
+            return True
+        source = video.open_frames()
+        masks = video.open_masks(source.frame_names)
+        (session,) = self._ready_sessions(1)
+        clock = _Clock(progress)
+        done, problem = segment(
+            session, source, masks, folder, self._options_for(video),
+            Progress(progress.found, clock.frame_done, progress.stop), save_at_end=False,
+        )  # fmt: skip
+        if problem is not None:
+            raise problem
+        if progress.stop() and done != len(source.frame_names or ()):
+            return False
+        _finish(folder, video, source, done, clock.notes())
+        return True
+
+    def _do_together(self, runs: Sequence[tuple[BenchmarkVideo, RunFolder]]) -> bool:
+        """Whether the videos could be done as a batch, or need not be done."""
+        finished = [folder.finished_frames for _, folder in runs]
+        # All of a batch are segmented again for the sake of one, so that its bytes stay the same.
+        if None not in finished or self._make_batch is None:
+            return False
+        try:
+            jobs = [self._job(video, folder) for video, folder in runs]
+            clock = _Clock(self._progress, len(jobs))
+            batch = self._make_batch(self._ready_sessions(len(jobs)))
+            complete = segment_together(batch, jobs, clock.frame_done, self._progress.stop)
+        except InputError as error:
+            logging.warning("%s; segmenting the videos of its batch one by one", error)
+            return False
+        for (video, folder), job, done in zip(runs, jobs, finished, strict=True):
+            if job.problem is not None:
+                self._outcome.problems[video.name] = str(job.problem)
+            elif complete:
+                if done is None:
+                    _finish(folder, video, job.source, job.done, clock.notes())
+                self._outcome.finished.append(video.name)
+        return True
+
+    def _job(self, video: BenchmarkVideo, folder: RunFolder) -> Job:
+        source = video.open_frames()
+        masks = video.open_masks(source.frame_names)
+        unfinished = folder.finished_frames is None
+        return Job(source, masks, folder if unfinished else None, self._options_for(video))
+
+    def _options_for(self, video: BenchmarkVideo) -> SegmentOptions:
+        return dataclasses.replace(self._options, saved=video.saved, all_masks=video.all_masks)
+
+
+def _finish(
+    folder: RunFolder, video: BenchmarkVideo, source: VideoSource, done: int, notes: dict[str, Any]
+) -> None:
+    results = done if video.saved is None else len(video.saved)
+    folder.finish(done, results, notes | {"size": list(source.size)})
+
+
+class _Clock:
+    """How long the frames of videos that go together took, from the first on and once everything
+    is compiled."""
+
+    def __init__(self, progress: RunProgress, videos: int = 1):
+        self._progress = progress
+        self._videos = videos
+        self._begin = time.monotonic()
+        self._warm = self._now = self._begin
+        self._frames = 0
+
+    def frame_done(self) -> None:
+        self._now = time.monotonic()
+        self._frames += 1
+        if self._frames == WARM_AFTER * self._videos:
+            self._warm = self._now
+        self._progress.advanced()
+
+    def notes(self) -> dict[str, Any]:
+        """The share of each video."""
+        warm = max(self._frames - WARM_AFTER * self._videos, 0)
+        warm_seconds = self._now - self._warm if warm else 0.0
+        return {
+            "frames_timed": round(self._frames / self._videos, 3),
+            "seconds": round((self._now - self._begin) / self._videos, 3),
+            "warm_frames": round(warm / self._videos, 3),
+            "warm_seconds": round(warm_seconds / self._videos, 3),
+        }

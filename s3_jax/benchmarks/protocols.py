@@ -1,0 +1,148 @@
+"""What each benchmark scores: which objects, on which frames, and how they are averaged."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from s3_jax.errors import InputError
+from s3_jax.media.image_files import reason
+
+# The categories of the YouTube-VOS training set (Xu et al., 2018); all others are unseen.
+YOUTUBE_VOS_SEEN = frozenset(
+    """airplane ape bear bike bird boat bucket bus camel cat cow crocodile deer dog dolphin duck
+    eagle earless_seal elephant fish fox frisbee frog giant_panda giraffe hand hat hedgehog horse
+    knife leopard lion lizard monkey motorbike mouse others owl paddle parachute parrot penguin
+    person plant rabbit raccoon sedan shark sheep sign skateboard snail snake snowboard squirrel
+    surfboard tennis_racket tiger toilet train truck turtle umbrella whale zebra""".split()  # noqa: SIM905
+)
+
+ObjectRule = Literal["first_frame", "any_frame"]
+Group = Literal["seen", "unseen"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """Scoring rules of a benchmark.
+
+    title: for people.
+    objects: "first_frame": those annotated in the first frame; "any_frame": each from its own
+      first frame on. That first frame is given to the method and never scored. (The public
+      DAVIS evaluation instead scores all ids from 1 to the largest of the first frame; this
+      differs only where ids have gaps, of which it then scores objects that do not exist.)
+    skip_last: the last frame is not scored either (Pont-Tuset et al., 2017).
+    binary: everything that is not background is one object.
+    void: the label of pixels that do not count, in annotations of 8 bits.
+    grouped: objects of categories unseen in training are averaged separately, where it is known
+      which these are.
+    seen: categories of the training set, if the benchmark fixes them.
+    """
+
+    name: str
+    title: str
+    objects: ObjectRule
+    skip_last: bool
+    binary: bool = False
+    void: int | None = 255
+    grouped: bool = False
+    seen: frozenset[str] | None = None
+
+    @property
+    def rules(self) -> str:
+        """The rules in a sentence."""
+        objects = {
+            "first_frame": "objects of the first frame",
+            "any_frame": "each object from the frame after its first annotation",
+        }[self.objects]
+        if self.binary:
+            objects = "everything but background is one object"
+        ends = "first and last frame" if self.skip_last else "first frame"
+        void = "" if self.void is None else f"; pixels labelled {self.void} do not count"
+        return f"{objects}; {ends} not scored{void}"
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("davis2016", "DAVIS 2016", "first_frame", skip_last=True, binary=True, void=None),
+        Protocol("davis2017", "DAVIS 2017", "first_frame", skip_last=True),
+        Protocol(
+            "youtube_vos",
+            "YouTube-VOS",
+            "any_frame",
+            skip_last=False,
+            grouped=True,
+            seen=YOUTUBE_VOS_SEEN,
+        ),
+        Protocol("mose", "MOSE", "first_frame", skip_last=True),
+        Protocol("lvos", "LVOS", "any_frame", skip_last=True, grouped=True),
+        Protocol("generic", "Generic", "any_frame", skip_last=False),
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectMeta:
+    """What a meta file says of an object.
+
+    category: None where the file has none.
+    frames: names of its annotated frames; None where the file has none.
+    span: names of its first and last frame; None where the file has none.
+    """
+
+    category: str | None = None
+    frames: tuple[str, ...] | None = None
+    span: tuple[str, str] | None = None
+
+
+SequenceMeta = Mapping[int, ObjectMeta]
+
+
+def group_of(
+    protocol: Protocol, sequence: str, entry: ObjectMeta | None, unseen: frozenset[str] | None
+) -> Group | None:
+    """Whether an object is of a kind seen in training; None where nothing tells.
+
+    unseen: names of unseen categories or sequences, in place of the protocol's own.
+    """
+    category = None if entry is None else entry.category
+    if not protocol.grouped:
+        return None
+    if unseen is not None:
+        return "unseen" if sequence in unseen or category in unseen else "seen"
+    if category is None or protocol.seen is None:
+        return None
+    return "seen" if category in protocol.seen else "unseen"
+
+
+def read_meta(path: Path) -> dict[str, SequenceMeta]:
+    """Objects by sequence and id from a `meta.json` of YouTube-VOS or LVOS.
+
+    Raises:
+      InputError: missing, no JSON, or not of this form:
+        {"videos": {name: {"objects": {id: {"category": text, "frames": [names]}}}}}, where LVOS
+        has "frame_range": {"start": name, "end": name} in place of "frames".
+    """
+    try:
+        videos = json.loads(path.read_text())["videos"]
+        return {
+            name: {int(key): _object_meta(value) for key, value in video["objects"].items()}
+            for name, video in videos.items()
+        }
+    except OSError as error:
+        raise InputError(f"cannot read the meta file {path}: {reason(error)}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not a meta.json of YouTube-VOS or LVOS ({type(error).__name__}: "
+            f"{reason(error)}): it must hold videos -> name -> objects -> id"
+        ) from error
+
+
+def _object_meta(value: Mapping[str, Any]) -> ObjectMeta:
+    frames, span = value.get("frames"), value.get("frame_range")
+    return ObjectMeta(
+        category=value.get("category"),
+        frames=None if frames is None else tuple(str(name) for name in frames),
+        span=None if span is None else (str(span["start"]), str(span["end"])),
+    )

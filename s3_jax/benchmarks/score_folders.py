@@ -1,0 +1,154 @@
+"""Folders of annotations and results: where sequences lie, and whether all that is needed is there.
+
+A root holds a folder of PNG masks for each sequence, directly or in one of the folders that the
+benchmarks put around them (`Annotations`, `Annotations/480p`, ...).
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from s3_jax.errors import InputError
+from s3_jax.media.image_files import IMAGE_SUFFIXES, natural_key, reason, shortened
+
+INNER_FOLDERS = ("Annotations", "Annotations/480p", "Annotations/Full-Resolution", "480p", ".")
+IMAGE_FOLDERS = (".", "JPEGImages", "480p", "JPEGImages/480p", "JPEGImages/Full-Resolution")
+MASK_SUFFIX = ".png"
+
+
+def find_sequences(root: Path, what: str) -> dict[str, Path]:
+    """Sequence name -> its folder, in natural order.
+
+    what: the flag that gave `root`, for messages.
+
+    Raises:
+      InputError: there is no folder with PNG files in it.
+    """
+    if not root.is_dir():
+        raise InputError(f"{what}: {root} is not a directory: give one folder of PNGs per sequence")
+    try:
+        for inner in INNER_FOLDERS:
+            if found := _sequences_in(root / inner):
+                return found
+        holds_masks = _has_masks(root)
+    except OSError as error:
+        raise InputError(f"{what}: cannot list {root}: {reason(error)}") from error
+    if holds_masks:
+        raise InputError(f"{what}: {root} is a single sequence: give the directory it lies in")
+    raise InputError(f"{what}: {root} holds no folders of PNG masks: give one folder per sequence")
+
+
+def frame_names(folder: Path) -> list[str]:
+    """Names of the mask files of a sequence without suffix, in natural order."""
+    names = [p.stem for p in folder.iterdir() if _is_mask(p)]
+    return sorted(names, key=natural_key)
+
+
+def read_sequence_list(path: Path) -> list[str]:
+    """Sequence names of a split file, one a line; blank lines and `#` comments are skipped.
+
+    Lines of image and annotation paths (DAVIS 2016) name the folder these lie in.
+
+    Raises:
+      InputError: missing, not text, or empty.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the list of sequences {path}: {reason(error)}") from error
+    entries = [_sequence_of(line) for line in lines if line and not line.startswith("#")]
+    if not entries:
+        raise InputError(f"{path} lists no sequences: give one name a line")
+    return list(dict.fromkeys(entries))
+
+
+def choose_sequences(
+    annotations: Mapping[str, Path], wanted: Iterable[str] | None, source: str | None
+) -> dict[str, Path]:
+    """The annotated sequences to score: those of the split file `source`, or all.
+
+    Raises:
+      InputError: the file names a sequence without annotations.
+    """
+    if wanted is None:
+        return dict(annotations)
+    names = list(wanted)
+    unknown = [name for name in names if name not in annotations]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], annotations, n=1)
+        hint = f"did you mean {close[0]}?" if close else "is it the list of another split?"
+        raise InputError(
+            f"{source} names {len(unknown)} of {len(names)} sequences without annotations: "
+            f"{shortened(unknown)}; {hint}"
+        )
+    return {name: annotations[name] for name in names}
+
+
+def missing_frames(folder: Path | None, needed: Sequence[str]) -> list[str]:
+    """Needed frames for which a result folder has no mask; all where there is no folder."""
+    present = set() if folder is None else set(frame_names(folder))
+    return [name for name in needed if name not in present]
+
+
+def find_images(sequences: Mapping[str, Path], given: Path | None) -> Path | None:
+    """The directory that holds a folder of frames for each sequence, if there is one.
+
+    sequences: their annotation folders. given: where to look; else in the `JPEGImages` beside
+    `Annotations`.
+
+    Raises:
+      InputError: the given directory has no folder for any of the sequences.
+    """
+    inner = [Path(folder) for folder in IMAGE_FOLDERS]
+    if given is not None:
+        for root in (given / folder for folder in inner):
+            if any((root / name).is_dir() for name in sequences):
+                return root
+        raise InputError(
+            f"--images: {given} has no folder for {shortened(list(sequences))}: give one folder "
+            "of frames per sequence"
+        )
+    parts = next(iter(sequences.values())).absolute().parent.parts
+    for place in reversed(range(len(parts))):
+        if parts[place] == "Annotations":
+            images = Path(*parts[:place], "JPEGImages", *parts[place + 1 :])
+            return images if images.is_dir() else None
+    return None
+
+
+def distinct_names(roots: Sequence[Path]) -> list[str]:
+    """Short names of result folders: as many last parts of their paths as tell them apart.
+
+    Raises:
+      InputError: a folder is given twice.
+    """
+    paths = [root.absolute() for root in roots]
+    twice = [str(path) for path in paths if paths.count(path) > 1]
+    if twice:
+        raise InputError(f"--results names {twice[0]} twice: give each folder once")
+    for count in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-count:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _sequence_of(line: str) -> str:
+    image = Path(line.split()[0])
+    return image.parent.name if image.suffix.lower() in IMAGE_SUFFIXES else line
+
+
+def _sequences_in(root: Path) -> dict[str, Path]:
+    if not root.is_dir():
+        return {}
+    folders = [p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    folders.sort(key=lambda path: natural_key(path.name))
+    return {folder.name: folder for folder in folders if _has_masks(folder)}
+
+
+def _has_masks(folder: Path) -> bool:
+    return any(_is_mask(path) for path in folder.iterdir())
+
+
+def _is_mask(path: Path) -> bool:
+    return path.suffix == MASK_SUFFIX and not path.name.startswith(".")

@@ -1,0 +1,296 @@
+"""Model checkpoints: a directory with a network's weights and the configuration they belong to.
+
+What is inside is told in `s3_jax.checkpoints.layout`. Training writes the same directory as one
+item, "model", of its steps, beside what else it keeps there:
+
+    manager = ocp.CheckpointManager(
+        WORKDIR / "checkpoints", item_handlers={"model": ModelHandler(), "training": ...})
+    manager.save(step, args=ocp.args.Composite(model=ModelSave(config, variables), training=...))
+
+so that WORKDIR/checkpoints/<step>/model can be copied anywhere and used, and
+`load_model(WORKDIR)` finds the latest one.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+from absl import logging
+
+from s3_jax.checkpoints import layout as checkpoint_layout
+from s3_jax.checkpoints.layout import (
+    COMMIT_NOTE,
+    CONFIG_FILE,
+    COPY_AGAIN,
+    CheckpointError,
+    Header,
+    ModelHandler,
+    ModelRestore,
+    ModelSave,
+    other_files,
+)
+from s3_jax.config import ModelConfig
+from s3_jax.conversion.weights import Variables, flatten
+from s3_jax.errors import reason
+
+__all__ = [
+    "CheckpointError",
+    "Header",
+    "ModelHandler",
+    "ModelRestore",
+    "ModelSave",
+    "find_model",
+    "load_model",
+    "read_header",
+    "save_model",
+    "shipped_names",
+    "stored_arrays",
+    "system_reason",
+]
+
+ITEM = "model"
+# After an error, threads of the writer may go on adding files to what is deleted for a while.
+REMOVALS = 50
+SHIPPED = Path(__file__).parent
+
+
+def save_model(
+    path: str | os.PathLike[str],
+    config: ModelConfig,
+    variables: Variables,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: Any = None,
+) -> None:
+    """Writes a model checkpoint, in place of one that is there already.
+
+    At every moment `load_model(path)` gives the old checkpoint or the new one, also after the
+    process was killed half-way.
+
+    Args:
+      path: the directory to make; missing parents are made.
+      variables: {"params", "batch_stats", and optionally "unused"}, nested dictionaries of arrays.
+      metadata: JSON values to keep in config.json.
+      dtype: storage type of all floating point arrays (float32, bfloat16, float16); None keeps
+        each array's own. `load_model` gives float32 in any case.
+
+    Raises:
+      CheckpointError: `path` is something else than a checkpoint, it cannot be written, or the
+        variables do not fit the configuration or the storage type.
+    """
+    path = Path(path).resolve()
+    new = _beside(path, "new")
+    try:
+        _refuse_other_content(path)
+        _recover(path)
+        _clear_unfinished(new)
+        new.parent.mkdir(parents=True, exist_ok=True)
+        with _errors_told_once(), ocp.Checkpointer(ModelHandler()) as checkpointer:
+            checkpointer.save(new, args=ModelSave(config, variables, metadata, dtype))
+        (new / COMMIT_NOTE).unlink(missing_ok=True)  # names the path `new`
+        _replace(path, new)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be written ({system_reason(error)}); check the path, its permissions "
+            "and the free space"
+        ) from error
+    finally:
+        _clear_unfinished(new)
+
+
+def load_model(path_or_name: str | os.PathLike[str]) -> tuple[ModelConfig, Variables]:
+    """Reads a model checkpoint.
+
+    Args:
+      path_or_name: what `find_model` takes.
+
+    Returns:
+      The configuration, and {"params", "batch_stats", "unused"}, nested dictionaries of NumPy
+      arrays; floating point arrays are float32.
+
+    Raises:
+      CheckpointError: there is no checkpoint, it is damaged, or its arrays and configuration do
+        not fit; in the last two cases every problem is listed.
+    """
+    directory = find_model(path_or_name).absolute()  # Orbax refuses others
+    with ocp.Checkpointer(ModelHandler()) as checkpointer:
+        return checkpointer.restore(directory, args=ModelRestore())
+
+
+def read_header(path_or_name: str | os.PathLike[str]) -> Header:
+    """Configuration, metadata and list of files of a model checkpoint, without its arrays.
+
+    Raises:
+      CheckpointError: there is no checkpoint or its config.json is damaged.
+    """
+    return checkpoint_layout.read_header(find_model(path_or_name))
+
+
+def stored_arrays(path_or_name: str | os.PathLike[str]) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and storage type of the arrays in a model checkpoint, by slash-separated path.
+
+    Raises:
+      CheckpointError: there is no checkpoint or it is damaged.
+    """
+    directory = find_model(path_or_name)
+    checkpoint_layout.check_files(directory, checkpoint_layout.read_header(directory))
+    tree = ocp.PyTreeCheckpointHandler().metadata(directory).tree
+    return {name: (tuple(x.shape), str(x.dtype)) for name, x in flatten(tree).items()}
+
+
+def shipped_names() -> list[str]:
+    """Names of the checkpoints that come with the package."""
+    return sorted(path.name for path in SHIPPED.glob("*") if _is_model(path))
+
+
+def find_model(path_or_name: str | os.PathLike[str]) -> Path:
+    """The directory of a model checkpoint.
+
+    Args:
+      path_or_name: a checkpoint's directory; a training run's directory, or its `checkpoints`, of
+        which the latest step is taken, or one step's directory; or, if there is no such path, the
+        name of a checkpoint that comes with the package.
+
+    Raises:
+      CheckpointError: there is no checkpoint; the message says what was found instead.
+    """
+    path = Path(path_or_name)
+    steps = (*_steps(path / "checkpoints"), *_steps(path))
+    for candidate in (path, path / ITEM, *steps, _beside(path, "previous")):
+        if _is_model(candidate):
+            return candidate
+    name = os.fspath(path_or_name)
+    if not path.exists() and name in shipped_names():
+        return SHIPPED / name
+    raise CheckpointError(_why_no_model(path))
+
+
+@contextlib.contextmanager
+def _errors_told_once() -> Iterator[None]:
+    """Orbax logs, with tracebacks, what it also raises, once for each array it was writing.
+
+    After an error the hook stays: the threads that were writing end later, and complain.
+    """
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    before, sys.unraisablehook = sys.unraisablehook, hook
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+        sys.unraisablehook = before
+    finally:
+        logging.set_verbosity(level)
+
+
+def system_reason(error: Exception) -> str:
+    """`errors.reason`, without the detail that surrounds it in an error of TensorStore."""
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(found[1])) if found else reason(error)
+
+
+def _is_model(path: Path) -> bool:
+    return (path / CONFIG_FILE).is_file()
+
+
+def _steps(path: Path) -> list[Path]:
+    """The model items of the steps that a training run left in `path`, latest first."""
+    steps = (step for step in path.glob("*") if step.name.isdecimal())
+    return [step / ITEM for step in sorted(steps, key=lambda step: int(step.name), reverse=True)]
+
+
+def _why_no_model(path: Path) -> str:
+    convert = "python -m tools.convert_checkpoint --input={} --output=DIRECTORY"
+    if path.is_file():
+        return (
+            f"{path} is a file, but a checkpoint is a directory; a PyTorch or safetensors file is "
+            f"made into one by: {convert.format(path)}"
+        )
+    if not path.exists():
+        names = ", ".join(shipped_names()) or "none yet"
+        return (
+            f"{path}: there is no such file or directory, and no checkpoint of that name comes "
+            f"with s3_jax (there are: {names})"
+        )
+    for file in sorted(path.glob("*")):
+        if file.suffix in (".pth", ".pt", ".safetensors"):
+            return (
+                f"{path} is not a model checkpoint, but has {file.name}, which is made into one "
+                f"by: {convert.format(file)}"
+            )
+    if (path / "manifest.ocdbt").exists():
+        return f"{path} has arrays but no {CONFIG_FILE}: {COPY_AGAIN}"
+    return f"{path} is not a model checkpoint: there is no {CONFIG_FILE} in it"
+
+
+def _refuse_other_content(path: Path) -> None:
+    """Nothing but a model checkpoint is ever replaced."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    try:
+        strangers = other_files(path, checkpoint_layout.read_header(path))
+    except CheckpointError as error:
+        raise CheckpointError(
+            "exists and is not a model checkpoint, hence was left as it is: choose another path"
+        ) from error
+    if strangers:
+        raise CheckpointError(
+            f"has other files beside the checkpoint in it ({strangers[0]}), hence was left as it "
+            "is: move them or choose another path"
+        )
+
+
+def _beside(path: Path, role: str) -> Path:
+    path = path.absolute()
+    return path.parent / f".{path.name}.{role}"
+
+
+def _replace(path: Path, new: Path) -> None:
+    """Puts `new` at `path`.
+
+    Not every system can exchange directories in one step; in between, the old one is at
+    `previous`, where `find_model` looks too.
+    """
+    previous = _beside(path, "previous")
+    if path.exists():
+        path.rename(previous)
+    new.rename(path)
+    _remove(previous)
+
+
+def _recover(path: Path) -> None:
+    """Ends a replacement that was killed half-way."""
+    previous = _beside(path, "previous")
+    if path.exists():
+        _remove(previous)
+    elif _is_model(previous):
+        previous.rename(path)
+
+
+def _clear_unfinished(new: Path) -> None:
+    parent = new.parent
+    for path in parent.iterdir() if parent.is_dir() else ():
+        if path.name == new.name or path.name.startswith(f"{new.name}.orbax-checkpoint-tmp"):
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Deletes a checkpoint so that it stops being one before it is incomplete."""
+    (path / CONFIG_FILE).unlink(missing_ok=True)
+    for _ in range(REMOVALS):
+        shutil.rmtree(path, ignore_errors=True)
+        if not path.exists():
+            return
+        time.sleep(0.1)

@@ -1,0 +1,66 @@
+"""Multi-head attention of projected queries, keys and values; the form depends on the shape."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from s3_jax.ops.backend import backend
+
+
+def attend(
+    query: Float[Array, "b m n_heads d"],
+    key: Float[Array, "b n n_heads d"],
+    value: Float[Array, "b n n_heads d"],
+    blocked: Bool[Array, "b #n_heads m n"] | None = None,
+) -> Float[Array, "b m n_heads d"]:
+    """softmax(q k / sqrt(d)) v per head; `blocked` pairs get no weight. Softmax in float32.
+
+    A mask for all heads alike has a head axis of size 1.
+    """
+    scale = query.shape[-1] ** -0.5
+    if blocked is None and backend() == "cpu" and key.shape[1] >= 256:
+        return _attend_head_by_head(query * scale, key, value)
+    score = jnp.einsum("bmhd,bnhd->bhmn", query * scale, key).astype(jnp.float32)
+    if blocked is not None:
+        score = jnp.where(blocked, -jnp.inf, score)
+    weight = jax.nn.softmax(score, axis=-1).astype(value.dtype)
+    return jnp.einsum("bhmn,bnhd->bmhd", weight, value)
+
+
+def _attend_head_by_head(query: Array, key: Array, value: Array) -> Array:
+    """One head at a time, normalised after the value product: the scores stay in cache."""
+    b, m, heads, d = query.shape
+
+    def one_head(qkv: tuple[Array, Array, Array]) -> Array:
+        q, k, v = qkv
+        score = (q @ k.T).astype(jnp.float32)
+        weight = jnp.exp(score - jax.lax.stop_gradient(jnp.max(score, -1, keepdims=True)))
+        total = jnp.sum(weight, -1, keepdims=True)
+        return ((weight.astype(v.dtype) @ v) / total.astype(v.dtype)).astype(v.dtype)
+
+    heads_first = (x.transpose(0, 2, 1, 3).reshape(b * heads, -1, d) for x in (query, key, value))
+    out = jax.lax.map(one_head, tuple(heads_first))
+    return out.reshape(b, heads, m, d).transpose(0, 2, 1, 3)
+
+
+def attend_few_keys(
+    query: Float[Array, "b m c"],
+    keys: Float[Array, "b n n_heads d"],
+    values: Float[Array, "b n n_heads d"],
+    query_kernel: Float[Array, "c c"],
+    query_bias: Float[Array, "c"],
+    out_kernel: Float[Array, "c c"],
+    out_bias: Float[Array, "c"],
+) -> Float[Array, "b m c"]:
+    """Attention whose query and output projections are folded onto the n keys and values."""
+    b, n, heads, d = keys.shape
+    c = heads * d
+    keys = keys * d**-0.5
+    folded_keys = jnp.einsum("chd,bnhd->bchn", query_kernel.reshape(c, heads, d), keys)
+    offset = jnp.einsum("hd,bnhd->bhn", query_bias.reshape(heads, d), keys)
+    score = query @ folded_keys.reshape(b, c, heads * n) + offset.reshape(b, 1, heads * n)
+    score = score.reshape(b, -1, heads, n).astype(jnp.float32)
+    weight = jax.nn.softmax(score, axis=-1).astype(query.dtype)
+    folded_values = jnp.einsum("bnhd,hdc->bhnc", values, out_kernel.reshape(heads, d, c))
+    mixed = weight.reshape(b, -1, heads * n) @ folded_values.reshape(b, heads * n, c)
+    return mixed + out_bias[None, None]

@@ -1,0 +1,35 @@
+"""Taking entries by their number: a gather, or on TPU a product with a matrix of zeros and ones.
+
+A TPU gathers row by row, and adds the gradients of gathered rows one after the other in a loop. Its
+matrix units do either at once, and exactly: every sum has one term that is not zero.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from s3_jax.ops.backend import backend
+
+
+def take_tokens(
+    values: Float[Array, "b n groups d"], index: Int[Array, "b m groups"]
+) -> Float[Array, "b m groups d"]:
+    """In every group (such as a head) the token that `index` names."""
+    if backend() != "tpu":
+        return jnp.take_along_axis(values, index[..., None], axis=1)
+    chosen = jax.nn.one_hot(index, values.shape[1], dtype=values.dtype)
+    return jnp.einsum("bmgn,bngd->bmgd", chosen, values, precision=lax.Precision.HIGHEST)
+
+
+def take_rows(values: Float[Array, "b n *rest"], index: Int[Array, "b m"]) -> Array:
+    """values[i, index[i]] for every i: (b m *rest)."""
+    if backend() != "tpu":
+        return jax.vmap(lambda x, numbers: x[numbers])(values, index)
+    b, n, *rest = values.shape
+    chosen = jax.nn.one_hot(index, n, dtype=values.dtype)
+    flat = values.reshape(b, n, math.prod(rest))
+    taken = jnp.einsum("bmn,bnc->bmc", chosen, flat, precision=lax.Precision.HIGHEST)
+    return taken.reshape(b, index.shape[1], *rest)

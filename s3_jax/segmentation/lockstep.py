@@ -1,0 +1,138 @@
+"""Segmenting several videos in lockstep, for devices that one video cannot keep busy.
+
+Which videos go together is decided by the list of videos alone, so that a run that is continued
+computes the same batches, and with them the same bytes.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from s3_jax.benchmarks.layouts.video import BenchmarkVideo
+from s3_jax.errors import InputError
+from s3_jax.media.background import WriteBehind, prefetch
+from s3_jax.media.video_files import VideoSource
+from s3_jax.segmentation.run_folder import RunFolder
+from s3_jax.segmentation.video import (
+    MaskSource,
+    SegmentOptions,
+    Step,
+    frame_steps,
+    save_result,
+)
+
+
+@runtime_checkable
+class Batch(Protocol):
+    """The part of `propagation.batch.SessionBatch` that is used here."""
+
+    def start(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> list[Any]: ...
+
+    def step(self, images: Sequence[np.ndarray]) -> list[Any]: ...
+
+
+@dataclasses.dataclass
+class Job:
+    """One video of a batch. folder: where its results go; None if they are there already.
+
+    done: frames that were segmented. problem: what ended it before its last frame.
+    """
+
+    source: VideoSource
+    masks: MaskSource
+    folder: RunFolder | None
+    options: SegmentOptions
+    done: int = 0
+    problem: InputError | None = None
+
+
+def group_videos(videos: Sequence[BenchmarkVideo], most: int) -> list[list[BenchmarkVideo]]:
+    """Batches of up to `most` videos of one frame size and of about equal length.
+
+    A video in which masks may come later, or that cannot be opened, is alone.
+    """
+    alone, sized = [], []
+    for video in videos:
+        size = _frame_size(video) if most > 1 and video.first_frame_only else None
+        if size is None:
+            alone.append([video])
+        else:
+            sized.append((size, video.num_frames, video))
+    groups: list[list[BenchmarkVideo]] = []
+    sizes = sorted({size for size, _, _ in sized})
+    for size in sizes:
+        same = sorted((n, v.name, v) for s, n, v in sized if s == size)
+        groups += [[v for _, _, v in same[i : i + most]] for i in range(0, len(same), most)]
+    return alone + groups
+
+
+def segment_together(
+    batch: Batch, jobs: Sequence[Job], advanced: Callable[[], None], stop: Callable[[], bool]
+) -> bool:
+    """Segments all videos from their first frame on; False if it was stopped before the end.
+
+    advanced: called after every frame of every video.
+
+    Raises:
+      InputError: a video cannot be started.
+      OSError: a result could not be written.
+    """
+    streams = [prefetch(frame_steps(j.source, j.masks, j.options, 0, set())) for j in jobs]
+    for job in jobs:
+        if job.folder is not None and job.options.save_scores:
+            job.folder.scores.mkdir(parents=True, exist_ok=True)
+    with WriteBehind() as writer, contextlib.ExitStack() as stack:
+        for stream in streams:
+            stack.enter_context(contextlib.closing(stream))
+        first = [_first(job, stream) for job, stream in zip(jobs, streams, strict=True)]
+        images = [step.image for step in first]
+        results = batch.start(images, [step.given for step in first if step.given is not None])
+        current: list[Step | None] = list(first)
+        while True:
+            for job, step, result in zip(jobs, current, results, strict=True):
+                if step is not None:
+                    _keep(writer, job, step, result)
+                    advanced()
+            current = [_next(job, stream) for job, stream in zip(jobs, streams, strict=True)]
+            if not any(current):
+                return True
+            if stop():
+                return False
+            images = [step.image if step else image
+                      for step, image in zip(current, images, strict=True)]  # fmt: skip
+            results = batch.step(images)
+
+
+def _keep(writer: WriteBehind, job: Job, step: Step, result: Any) -> None:
+    saved = job.options.saved
+    if job.folder is not None and (saved is None or step.frame.name in saved):
+        writer.submit(save_result, job.folder, job.options, job.masks.first, step, result)
+    job.done += 1
+
+
+def _first(job: Job, stream: Iterator[Step]) -> Step:
+    step = next(stream)
+    if step.given is None:
+        raise InputError(f"{job.masks.path}: no object can be seen in the first frame")
+    return step
+
+
+def _next(job: Job, stream: Iterator[Step]) -> Step | None:
+    """The next frame; None where there is none, also because it is damaged."""
+    if job.problem is not None:
+        return None
+    try:
+        return next(stream, None)
+    except InputError as error:
+        job.problem = error
+        return None
+
+
+def _frame_size(video: BenchmarkVideo) -> tuple[int, int] | None:
+    try:
+        return video.open_frames().size
+    except InputError:
+        return None  # whoever segments it will say what is wrong

@@ -1,0 +1,114 @@
+"""Merging the probabilities of several runs, of different scales for example: sum, then argmax."""
+
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from s3_jax.errors import InputError, listed
+from s3_jax.media.image_files import DECODE_ERRORS, natural_key, reason, shortened
+from s3_jax.media.mask_files import MaskEncoding, read_mask
+from s3_jax.media.writers import write_mask
+
+# Object ids (k), and probabilities (k + 1, h, w); k differs between runs.
+Scores = tuple[Int32[np.ndarray, "_"], Float32[np.ndarray, "_ _ _"]]
+
+
+def merge_scores(runs: Sequence[Scores]) -> Int32[np.ndarray, "h w"]:
+    """Object ids per pixel where the summed probability is highest.
+
+    runs: object ids and probabilities (background first) of each run. Objects may differ in
+    order; one that a run does not have counts as improbable there.
+
+    Raises:
+      InputError: the sizes differ.
+    """
+    sizes = {prob.shape[1:] for _, prob in runs}
+    if len(sizes) > 1:
+        raise InputError(f"the runs have probabilities of different sizes, {sorted(sizes)}")
+    ids = np.unique(np.concatenate([np.zeros(1, np.int32), *(found for found, _ in runs)]))
+    total = np.zeros((len(ids), *runs[0][1].shape[1:]), np.float32)
+    for found, prob in runs:
+        total[np.searchsorted(ids, np.concatenate([[0], found]))] += prob
+    return ids[total.argmax(axis=0)].astype(np.int32)
+
+
+def merge_frame(scores: Sequence[Path], encoding: MaskEncoding, output: Path) -> None:
+    """Merges the files of one frame into a mask file.
+
+    Raises:
+      InputError: a file is damaged, or sizes differ.
+    """
+    try:
+        write_mask(output, merge_scores([read_scores(path) for path in scores]), encoding)
+    except InputError as error:
+        raise InputError(f"{output.parent.name}/{output.stem}: {error}") from error
+
+
+def read_scores(path: Path) -> Scores:
+    """Object ids and probabilities, background first, that `writers.write_scores` wrote.
+
+    Raises:
+      InputError: the file is missing, damaged or of another kind.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            ids, prob = arrays["ids"], arrays["prob"]
+    except (*DECODE_ERRORS, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} does not hold probabilities ({reason(error)})") from error
+    if prob.ndim != 3 or ids.shape != (len(prob) - 1,):
+        raise InputError(f"{path} does not hold probabilities: shapes {prob.shape}, {ids.shape}")
+    return ids.astype(np.int32), prob
+
+
+def scored_frames(run: Path) -> dict[str, list[str]]:
+    """Frame names by video of the probabilities in an output directory.
+
+    Raises:
+      InputError: there are none.
+    """
+    root = run / "scores"
+    frames: dict[str, list[str]] = {}
+    for path in root.rglob("*.npz"):
+        if not path.name.startswith("."):
+            frames.setdefault(path.parent.relative_to(root).as_posix(), []).append(path.stem)
+    if not frames:
+        raise InputError(f"{root} holds no probabilities: run tools.predict with --save_scores")
+    return {name: sorted(frames[name], key=natural_key) for name in sorted(frames)}
+
+
+def refuse_different_frames(runs: Sequence[Path], frames: Sequence[dict[str, list[str]]]) -> None:
+    """Raises an InputError that lists, for every run and video, frames others have in addition."""
+    everything: dict[str, set[str]] = {}
+    for found in frames:
+        for name, names in found.items():
+            everything.setdefault(name, set()).update(names)
+    problems = [
+        f"{run}/scores/{name} lacks {len(missing)} frames: "
+        f"{shortened(sorted(missing, key=natural_key))}"
+        for run, found in zip(runs, frames, strict=True)
+        for name, names in everything.items()
+        if (missing := names - set(found.get(name, ())))
+    ]
+    if problems:
+        raise InputError(listed(problems))
+
+
+def mask_encoding(folder: Path) -> MaskEncoding:
+    """The encoding of a video's masks: colour if any mask has a colour, else that of the first.
+
+    Raises:
+      InputError: there are none, or one is damaged.
+    """
+    first: MaskEncoding | None = None
+    for path in sorted(folder.glob("*.png")):
+        encoding = read_mask(path).encoding
+        first = first or encoding
+        if encoding.kind != "grey_rgb":  # a colour mask without objects looks grey
+            return encoding
+    if first is None:
+        raise InputError(f"{folder} holds no masks")
+    return first

@@ -1,0 +1,215 @@
+"""The output directory of a segmentation run: its files, its identity, and where to go on.
+
+masks/<frame>.png  scores/<frame>.npz  overlay.mp4   results
+run.json                                             settings and fingerprints of the inputs
+resume_<n>.state                                     the session after n frames, until done
+
+Masks and scores may lie elsewhere, so that the results of many videos share one directory.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from s3_jax.errors import InputError, reason
+from s3_jax.media.writers import replacing, write_json
+
+RECORD = "run.json"
+Identity = dict[str, Any]
+
+
+@runtime_checkable
+class Saveable(Protocol):
+    """A session whose whole state goes into one file and comes back from it."""
+
+    def save(self, path: Path) -> None: ...
+
+    def load(self, path: Path) -> None: ...
+
+
+def fingerprint(names: Iterable[str], files: Iterable[Path] = ()) -> str:
+    """A short digest of names, and of the size, beginning and end of some files."""
+    digest = hashlib.sha256("\n".join(names).encode())
+    for path in files:
+        size = path.stat().st_size
+        digest.update(f"\n{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(_SAMPLE))
+            file.seek(max(0, size - _SAMPLE))
+            digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()[:16]
+
+
+def named_fingerprint(path: Path) -> str:
+    """The name of a directory, and a digest of the names and contents of the files in it."""
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    return f"{path.resolve().name} {fingerprint((f.name for f in files), files)}"
+
+
+_SAMPLE = 64 * 1024
+
+
+class RunFolder:
+    """An output directory that belongs to one run, new or to be continued.
+
+    identity: everything that decides the results, as a flat dictionary of JSON values. An
+      existing directory must have been made with an equal one.
+    inputs: paths that the run reads, which must not lie among its results.
+    overwrite: clear what an earlier run left; only files such a run makes.
+    masks, scores: directories of the results; by default those of these names in `path`.
+
+    Raises:
+      InputError: the directory cannot be written, belongs to another run or to none.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        identity: Identity,
+        inputs: Sequence[Path] = (),
+        overwrite: bool = False,
+        masks: Path | None = None,
+        scores: Path | None = None,
+    ):
+        self.path = path
+        self.masks = masks or path / "masks"
+        self.scores = scores or path / "scores"
+        self.overlay = path / "overlay.mp4"
+        self._record: dict[str, Any] = {"identity": identity, "finished": False, "frames": 0}
+        self._refuse_inputs_inside(inputs)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            previous = self._previous()
+            if previous and self._has_results() and not overwrite:
+                self._adopt(previous)
+            elif previous:
+                self._clear()
+            self._clear_unfinished()
+            # The record comes first: results without one are taken for somebody else's.
+            write_json(path / RECORD, self._record)
+            self.masks.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot write to the output directory {path}: {reason(error)}; give another "
+                "--output"
+            ) from error
+
+    @property
+    def finished_frames(self) -> int | None:
+        """The number of frames of a finished run whose results are all there, else None."""
+        if not self._record["finished"]:
+            return None
+        frames: int = self._record["frames"]
+        results = len(list(self.masks.glob("*.png")))
+        return frames if results >= self._record.get("results", frames) else None
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What was noted when the run finished."""
+        return dict(self._record.get("notes", {}))
+
+    def finish(
+        self, frames: int, results: int | None = None, notes: dict[str, Any] | None = None
+    ) -> None:
+        """Note that all `frames` frames are done; the saved session is of no more use.
+
+        results: how many of them have a result file, if not all. notes: JSON values to keep.
+        """
+        results = frames if results is None else results
+        self._record |= {"finished": True, "frames": frames, "results": results}
+        self._record |= {"notes": notes} if notes else {}
+        write_json(self.path / RECORD, self._record)
+        for state in self._states():
+            state.unlink()
+
+    def save_session(self, session: Saveable, frames_done: int) -> None:
+        """Keep the session as it is after `frames_done` frames, in place of earlier ones."""
+        state = self.path / f"resume_{frames_done:06d}.state"
+        with replacing(state) as temporary:
+            session.save(temporary)
+        for other in self._states():
+            if other != state:
+                other.unlink()
+
+    def load_session(self, session: Saveable) -> int:
+        """Bring the session to where an interrupted run left it; returns the frames done."""
+        states = self._states()
+        if not states:
+            return 0
+        try:
+            session.load(states[-1])
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"cannot continue: {reason(error)}; delete {states[-1]} to start over"
+            ) from error
+        return _frames_done(states[-1])
+
+    def _states(self) -> list[Path]:
+        return sorted(self.path.glob("resume_*.state"), key=_frames_done)
+
+    def _previous(self) -> dict[str, Any] | None:
+        """The record of an earlier run, None in a directory that has no results in it."""
+        try:
+            record = json.loads((self.path / RECORD).read_text())
+            return {"identity": dict(record["identity"])} | record
+        except FileNotFoundError:
+            strangers = [p for p in (self.masks, self.scores, self.overlay) if p.exists()]
+            if strangers:
+                raise InputError(
+                    f"{strangers[0]} exists already and was not made by a run recorded in "
+                    f"{RECORD}: choose another --output"
+                ) from None
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{self.path / RECORD} is damaged: choose another --output or delete the directory"
+            ) from error
+
+    def _adopt(self, previous: dict[str, Any]) -> None:
+        old, new = previous["identity"], json.loads(json.dumps(self._record["identity"]))
+        for name in sorted(old | new):
+            if old.get(name) != new.get(name):
+                raise InputError(
+                    f"{self.path} holds a run with another {name} ({old.get(name)}, now "
+                    f"{new.get(name)}): choose another --output or pass --overwrite"
+                )
+        kept = ("finished", "frames", "results", "notes")
+        self._record |= {key: previous[key] for key in kept if key in previous}
+        if self._record["finished"]:
+            for state in self._states():
+                state.unlink()
+
+    def _has_results(self) -> bool:
+        """Whether the earlier run came as far as a first frame."""
+        files = (self.masks.glob("*.png"), self.scores.glob("*.npz"), self._states())
+        return any(True for found in files for _ in found)
+
+    def _clear(self) -> None:
+        # States first: a run that is killed here must not be continued with cleared results.
+        for file in (*self._states(), self.overlay):
+            file.unlink(missing_ok=True)
+        for folder, pattern in ((self.masks, "*.png"), (self.scores, "*.npz")):
+            for file in folder.glob(pattern):
+                file.unlink()
+
+    def _clear_unfinished(self) -> None:
+        """Removes what a killed run was writing."""
+        for folder in (self.path, self.masks, self.scores):
+            for file in (*folder.glob(".*.tmp"), *folder.glob("*.partial")):
+                file.unlink(missing_ok=True)
+
+    def _refuse_inputs_inside(self, inputs: Sequence[Path]) -> None:
+        for path in inputs:
+            for own in (self.masks, self.scores, self.overlay):
+                if path.resolve().is_relative_to(own.resolve()):
+                    raise InputError(
+                        f"{path} is read by this run, which would write over it: choose another "
+                        "--output"
+                    )
+
+
+def _frames_done(state: Path) -> int:
+    number = state.stem.removeprefix("resume_")
+    return int(number) if number.isdigit() else -1

@@ -1,0 +1,172 @@
+"""What is recorded of a run beside its results: settings, versions, speed and memory."""
+
+import importlib.metadata
+import json
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from s3_jax.errors import InputError, reason
+from s3_jax.media.writers import write_json
+from s3_jax.segmentation.run_folder import Identity
+
+PACKAGES = ("jax", "jaxlib", "flax", "numpy", "opencv-python-headless", "Pillow", "av")
+
+
+class RunRecord:
+    """`run.json` in an output directory, or `run_<i>_of_<n>.json` where n processes share it.
+
+    Raises:
+      InputError: the directory holds results of a run with other settings, or of none.
+    """
+
+    def __init__(
+        self, output: Path, identity: Identity, shard: tuple[int, int], overwrite: bool = False
+    ):
+        self.shard = shard
+        index, count = shard
+        name = "run.json" if count == 1 else f"run_{index}_of_{count}.json"
+        self._path = output / name
+        self._values: dict[str, Any] = {"settings": identity, "versions": versions()}
+        if overwrite:
+            _remove_other_runs(output, identity)
+        else:
+            _refuse_other_run(output, identity)
+        output.mkdir(parents=True, exist_ok=True)
+
+    def note(self, **values: Any) -> None:
+        """Adds values, and writes the file."""
+        self._values |= values
+        write_json(self._path, self._values)
+
+    def finish(
+        self,
+        devices: Sequence[Any],
+        records: Mapping[str, Mapping[str, Any]],
+        problems: Mapping[str, str],
+    ) -> None:
+        """Adds what was measured.
+
+        devices: of JAX. records: of the finished videos. problems: of the others.
+        """
+        self.note(
+            frames=sum(record["frames"] for record in records.values()),
+            **speed(records.values()),
+            peak_memory=peak_host_memory(),
+            devices=describe_devices(devices),
+            videos={name: record.get("notes", {}) for name, record in records.items()},
+            problems=dict(problems),
+        )
+
+    def summary(self) -> str:
+        """Frames and speed, for people."""
+        warm = self._values["frames_per_second_warm"]
+        rate = f", {warm:.2f} frames/s on each device" if warm else ""
+        peak = self._values["peak_memory"] / 2**30
+        return f"{self._values['frames']} frames{rate}, {peak:.1f} GiB of memory at most"
+
+
+def read_run_records(output: Path) -> list[dict[str, Any]]:
+    """The records in an output directory.
+
+    Raises:
+      InputError: one is damaged.
+    """
+    records = []
+    for path in sorted(output.glob("run*.json")):
+        try:
+            values = json.loads(path.read_text())
+            records.append({**values, "settings": dict(values["settings"])})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged ({reason(error)}): delete it") from error
+    return records
+
+
+def _remove_other_runs(output: Path, identity: Identity) -> None:
+    """Deletes records with other settings, and those that are damaged."""
+    for path in output.glob("run*.json"):
+        try:
+            same = json.loads(path.read_text())["settings"] == json.loads(json.dumps(identity))
+        except (OSError, ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            path.unlink(missing_ok=True)
+
+
+def _refuse_other_run(output: Path, identity: Identity) -> None:
+    records = read_run_records(output)
+    if not records and (output / "Annotations").exists():
+        raise InputError(
+            f"{output / 'Annotations'} exists already and was not made by tools.predict: choose "
+            "another --output"
+        )
+    mine = json.loads(json.dumps(identity))
+    for record in records:
+        for name in sorted(record["settings"] | mine):
+            old, new = record["settings"].get(name), mine.get(name)
+            if old != new:
+                raise InputError(
+                    f"{output} holds a run with another {name} ({old}, now {new}): choose another "
+                    "--output or pass --overwrite"
+                )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the results; of the project its commit, in a checkout of it."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found | _commit()
+
+
+def describe_devices(devices: Sequence[Any]) -> list[dict[str, Any]]:
+    """Kind and peak memory in bytes (None where the device does not tell) of JAX devices."""
+    return [
+        {
+            "device": str(device),
+            "kind": device.device_kind,
+            "peak_memory": (device.memory_stats() or {}).get("peak_bytes_in_use"),
+        }
+        for device in devices
+    ]
+
+
+def peak_host_memory() -> int:
+    """The most memory in bytes that this process held so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def speed(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Frames, and frames per second of a device, over finished videos: including reading and
+    writing, with compilation, and without the first frames of every video."""
+    notes = [record.get("notes", {}) for record in records]
+    total = {key: float(sum(note.get(key, 0) for note in notes))
+             for key in ("frames_timed", "seconds", "warm_frames", "warm_seconds")}  # fmt: skip
+    return {
+        "frames_per_second": _rate(total["frames_timed"], total["seconds"]),
+        "frames_per_second_warm": _rate(total["warm_frames"], total["warm_seconds"]),
+    }
+
+
+def _rate(frames: float, seconds: float) -> float | None:
+    return round(frames / seconds, 3) if frames and seconds else None
+
+
+def _commit() -> dict[str, str]:
+    root = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=root, capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"s3_jax": done.stdout.strip()} if done.returncode == 0 else {}

@@ -1,0 +1,322 @@
+"""Segmenting one video into a run folder: frames and masks in, result files out.
+
+frames + masks -> `frame_steps` (in a thread: decode, shrink, choose masks)
+-> `segment` (session.add, session.step) -> `save_result` (in threads: mask, scores)
+-> `render_overlay` (a second pass over frames and written masks)
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from absl import logging
+from jaxtyping import Int32, UInt8
+
+from s3_jax.errors import InputError
+from s3_jax.media.background import WriteBehind, prefetch
+from s3_jax.media.image_files import shortened
+from s3_jax.media.mask_files import Mask, MaskEncoding, read_mask
+from s3_jax.media.overlay import draw_overlay, write_video
+from s3_jax.media.resize import (
+    Size,
+    resize_probabilities,
+    shrink_ids,
+    shrink_image,
+    shrunk_size,
+)
+from s3_jax.media.video_files import Frame, VideoSource
+from s3_jax.media.writers import write_mask, write_scores
+from s3_jax.segmentation.run_folder import RunFolder
+
+SHAPE_TOLERANCE = 0.02  # 854x480 stands for 1920x1080
+SAVE_SECONDS = 60.0  # at most this much work is lost when a run is killed
+
+
+@runtime_checkable
+class Result(Protocol):
+    """What the session says about one frame (see `propagation.session.FrameResult`)."""
+
+    @property
+    def object_ids(self) -> tuple[int, ...]: ...
+
+    @property
+    def prob(self) -> Any: ...
+
+    def index_mask(self) -> np.ndarray: ...
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """The part of `propagation.session.Session` that is used here."""
+
+    @property
+    def object_ids(self) -> tuple[int, ...]: ...
+
+    def add(self, masks: np.ndarray) -> Any: ...
+
+    def step(self, image: np.ndarray, *, end: bool = False) -> Any: ...
+
+    def save(self, path: Path) -> None: ...
+
+    def load(self, path: Path) -> None: ...
+
+
+@runtime_checkable
+class MaskSource(Protocol):
+    """Masks given for some frames of a video (see `data.mask_files.MaskFiles`).
+
+    path: where they come from. first: the first one with objects.
+    """
+
+    path: Path
+    first: Mask
+
+    def read(self, frame_index: int) -> Mask | None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentOptions:
+    """How files are treated around the network.
+
+    short_side: frames are shrunk to this short side with antialiasing before segmentation;
+      -1 for never.
+    all_masks: use every mask given, not only the first of each object.
+    save_scores: write probabilities beside the masks.
+    saved: names of the frames that get result files; None for all.
+    size_of_masks: masks may be smaller or larger than the frames, and results have the size of
+      the masks; otherwise all have the frames' size.
+    """
+
+    short_side: int = -1
+    all_masks: bool = False
+    save_scores: bool = False
+    saved: frozenset[str] | None = None
+    size_of_masks: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What `segment` tells its caller after every frame, and asks it.
+
+    started: called once with the number of frames done by an earlier run.
+    advanced: called after every frame. stop: whether to end after this frame.
+    """
+
+    started: Callable[[int], None] = lambda done: None
+    advanced: Callable[[], None] = lambda: None
+    stop: Callable[[], bool] = lambda: False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """One frame at the size the session sees, and the ids given on it by a mask file."""
+
+    frame: Frame
+    image: UInt8[np.ndarray, "h w 3"]
+    given: Int32[np.ndarray, "h w"] | None
+    mask_file: Path | None
+    last: bool
+
+
+def check_mask_size(mask: Mask, source: VideoSource) -> None:
+    """Raises an InputError naming both sizes if a mask does not fit the frames."""
+    if mask.ids.shape != source.size:
+        (height, width), (frame_height, frame_width) = mask.ids.shape, source.size
+        raise InputError(
+            f"{mask.path} is {width}x{height} but the frames of {source.path} are "
+            f"{frame_width}x{frame_height}: give a mask of the frames' size"
+        )
+
+
+def check_mask_shape(mask: Mask, source: VideoSource) -> None:
+    """Raises an InputError naming both sizes if a mask is no scaled mask of the frames."""
+    (height, width), (frame_height, frame_width) = mask.ids.shape, source.size
+    if abs(height * frame_width / (width * frame_height) - 1) > SHAPE_TOLERANCE:
+        raise InputError(
+            f"{mask.path} is {width}x{height} but the frames of {source.path} are "
+            f"{frame_width}x{frame_height}: give a mask of the frames' shape"
+        )
+
+
+def segment(
+    session: Segmenter,
+    source: VideoSource,
+    masks: MaskSource,
+    folder: RunFolder,
+    options: SegmentOptions,
+    progress: Progress = Progress(),
+    save_seconds: float = SAVE_SECONDS,
+    save_at_end: bool = True,
+) -> tuple[int, InputError | None]:
+    """Segment from where the folder's last run stopped to the end of the video.
+
+    save_seconds: how often the session is saved. save_at_end: save it also after the last frame,
+    for callers that have more to do before the video is finished.
+
+    Returns the number of frames that are done, counted from the first, and what was wrong
+    with the frame after them, if anything was. Memory does not grow with the video.
+
+    Raises:
+      OSError: a result could not be written; earlier results stay.
+    """
+    done = folder.load_session(session)
+    progress.started(done)
+    steps = prefetch(frame_steps(source, masks, options, done, set(session.object_ids)))
+    saver = _Saver(session, folder, save_seconds)
+    if options.save_scores:
+        folder.scores.mkdir(parents=True, exist_ok=True)
+    problem: InputError | None = None
+    stopped = False
+    with WriteBehind() as writer, contextlib.closing(steps):
+        try:
+            for step in steps:
+                result = _advance(session, step)
+                if options.saved is None or step.frame.name in options.saved:
+                    writer.submit(save_result, folder, options, masks.first, step, result)
+                done += 1
+                progress.advanced()
+                stopped = progress.stop()
+                if stopped:
+                    break
+                saver.save_if_due(writer, done)
+        except InputError as error:
+            problem = error
+        if stopped or problem or save_at_end:
+            saver.save(writer, done)
+    return done, problem
+
+
+class _Saver:
+    """Saves the session every so often, after everything before it is on disk."""
+
+    def __init__(self, session: Segmenter, folder: RunFolder, seconds: float):
+        self._session, self._folder, self._seconds = session, folder, seconds
+        self._last = time.monotonic()
+
+    def save_if_due(self, writer: WriteBehind, done: int) -> None:
+        if time.monotonic() - self._last >= self._seconds:
+            self.save(writer, done)
+
+    def save(self, writer: WriteBehind, done: int) -> None:
+        writer.flush()
+        if self._session.object_ids:  # before the first object there is nothing to remember
+            self._folder.save_session(self._session, done)
+        self._last = time.monotonic()
+
+
+def render_overlay(
+    source: VideoSource,
+    folder: RunFolder,
+    encoding: MaskEncoding,
+    num_frames: int,
+    frame_rate: Fraction,
+    advanced: Callable[[], None] = lambda: None,
+) -> None:
+    """Write `overlay.mp4` from the first `num_frames` frames and their written masks."""
+    with contextlib.closing(prefetch(source.frames())) as frames:
+
+        def pictures() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+            for frame in itertools.islice(frames, num_frames):
+                mask = read_mask(folder.masks / f"{frame.name}.png", encoding=encoding)
+                yield draw_overlay(frame.image, mask.ids, encoding)
+                advanced()
+
+        write_video(folder.overlay, pictures(), frame_rate)
+
+
+def frame_steps(
+    source: VideoSource, masks: MaskSource, options: SegmentOptions, start: int, known: set[int]
+) -> Iterator[Step]:
+    """Everything that can be done for a frame before its turn comes."""
+    size = shrunk_size(source.size, options.short_side)
+    for frame, last in _with_last(source.frames(start)):
+        mask = masks.read(frame.index)
+        given = None
+        if mask is not None:
+            (check_mask_shape if options.size_of_masks else check_mask_size)(mask, source)
+            wanted = set(mask.object_ids) - (set() if options.all_masks else known)
+            given = _given(mask, wanted, size)
+            known |= wanted
+        file = mask.path if mask else None
+        yield Step(frame, shrink_image(frame.image, size), given, file, last)
+
+
+def _with_last(frames: Iterator[Frame]) -> Iterator[tuple[Frame, bool]]:
+    """Each frame and whether it is known to be the last one."""
+    held: Frame | None = None
+    while True:
+        try:
+            following = next(frames, None)
+        except InputError:
+            if held is not None:
+                yield held, False
+            raise
+        if held is not None:
+            yield held, following is None
+        if following is None:
+            return
+        held = following
+
+
+def _given(mask: Mask, wanted: set[int], size: Size) -> Int32[np.ndarray, "h w"] | None:
+    """The wanted ids of a mask at the size the session sees, None if there are none."""
+    if not wanted:
+        return None
+    ids = shrink_ids(np.where(np.isin(mask.ids, sorted(wanted)), mask.ids, 0), size)
+    lost = wanted - {int(i) for i in np.unique(ids)}
+    if lost:
+        logging.warning(
+            "%s: too small to be seen at %dx%d, so not segmented: object %s (give a larger --size)",
+            mask.path,
+            size[1],
+            size[0],
+            shortened([str(i) for i in sorted(lost)]),
+        )
+    return ids if len(lost) < len(wanted) else None
+
+
+def _advance(session: Segmenter, step: Step) -> Result | None:
+    """The session's result for a frame; None as long as no object was given."""
+    if step.given is not None:
+        try:
+            session.add(step.given)
+        except InputError as error:
+            raise InputError(f"{step.mask_file}: {error}") from error
+    elif not session.object_ids:
+        return None
+    return session.step(step.image, end=step.last)
+
+
+def save_result(
+    folder: RunFolder,
+    options: SegmentOptions,
+    first: Mask,
+    step: Step,
+    result: Result | None,
+) -> None:
+    """Write what was asked for of one frame, in the encoding of the first mask."""
+    frame = step.frame
+    size = first.ids.shape if options.size_of_masks else frame.image.shape[:2]
+    resized = step.image.shape[:2] != size
+    if result is not None and not resized and not options.save_scores:
+        ids = result.index_mask()  # probabilities need not even leave the accelerator
+    else:
+        ids, prob = at_size(result, size)
+        if options.save_scores:
+            object_ids = result.object_ids if result else ()
+            write_scores(folder.scores / f"{frame.name}.npz", prob, object_ids)
+    write_mask(folder.masks / f"{frame.name}.png", ids, first.encoding)
+
+
+def at_size(result: Result | None, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """Object ids and probabilities, resized; all background without a result."""
+    if result is None:
+        return np.zeros(size, np.int32), np.ones((1, *size), np.float32)
+    prob = resize_probabilities(np.asarray(result.prob), size)
+    return np.array((0, *result.object_ids), np.int32)[prob.argmax(axis=0)], prob

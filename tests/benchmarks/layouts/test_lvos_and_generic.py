@@ -1,0 +1,77 @@
+"""LVOS and any other folders."""
+
+import numpy as np
+import pytest
+
+from s3_jax.benchmarks.datasets import BENCHMARKS
+from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.errors import InputError
+from tests.benchmarks.benchmark_files import mask, numbered, write_frames, write_masks
+from tests.media.videos import moving_pictures, write_video_file
+
+
+def videos(name, root, options=LayoutOptions()):  # noqa: B008
+    return BENCHMARKS[name].list_videos(root, options)
+
+
+PLACES = [("lvos-val", "val"), ("lvos-val", "valid"), ("lvos-test", "test"), ("lvos-test", ".")]
+
+
+@pytest.mark.parametrize(("name", "below"), PLACES)
+def test_lvos_takes_the_first_mask_of_each_object(tmp_path, name, below):
+    write_frames(tmp_path / below / "JPEGImages/v1", numbered(4, digits=8))
+    masks = {"00000000": mask(1), "00000002": mask(1, 2)}
+    write_masks(tmp_path / below / "Annotations/v1", masks)
+    (video,) = videos(name, tmp_path)
+    assert (video.rule, video.all_masks) == ("first_of_each", False)
+    assert video.saved == frozenset(numbered(4, digits=8))
+    found = video.open_masks(video.open_frames().frame_names)
+    assert found.read(2).object_ids == (1, 2)
+
+
+def test_lvos_saves_frames_of_the_list_only(tmp_path):
+    write_frames(tmp_path / "val/JPEGImages/v1", numbered(3, 5))
+    write_frames(tmp_path / "all/v1", numbered(11))
+    write_masks(tmp_path / "val/Annotations/v1", {"00000": mask(1)})
+    (video,) = videos("lvos-val", tmp_path, LayoutOptions(images="all"))
+    assert (video.num_frames, video.saved) == (11, frozenset(numbered(3, 5)))
+
+
+def test_generic_videos_are_folders_or_files_and_masks_too(tmp_path):
+    write_frames(tmp_path / "JPEGImages/cats", numbered(3))
+    write_video_file(tmp_path / "JPEGImages/dogs.mp4", moving_pictures(4, 48, 64))
+    write_masks(tmp_path / "Annotations/cats", {"00000": mask(1), "00002": mask(1, 3)})
+    write_masks(tmp_path / "Annotations", {"dogs": mask(255, size=(48, 64))})
+    cats, dogs = videos("generic", tmp_path)
+    assert (cats.name, cats.num_frames, cats.saved, cats.all_masks) == ("cats", 3, None, False)
+    assert dogs.open_frames().size == (48, 64)
+    assert dogs.open_masks(None).first.object_ids == (255,)  # no id is void unless said
+    cats, _ = videos("generic", tmp_path, LayoutOptions(rule="all"))
+    assert cats.all_masks
+
+
+def test_generic_places_and_problems(tmp_path):
+    write_frames(tmp_path / "images/cats", numbered(2))
+    write_masks(tmp_path / "masks/cats", {"00000": mask(1)})
+    write_masks(tmp_path / "masks/bats", {"00000": mask(1)})
+    with pytest.raises(InputError, match=r"masks/bats has no video in .*images"):
+        videos("generic", tmp_path)
+    write_masks(tmp_path / "masks", {"bats": np.ones((4, 4), np.uint8)})
+    with pytest.raises(InputError, match=r"bats and bats.png would have the same results"):
+        videos("generic", tmp_path)
+    with pytest.raises(InputError, match="the directory of videos is not there"):
+        videos("generic", tmp_path / "masks")
+    with pytest.raises(InputError, match=r"looked for .*/nowhere"):
+        videos("generic", tmp_path, LayoutOptions(annotations="nowhere"))
+
+
+def test_fingerprints_tell_other_files(tmp_path):
+    write_frames(tmp_path / "images/cats", numbered(2))
+    write_masks(tmp_path / "masks/cats", {"00000": mask(1)})
+    (video,) = videos("generic", tmp_path)
+    before = video.fingerprint()
+    assert before == video.fingerprint()
+    write_masks(tmp_path / "masks/cats", {"00000": mask(2)})
+    other_mask = video.fingerprint()
+    write_frames(tmp_path / "images/cats", numbered(3))
+    assert len({before, other_mask, video.fingerprint()}) == 3
