@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from configs import train_s3_lite
 from s3_jax.config import MODELS
 from s3_jax.training import run_config
-from s3_jax.training.run_config import RunConfig, Validation
+from s3_jax.training.run_config import RunConfig, ValidationConfig
 
 BASE = "s3_lite"
 STEPS = 600
@@ -44,7 +44,7 @@ def get_config(name: str = BASE) -> ConfigDict:
                 "short", STEPS, batch=4, crop=128, frames=3, rate=4e-4, decay="polynomial"
             ),
         ),
-        validation=Validation(
+        validation=ValidationConfig(
             path="davis2016_dev",
             protocol="davis2016",
             short_side=240,

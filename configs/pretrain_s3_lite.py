@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from configs import train_s3_lite
 from s3_jax.config import MODELS
-from s3_jax.data.options import RegionFolder
+from s3_jax.data.config import RegionFolderConfig
 from s3_jax.training import run_config
 from s3_jax.training.run_config import RunConfig
 
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     stage = train_s3_lite.stage(
         "static", STEPS, batch=4, crop=160, frames=3, rate=4e-4, decay="polynomial", objects=1
     )
-    data = dataclasses.replace(stage.data, sources=(RegionFolder("bsds500"),), merge=0.0)
+    data = dataclasses.replace(stage.data, sources=(RegionFolderConfig("bsds500"),), merge=0.0)
     stage = dataclasses.replace(stage, single_object=True, data=data)
     long = run_config.from_dict(train_s3_lite.get_config().to_dict())
     validation = dataclasses.replace(long.validation, every=500)

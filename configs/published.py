@@ -20,8 +20,8 @@ from s3_jax.config import MODELS, ModelConfig
 from s3_jax.data import recipes
 from s3_jax.errors import InputError
 from s3_jax.training import run_config
-from s3_jax.training.run_config import RunConfig, Stage, Validation
-from s3_jax.training.settings import MAIN_TRAINING, PRE_TRAINING, StepSettings
+from s3_jax.training.run_config import RunConfig, StageConfig, ValidationConfig
+from s3_jax.training.step_config import MAIN_TRAINING, PRE_TRAINING, StepConfig
 
 MORE_VIDEOS: dict[str, tuple[str, ...]] = {
     "base": (),
@@ -47,20 +47,20 @@ def published_config(name: str, data: str) -> ConfigDict:
     run = RunConfig(
         MODELS[name],
         (pretraining(), main_training(MODELS[name], MORE_VIDEOS[data])),
-        validation=Validation("DAVIS", subset="ImageSets/2017/val.txt", every=5_000),
+        validation=ValidationConfig("DAVIS", subset="ImageSets/2017/val.txt", every=5_000),
         data_root="data",
         initial_checkpoint=f"checkpoints/{name}_start",
     )
     return ConfigDict(run_config.to_dict(run))
 
 
-def pretraining() -> Stage:
+def pretraining() -> StageConfig:
     """Single objects that move over static images."""
     data = recipes.pretraining(".", **READING)
-    return Stage("static", data.num_steps, single_object=True, data=data, step=PRE_TRAINING)
+    return StageConfig("static", data.num_steps, single_object=True, data=data, step=PRE_TRAINING)
 
 
-def main_training(model: ModelConfig, more: tuple[str, ...]) -> Stage:
+def main_training(model: ModelConfig, more: tuple[str, ...]) -> StageConfig:
     """Clips of videos with several objects, in mixed precision."""
     data = recipes.main_training(".", more, **READING)
     changes: dict[str, Any] = {}
@@ -68,9 +68,9 @@ def main_training(model: ModelConfig, more: tuple[str, ...]) -> Stage:
         changes["learning_rate"] = CUTIE_LEARNING_RATE
     if data.num_steps > MAIN_TRAINING.optimizer.iterations:
         changes["milestones"] = LONG_MILESTONES
-    return Stage("video", data.num_steps, dtype="bfloat16", data=data, step=_step(**changes))
+    return StageConfig("video", data.num_steps, dtype="bfloat16", data=data, step=_step(**changes))
 
 
-def _step(**changes: Any) -> StepSettings:
+def _step(**changes: Any) -> StepConfig:
     optimizer = dataclasses.replace(MAIN_TRAINING.optimizer, **changes)
     return dataclasses.replace(MAIN_TRAINING, optimizer=optimizer)

@@ -12,10 +12,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from s3_jax.config import ModelConfig, ViTConfig
-from s3_jax.data.options import DataConfig, SyntheticScenes
+from s3_jax.data.config import DataConfig, SyntheticConfig
 from s3_jax.training import run_config
-from s3_jax.training.run_config import RunConfig, Stage
-from s3_jax.training.settings import ClipSettings, LossSettings, OptimizerSettings, StepSettings
+from s3_jax.training.run_config import RunConfig, StageConfig
+from s3_jax.training.step_config import ClipConfig, LossConfig, OptimizerConfig, StepConfig
 
 # Most of the time goes into compiling; without optimisation it is a quarter.
 os.environ.setdefault(
@@ -37,7 +37,7 @@ TINY = ModelConfig(
 
 def get_config() -> ConfigDict:
     """The run's configuration."""
-    static = Stage(
+    static = StageConfig(
         name="static",
         steps=24,
         batch_size=2,
@@ -45,7 +45,7 @@ def get_config() -> ConfigDict:
         data=_data(num_frames=3, max_objects=1, merge=0.0, scene_frames=1),
         step=_step(num_objects=1, num_ref_frames=2),
     )
-    video = Stage(
+    video = StageConfig(
         name="video",
         steps=16,
         batch_size=2,
@@ -57,13 +57,13 @@ def get_config() -> ConfigDict:
 
 
 def _data(scene_frames: int, **changes: Any) -> DataConfig:
-    scenes = SyntheticScenes(height=96, width=128, num_frames=scene_frames, objects=(1, 2))
+    scenes = SyntheticConfig(height=96, width=128, num_frames=scene_frames, objects=(1, 2))
     return DataConfig(sources=(scenes,), crop=96, **changes)
 
 
-def _step(**clip: Any) -> StepSettings:
-    return StepSettings(
-        clip=ClipSettings(**clip),
-        loss=LossSettings(num_points=1024),
-        optimizer=OptimizerSettings(learning_rate=3e-4, decay="constant", backbone_ratio=1.0),
+def _step(**clip: Any) -> StepConfig:
+    return StepConfig(
+        clip=ClipConfig(**clip),
+        loss=LossConfig(num_points=1024),
+        optimizer=OptimizerConfig(learning_rate=3e-4, decay="constant", backbone_ratio=1.0),
     )

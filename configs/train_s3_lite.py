@@ -13,22 +13,22 @@ Expected score: see the README of s3_jax/checkpoints/s3_lite, which is this run'
 from ml_collections import ConfigDict
 
 from s3_jax.config import MODELS
-from s3_jax.data.options import (
+from s3_jax.data.config import (
     DataConfig,
-    ImageAugmentation,
-    RegionFolder,
-    SyntheticScenes,
-    VideoAugmentation,
+    ImageAugmentationConfig,
+    RegionFolderConfig,
+    SyntheticConfig,
+    VideoAugmentationConfig,
 )
-from s3_jax.data.synthetic import SceneOptions
+from s3_jax.data.synthetic import SceneConfig
 from s3_jax.training import run_config
-from s3_jax.training.run_config import RunConfig, Stage, Validation
-from s3_jax.training.settings import (
-    ClipSettings,
+from s3_jax.training.run_config import RunConfig, StageConfig, ValidationConfig
+from s3_jax.training.step_config import (
+    ClipConfig,
     Decay,
-    LossSettings,
-    OptimizerSettings,
-    StepSettings,
+    LossConfig,
+    OptimizerConfig,
+    StepConfig,
 )
 
 PICTURES = "imagenet_samples"
@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
     run = RunConfig(
         MODELS["s3_lite"],
         stages,
-        validation=Validation(
+        validation=ValidationConfig(
             path="davis2016_dev",
             protocol="davis2016",
             short_side=240,
@@ -77,18 +77,18 @@ def stage(
     rate: float,
     decay: Decay,
     objects: int = 2,
-    scenes: tuple[SyntheticScenes, ...] | None = None,
-) -> Stage:
+    scenes: tuple[SyntheticConfig, ...] | None = None,
+) -> StageConfig:
     """A stage; of scenes, those with few look-alikes if none are given."""
-    return Stage(
+    return StageConfig(
         name=name,
         steps=steps,
         batch_size=batch,
         data=_data(crop, frames, objects, scenes or (_scenes(0.3),)),
-        step=StepSettings(
-            clip=ClipSettings(num_objects=objects, num_ref_frames=3),
-            loss=LossSettings(num_points=2_048),
-            optimizer=OptimizerSettings(
+        step=StepConfig(
+            clip=ClipConfig(num_objects=objects, num_ref_frames=3),
+            loss=LossConfig(num_points=2_048),
+            optimizer=OptimizerConfig(
                 learning_rate=rate, decay=decay, backbone_ratio=1.0, clip_norm=3.0
             ),
             ema_decay=0.998,
@@ -96,8 +96,8 @@ def stage(
     )
 
 
-def _data(crop: int, frames: int, objects: int, scenes: tuple[SyntheticScenes, ...]) -> DataConfig:
-    photographs = RegionFolder("bsds500", backgrounds=PICTURES, multiplier=2)
+def _data(crop: int, frames: int, objects: int, scenes: tuple[SyntheticConfig, ...]) -> DataConfig:
+    photographs = RegionFolderConfig("bsds500", backgrounds=PICTURES, multiplier=2)
     return DataConfig(
         sources=(photographs, *scenes),
         crop=crop,
@@ -105,20 +105,20 @@ def _data(crop: int, frames: int, objects: int, scenes: tuple[SyntheticScenes, .
         max_objects=objects,
         skips=((0.0, 3), (0.2, 6), (0.5, 10)),
         merge=0.3,
-        image=ImageAugmentation(walk=0.35, clip_scale=(0.7, 1.5), scale=(0.7, 1.4), bend=0.5),
-        video=VideoAugmentation(rotation=15.0, shear=10.0),
+        image=ImageAugmentationConfig(walk=0.35, clip_scale=(0.7, 1.5), scale=(0.7, 1.4), bend=0.5),
+        video=VideoAugmentationConfig(rotation=15.0, shear=10.0),
         num_workers=1,
     )
 
 
 def _scenes(
     lookalikes: float, objects: tuple[int, int] = (1, 3), multiplier: int = 1
-) -> SyntheticScenes:
-    return SyntheticScenes(
+) -> SyntheticConfig:
+    return SyntheticConfig(
         height=240,
         width=320,
         objects=objects,
-        scene=SceneOptions(distractors=2, lookalikes=lookalikes, speed=1.5),
+        scene=SceneConfig(distractors=2, lookalikes=lookalikes, speed=1.5),
         pictures=PICTURES,
         picture_share=0.8,
         multiplier=multiplier,

@@ -22,8 +22,8 @@ from absl import flags
 from tqdm import tqdm
 
 from s3_jax.benchmarks.baselines import Baseline, copy_first_mask, warp_by_optical_flow
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.davis import list_davis_videos
-from s3_jax.benchmarks.layouts.options import LayoutOptions
 from s3_jax.benchmarks.layouts.video import FolderVideo
 from s3_jax.benchmarks.scoring import looks_binary
 from s3_jax.errors import InputError
@@ -82,7 +82,7 @@ def _run(baseline: Baseline, video: FolderVideo, folder: Path) -> None:
 
 def _list_videos(data_dir: Path) -> list[FolderVideo]:
     sequences = Path(SEQUENCES.value).resolve() if SEQUENCES.value else None
-    options = LayoutOptions(sequences=sequences)
+    options = LayoutConfig(sequences=sequences)
     videos = list_davis_videos(data_dir, options)
     one_object = looks_binary(video.masks for video in videos)
     return list_davis_videos(data_dir, options, one_object=True) if one_object else videos

@@ -88,12 +88,12 @@ def main() -> None:
 def _measurements() -> "dict[str, Callable[[], Iterator[Point]]]":
     from s3_jax.analysis import scaling
     from s3_jax.analysis.programs import TrainingTask
-    from s3_jax.training.settings import MAIN_TRAINING
+    from s3_jax.training.step_config import MAIN_TRAINING
 
     model, repeats = MODELS[MODEL.value], REPEATS.value
     loss = dataclasses.replace(MAIN_TRAINING.loss, num_points=1024)
     task = TrainingTask(model, 1, 3, CROP.value, "float32",
-                        settings=dataclasses.replace(MAIN_TRAINING, loss=loss))  # fmt: skip
+                        step=dataclasses.replace(MAIN_TRAINING, loss=loss))  # fmt: skip
     lengths = _integers("lengths", LENGTHS.value)
     if wrong := [n for n in lengths if n % PART]:
         raise InputError(f"--lengths={wrong[0]} is no multiple of {PART}")

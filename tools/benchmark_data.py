@@ -9,7 +9,7 @@ draw its frames from, and how many cores feed an accelerator: with --step_second
 of a training step of --batch_size clips.
 
 Layouts: videos, images and regions are folders, records a prepared data set, synthetic needs no
---input; see s3_jax/data/options.py.
+--input; see s3_jax/data/config.py.
 """
 
 import cProfile
@@ -24,13 +24,14 @@ import cv2
 import numpy as np
 from absl import app, flags
 
-from s3_jax.data import options, recipes
+from s3_jax.data import config as data_config
+from s3_jax.data import recipes
+from s3_jax.data.config import DataConfig, SourceConfig
 from s3_jax.data.mixture import Mixture
-from s3_jax.data.options import DataConfig, SourceConfig
 from s3_jax.data.sources import open_source
 from s3_jax.errors import InputError
 
-LAYOUT = flags.DEFINE_enum("layout", "synthetic", list(options.SOURCE_KINDS), "What to read.")
+LAYOUT = flags.DEFINE_enum("layout", "synthetic", list(data_config.SOURCE_KINDS), "What to read.")
 INPUT = flags.DEFINE_string("input", "", "Directory of the data set.")
 BINARY = flags.DEFINE_bool("binary", False, "Masks of videos: all but background is one object.")
 STAGE = flags.DEFINE_enum("stage", "main", ["pretraining", "main"], "Crop, frames, augmentation.")
@@ -63,9 +64,9 @@ def main(argv: list[str]) -> int:
 
 
 def _config() -> DataConfig:
-    cls = options.SOURCE_KINDS[LAYOUT.value]
+    cls = data_config.SOURCE_KINDS[LAYOUT.value]
     source: SourceConfig = cls(INPUT.value) if INPUT.value else cls()
-    if isinstance(source, options.VideoFolder):
+    if isinstance(source, data_config.VideoFolderConfig):
         source = dataclasses.replace(source, binary=BINARY.value)
     stage = recipes.pretraining if STAGE.value == "pretraining" else recipes.main_training
     return stage("", sources=(source,))

@@ -173,12 +173,12 @@ def _config(shape: Shape) -> ModelConfig:
 
 
 def _settings(shape: Shape) -> Any:
-    from s3_jax.training.settings import MAIN_TRAINING, PRE_TRAINING
+    from s3_jax.training.step_config import MAIN_TRAINING, PRE_TRAINING
 
-    settings = PRE_TRAINING if shape.stage == "pretraining" else MAIN_TRAINING
+    step = PRE_TRAINING if shape.stage == "pretraining" else MAIN_TRAINING
     changes: dict[str, Any] = {"remat_encoder": REMAT.value, "remat_frames": REMAT.value}
-    clip = dataclasses.replace(settings.clip, num_objects=shape.objects, **changes)
-    return dataclasses.replace(settings, clip=clip)
+    clip = dataclasses.replace(step.clip, num_objects=shape.objects, **changes)
+    return dataclasses.replace(step, clip=clip)
 
 
 def _batch(shape: Shape) -> Any:

@@ -27,18 +27,18 @@ LONG_TERM = flags.DEFINE_bool("long_term", False, "With long-term memory, for lo
 def main() -> None:
     logging.set_verbosity(logging.WARNING)
     from s3_jax.checkpoints.model import load_model
-    from s3_jax.propagation.export import ExportSettings, write_export
+    from s3_jax.propagation.export import ExportConfig, write_export
 
     output = Path(OUTPUT.value)
     if output.is_dir():
         raise InputError(f"--output={output} is a directory; name a file in it")
-    settings = ExportSettings(
+    export = ExportConfig(
         cli.frame_size(SIZE.value), OBJECTS.value, DTYPE.value, tuple(PLATFORMS.value),
         PropagationConfig(long_term=LONG_TERM.value),
     )  # fmt: skip
     config, variables = load_model(CHECKPOINT.value)
     output.parent.mkdir(parents=True, exist_ok=True)
-    sizes = write_export(output, config, variables, settings)
+    sizes = write_export(output, config, variables, export)
     parts = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
     print(f"{output}: {parts}")
 

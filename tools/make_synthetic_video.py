@@ -16,7 +16,7 @@ import numpy as np
 from absl import app, flags
 from PIL import Image
 
-from s3_jax.data.synthetic import Scene, SceneOptions, render, sample_scene
+from s3_jax.data.synthetic import Scene, SceneConfig, render, sample_scene
 from s3_jax.errors import InputError, reason
 from s3_jax.media.mask_files import MaskEncoding
 from s3_jax.media.overlay import write_video
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
 def _make(output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output} exists and is not an empty directory: choose another --output")
-    options = SceneOptions(distractors=DISTRACTORS.value, motion_blur=MOTION_BLUR.value)
+    options = SceneConfig(distractors=DISTRACTORS.value, motion_blur=MOTION_BLUR.value)
     rng = np.random.default_rng(SEED.value)
     scene = sample_scene(rng, HEIGHT.value, WIDTH.value, OBJECTS.value, options)
     for folder in ("frames", "masks"):

@@ -19,7 +19,7 @@ from absl import flags
 from tqdm import tqdm
 
 from s3_jax.benchmarks.datasets import BENCHMARKS
-from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.packaging import write_package
 from s3_jax.errors import InputError
 from s3_jax.segmentation.merging import (
@@ -102,7 +102,7 @@ def _pack(record: Mapping[str, Any], output: Path) -> None:
     if benchmark.package is None:
         return
     data_dir = Path(DATA_DIR.value or record["data_dir"])
-    videos = benchmark.list_videos(data_dir, LayoutOptions.from_dict(record["layout"]))
+    videos = benchmark.list_videos(data_dir, LayoutConfig.from_dict(record["layout"]))
     print(f"to hand in: {write_package(benchmark.package, output, output / 'Annotations', videos)}")
 
 

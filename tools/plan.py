@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from s3_jax.analysis.programs import PropagationTask, TrainingTask
     from s3_jax.analysis.topology import Topology
     from s3_jax.training.run_config import RunConfig
-    from s3_jax.training.settings import StepSettings
+    from s3_jax.training.step_config import StepConfig
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Training configuration.")
 STAGE = flags.DEFINE_string("stage", None, "Which of the configuration's; the last if not given.")
@@ -101,7 +101,7 @@ def main() -> None:
 def _plan_training(topology: "Topology") -> tuple[str, "Plan | None"]:
     task = _training_task()
     print(_training_title(task, topology), flush=True)
-    return _shown(_compile_training(task, task.settings, topology))
+    return _shown(_compile_training(task, task.step, topology))
 
 
 def _search(topology: "Topology") -> tuple[str, "Plan | None"]:
@@ -111,9 +111,9 @@ def _search(topology: "Topology") -> tuple[str, "Plan | None"]:
     task = _training_task()
     print(_training_title(task, topology), flush=True)
     rows = task.batch_size // len(topology.devices)
-    compile_one = lambda settings: _compile_training(task, settings, topology)  # noqa: E731
+    compile_one = lambda step: _compile_training(task, step, topology)  # noqa: E731
     attempts = []
-    for attempt in search(task.settings, rows, HEADROOM.value, compile_one):
+    for attempt in search(task.step, rows, HEADROOM.value, compile_one):
         print(attempt_line(attempt, HEADROOM.value), flush=True)
         attempts.append(attempt)
     chosen = best(attempts, HEADROOM.value)
@@ -157,12 +157,12 @@ def _shown(outcome: "Plan | OutOfMemory") -> tuple[str, "Plan | None"]:
 
 
 def _compile_training(
-    task: "TrainingTask", settings: "StepSettings", topology: "Topology"
+    task: "TrainingTask", step: "StepConfig", topology: "Topology"
 ) -> "Plan | OutOfMemory":
     from s3_jax.analysis.plan import compile_plan
     from s3_jax.analysis.programs import trace_training
 
-    task = dataclasses.replace(task, settings=settings)
+    task = dataclasses.replace(task, step=step)
     traced = trace_training(task, topology.devices)
     return compile_plan(traced, topology.chip, len(topology.devices))
 
@@ -177,10 +177,10 @@ def _training_task() -> "TrainingTask":
     else:
         task = task_of_stage(run, STAGE.value)
     of_clip = _given(remat_encoder=ENCODER.value, remat_frames=FRAMES.value)
-    clip = dataclasses.replace(task.settings.clip, **of_clip)
+    clip = dataclasses.replace(task.step.clip, **of_clip)
     of_step = _given(accumulate=ACCUMULATE.value) | {"clip": clip}
-    settings = dataclasses.replace(task.settings, **of_step)
-    return dataclasses.replace(task, settings=settings, **_given(batch_size=BATCH.value))
+    step = dataclasses.replace(task.step, **of_step)
+    return dataclasses.replace(task, step=step, **_given(batch_size=BATCH.value))
 
 
 def _given(**values: Any) -> dict[str, Any]:
@@ -209,12 +209,12 @@ def _propagation_task() -> "PropagationTask":
 
 
 def _training_title(task: "TrainingTask", topology: "Topology") -> str:
-    clip = task.settings.clip
+    clip = task.step.clip
     return (f"{_name()}, {task.dtype}, batch of {task.batch_size} clips of {task.frames} "
             f"frames of {task.crop}x{task.crop}, {clip.num_objects} objects, on "
             f"{len(topology.devices)} {topology.chip.name} ({topology.name}); remat encoder "
             f"{clip.remat_encoder}, frames {clip.remat_frames}; micro-batches "
-            f"{task.settings.accumulate}")  # fmt: skip
+            f"{task.step.accumulate}")  # fmt: skip
 
 
 def _name() -> str:

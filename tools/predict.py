@@ -53,7 +53,7 @@ from typing import Any
 from absl import flags, logging
 
 from s3_jax.benchmarks.datasets import BENCHMARKS, Benchmark
-from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.video import BenchmarkVideo
 from s3_jax.benchmarks.packaging import write_package
 from s3_jax.benchmarks.prediction import (
@@ -68,7 +68,7 @@ from s3_jax.errors import InputError, listed
 from s3_jax.segmentation.lockstep import group_videos
 from s3_jax.segmentation.run_folder import named_fingerprint
 from s3_jax.segmentation.run_record import RunRecord
-from s3_jax.segmentation.video import SegmentOptions
+from s3_jax.segmentation.video import SegmentConfig
 from tools import cli, propagation_flags
 from tools.interruption import interruption
 from tools.logs import quiet_logging
@@ -145,7 +145,7 @@ def main() -> None:
     """Check everything that can be checked quickly, then load the model and work."""
     quiet_logging()
     benchmark = BENCHMARKS[_required(DATASET)]
-    settings = benchmark.plus if PLUS.value else benchmark.settings
+    settings = benchmark.plus if PLUS.value else benchmark.config
     if settings is None:
         raise InputError(f"--plus: there are no such settings for {DATASET.value}; leave it out")
     config = propagation_config(_PROPAGATION_FLAGS, settings.propagation())
@@ -189,7 +189,7 @@ def _run(
 ) -> None:
     """Segment this shard's videos, pack the results if all are there, and report."""
     mine = share_out(videos, *record.shard)
-    options = SegmentOptions(
+    options = SegmentConfig(
         short_side=size,
         save_scores=SAVE_SCORES.value,
         size_of_masks=True,
@@ -230,10 +230,10 @@ def _pack(benchmark: Benchmark, videos: Sequence[BenchmarkVideo], folder: Predic
         )
 
 
-def _layout_options() -> LayoutOptions:
+def _layout_options() -> LayoutConfig:
     if VOID.value is not None and (VOID.value < -1 or VOID.value == 0):
         raise InputError(f"--void is {VOID.value}, but must be a positive id, or -1 for none")
-    return LayoutOptions(
+    return LayoutConfig(
         sequences=Path(SEQUENCES.value).resolve() if SEQUENCES.value else None,
         images=IMAGES.value,
         annotations=ANNOTATIONS.value,
@@ -243,7 +243,7 @@ def _layout_options() -> LayoutOptions:
     )
 
 
-def _list_videos(benchmark: Benchmark, layout: LayoutOptions) -> Sequence[BenchmarkVideo]:
+def _list_videos(benchmark: Benchmark, layout: LayoutConfig) -> Sequence[BenchmarkVideo]:
     data_dir = Path(_required(DATA_DIR))
     if not data_dir.is_dir():
         raise InputError(f"--data_dir: {data_dir} is not a directory")

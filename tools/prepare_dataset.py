@@ -13,7 +13,7 @@ size is not their image's, are reported and left out; so are videos without any 
 What appears in --output:
   NAME/report.json       counts, and a line for everything that was left out
   NAME/empty_masks.json  masks without objects, which training need not try to start with; for
-                         VideoFolder(empty_masks=...) when reading the folder itself
+                         VideoFolderConfig(empty_masks=...) when reading the folder itself
   NAME/1.0.0/            the data set, in the format of TFDS; for Records(path=...)
 
 An interrupted run goes on where it was when started again; the data set is whole or absent.

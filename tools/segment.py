@@ -46,8 +46,8 @@ from s3_jax.media.video_files import VideoSource, open_video
 from s3_jax.segmentation.run_folder import Identity, RunFolder, fingerprint, named_fingerprint
 from s3_jax.segmentation.video import (
     Progress,
+    SegmentConfig,
     Segmenter,
-    SegmentOptions,
     check_mask_size,
     render_overlay,
     segment,
@@ -143,7 +143,7 @@ def _run(
     session: Segmenter, source: VideoSource, masks: MaskFiles, folder: RunFolder, begin: float
 ) -> int:
     """Segment, draw, and report; the exit code."""
-    options = SegmentOptions(SIZE.value, ALL_MASKS.value, SAVE_SCORES.value)
+    options = SegmentConfig(SIZE.value, ALL_MASKS.value, SAVE_SCORES.value)
     pace = _Pace(begin)
     with interruption() as interrupted, _bar(source, "segment") as bar:
 

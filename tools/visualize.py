@@ -33,7 +33,7 @@ from pathlib import Path
 from absl import flags, logging
 
 from s3_jax.benchmarks.datasets import BENCHMARKS
-from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.video import BenchmarkVideo
 from s3_jax.errors import InputError
 from s3_jax.media.image_files import shortened
@@ -42,7 +42,7 @@ from s3_jax.media.video_files import VideoSource, open_video
 from s3_jax.segmentation.run_record import read_run_records
 from s3_jax.segmentation.video import MaskSource
 from s3_jax.segmentation.visualization import (
-    SheetOptions,
+    SheetConfig,
     write_heat_maps,
     write_overlay,
     write_query_choices,
@@ -110,7 +110,7 @@ def _draw(what: str, subject: Subject, output: Path) -> Iterable[Path]:
     """Writes one kind of picture; where."""
     source = subject.open_frames()
     stem = output / f"{subject.name.replace('/', '_')}_{what}"
-    options = SheetOptions(FRAMES.value, COLUMNS.value, WIDTH.value)
+    options = SheetConfig(FRAMES.value, COLUMNS.value, WIDTH.value)
     match what:
         case "sheet":
             path = stem.with_name(f"{stem.name}.jpg")
@@ -130,7 +130,7 @@ def _draw(what: str, subject: Subject, output: Path) -> Iterable[Path]:
 
 
 def _draw_queries(
-    stem: Path, source: VideoSource, subject: Subject, options: SheetOptions
+    stem: Path, source: VideoSource, subject: Subject, options: SheetConfig
 ) -> Iterable[Path]:
     from s3_jax.checkpoints.model import load_model
     from s3_jax.compilation_cache import enable_compilation_cache
@@ -166,7 +166,7 @@ def _subjects_of_run(run: Path) -> Sequence[Subject]:
     record = records[0]
     settings = record["settings"]
     data_dir = Path(DATA_DIR.value or record["data_dir"])
-    layout = LayoutOptions.from_dict(record["layout"])
+    layout = LayoutConfig.from_dict(record["layout"])
     videos = BENCHMARKS[settings["dataset"]].list_videos(data_dir, layout)
     unknown = sorted(set(NAMES.value) - {video.name for video in videos})
     if unknown:

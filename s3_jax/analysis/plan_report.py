@@ -108,8 +108,8 @@ def refusal(outcome: OutOfMemory) -> str:
 
 def attempt_line(attempt: Attempt, headroom: float) -> str:
     """One line for a way that was tried."""
-    clip, outcome = attempt.settings.clip, attempt.outcome
-    way = (f"micro-batches {attempt.settings.accumulate}, remat encoder {clip.remat_encoder}, "
+    clip, outcome = attempt.step.clip, attempt.outcome
+    way = (f"micro-batches {attempt.step.accumulate}, remat encoder {clip.remat_encoder}, "
            f"frames {clip.remat_frames}")  # fmt: skip
     if isinstance(outcome, OutOfMemory):
         return f"{way}: needs {outcome.needed / GIB:.1f} GiB, does not fit"

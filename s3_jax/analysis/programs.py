@@ -24,8 +24,8 @@ from s3_jax.training import step as training
 from s3_jax.training.clip import ClipBatch
 from s3_jax.training.parallel import REPLICAS, parallel_step
 from s3_jax.training.run_config import RunConfig
-from s3_jax.training.settings import MAIN_TRAINING, StepSettings
 from s3_jax.training.stages import stage_model
+from s3_jax.training.step_config import MAIN_TRAINING, StepConfig
 
 LONG_VIDEO = PropagationConfig(long_term=True)
 Shapes = Any  # a pytree of jax.ShapeDtypeStruct
@@ -41,7 +41,7 @@ class TrainingTask:
     crop: int = 480
     dtype: str = "bfloat16"
     trainable_blocks: tuple[int, ...] = ()
-    settings: StepSettings = MAIN_TRAINING
+    step: StepConfig = MAIN_TRAINING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +76,15 @@ def trace_training(task: TrainingTask, devices: Sequence[jax.Device]) -> Traced:
       InputError: the batch cannot be divided over the devices and micro-batches.
     """
     rows, remainder = divmod(task.batch_size, len(devices))
-    if remainder or rows % task.settings.accumulate:
+    if remainder or rows % task.step.accumulate:
         raise InputError(
             f"a batch of {task.batch_size} cannot be divided over {len(devices)} devices and "
-            f"{task.settings.accumulate} micro-batches; change the batch size or the topology"
+            f"{task.step.accumulate} micro-batches; change the batch size or the topology"
         )
     model = S3(task.model, trainable_blocks=task.trainable_blocks, axis_name=REPLICAS,
                dtype=jnp.dtype(task.dtype))  # fmt: skip
     with compiling_for(devices[0].platform):
-        trainer = training.make_trainer(model, task.settings)
+        trainer = training.make_trainer(model, task.step)
         variables = variable_shapes(task.model)
         state = jax.eval_shape(lambda v: training.init_state(trainer, v, 0), variables)
         frames = (len(devices), rows, task.frames, task.crop, task.crop)
@@ -157,7 +157,7 @@ def task_of_stage(run: RunConfig, name: str | None = None) -> TrainingTask:
         crop=stage.data.crop,
         dtype=stage.dtype,
         trainable_blocks=stage.trainable_blocks,
-        settings=stage.step,
+        step=stage.step,
     )
 
 

@@ -165,7 +165,7 @@ def training_point(curve: str, x: int, task: TrainingTask, replicas: int, repeat
     """A training step on so many of the local devices."""
     devices = jax.local_devices()[:replicas]
     model = S3(task.model, axis_name=REPLICAS, dtype=jax.numpy.dtype(task.dtype))
-    trainer = training.make_trainer(model, task.settings)
+    trainer = training.make_trainer(model, task.step)
     state = training.init_state(trainer, workloads.random_variables(task.model), 0)
     batch = workloads.random_batch(task, replicas)
     step: Any = parallel_step(trainer, devices)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from s3_jax.analysis.plan import OutOfMemory, Plan
-from s3_jax.training.settings import Rematerialization, StepSettings
+from s3_jax.training.step_config import Rematerialization, StepConfig
 
 # (image encoder, frame by frame), from nothing computed again to everything.
 LADDER: tuple[tuple[Rematerialization, Rematerialization], ...] = (
@@ -20,7 +20,7 @@ LADDER: tuple[tuple[Rematerialization, Rematerialization], ...] = (
 class Attempt:
     """One way to run the step, and what came of it."""
 
-    settings: StepSettings
+    step: StepConfig
     outcome: Plan | OutOfMemory
 
     def fits(self, headroom: float) -> bool:
@@ -29,10 +29,10 @@ class Attempt:
 
 
 def search(
-    settings: StepSettings,
+    step: StepConfig,
     rows: int,
     headroom: float,
-    compile_one: Callable[[StepSettings], Plan | OutOfMemory],
+    compile_one: Callable[[StepConfig], Plan | OutOfMemory],
 ) -> Iterator[Attempt]:
     """Tries ways to run the step on `rows` clips per device until the quickest that fits is known.
 
@@ -46,8 +46,8 @@ def search(
 
     def attempt(parts: int, rung: int) -> Attempt:
         encoder, frames = LADDER[rung]
-        clip = dataclasses.replace(settings.clip, remat_encoder=encoder, remat_frames=frames)
-        candidate = dataclasses.replace(settings, clip=clip, accumulate=parts)
+        clip = dataclasses.replace(step.clip, remat_encoder=encoder, remat_frames=frames)
+        candidate = dataclasses.replace(step, clip=clip, accumulate=parts)
         return Attempt(candidate, compile_one(candidate))
 
     for parts in (n for n in range(1, rows + 1) if rows % n == 0):

@@ -71,7 +71,7 @@ def random_batch(task: TrainingTask, replicas: int) -> ClipBatch:
     rows = task.batch_size // replicas
     masks = (replicas, rows, task.frames, task.crop, task.crop)
     rng = np.random.default_rng(3)
-    objects = task.settings.clip.num_objects
+    objects = task.step.clip.num_objects
     return ClipBatch(
         frames=jnp.asarray(rng.integers(0, 256, (*masks, 3), np.uint8)),
         masks=jnp.asarray(rng.integers(0, objects + 1, masks, np.uint8)),

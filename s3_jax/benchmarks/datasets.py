@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from s3_jax.benchmarks.layouts.burst import list_burst_videos
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.davis import list_davis_videos
 from s3_jax.benchmarks.layouts.generic import list_generic_videos
 from s3_jax.benchmarks.layouts.lvos import list_lvos_videos
-from s3_jax.benchmarks.layouts.options import LayoutOptions
 from s3_jax.benchmarks.layouts.video import BenchmarkVideo
 from s3_jax.benchmarks.layouts.youtube_vos import list_youtube_vos_videos
 from s3_jax.benchmarks.packaging import Package
 
-ListVideos = Callable[[Path, LayoutOptions], Sequence[BenchmarkVideo]]
+ListVideos = Callable[[Path, LayoutConfig], Sequence[BenchmarkVideo]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class BenchmarkConfig:
     """What a protocol fixes.
 
     short_side: frames are shrunk to it; -1 for as they are.
@@ -53,8 +53,8 @@ class Benchmark:
     """
 
     list_videos: ListVideos
-    settings: Settings
-    plus: Settings | None = None
+    config: BenchmarkConfig
+    plus: BenchmarkConfig | None = None
     package: Package | None = None
     score: str = ""
 
@@ -67,11 +67,11 @@ def _davis(split: str, year: str = "2017", **more: Any) -> ListVideos:
     return partial(list_davis_videos, lists=lists[:count], bases=bases, **more)
 
 
-_SHORT, _SHORT_PLUS = Settings(480), Settings(720, mem_every=3, max_mem_frames=10)
-_YOUTUBE_PLUS = Settings(600, max_mem_frames=10)
+_SHORT, _SHORT_PLUS = BenchmarkConfig(480), BenchmarkConfig(720, mem_every=3, max_mem_frames=10)
+_YOUTUBE_PLUS = BenchmarkConfig(600, max_mem_frames=10)
 # 600 is S3's own choice; others run LVOS at 480.
-_LVOS = Settings(600, long_term=True)
-_BURST = Settings(600, mem_every=10, long_term=True)
+_LVOS = BenchmarkConfig(600, long_term=True)
+_BURST = BenchmarkConfig(600, mem_every=10, long_term=True)
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     "davis2016-val": Benchmark(
@@ -98,6 +98,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         partial(list_davis_videos, lists=("ImageSets/test.txt",)), _SHORT, None, "videos"
     ),
     "generic": Benchmark(
-        list_generic_videos, Settings(-1, long_term=True), score="--protocol=generic"
+        list_generic_videos, BenchmarkConfig(-1, long_term=True), score="--protocol=generic"
     ),
 }  # fmt: skip

@@ -26,8 +26,8 @@ from s3_jax.segmentation.lockstep import Batch, Job, segment_together
 from s3_jax.segmentation.run_folder import RECORD, Identity, RunFolder
 from s3_jax.segmentation.video import (
     Progress,
+    SegmentConfig,
     Segmenter,
-    SegmentOptions,
     segment,
 )
 
@@ -127,7 +127,7 @@ class RunProgress:
 def predict(
     groups: Sequence[Sequence[BenchmarkVideo]],
     folder: PredictionFolder,
-    options: SegmentOptions,
+    options: SegmentConfig,
     workplaces: Sequence[Workplace],
     progress: RunProgress = RunProgress(),
     make_batch: MakeBatch | None = None,
@@ -184,7 +184,7 @@ class _Worker:
         make_session: Callable[[], ResettableSegmenter],
         make_batch: MakeBatch | None,
         folder: PredictionFolder,
-        options: SegmentOptions,
+        options: SegmentConfig,
         progress: RunProgress,
         outcome: Outcome,
     ):
@@ -269,7 +269,7 @@ class _Worker:
         unfinished = folder.finished_frames is None
         return Job(source, masks, folder if unfinished else None, self._options_for(video))
 
-    def _options_for(self, video: BenchmarkVideo) -> SegmentOptions:
+    def _options_for(self, video: BenchmarkVideo) -> SegmentConfig:
         return dataclasses.replace(self._options, saved=video.saved, all_masks=video.all_masks)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from s3_jax.data.colour import GREY, ColourChange, sample_colour
-from s3_jax.data.options import DataConfig, ImageAugmentation, Number, VideoAugmentation
+from s3_jax.data.config import DataConfig, ImageAugmentationConfig, Number, VideoAugmentationConfig
 from s3_jax.data.thin_plate import sample_bend
 from s3_jax.data.warp import Matrix, Warp, around, mirror, rotation_shear, scaling, shift
 
@@ -41,7 +41,7 @@ def sample_colours(
 
 
 def image_warps(
-    rng: np.random.Generator, size: Size, side: int, count: int, options: ImageAugmentation
+    rng: np.random.Generator, size: Size, side: int, count: int, options: ImageAugmentationConfig
 ) -> list[Warp]:
     """Affine map, resizing, crop and bend of each frame, then scale and flip of the clip."""
     middle = ((side - 1) / 2, (side - 1) / 2)
@@ -67,7 +67,7 @@ def _image_warp(
     size: Size,
     side: int,
     to_crop: Matrix,
-    options: ImageAugmentation,
+    options: ImageAugmentationConfig,
     draw: Float[np.ndarray, " 5"],
 ) -> Warp:
     """draw: where in their ranges rotation, shear, scale and place (x, y) lie."""
@@ -84,7 +84,9 @@ def _image_warp(
     return Warp(affine @ uncrop, to_crop, side, bend)
 
 
-def video_warp(rng: np.random.Generator, size: Size, side: int, options: VideoAugmentation) -> Warp:
+def video_warp(
+    rng: np.random.Generator, size: Size, side: int, options: VideoAugmentationConfig
+) -> Warp:
     """Affine map, crop of random area and aspect, resizing and flip."""
     height, width = size
     moved = rotation_shear(
@@ -98,7 +100,7 @@ def video_warp(rng: np.random.Generator, size: Size, side: int, options: VideoAu
 
 
 def _sample_box(
-    rng: np.random.Generator, size: Size, options: VideoAugmentation
+    rng: np.random.Generator, size: Size, options: VideoAugmentationConfig
 ) -> tuple[Number, Number, Number, Number]:
     """Left, top, width and height of a crop; the middle of the image where none fits."""
     height, width = size

@@ -7,9 +7,9 @@ from jaxtyping import Integer, UInt8
 
 from s3_jax.data.augmentation import Size, sample_colours, sample_warps
 from s3_jax.data.colour import ColourChange, recolour
+from s3_jax.data.config import DataConfig
 from s3_jax.data.decoding import decode_image
 from s3_jax.data.merging import Clip, paste
-from s3_jax.data.options import DataConfig
 from s3_jax.data.sampling import choose, draw_frames, object_ids, relabel
 from s3_jax.data.videos import Video, read_bytes
 from s3_jax.data.warp import Colour, Warp, reduction, warp_image, warp_labels

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from s3_jax.data.options import ColourJitter, Number
+from s3_jax.data.config import ColourConfig, Number
 
 # Luma of ITU-R BT.601 and two axes of colour difference: hue turns the latter.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -28,7 +28,7 @@ class ColourChange:
 GREY = ColourChange(saturation=0.0)
 
 
-def sample_colour(rng: np.random.Generator, jitter: ColourJitter) -> ColourChange:
+def sample_colour(rng: np.random.Generator, jitter: ColourConfig) -> ColourChange:
     """Changes uniform within the jitter, in random order."""
     brightness, contrast, saturation = (
         float(rng.uniform(max(0.0, 1 - most), 1 + most))

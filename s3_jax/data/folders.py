@@ -47,7 +47,7 @@ def annotated_videos(
 ) -> list[AnnotatedVideo]:
     """The videos of a DAVIS-like folder that have annotations, by name.
 
-    path, images, annotations, subset: see `options.VideoFolder`.
+    path, images, annotations, subset: see `data.config.VideoFolderConfig`.
 
     Raises:
       InputError: directories are missing, or so much within them that the data set must be
@@ -94,7 +94,7 @@ def video_roots(path: Path, images: str = "", annotations: str = "") -> tuple[Pa
 
 
 def image_mask_pairs(path: Path) -> list[tuple[Path, Path]]:
-    """Images and their masks below a directory; see `options.ImageFolder` for the rule.
+    """Images and their masks below a directory; see `data.config.ImageFolderConfig` for the rule.
 
     Raises:
       InputError: no pairs, or so many images without mask that the data set must be incomplete.

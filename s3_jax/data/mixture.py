@@ -7,8 +7,8 @@ from absl import logging
 from jaxtyping import UInt8
 
 from s3_jax.data.clips import sample_clip
+from s3_jax.data.config import DataConfig, Number
 from s3_jax.data.merging import Clip, limit, paste
-from s3_jax.data.options import DataConfig, Number
 from s3_jax.data.sampling import max_skip
 from s3_jax.data.sources import Source, open_source
 from s3_jax.errors import InputError

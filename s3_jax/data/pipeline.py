@@ -17,8 +17,8 @@ import grain
 import numpy as np
 from absl import flags, logging
 
+from s3_jax.data.config import DataConfig
 from s3_jax.data.mixture import Mixture
-from s3_jax.data.options import DataConfig
 from s3_jax.data.worker_processes import (
     light_processes,
     require_shared_memory,

@@ -72,7 +72,7 @@ class Check:
 def list_videos(
     path: Path, images: str = "", annotations: str = "", subset: str = "", binary: bool = False
 ) -> list[Item]:
-    """The videos of a folder; for arguments and errors see `options.VideoFolder`."""
+    """The videos of a folder; for arguments and errors see `data.config.VideoFolderConfig`."""
     videos = folders.annotated_videos(path, images, annotations, subset)
     return [_item(video, binary) for video in videos]
 

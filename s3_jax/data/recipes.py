@@ -3,25 +3,25 @@
 import dataclasses
 from typing import Any
 
-from s3_jax.data.options import DataConfig, ImageFolder, VideoFolder
+from s3_jax.data.config import DataConfig, ImageFolderConfig, VideoFolderConfig
 
 IMAGES = (
-    ImageFolder("FSS-1000"),
-    ImageFolder("DUTS-TR"),
-    ImageFolder("DUTS-TE"),
-    ImageFolder("ECSSD"),
-    ImageFolder("BIG", multiplier=5),
-    ImageFolder("HRSOD", multiplier=5),
+    ImageFolderConfig("FSS-1000"),
+    ImageFolderConfig("DUTS-TR"),
+    ImageFolderConfig("DUTS-TE"),
+    ImageFolderConfig("ECSSD"),
+    ImageFolderConfig("BIG", multiplier=5),
+    ImageFolderConfig("HRSOD", multiplier=5),
 )
 # DAVIS's folder holds its validation videos too, hence the list.
 VIDEOS = (
-    VideoFolder("DAVIS", subset="ImageSets/2017/train.txt", frame_interval=2, multiplier=2),
-    VideoFolder("YouTubeVOS", frame_interval=5),
+    VideoFolderConfig("DAVIS", subset="ImageSets/2017/train.txt", frame_interval=2, multiplier=2),
+    VideoFolderConfig("YouTubeVOS", frame_interval=5),
 )
 MORE_VIDEOS = {
-    "mose": VideoFolder("MOSE", frame_interval=5),
-    "burst": VideoFolder("BURST", frame_interval=5),
-    "ovis": VideoFolder("OVIS", frame_interval=3),
+    "mose": VideoFolderConfig("MOSE", frame_interval=5),
+    "burst": VideoFolderConfig("BURST", frame_interval=5),
+    "ovis": VideoFolderConfig("OVIS", frame_interval=3),
 }
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
-from s3_jax.data.options import Range
+from s3_jax.data.config import Range
 
 # An object seldom takes more of the picture's edge than this; sky and ground do.
 LARGEST_EDGE_SHARE = 0.25

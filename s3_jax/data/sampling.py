@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from s3_jax.data.options import Number
+from s3_jax.data.config import Number
 
 REDRAWS = 20  # of frames, when the first is known to be empty
 
@@ -14,7 +14,7 @@ REDRAWS = 20  # of frames, when the first is known to be empty
 def max_skip(skips: Sequence[tuple[Number, int]], progress: Number, frame_interval: int) -> int:
     """The largest distance between neighbouring frames of a clip, in annotated frames.
 
-    skips: see `options.DataConfig`. progress: share of the training that is done, 0 to 1.
+    skips: see `data.config.DataConfig`. progress: share of the training that is done, 0 to 1.
     frame_interval: the data set's distance between annotated frames.
     """
     skip = [distance for start, distance in skips if start <= progress][-1]

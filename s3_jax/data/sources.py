@@ -10,7 +10,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from s3_jax.data import empty_masks, folders, options, records
+from s3_jax.data import config as data_config
+from s3_jax.data import empty_masks, folders, records
 from s3_jax.data.decoding import decode_foreground, decode_ids, decode_image
 from s3_jax.data.regions import sample_objects
 from s3_jax.data.synthetic import sample_scene
@@ -26,11 +27,11 @@ from s3_jax.data.videos import (
 
 @runtime_checkable
 class Source(Protocol):
-    """A data set; see `options.VideoFolder` for frame_interval and multiplier."""
+    """A data set; see `data.config.VideoFolderConfig` for frame_interval and multiplier."""
 
     name: str
     frame_interval: int
-    multiplier: options.Number
+    multiplier: data_config.Number
 
     def __len__(self) -> int: ...
 
@@ -47,29 +48,29 @@ class Source(Protocol):
         ...
 
 
-def open_source(config: options.SourceConfig) -> Source:
+def open_source(config: data_config.SourceConfig) -> Source:
     """The source for its options; lists files but decodes none.
 
     Raises:
       InputError: the data set is missing, empty or incomplete.
     """
     match config:
-        case options.VideoFolder():
+        case data_config.VideoFolderConfig():
             return VideoFolderSource(config)
-        case options.ImageFolder():
+        case data_config.ImageFolderConfig():
             return ImageFolderSource(config)
-        case options.RegionFolder():
+        case data_config.RegionFolderConfig():
             return RegionFolderSource(config)
-        case options.Records():
+        case data_config.RecordsConfig():
             return RecordSource(config)
-        case options.SyntheticScenes():
+        case data_config.SyntheticConfig():
             return SyntheticSource(config)
 
 
 class VideoFolderSource:
     """Directories of frames and of masks."""
 
-    def __init__(self, config: options.VideoFolder):
+    def __init__(self, config: data_config.VideoFolderConfig):
         root = Path(config.path)
         self.name = config.path
         self.frame_interval = config.frame_interval
@@ -101,7 +102,7 @@ class ImageFolderSource:
 
     frame_interval = 1
 
-    def __init__(self, config: options.ImageFolder):
+    def __init__(self, config: data_config.ImageFolderConfig):
         self.name = config.path
         self.multiplier = config.multiplier
         self._pairs = folders.image_mask_pairs(Path(config.path))
@@ -124,7 +125,7 @@ class RegionFolderSource:
 
     frame_interval = 1
 
-    def __init__(self, config: options.RegionFolder):
+    def __init__(self, config: data_config.RegionFolderConfig):
         self.name = config.path
         self.multiplier = config.multiplier
         self._area = config.area
@@ -148,7 +149,7 @@ class RegionFolderSource:
 class RecordSource:
     """A TFDS data set of videos; files are opened where they are first read."""
 
-    def __init__(self, config: options.Records):
+    def __init__(self, config: data_config.RecordsConfig):
         self.name = config.path
         self.frame_interval = config.frame_interval
         self.multiplier = config.multiplier
@@ -168,7 +169,7 @@ class RecordSource:
 class SyntheticSource:
     """A new procedural video at every opening; items only count them."""
 
-    def __init__(self, config: options.SyntheticScenes):
+    def __init__(self, config: data_config.SyntheticConfig):
         self.name = "synthetic scenes"
         self.frame_interval = config.frame_interval
         self.multiplier = config.multiplier
@@ -202,7 +203,7 @@ class SyntheticSource:
 class Backgrounds:
     """Pictures to show objects on, for a share of all samples; none if `path` is empty."""
 
-    def __init__(self, path: str, share: options.Number):
+    def __init__(self, path: str, share: data_config.Number):
         self._files = folders.pictures(Path(path)) if path else []
         self._share = share
 

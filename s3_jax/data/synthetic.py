@@ -17,14 +17,14 @@ from s3_jax.data.synthetic_render import Frame, Mask, compose, render
 from s3_jax.data.synthetic_scene import Body, Number, Part, Ripple, Scene, Wave
 from s3_jax.data.synthetic_sprites import Picture, noise, sprite, surface
 
-__all__ = ["Scene", "SceneOptions", "render", "sample_scene", "synthetic_video"]
+__all__ = ["Scene", "SceneConfig", "render", "sample_scene", "synthetic_video"]
 
 
 LEAST_AREA = 12  # visible pixels every object has in the first frame; more in larger frames
 
 
 @dataclasses.dataclass(frozen=True)
-class SceneOptions:
+class SceneConfig:
     """What makes a scene hard.
 
     distractors: bodies that move like objects and hide them but are background in the mask.
@@ -49,14 +49,14 @@ def synthetic_video(
     width: int,
     num_objects: int,
     seed: int,
-    options: SceneOptions = SceneOptions(),
+    config: SceneConfig = SceneConfig(),
     pictures: Sequence[Picture] = (),
 ) -> Iterator[tuple[Frame, Mask]]:
     """Frames (RGB, uint8) and their masks (ids 1..num_objects, uint8, 0 background).
 
     Every object is visible in the first frame. See `sample_scene` for the arguments.
     """
-    scene = sample_scene(np.random.default_rng(seed), height, width, num_objects, options, pictures)
+    scene = sample_scene(np.random.default_rng(seed), height, width, num_objects, config, pictures)
     for t in range(num_frames):
         yield render(scene, t)
 
@@ -66,7 +66,7 @@ def sample_scene(
     height: int,
     width: int,
     num_objects: int,
-    options: SceneOptions = SceneOptions(),
+    config: SceneConfig = SceneConfig(),
     pictures: Sequence[Picture] = (),
 ) -> Scene:
     """A random scene with every object visible at t = 0.
@@ -80,12 +80,12 @@ def sample_scene(
         raise ValueError(f"a scene of {width}x{height} is too small: at least 16x16 is needed")
     if not 0 <= num_objects <= 255:
         raise ValueError(f"num_objects is {num_objects}, but must be 0 to 255")
-    scene = _sample_empty_scene(rng, height, width, options, pictures)
-    side = 1.3 * min(height, width) / np.sqrt(num_objects + options.distractors + 1)
+    scene = _sample_empty_scene(rng, height, width, config, pictures)
+    side = 1.3 * min(height, width) / np.sqrt(num_objects + config.distractors + 1)
     if num_objects * LEAST_AREA <= height * width:
-        looks = _sample_looks(rng, num_objects + options.distractors, side, options, pictures)
+        looks = _sample_looks(rng, num_objects + config.distractors, side, config, pictures)
         for attempt in range(50):
-            bodies = _sample_bodies(rng, scene, looks, num_objects, side, options, 0.94**attempt)
+            bodies = _sample_bodies(rng, scene, looks, num_objects, side, config, 0.94**attempt)
             scene = dataclasses.replace(scene, bodies=bodies)
             if _all_visible(scene, num_objects):
                 return scene
@@ -104,22 +104,22 @@ def _sample_empty_scene(
     rng: np.random.Generator,
     height: int,
     width: int,
-    options: SceneOptions,
+    config: SceneConfig,
     pictures: Sequence[Picture],
 ) -> Scene:
     """Background, camera, light and noise."""
     tall, wide = int(1.4 * height), int(1.4 * width)
-    grain = rng.normal(0, options.noise, (2 * height, 2 * width, 3))
+    grain = rng.normal(0, config.noise, (2 * height, 2 * width, 3))
     return Scene(
         height=height,
         width=width,
         background=surface(rng, tall, wide, pictures),
-        camera=_wave(rng, [0, 0, 0, 0], [0.1 * width, 0.1 * height, 0.06, 0.08], options.speed),
+        camera=_wave(rng, [0, 0, 0, 0], [0.1 * width, 0.1 * height, 0.06, 0.08], config.speed),
         bodies=(),
         light_map=noise(rng, 32, 32, cells=2, octaves=2) - np.float32(0.5),
-        light=_wave(rng, [0, 0, 0, 0.3], [10, 10, 0.12, 0.25], options.speed),
+        light=_wave(rng, [0, 0, 0, 0.3], [10, 10, 0.12, 0.25], config.speed),
         grain=np.round(grain).astype(np.int16),
-        motion_blur=options.motion_blur,
+        motion_blur=config.motion_blur,
     )
 
 
@@ -127,16 +127,16 @@ def _sample_looks(
     rng: np.random.Generator,
     count: int,
     side: float,
-    options: SceneOptions,
+    config: SceneConfig,
     pictures: Sequence[Picture],
 ) -> list[tuple[Part, ...]]:
     """The parts of every body, some of them those of an earlier one."""
     looks: list[tuple[Part, ...]] = []
     for _ in range(count):
-        if looks and rng.random() < options.lookalikes:
+        if looks and rng.random() < config.lookalikes:
             looks.append(looks[rng.integers(len(looks))])
         else:
-            looks.append(_sample_parts(rng, side, options, pictures))
+            looks.append(_sample_parts(rng, side, config, pictures))
     return looks
 
 
@@ -146,7 +146,7 @@ def _sample_bodies(
     looks: Sequence[tuple[Part, ...]],
     num_objects: int,
     side: float,
-    options: SceneOptions,
+    config: SceneConfig,
     room: float,
 ) -> tuple[Body, ...]:
     """Objects, then distractors, in random depth order.
@@ -163,7 +163,7 @@ def _sample_bodies(
         place = np.array([cell % columns, cell // columns]) + 0.5 + room * rng.uniform(-0.6, 0.6, 2)
         start = (place / [columns, rows]).clip(0.1, 0.9) * [scene.width, scene.height]
         object_id = index + 1 if index < num_objects else 0
-        bodies.append(_sample_body(rng, object_id, parts, scene, start, size, options.speed))
+        bodies.append(_sample_body(rng, object_id, parts, scene, start, size, config.speed))
     return tuple(bodies[i] for i in rng.permutation(len(bodies)))
 
 
@@ -190,16 +190,16 @@ def _sample_body(
 
 
 def _sample_parts(
-    rng: np.random.Generator, side: float, options: SceneOptions, pictures: Sequence[Picture]
+    rng: np.random.Generator, side: float, config: SceneConfig, pictures: Sequence[Picture]
 ) -> tuple[Part, ...]:
     """One main sprite, and sometimes smaller ones that swing on its rim."""
     pixels = int(np.clip(side * 1.2, 24, 512))
-    parts = [_sample_part(rng, pixels, (0.0, 0.0), 1.0, options, pictures)]
+    parts = [_sample_part(rng, pixels, (0.0, 0.0), 1.0, config, pictures)]
     for _ in range(rng.choice([0, 0, 1, 2])):
         angle, scale = rng.uniform(0, 2 * np.pi), rng.uniform(0.35, 0.6)
         offset = (0.35 * np.cos(angle), 0.35 * np.sin(angle))
         small = max(24, int(pixels * scale))
-        parts.append(_sample_part(rng, small, offset, scale, options, pictures))
+        parts.append(_sample_part(rng, small, offset, scale, config, pictures))
     return tuple(parts)
 
 
@@ -208,26 +208,26 @@ def _sample_part(
     pixels: int,
     offset: tuple[float, float],
     scale: float,
-    options: SceneOptions,
+    config: SceneConfig,
     pictures: Sequence[Picture],
 ) -> Part:
     waves = 3
     frequency = rng.uniform(2, 8, (waves, 1))
     angle = rng.uniform(0, 2 * np.pi, (waves, 1))
     # At most 0.05 of the side for each wave, less for short ones, so that nothing folds over.
-    amplitude = options.deformation * rng.uniform(-0.2, 0.2, (waves, 2)) / frequency.clip(4)
+    amplitude = config.deformation * rng.uniform(-0.2, 0.2, (waves, 2)) / frequency.clip(4)
     ripple = Ripple(
         amplitude.astype(np.float32),
         (frequency * np.hstack([np.cos(angle), np.sin(angle)])).astype(np.float32),
-        (options.speed * rng.uniform(0.05, 0.25, waves)).astype(np.float32),
+        (config.speed * rng.uniform(0.05, 0.25, waves)).astype(np.float32),
         rng.uniform(0, 2 * np.pi, waves).astype(np.float32),
     )
-    swing = 0.0 if offset == (0.0, 0.0) else 0.7 * options.deformation
+    swing = 0.0 if offset == (0.0, 0.0) else 0.7 * config.deformation
     return Part(
         picture=sprite(rng, pixels, pictures),
         offset=offset,
         scale=scale,
-        swing=_wave(rng, [rng.uniform(0, 2 * np.pi)], [swing], 2 * options.speed),
+        swing=_wave(rng, [rng.uniform(0, 2 * np.pi)], [swing], 2 * config.speed),
         ripple=ripple,
     )
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from s3_jax.data.options import Number
+from s3_jax.data.config import Number
 
 SIDE = 4  # control points per side
 

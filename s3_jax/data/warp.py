@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from s3_jax.data.config import Number
 from s3_jax.data.decoding import REDUCTIONS
-from s3_jax.data.options import Number
 from s3_jax.data.thin_plate import Bend
 
 Matrix = Float[np.ndarray, "3 3"]

@@ -39,7 +39,7 @@ Leaves = list[Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class ExportSettings:
+class ExportConfig:
     """What is fixed in the file.
 
     size: height and width of frames. objects: how many; leave some masks empty for fewer.
@@ -71,18 +71,18 @@ class Programs:
 
     model: S3
     structure: Any
-    settings: ExportSettings
+    config: ExportConfig
     geometry: FrameGeometry
 
     def start(
         self, weights: Leaves, frame: UInt8[Array, "h w 3"], masks: Float[Array, "k h w"]
     ) -> Leaves:
         """The state after the first frame."""
-        config, count = self.settings.propagation, self.settings.objects
+        count = self.config.objects
         state = assign_slots(self._empty_state(), jnp.ones(count, bool), jnp.int32(0))
         state, _ = annotate_frame(
             self._network(weights),
-            config,
+            self.config.propagation,
             state,
             prepare_image(frame, self.geometry),
             pad(masks[None], self.geometry, axis=2),
@@ -97,7 +97,7 @@ class Programs:
         """The next state, and probabilities at the frames' size."""
         after, prob = propagate_frame(
             self._network(weights),
-            self.settings.propagation,
+            self.config.propagation,
             self._state(state),
             prepare_image(frame, self.geometry),
         )
@@ -113,9 +113,9 @@ class Programs:
         return Network(self.model, jax.tree.unflatten(self.structure, weights))
 
     def _empty_state(self) -> VideoState:
-        settings = self.settings
-        return init_state(self.model.config, settings.propagation, self.geometry.padded,
-                          settings.objects, jnp.dtype(settings.dtype).type)  # fmt: skip
+        config = self.config
+        return init_state(self.model.config, config.propagation, self.geometry.padded,
+                          config.objects, jnp.dtype(config.dtype).type)  # fmt: skip
 
     def _state(self, leaves: Leaves) -> VideoState:
         """The state whose leaves these are; its structure is that of an empty one."""
@@ -123,7 +123,7 @@ class Programs:
 
 
 def write_export(
-    path: Path, config: ModelConfig, variables: Any, settings: ExportSettings
+    path: Path, model: ModelConfig, variables: Any, config: ExportConfig
 ) -> dict[str, int]:
     """Writes the file; whole or not at all.
 
@@ -131,12 +131,12 @@ def write_export(
       Bytes of each of its parts.
     """
     leaves, structure = jax.tree.flatten(variables)
-    model = S3(config, dtype=jnp.dtype(settings.dtype))
-    geometry = frame_geometry(settings.size, config.size_multiple)
-    programs = Programs(model, structure, settings, geometry)
+    geometry = frame_geometry(config.size, model.size_multiple)
+    network = S3(model, dtype=jnp.dtype(config.dtype))
+    programs = Programs(network, structure, config, geometry)
     parts = _serialized(programs, leaves)
     parts["weights.npz"] = _archive(leaves)
-    parts["about.json"] = json.dumps(_about(config, settings), indent=1).encode()
+    parts["about.json"] = json.dumps(_about(model, config), indent=1).encode()
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with zipfile.ZipFile(temporary, "w") as archive:
@@ -149,18 +149,18 @@ def write_export(
 
 
 def _serialized(programs: Programs, leaves: Sequence[Array]) -> dict[str, bytes]:
-    settings = programs.settings
-    frame = jax.ShapeDtypeStruct((*settings.size, 3), jnp.uint8)
-    masks = jax.ShapeDtypeStruct((settings.objects, *settings.size), jnp.float32)
+    config = programs.config
+    frame = jax.ShapeDtypeStruct((*config.size, 3), jnp.uint8)
+    masks = jax.ShapeDtypeStruct((config.objects, *config.size), jnp.float32)
     weights = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
-    form = {"cuda": "gpu", "rocm": "gpu"}.get(settings.platforms[0], settings.platforms[0])
+    form = {"cuda": "gpu", "rocm": "gpu"}.get(config.platforms[0], config.platforms[0])
     parts = {}
     with compiling_for(form):
         state = jax.eval_shape(programs.start, weights, frame, masks)
         calls = {"start": (frame, masks), "step": (state, frame), "encode": (frame,)}
         for name, arguments in calls.items():
             function = jax.jit(getattr(programs, name))
-            exported = export.export(function, platforms=settings.platforms)(weights, *arguments)
+            exported = export.export(function, platforms=config.platforms)(weights, *arguments)
             parts[f"{name}.jax"] = bytes(exported.serialize())
     return parts
 
@@ -172,16 +172,16 @@ def _archive(leaves: Sequence[Any]) -> bytes:
     return file.getvalue()
 
 
-def _about(config: ModelConfig, settings: ExportSettings) -> dict[str, Any]:
+def _about(model: ModelConfig, config: ExportConfig) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "height": settings.size[0],
-        "width": settings.size[1],
-        "objects": settings.objects,
-        "dtype": settings.dtype,
-        "platforms": settings.platforms,
-        "model": to_dict(config),
-        "propagation": to_dict(settings.propagation),
+        "height": config.size[0],
+        "width": config.size[1],
+        "objects": config.objects,
+        "dtype": config.dtype,
+        "platforms": config.platforms,
+        "model": to_dict(model),
+        "propagation": to_dict(config.propagation),
         "start": "(weights, frame (h w 3) uint8, masks (objects h w) float32) -> state",
         "step": "(weights, state, frame) -> state, probabilities (1 + objects h w)",
         "encode": "(weights, frame) -> features by name",

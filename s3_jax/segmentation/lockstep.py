@@ -18,7 +18,7 @@ from s3_jax.media.video_files import VideoSource
 from s3_jax.segmentation.run_folder import RunFolder
 from s3_jax.segmentation.video import (
     MaskSource,
-    SegmentOptions,
+    SegmentConfig,
     Step,
     frame_steps,
     save_result,
@@ -44,7 +44,7 @@ class Job:
     source: VideoSource
     masks: MaskSource
     folder: RunFolder | None
-    options: SegmentOptions
+    config: SegmentConfig
     done: int = 0
     problem: InputError | None = None
 
@@ -80,9 +80,9 @@ def segment_together(
       InputError: a video cannot be started.
       OSError: a result could not be written.
     """
-    streams = [prefetch(frame_steps(j.source, j.masks, j.options, 0, set())) for j in jobs]
+    streams = [prefetch(frame_steps(j.source, j.masks, j.config, 0, set())) for j in jobs]
     for job in jobs:
-        if job.folder is not None and job.options.save_scores:
+        if job.folder is not None and job.config.save_scores:
             job.folder.scores.mkdir(parents=True, exist_ok=True)
     with WriteBehind() as writer, contextlib.ExitStack() as stack:
         for stream in streams:
@@ -107,9 +107,9 @@ def segment_together(
 
 
 def _keep(writer: WriteBehind, job: Job, step: Step, result: Any) -> None:
-    saved = job.options.saved
+    saved = job.config.saved
     if job.folder is not None and (saved is None or step.frame.name in saved):
-        writer.submit(save_result, job.folder, job.options, job.masks.first, step, result)
+        writer.submit(save_result, job.folder, job.config, job.masks.first, step, result)
     job.done += 1
 
 

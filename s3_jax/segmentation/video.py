@@ -81,7 +81,7 @@ class MaskSource(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class SegmentOptions:
+class SegmentConfig:
     """How files are treated around the network.
 
     short_side: frames are shrunk to this short side with antialiasing before segmentation;
@@ -149,7 +149,7 @@ def segment(
     source: VideoSource,
     masks: MaskSource,
     folder: RunFolder,
-    options: SegmentOptions,
+    config: SegmentConfig,
     progress: Progress = Progress(),
     save_seconds: float = SAVE_SECONDS,
     save_at_end: bool = True,
@@ -167,9 +167,9 @@ def segment(
     """
     done = folder.load_session(session)
     progress.started(done)
-    steps = prefetch(frame_steps(source, masks, options, done, set(session.object_ids)))
+    steps = prefetch(frame_steps(source, masks, config, done, set(session.object_ids)))
     saver = _Saver(session, folder, save_seconds)
-    if options.save_scores:
+    if config.save_scores:
         folder.scores.mkdir(parents=True, exist_ok=True)
     problem: InputError | None = None
     stopped = False
@@ -177,8 +177,8 @@ def segment(
         try:
             for step in steps:
                 result = _advance(session, step)
-                if options.saved is None or step.frame.name in options.saved:
-                    writer.submit(save_result, folder, options, masks.first, step, result)
+                if config.saved is None or step.frame.name in config.saved:
+                    writer.submit(save_result, folder, config, masks.first, step, result)
                 done += 1
                 progress.advanced()
                 stopped = progress.stop()
@@ -231,16 +231,16 @@ def render_overlay(
 
 
 def frame_steps(
-    source: VideoSource, masks: MaskSource, options: SegmentOptions, start: int, known: set[int]
+    source: VideoSource, masks: MaskSource, config: SegmentConfig, start: int, known: set[int]
 ) -> Iterator[Step]:
     """Everything that can be done for a frame before its turn comes."""
-    size = shrunk_size(source.size, options.short_side)
+    size = shrunk_size(source.size, config.short_side)
     for frame, last in _with_last(source.frames(start)):
         mask = masks.read(frame.index)
         given = None
         if mask is not None:
-            (check_mask_shape if options.size_of_masks else check_mask_size)(mask, source)
-            wanted = set(mask.object_ids) - (set() if options.all_masks else known)
+            (check_mask_shape if config.size_of_masks else check_mask_size)(mask, source)
+            wanted = set(mask.object_ids) - (set() if config.all_masks else known)
             given = _given(mask, wanted, size)
             known |= wanted
         file = mask.path if mask else None
@@ -295,20 +295,20 @@ def _advance(session: Segmenter, step: Step) -> Result | None:
 
 def save_result(
     folder: RunFolder,
-    options: SegmentOptions,
+    config: SegmentConfig,
     first: Mask,
     step: Step,
     result: Result | None,
 ) -> None:
     """Write what was asked for of one frame, in the encoding of the first mask."""
     frame = step.frame
-    size = first.ids.shape if options.size_of_masks else frame.image.shape[:2]
+    size = first.ids.shape if config.size_of_masks else frame.image.shape[:2]
     resized = step.image.shape[:2] != size
-    if result is not None and not resized and not options.save_scores:
+    if result is not None and not resized and not config.save_scores:
         ids = result.index_mask()  # probabilities need not even leave the accelerator
     else:
         ids, prob = at_size(result, size)
-        if options.save_scores:
+        if config.save_scores:
             object_ids = result.object_ids if result else ()
             write_scores(folder.scores / f"{frame.name}.npz", prob, object_ids)
     write_mask(folder.masks / f"{frame.name}.png", ids, first.encoding)

@@ -28,7 +28,7 @@ Picture = UInt8[np.ndarray, "h w 3"]
 
 
 @dataclasses.dataclass(frozen=True)
-class SheetOptions:
+class SheetConfig:
     """How many frames a sheet shows, in how many columns, each how wide in pixels."""
 
     frames: int = 12
@@ -52,7 +52,7 @@ class Watcher(Protocol):
     def step(self, image: np.ndarray) -> object: ...
 
 
-def write_sheet(path: Path, source: VideoSource, masks: Path, options: SheetOptions) -> None:
+def write_sheet(path: Path, source: VideoSource, masks: Path, config: SheetConfig) -> None:
     """Frames at even distances that have a mask, with their objects.
 
     Raises:
@@ -61,9 +61,9 @@ def write_sheet(path: Path, source: VideoSource, masks: Path, options: SheetOpti
     encoding = mask_encoding(masks)
     tiles = [
         Tile(_overlaid(frame, masks, encoding), frame.name)
-        for frame in _chosen_frames(source, _stems(masks, ".png"), options.frames, masks)
+        for frame in _chosen_frames(source, _stems(masks, ".png"), config.frames, masks)
     ]
-    write_picture(path, contact_sheet(tiles, options.columns, options.width))
+    write_picture(path, contact_sheet(tiles, config.columns, config.width))
 
 
 def write_overlay(path: Path, source: VideoSource, masks: Path, frame_rate: Fraction) -> int:
@@ -78,7 +78,7 @@ def write_overlay(path: Path, source: VideoSource, masks: Path, frame_rate: Frac
 
 
 def write_heat_maps(
-    stem: Path, source: VideoSource, scores: Path, options: SheetOptions
+    stem: Path, source: VideoSource, scores: Path, config: SheetConfig
 ) -> list[Path]:
     """`<stem>_<id>.jpg` for every object, with frames at even distances and the scale of colours.
 
@@ -86,7 +86,7 @@ def write_heat_maps(
       InputError: there are no probabilities, or none belong to a frame.
     """
     tiles: dict[int, list[Tile]] = {}
-    for frame in _chosen_frames(source, _stems(scores, ".npz"), options.frames, scores):
+    for frame in _chosen_frames(source, _stems(scores, ".npz"), config.frames, scores):
         ids, prob = read_scores(scores / f"{frame.name}.npz")
         for object_id, channel in zip(ids.tolist(), prob[1:], strict=True):
             tile = Tile(draw_heat(frame.image, channel), f"{frame.name}  object {object_id}")
@@ -96,8 +96,8 @@ def write_heat_maps(
     paths = []
     for object_id, own in sorted(tiles.items()):
         paths.append(stem.with_name(f"{stem.name}_{object_id}.jpg"))
-        scale = Tile(colour_bar(options.width), "probability, 0 to 1")
-        write_picture(paths[-1], contact_sheet([*own, scale], options.columns, options.width))
+        scale = Tile(colour_bar(config.width), "probability, 0 to 1")
+        write_picture(paths[-1], contact_sheet([*own, scale], config.columns, config.width))
     return paths
 
 
@@ -107,7 +107,7 @@ def write_query_choices(
     source: VideoSource,
     masks: MaskSource,
     short_side: int,
-    options: SheetOptions,
+    config: SheetConfig,
 ) -> list[Path]:
     """`<stem>_<id>.jpg` for every object: a row for each of a few frames, a column for each block.
 
@@ -117,8 +117,8 @@ def write_query_choices(
       InputError: the video or its masks cannot be used, or has one frame only.
     """
     size = shrunk_size(source.size, short_side)
-    total = len(source.frame_names) if source.frame_names else source.num_frames or options.frames
-    shown = {i + 1 for i in evenly_spaced(max(total - 1, 0), options.frames)}
+    total = len(source.frame_names) if source.frame_names else source.num_frames or config.frames
+    shown = {i + 1 for i in evenly_spaced(max(total - 1, 0), config.frames)}
     rows: dict[int, list[Tile]] = {}
     blocks = 1
     for frame in source.frames():
@@ -139,7 +139,7 @@ def write_query_choices(
             session.step(image)
     if not rows:
         raise InputError(f"{source.path}: no frame follows the first mask, so there is no choice")
-    return [_write_rows(stem, i, tiles, blocks, options.width) for i, tiles in sorted(rows.items())]
+    return [_write_rows(stem, i, tiles, blocks, config.width) for i, tiles in sorted(rows.items())]
 
 
 def _new_objects(mask: Mask | None, known: Sequence[int], size: Size) -> np.ndarray | None:

@@ -26,7 +26,7 @@ from s3_jax.ops.selection import take_rows
 from s3_jax.propagation.step import Network, Variables
 from s3_jax.training.draws import Draws
 from s3_jax.training.rematerialization import rematerialize
-from s3_jax.training.settings import ClipSettings
+from s3_jax.training.step_config import ClipConfig
 
 
 class ClipBatch(NamedTuple):
@@ -35,7 +35,7 @@ class ClipBatch(NamedTuple):
     frames: RGB; height and width are multiples of the network's `size_multiple`.
     masks: number of the object at every pixel, 0 for background; numbers above an item's
       `num_objects` count as no class at all.
-    num_objects: how many objects an item has, at most `ClipSettings.num_objects`.
+    num_objects: how many objects an item has, at most `ClipConfig.num_objects`.
     """
 
     frames: UInt8[Array, "b t H W 3"]
@@ -90,7 +90,7 @@ class CurrentFrame(NamedTuple):
 
 
 def run_clip(
-    model: S3, variables: Variables, settings: ClipSettings, batch: ClipBatch, draws: Draws
+    model: S3, variables: Variables, config: ClipConfig, batch: ClipBatch, draws: Draws
 ) -> tuple[ClipPrediction, Variables]:
     """Predictions for every frame after the first, and the new BatchNorm statistics.
 
@@ -101,9 +101,9 @@ def run_clip(
     images = frames.astype(jnp.float32) / 255
     count = images.shape[0]
     encode = functools.partial(encode_frames, model, variables)
-    features, batch_stats = rematerialize(encode, settings.remat_encoder)(images)
-    valid = valid_objects(batch.num_objects, settings.num_objects)
-    first_mask = object_masks(batch.masks[:, 0], settings.num_objects) * valid[:, :, None, None]
+    features, batch_stats = rematerialize(encode, config.remat_encoder)(images)
+    valid = valid_objects(batch.num_objects, config.num_objects)
+    first_mask = object_masks(batch.masks[:, 0], config.num_objects) * valid[:, :, None, None]
     number = jnp.arange(count)
     previous = PreviousFrame(number[:-1], images[:-1], features.pix_feat[:-1], draws.deep_update)
     after_first = jax.tree.map(lambda x: x[1:], features)
@@ -115,7 +115,7 @@ def run_clip(
         valid,
     )
     start = _empty_memory(model.config, features, first_mask, model.dtype)
-    step = rematerialize(advance, settings.remat_frames, in_scan=True)
+    step = rematerialize(advance, config.remat_frames, in_scan=True)
     _, prediction = lax.scan(step, start, (previous, current))
     return prediction, batch_stats
 

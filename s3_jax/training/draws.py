@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-from s3_jax.training.settings import ClipSettings
+from s3_jax.training.step_config import ClipConfig
 
 
 class Draws(NamedTuple):
@@ -33,7 +33,7 @@ def draw(
     rows: Int[Array, "b"],
     frames: int,
     pairs: int,
-    settings: ClipSettings,
+    config: ClipConfig,
 ) -> Draws:
     """The choices of one step.
 
@@ -46,10 +46,10 @@ def draw(
     shared, own = jax.random.split(key)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(own, rows)
     reference_keys, point_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    references = jax.vmap(lambda key: _references(key, frames, settings.num_ref_frames), 0, 1)
+    references = jax.vmap(lambda key: _references(key, frames, config.num_ref_frames), 0, 1)
     points = jax.vmap(lambda key: jax.random.split(key, (frames - 1, pairs)), 0, 1)
     return Draws(
-        deep_update=deep_updates(shared, frames, settings.deep_update_prob),
+        deep_update=deep_updates(shared, frames, config.deep_update_prob),
         references=references(reference_keys),
         points=points(point_keys),
     )

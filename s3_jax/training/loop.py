@@ -31,7 +31,7 @@ from s3_jax.training.clip import ClipBatch
 from s3_jax.training.parallel import parallel_step, replicate, shard_batch, unreplicate
 from s3_jax.training.pictures import draw_clip
 from s3_jax.training.progress import Journal, say
-from s3_jax.training.run_config import RunConfig, Stage
+from s3_jax.training.run_config import RunConfig, StageConfig
 from s3_jax.training.stages import first_variables, hand_over, stage_model, stage_trainer
 from s3_jax.training.state import TrainState, evaluation_variables
 from s3_jax.training.step import Trainer, init_state
@@ -93,7 +93,7 @@ def _restore(run: RunConfig, checkpoints: Checkpoints) -> StageStart | None:
     return StageStart(number, trainer, replicate(state), record.stage_step)
 
 
-def _tell_where(record: Record, stage: Stage) -> None:
+def _tell_where(record: Record, stage: StageConfig) -> None:
     say(f"going on from step {record.stage_step} of stage {record.stage}")
     before = record.replicas, record.processes
     now = jax.device_count(), jax.process_count()
@@ -218,7 +218,7 @@ class _Run:
             return False
         return run_data.any_process(self._stop.requested)
 
-    def _log(self, stage: Stage, report: Report, total: int) -> None:
+    def _log(self, stage: StageConfig, report: Report, total: int) -> None:
         self._journal.log(report, total)
         if report.bad_step is None:
             return
@@ -235,7 +235,7 @@ class _Run:
         """Pictures of the batch's first clip, if they are due."""
         every, total = self._run.images_every, self._run.first_step(start.number) + step
         if every and total % every == 0 and jax.process_index() == 0:
-            slots = start.trainer.settings.clip.num_objects
+            slots = start.trainer.config.clip.num_objects
             now = unreplicate(state)
             variables = {"params": now.params, "batch_stats": now.batch_stats}
             self._journal.show(draw_clip(start.trainer.model, variables, batch, slots), total)

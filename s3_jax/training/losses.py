@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Integer
 from s3_jax.config import ModelConfig
 from s3_jax.training.clip import ClipBatch, ClipPrediction
 from s3_jax.training.points import ABSENT, sample_labels, sample_map
-from s3_jax.training.settings import LossSettings
+from s3_jax.training.step_config import LossConfig
 
 # (draw, logits c h w, num_objects) -> points p 2
 ChoosePoints = Callable[[Any, Array, Array], Array]
@@ -38,7 +38,7 @@ def num_pairs(config: ModelConfig) -> int:
 def clip_losses(
     prediction: ClipPrediction,
     batch: ClipBatch,
-    settings: LossSettings,
+    config: LossConfig,
     draws: Any,
     choose_points: ChoosePoints,
 ) -> dict[str, Float[Array, ""]]:
@@ -52,7 +52,7 @@ def clip_losses(
     """
     labels = jnp.swapaxes(batch.masks[:, 1:], 0, 1)
     losses: dict[str, Array] = {}
-    for i, (name, logits, weight) in enumerate(_supervised(prediction, settings)):
+    for i, (name, logits, weight) in enumerate(_supervised(prediction, config)):
         pair = jax.vmap(  # over frames, then over items
             jax.vmap(_frame_losses, (None, 0, 0, 0, 0)), (None, 0, 0, None, 0)
         )
@@ -63,12 +63,12 @@ def clip_losses(
     return losses | {"total": sum(losses.values(), jnp.zeros(()))}
 
 
-def _supervised(prediction: ClipPrediction, settings: LossSettings) -> list[Supervised]:
+def _supervised(prediction: ClipPrediction, config: LossConfig) -> list[Supervised]:
     levels = jnp.moveaxis(prediction.query_logits, 3, 0)
     return [
         Supervised("mask", prediction.logits, 1.0),
-        Supervised("sensory", prediction.sensory_logits, settings.sensory_weight),
-        *(Supervised(f"query{i}", level, settings.query_weight) for i, level in enumerate(levels)),
+        Supervised("sensory", prediction.sensory_logits, config.sensory_weight),
+        *(Supervised(f"query{i}", level, config.query_weight) for i, level in enumerate(levels)),
     ]
 
 

@@ -6,14 +6,14 @@ import optax
 from s3_jax.models.s3 import S3
 from s3_jax.training.parameter_groups import group_labels
 from s3_jax.training.schedules import Schedule
-from s3_jax.training.settings import OptimizerSettings
+from s3_jax.training.step_config import OptimizerConfig
 
 EPSILON = 1e-8
 MIXED_PRECISION_EPSILON = 1e-6
 
 
 def make_optimizer(
-    settings: OptimizerSettings, schedule: Schedule, model: S3
+    config: OptimizerConfig, schedule: Schedule, model: S3
 ) -> optax.GradientTransformation:
     """For the parameters that train (`split_frozen`); frozen ones have no place in its state.
 
@@ -27,25 +27,25 @@ def make_optimizer(
     def adamw(ratio: float, weight_decay: float) -> optax.GradientTransformation:
         return optax.adamw(
             lambda iteration: ratio * schedule(iteration),
-            b1=settings.beta1,
-            b2=settings.beta2,
-            eps=epsilon(settings, model),
+            b1=config.beta1,
+            b2=config.beta2,
+            eps=epsilon(config, model),
             weight_decay=weight_decay,
         )
 
     groups = {
-        "backbone": adamw(settings.backbone_ratio, settings.weight_decay),
-        "embedding": adamw(1.0, settings.embedding_weight_decay),
-        "other": adamw(1.0, settings.weight_decay),
+        "backbone": adamw(config.backbone_ratio, config.weight_decay),
+        "embedding": adamw(1.0, config.embedding_weight_decay),
+        "other": adamw(1.0, config.weight_decay),
     }
     return optax.chain(
-        optax.clip_by_global_norm(settings.clip_norm),
+        optax.clip_by_global_norm(config.clip_norm),
         optax.partition(groups, lambda params: group_labels(params, model)),
     )
 
 
-def epsilon(settings: OptimizerSettings, model: S3) -> float:
+def epsilon(config: OptimizerConfig, model: S3) -> float:
     """Adam's epsilon: the one set, or the published one for the network's precision."""
-    if settings.epsilon is not None:
-        return settings.epsilon
+    if config.epsilon is not None:
+        return config.epsilon
     return EPSILON if model.dtype == jnp.float32 else MIXED_PRECISION_EPSILON

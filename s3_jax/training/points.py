@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Integer, Key
 
-from s3_jax.training.settings import LossSettings
+from s3_jax.training.step_config import LossConfig
 
 # Logit of classes that an item does not have: no weight in a softmax, yet finite.
 ABSENT = -1e30
@@ -34,26 +34,26 @@ class _Corners(NamedTuple):
 
 
 def choose_points(
-    settings: LossSettings,
+    config: LossConfig,
     key: Key[Array, ""],
     logits: Float[Array, "c h w"],
     num_objects: Integer[Array, ""],
 ) -> Float[Array, "p 2"]:
-    """`settings.num_points` points, most of them where `logits` are least sure."""
-    chosen = num_unsure(settings)
-    return select_points(logits, draw_candidates(settings, key), num_objects, chosen)
+    """`config.num_points` points, most of them where `logits` are least sure."""
+    chosen = num_unsure(config)
+    return select_points(logits, draw_candidates(config, key), num_objects, chosen)
 
 
-def num_unsure(settings: LossSettings) -> int:
+def num_unsure(config: LossConfig) -> int:
     """How many of the points are chosen for their uncertainty."""
-    return int(settings.uncertain_part * settings.num_points)
+    return int(config.uncertain_part * config.num_points)
 
 
-def draw_candidates(settings: LossSettings, key: Key[Array, ""]) -> Candidates:
+def draw_candidates(config: LossConfig, key: Key[Array, ""]) -> Candidates:
     """Uniform candidates for one frame and one pair of losses."""
     unsure, uniform = jax.random.split(key)
-    candidates = int(settings.num_points * settings.oversampling)
-    rest = settings.num_points - num_unsure(settings)
+    candidates = int(config.num_points * config.oversampling)
+    rest = config.num_points - num_unsure(config)
     return Candidates(
         jax.random.uniform(unsure, (candidates, 2)), jax.random.uniform(uniform, (rest, 2))
     )

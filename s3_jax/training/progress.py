@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from s3_jax.benchmarks.summary import RunSummary
 from s3_jax.media.writers import replacing
-from s3_jax.training.run_config import RunConfig, Stage
+from s3_jax.training.run_config import RunConfig, StageConfig
 from s3_jax.training.window import Report
 
 METRICS = "metrics.jsonl"
@@ -59,7 +59,7 @@ class Journal:
         if self._curves is not None:
             self._curves.close()
 
-    def enter(self, stage: Stage) -> None:
+    def enter(self, stage: StageConfig) -> None:
         """A stage begins or goes on."""
         self._stage = stage.name
         self._bar.set_description(stage.name)

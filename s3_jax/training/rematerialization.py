@@ -8,7 +8,7 @@ from jax.extend.core.primitives import conv_general_dilated_p, dot_general_p
 
 from s3_jax.models.vit import FROZEN_VIT
 from s3_jax.ops.convolution import CONVOLUTION
-from s3_jax.training.settings import Rematerialization
+from s3_jax.training.step_config import Rematerialization
 
 policies = jax.checkpoint_policies
 
@@ -34,7 +34,7 @@ def rematerialize(
     """`fn` with another trade of memory for time in its backward pass; values stay the same.
 
     Args:
-      what: see `ClipSettings`.
+      what: see `ClipConfig`.
       in_scan: fn is the body of a scan, where nothing need keep the compiler from merging the
         second computation with the first.
     """

@@ -15,10 +15,10 @@ from typing import Any, Literal, TypeVar
 from s3_jax import config as model_config
 from s3_jax.benchmarks.protocols import PROTOCOLS
 from s3_jax.config import ModelConfig
-from s3_jax.data import options
-from s3_jax.data.options import DataConfig
+from s3_jax.data import config as data_config
+from s3_jax.data.config import DataConfig
 from s3_jax.errors import InputError
-from s3_jax.training.settings import StepSettings
+from s3_jax.training.step_config import StepConfig
 
 T = TypeVar("T")
 ComputeType = Literal["float32", "bfloat16"]
@@ -31,7 +31,7 @@ def _require(ok: bool, where: str, name: str, value: Any, rule: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class StageConfig:
     """One stretch of training with the same data and settings.
 
     name: in messages, checkpoints and curves.
@@ -50,7 +50,7 @@ class Stage:
     single_object: bool = False
     trainable_blocks: tuple[int, ...] = ()
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
-    step: StepSettings = dataclasses.field(default_factory=StepSettings)
+    step: StepConfig = dataclasses.field(default_factory=StepConfig)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
@@ -86,11 +86,11 @@ class Stage:
 
 
 @dataclasses.dataclass(frozen=True)
-class Validation:
+class ValidationConfig:
     """Videos that the network is measured on while it trains.
 
-    path, images, annotations, subset: as of `data.options.VideoFolder`; no `path`, no validation.
-    protocol: what is scored, a name of `evaluation.protocols`.
+    path, images, annotations, subset: see `VideoFolderConfig`; no `path`, no validation.
+    protocol: what is scored, a name of `benchmarks.protocols`.
     short_side: frames are shrunk to it; -1 for never. Scores are those at the original size.
     max_frames: of each video only so many, from the first; 0 for all.
     every: steps between measurements; the last step of a stage is always measured.
@@ -137,8 +137,8 @@ class RunConfig:
     """
 
     model: ModelConfig
-    stages: tuple[Stage, ...]
-    validation: Validation = Validation()
+    stages: tuple[StageConfig, ...]
+    validation: ValidationConfig = ValidationConfig()
     initial_checkpoint: str = ""
     data_root: str = ""
     seed: int = 0
@@ -210,22 +210,22 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _stage_to_dict(stage: Stage) -> dict[str, Any]:
+def _stage_to_dict(stage: StageConfig) -> dict[str, Any]:
     values = {field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)}
-    values |= {"data": options.to_dict(stage.data), "step": model_config.to_dict(stage.step)}
+    values |= {"data": data_config.to_dict(stage.data), "step": model_config.to_dict(stage.step)}
     del values["name"], values["data"]["num_steps"], values["step"]["optimizer"]["iterations"]
     return values
 
 
-def _stage_from_dict(name: str, values: Mapping[str, Any]) -> Stage:
+def _stage_from_dict(name: str, values: Mapping[str, Any]) -> StageConfig:
     where = f"stages.{name}."
     values = {"name": name, **values}
     for key in ("data.num_steps", "step.optimizer.iterations"):
         if key in flat(values):
             raise ValueError(f"{where}{key} cannot be set: it is {where}steps")
     if isinstance(values.get("data"), Mapping):
-        values["data"] = options.from_dict(dict(values["data"]))
-    return _build(Stage, values, where)
+        values["data"] = data_config.from_dict(dict(values["data"]))
+    return _build(StageConfig, values, where)
 
 
 def _build(cls: type[T], values: Mapping[str, Any], where: str) -> T:

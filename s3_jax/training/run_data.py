@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from s3_jax.data.options import DataConfig
+from s3_jax.data.config import DataConfig
 from s3_jax.data.pipeline import Batches, make_pipeline
 from s3_jax.errors import InputError, reason
 from s3_jax.media.writers import replacing, write_json
 from s3_jax.training import run_config
-from s3_jax.training.run_config import RunConfig, Stage
+from s3_jax.training.run_config import RunConfig, StageConfig
 
 RECORD = "run.json"
 # What may change between one start and the next, since it decides no number of a step.
@@ -76,7 +76,7 @@ def _identity(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def batches(run: RunConfig, stage: Stage, step: int) -> Iterator[Batches]:
+def batches(run: RunConfig, stage: StageConfig, step: int) -> Iterator[Batches]:
     """This process's part of the stage's batches, from a step on.
 
     Raises:
@@ -99,7 +99,7 @@ def batches(run: RunConfig, stage: Stage, step: int) -> Iterator[Batches]:
         yield pipeline
 
 
-def data_config(run: RunConfig, stage: Stage) -> DataConfig:
+def data_config(run: RunConfig, stage: StageConfig) -> DataConfig:
     """The stage's data, with paths below the run's `data_root`."""
     if not run.data_root:
         return stage.data
@@ -107,7 +107,7 @@ def data_config(run: RunConfig, stage: Stage) -> DataConfig:
     return dataclasses.replace(stage.data, sources=sources)
 
 
-def save_batch(run: RunConfig, stage: Stage, step: int, file: Path) -> None:
+def save_batch(run: RunConfig, stage: StageConfig, step: int, file: Path) -> None:
     """Writes this process's part of the batch of a step, made once more, as npz."""
     if jax.process_count() > 1:
         file = file.with_stem(f"{file.stem}_process{jax.process_index()}")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
-from s3_jax.training.settings import OptimizerSettings
+from s3_jax.training.step_config import OptimizerConfig
 
 Schedule = Callable[[Integer[Array, ""] | int], Float[Array, ""]]
 
@@ -13,17 +13,17 @@ SKIP_VALUES = (5, 10, 15, 5)
 SKIP_FRACTIONS = (0.0, 0.1, 0.3, 0.8)
 
 
-def learning_rate_schedule(settings: OptimizerSettings) -> Schedule:
+def learning_rate_schedule(config: OptimizerConfig) -> Schedule:
     """Base learning rate that is used at an iteration, counted from 0."""
     factors: dict[str, Schedule] = {
         "constant": lambda iteration: jnp.ones(()),
-        "steps": lambda iteration: settings.gamma ** _passed(settings.milestones, iteration),
+        "steps": lambda iteration: config.gamma ** _passed(config.milestones, iteration),
         "polynomial": lambda iteration: (
-            jnp.maximum(1 - iteration / settings.iterations, 0.0) ** settings.power
+            jnp.maximum(1 - iteration / config.iterations, 0.0) ** config.power
         ),
     }
-    factor = factors[settings.decay]
-    return lambda iteration: settings.learning_rate * factor(iteration)
+    factor = factors[config.decay]
+    return lambda iteration: config.learning_rate * factor(iteration)
 
 
 def _passed(milestones: Sequence[int], iteration: Integer[Array, ""] | int) -> Float[Array, ""]:

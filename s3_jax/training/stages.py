@@ -11,16 +11,16 @@ from s3_jax.conversion.weights import Variables, from_torch, to_torch
 from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
 from s3_jax.training.parallel import REPLICAS
-from s3_jax.training.run_config import RunConfig, Stage
+from s3_jax.training.run_config import RunConfig, StageConfig
 from s3_jax.training.step import Trainer, make_trainer
 
 
-def stage_model(run: RunConfig, stage: Stage) -> ModelConfig:
+def stage_model(run: RunConfig, stage: StageConfig) -> ModelConfig:
     """The network that a stage trains."""
     return dataclasses.replace(run.model, single_object=stage.single_object)
 
 
-def stage_trainer(run: RunConfig, stage: Stage) -> Trainer:
+def stage_trainer(run: RunConfig, stage: StageConfig) -> Trainer:
     """What the stage's steps compute with, on replicas."""
     model = S3(
         stage_model(run, stage),

@@ -26,8 +26,8 @@ from s3_jax.training.optimizer import make_optimizer
 from s3_jax.training.parameter_groups import Params, merge, split_frozen
 from s3_jax.training.points import choose_points
 from s3_jax.training.schedules import Schedule, learning_rate_schedule
-from s3_jax.training.settings import StepSettings
 from s3_jax.training.state import TrainState, base_key, step_key, zero_step
+from s3_jax.training.step_config import StepConfig
 
 # The first averages are over about a tenth of the steps so far.
 EMA_START = 9
@@ -45,14 +45,14 @@ class Trainer:
     """
 
     model: S3
-    settings: StepSettings
+    config: StepConfig
     optimizer: optax.GradientTransformation
     schedule: Schedule
     draw_clip: DrawClip
     choose_points: ChoosePoints
 
 
-def make_trainer(model: S3, settings: StepSettings) -> Trainer:
+def make_trainer(model: S3, config: StepConfig) -> Trainer:
     """The trainer of a model.
 
     Args:
@@ -62,17 +62,17 @@ def make_trainer(model: S3, settings: StepSettings) -> Trainer:
     Raises:
       ValueError: a network for single objects is to be trained with several.
     """
-    slots = settings.clip.num_objects
+    slots = config.clip.num_objects
     if model.config.single_object and slots != 1:
         raise ValueError(f"num_objects is {slots}, but a single_object network needs 1")
-    schedule = learning_rate_schedule(settings.optimizer)
+    schedule = learning_rate_schedule(config.optimizer)
     return Trainer(
         model=model,
-        settings=settings,
-        optimizer=make_optimizer(settings.optimizer, schedule, model),
+        config=config,
+        optimizer=make_optimizer(config.optimizer, schedule, model),
         schedule=schedule,
-        draw_clip=functools.partial(draw, pairs=num_pairs(model.config), settings=settings.clip),
-        choose_points=functools.partial(choose_points, settings.loss),
+        draw_clip=functools.partial(draw, pairs=num_pairs(model.config), config=config.clip),
+        choose_points=functools.partial(choose_points, config.loss),
     )
 
 
@@ -85,7 +85,7 @@ def init_state(trainer: Trainer, variables: Variables, seed: int) -> TrainState:
     """
     params = jax.tree.map(jnp.asarray, dict(variables["params"]))
     trained, _ = split_frozen(params, trainer.model)
-    keep_average = trainer.settings.ema_decay is not None
+    keep_average = trainer.config.ema_decay is not None
     return TrainState(
         step=zero_step(),
         params=params,
@@ -129,11 +129,11 @@ def gradients_of(
 ) -> tuple[Params, Params, Metrics]:
     """Gradients of the parameters that train, BatchNorm statistics, and losses of some rows.
 
-    With `settings.accumulate`, micro-batches of equal size one after the other: their gradients
+    With `config.accumulate`, micro-batches of equal size one after the other: their gradients
     and losses are averaged, and BatchNorm statistics move on from one to the next.
     """
     key = step_key(state)
-    parts = trainer.settings.accumulate
+    parts = trainer.config.accumulate
     if parts == 1:
         return _gradients(trainer, state.params, state.batch_stats, batch, rows, key)
     micro_batches = jax.tree.map(functools.partial(_split_rows, parts=parts), (batch, rows))
@@ -167,7 +167,7 @@ def apply_gradients(
         params=merge(trained, frozen),
         batch_stats=batch_stats,
         opt_state=opt_state,
-        ema=_averaged(state.ema, trained, trainer.settings.ema_decay, state.step),
+        ema=_averaged(state.ema, trained, trainer.config.ema_decay, state.step),
     )
 
 
@@ -181,12 +181,12 @@ def _gradients(
 ) -> tuple[Params, Params, Metrics]:
     trained, frozen = split_frozen(params, trainer.model)
     draws = trainer.draw_clip(key, rows, batch.frames.shape[1])
-    settings = trainer.settings
+    config = trainer.config
 
     def loss(trained: Params) -> tuple[Array, tuple[Params, Metrics]]:
         variables = {"params": merge(trained, frozen), "batch_stats": batch_stats}
-        prediction, stats = run_clip(trainer.model, variables, settings.clip, batch, draws)
-        losses = clip_losses(prediction, batch, settings.loss, draws.points, trainer.choose_points)
+        prediction, stats = run_clip(trainer.model, variables, config.clip, batch, draws)
+        losses = clip_losses(prediction, batch, config.loss, draws.points, trainer.choose_points)
         return losses["total"], (stats, losses)
 
     gradients, (stats, losses) = jax.grad(loss, has_aux=True)(trained)

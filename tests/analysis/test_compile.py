@@ -16,7 +16,7 @@ from s3_jax.analysis.programs import (
 from s3_jax.analysis.topology import Topology, has_compiler, open_topology
 from s3_jax.config import ModelConfig, PropagationConfig, ViTConfig
 from s3_jax.errors import InputError
-from s3_jax.training.settings import ClipSettings, LossSettings, StepSettings
+from s3_jax.training.step_config import ClipConfig, LossConfig, StepConfig
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 needs_compiler = pytest.mark.skipif(
@@ -32,8 +32,8 @@ TINY = ModelConfig(
     ff_dim=64,
     decoder_dims=(32, 16, 16),
 )
-SETTINGS = StepSettings(ClipSettings(num_objects=2), LossSettings(num_points=64))
-TRAINING = TrainingTask(TINY, batch_size=4, frames=3, crop=64, settings=SETTINGS)
+SETTINGS = StepConfig(ClipConfig(num_objects=2), LossConfig(num_points=64))
+TRAINING = TrainingTask(TINY, batch_size=4, frames=3, crop=64, step=SETTINGS)
 VIDEO = PropagationTask(
     TINY, (64, 96), objects=2, frames=3,
     config=PropagationConfig(long_term=True, lt_prototypes=4, lt_max_tokens=64,

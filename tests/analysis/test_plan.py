@@ -12,7 +12,7 @@ from s3_jax.analysis.origin import Origin
 from s3_jax.analysis.plan import OutOfMemory, Plan, analyse, module_of
 from s3_jax.analysis.plan_report import attempt_line, numbers, refusal, report
 from s3_jax.analysis.search import LADDER, best, search
-from s3_jax.training.settings import StepSettings
+from s3_jax.training.step_config import StepConfig
 from tests.analysis.make_program import PROGRAM, ROUNDS
 
 V5E = CHIPS["v5e"]
@@ -59,10 +59,10 @@ def compiler(plan: Plan, gigabytes: dict[int, list[int]]) -> tuple[list, Callabl
     """What was asked for, and a compiler: memory by micro-batches and rung of the ladder."""
     asked = []
 
-    def compile_one(settings: StepSettings) -> Plan | OutOfMemory:
-        rung = LADDER.index((settings.clip.remat_encoder, settings.clip.remat_frames))
-        asked.append((settings.accumulate, rung))
-        needed = gigabytes[settings.accumulate][rung]
+    def compile_one(step: StepConfig) -> Plan | OutOfMemory:
+        rung = LADDER.index((step.clip.remat_encoder, step.clip.remat_frames))
+        asked.append((step.accumulate, rung))
+        needed = gigabytes[step.accumulate][rung]
         if needed > 16:
             return OutOfMemory(V5E, needed * GIB, 1.0, "details")
         use = MemoryUse({"parameters": needed * GIB}, padding=0, temporaries=0, code=0)
@@ -85,21 +85,21 @@ def test_search_finds_the_least_rematerialisation_that_fits(
 ) -> None:
     """15 of 16 GiB is too much where a tenth should stay free."""
     asked, compile_one = compiler(plan, gigabytes)
-    attempts = list(search(StepSettings(), 4, 0.1, compile_one))
+    attempts = list(search(StepConfig(), 4, 0.1, compile_one))
     assert asked == expected
     assert best(attempts, 0.1) is attempts[asked.index(chosen)]
 
 
 def test_search_goes_through_all_micro_batches_where_nothing_fits(plan: Plan) -> None:
     asked, compile_one = compiler(plan, {parts: [20] * 5 for parts in (1, 2, 4)})
-    attempts = list(search(StepSettings(), 4, 0.1, compile_one))
+    attempts = list(search(StepConfig(), 4, 0.1, compile_one))
     assert asked == [(1, 0), (1, 4), (2, 0), (2, 4), (4, 0), (4, 4)]
     assert best(attempts, 0.1) is attempts[-1]
 
 
 def test_attempts_are_a_line_each(plan: Plan) -> None:
     _, compile_one = compiler(plan, {1: [20, 8, 15, 0, 12]})
-    lines = [attempt_line(one, 0.1) for one in search(StepSettings(), 1, 0.1, compile_one)]
+    lines = [attempt_line(one, 0.1) for one in search(StepConfig(), 1, 0.1, compile_one)]
     assert "20.0 GiB, does not fit" in lines[0]
     assert lines[1].startswith("micro-batches 1, remat encoder full, frames full: 12.0 GiB")
     assert "less than 10% free" in lines[2]

@@ -7,7 +7,7 @@ from s3_jax.analysis.programs import TrainingTask
 from s3_jax.analysis.scaling import Point
 from s3_jax.analysis.workloads import full_state, random_batch, random_variables
 from s3_jax.config import PropagationConfig
-from s3_jax.training.settings import MAIN_TRAINING
+from s3_jax.training.step_config import MAIN_TRAINING
 from tests.propagation.conftest import TINY
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -29,10 +29,10 @@ def test_rates() -> None:
 
 
 def test_a_random_batch_is_spread_over_replicas() -> None:
-    task = TrainingTask(TINY, batch_size=6, frames=3, crop=32, settings=MAIN_TRAINING)
+    task = TrainingTask(TINY, batch_size=6, frames=3, crop=32, step=MAIN_TRAINING)
     batch = random_batch(task, replicas=2)
     assert batch.frames.shape == (2, 3, 3, 32, 32, 3)
-    assert int(batch.masks.max()) == task.settings.clip.num_objects
+    assert int(batch.masks.max()) == task.step.clip.num_objects
 
 
 def test_random_variables_are_those_of_the_network() -> None:

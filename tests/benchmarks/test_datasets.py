@@ -31,8 +31,8 @@ def test_every_benchmark_is_in_the_table():
 def test_settings_are_those_of_the_protocol(name):
     short_side, long_term, mem_every, package, plus = TABLE[name]
     benchmark = BENCHMARKS[name]
-    config = PropagationConfig(**benchmark.settings.propagation())
-    assert benchmark.settings.short_side == short_side
+    config = PropagationConfig(**benchmark.config.propagation())
+    assert benchmark.config.short_side == short_side
     assert (config.long_term, config.mem_every, config.max_mem_frames) == (long_term, mem_every, 5)
     assert benchmark.package == package
     found = benchmark.plus

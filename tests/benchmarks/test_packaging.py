@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from s3_jax.benchmarks.datasets import BENCHMARKS
-from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.packaging import write_package
 from s3_jax.errors import InputError
 from s3_jax.media.mask_files import read_mask
@@ -25,7 +25,7 @@ from tests.benchmarks.sequences import RGB
 
 
 def _videos(name, root):
-    return BENCHMARKS[name].list_videos(root, LayoutOptions())
+    return BENCHMARKS[name].list_videos(root, LayoutConfig())
 
 
 def _names(path) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from s3_jax.benchmarks.datasets import BENCHMARKS
-from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.prediction import (
     PredictionFolder,
     RunProgress,
@@ -22,12 +22,12 @@ from s3_jax.errors import InputError
 from s3_jax.media.mask_files import read_mask
 from s3_jax.segmentation import video as segmentation
 from s3_jax.segmentation.lockstep import group_videos
-from s3_jax.segmentation.video import SegmentOptions
+from s3_jax.segmentation.video import SegmentConfig
 from tests.benchmarks.benchmark_files import make_burst, make_davis, make_youtube, write_frames
 from tests.tools.fake_session import FakeSession
 
 VIDEOS = {"bear": 5, "bus": 8, "cat": 3}
-OPTIONS = SegmentOptions(size_of_masks=True)
+OPTIONS = SegmentConfig(size_of_masks=True)
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def workplace():
 
 
 def _run(name, data, output, options=OPTIONS, workplaces=(workplace,), layout=None, **more):
-    videos = BENCHMARKS[name].list_videos(data, layout or LayoutOptions())
+    videos = BENCHMARKS[name].list_videos(data, layout or LayoutConfig())
     folder = PredictionFolder(output, {"name": name}, more.pop("overwrite", False))
     groups = group_videos(videos, more.pop("batch", 1))
     return predict(groups, folder, options, workplaces, **more), videos, folder
@@ -91,7 +91,7 @@ def test_finished_videos_are_skipped(davis, tmp_path):
 
 @pytest.mark.parametrize("stop_after", [1, 5, 8, 9, 15])
 def test_stopped_runs_continue_with_equal_results(davis, tmp_path, stop_after):
-    options = SegmentOptions(size_of_masks=True, save_scores=True)
+    options = SegmentConfig(size_of_masks=True, save_scores=True)
     _run("davis2017-val", davis, tmp_path / "whole", options)
     frames = []
     progress = RunProgress(
@@ -143,7 +143,7 @@ def test_a_bad_video_does_not_keep_others_from_being_done(davis, tmp_path, workp
     (davis / "Annotations/480p/cat/00000.png").write_bytes(b"no picture")
     outcome, videos, folder = _run(
         "davis2017-val", davis, tmp_path / "out", workplaces=[workplace] * workplaces,
-        layout=LayoutOptions(void=None),
+        layout=LayoutConfig(void=None),
     )  # fmt: skip
     assert outcome.finished == ["bus"]
     assert "bear/00002.jpg" in outcome.problems["bear"]
@@ -151,7 +151,7 @@ def test_a_bad_video_does_not_keep_others_from_being_done(davis, tmp_path, workp
     assert [folder.record(v) is None for v in videos] == [True, False, True]
     assert len(list((tmp_path / "out/Annotations/bear").iterdir())) == 2
     write_frames(davis / "JPEGImages/480p/bear", [f"{i:05d}" for i in range(5)])
-    outcome, *_ = _run("davis2017-val", davis, tmp_path / "out", layout=LayoutOptions(void=None))
+    outcome, *_ = _run("davis2017-val", davis, tmp_path / "out", layout=LayoutConfig(void=None))
     assert sorted(outcome.finished) == ["bear", "bus"]
 
 
@@ -170,7 +170,7 @@ def test_a_full_disk_stops_everything(davis, tmp_path, monkeypatch, workplaces):
 
 def test_results_of_other_settings_or_files_are_not_mixed(davis, tmp_path):
     _run("davis2017-val", davis, tmp_path / "out")
-    videos = BENCHMARKS["davis2017-val"].list_videos(davis, LayoutOptions())
+    videos = BENCHMARKS["davis2017-val"].list_videos(davis, LayoutConfig())
     other = PredictionFolder(tmp_path / "out", {"name": "other"})
     outcome = predict(group_videos(videos, 1), other, OPTIONS, [workplace])
     assert not outcome.finished
@@ -225,8 +225,8 @@ def test_results_have_the_size_of_the_masks(davis, tmp_path):
     for name, count in VIDEOS.items():
         frames = [f"{i:05d}" for i in range(count)]
         write_frames(davis / "JPEGImages/Full-Resolution" / name, frames, (120, 192))
-    _run("davis2017-val", davis, tmp_path / "out", SegmentOptions(60, size_of_masks=True),
-         workplaces=[watched], layout=LayoutOptions(full_resolution=True))  # fmt: skip
+    _run("davis2017-val", davis, tmp_path / "out", SegmentConfig(60, size_of_masks=True),
+         workplaces=[watched], layout=LayoutConfig(full_resolution=True))  # fmt: skip
     assert set(sizes) == {(60, 96)}
     first, last = (read_mask(tmp_path / f"out/Annotations/bus/{n}.png") for n in ("00000", "00007"))
     assert first.ids.shape == last.ids.shape == (40, 64)
@@ -244,7 +244,7 @@ def test_masks_of_another_shape_are_refused(davis, tmp_path):
 
 
 def test_shares_are_disjoint_complete_and_even(davis):
-    videos = BENCHMARKS["davis2017-val"].list_videos(davis, LayoutOptions())
+    videos = BENCHMARKS["davis2017-val"].list_videos(davis, LayoutConfig())
     shares = [[v.name for v in share_out(videos, i, 2)] for i in range(2)]
     assert shares == [["bus"], ["bear", "cat"]]
     assert [v.name for v in share_out(videos, 0, 1)] == [v.name for v in videos]

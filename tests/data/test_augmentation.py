@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 
 from s3_jax.data.augmentation import image_warps, sample_colours, video_warp
 from s3_jax.data.colour import GREY, ColourChange, recolour
+from s3_jax.data.config import (
+    ColourConfig,
+    DataConfig,
+    ImageAugmentationConfig,
+    VideoAugmentationConfig,
+)
 from s3_jax.data.merging import Clip, limit, paste
-from s3_jax.data.options import ColourJitter, DataConfig, ImageAugmentation, VideoAugmentation
 from s3_jax.data.thin_plate import interpolate, sample_bend
 from s3_jax.data.warp import Warp, reduction, scaling, shift, warp_image, warp_labels
 from tests.data.datasets import BACKGROUND, COLOURS, draw
@@ -36,7 +41,7 @@ def overlap(image: np.ndarray, mask: np.ndarray) -> float:
 @given(SEEDS)
 def test_masks_of_image_clips_lie_on_their_objects(seed):
     image, ids = draw((90, 140), [(1, 70, 45, 30)])
-    options = ImageAugmentation(bend=0.5)
+    options = ImageAugmentationConfig(bend=0.5)
     for warp in image_warps(np.random.default_rng(seed), ids.shape, 96, 3, options):
         mask = warp_labels(ids, warp)
         if (mask == 1).sum() > 400:
@@ -47,7 +52,7 @@ def test_masks_of_image_clips_lie_on_their_objects(seed):
 @given(SEEDS)
 def test_masks_of_video_clips_lie_on_their_objects(seed):
     image, ids = draw((90, 140), [(1, 70, 45, 30)])
-    warp = video_warp(np.random.default_rng(seed), ids.shape, 96, VideoAugmentation())
+    warp = video_warp(np.random.default_rng(seed), ids.shape, 96, VideoAugmentationConfig())
     mask = warp_labels(ids, warp)
     assert (mask == 1).sum() > 200  # crops of a third of the picture at least
     assert overlap(warp_image(image, warp, FILL), mask) > 0.9
@@ -119,7 +124,7 @@ def test_bends_are_about_as_strong_as_asked():
 
 
 def test_frames_of_an_image_clip_differ_and_share_the_flip():
-    options = ImageAugmentation(rotation=0, shear=0, bend=0)
+    options = ImageAugmentationConfig(rotation=0, shear=0, bend=0)
     mirrored = []
     for seed in range(40):
         warps = image_warps(np.random.default_rng(seed), (90, 140), 64, 3, options)
@@ -131,7 +136,7 @@ def test_frames_of_an_image_clip_differ_and_share_the_flip():
 
 
 def test_a_short_walk_moves_frames_little():
-    options = ImageAugmentation(bend=0, walk=0.02)
+    options = ImageAugmentationConfig(bend=0, walk=0.02)
     for seed in range(10):
         warps = image_warps(np.random.default_rng(seed), (90, 140), 64, 8, options)
         middles = np.array([(warp.matrix @ [31.5, 31.5, 1])[:2] for warp in warps])
@@ -140,7 +145,7 @@ def test_a_short_walk_moves_frames_little():
 
 
 def test_crops_keep_to_area_and_aspect():
-    options = VideoAugmentation(rotation=0, shear=0, flip=0)
+    options = VideoAugmentationConfig(rotation=0, shear=0, flip=0)
     for seed in range(50):
         warp = video_warp(np.random.default_rng(seed), (480, 854), 480, options)
         wide, tall = 480 * warp.matrix[0, 0], 480 * warp.matrix[1, 1]
@@ -153,7 +158,7 @@ def test_crops_keep_to_area_and_aspect():
 
 @pytest.mark.parametrize("size", [(20, 400), (400, 20)])
 def test_very_long_pictures_are_cropped_in_the_middle(size):
-    warp = video_warp(np.random.default_rng(0), size, 64, VideoAugmentation(crop_area=(1, 1)))
+    warp = video_warp(np.random.default_rng(0), size, 64, VideoAugmentationConfig(crop_area=(1, 1)))
     middle = warp.matrix @ [31.5, 31.5, 1]
     np.testing.assert_allclose(middle[:2], [(size[1] - 1) / 2, (size[0] - 1) / 2], atol=1)
 
@@ -209,7 +214,7 @@ def test_colours_of_a_clip_are_shared_and_those_of_frames_are_not():
 
 
 def test_greyness_happens_as_often_as_asked():
-    config = DataConfig(video=VideoAugmentation(grey=0.3, clip_colour=ColourJitter()))
+    config = DataConfig(video=VideoAugmentationConfig(grey=0.3, clip_colour=ColourConfig()))
     rng = np.random.default_rng(0)
     greys = [GREY in sample_colours(rng, config, still=False)[0] for _ in range(300)]
     assert 0.2 < np.mean(greys) < 0.4

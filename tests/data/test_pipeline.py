@@ -12,24 +12,24 @@ import numpy as np
 import pytest
 
 from s3_jax.data import clips, videos, worker_processes
-from s3_jax.data.mixture import Mixture
-from s3_jax.data.options import (
-    ColourJitter,
+from s3_jax.data.config import (
+    ColourConfig,
     DataConfig,
-    ImageAugmentation,
-    ImageFolder,
-    SyntheticScenes,
-    VideoAugmentation,
-    VideoFolder,
+    ImageAugmentationConfig,
+    ImageFolderConfig,
+    SyntheticConfig,
+    VideoAugmentationConfig,
+    VideoFolderConfig,
 )
+from s3_jax.data.mixture import Mixture
 from s3_jax.data.pipeline import Batch, clip_rows, make_pipeline
 from s3_jax.data.sampling import draw_frames
 from s3_jax.errors import InputError
 from tests.data.datasets import COLOURS, draw, make_photographs, make_videos, save_image
 
-SCENES = SyntheticScenes(height=48, width=64, num_frames=20, scenes=5, objects=(1, 3))
+SCENES = SyntheticConfig(height=48, width=64, num_frames=20, scenes=5, objects=(1, 3))
 SMALL = DataConfig(sources=(SCENES,), crop=32, num_frames=3, num_threads=0, num_steps=100)
-PLAIN = VideoAugmentation(grey=0, clip_colour=ColourJitter(), frame_colour=ColourJitter())
+PLAIN = VideoAugmentationConfig(grey=0, clip_colour=ColourConfig(), frame_colour=ColourConfig())
 
 
 def batches(config: DataConfig, count: int, **where: int) -> list[Batch]:
@@ -44,8 +44,8 @@ def assert_equal(ours: Batch, theirs: Batch) -> None:
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
 
 
-def discs_in(tmp_path: Path) -> VideoFolder:
-    return VideoFolder(str(tmp_path / "videos"))
+def discs_in(tmp_path: Path) -> VideoFolderConfig:
+    return VideoFolderConfig(str(tmp_path / "videos"))
 
 
 def disc_videos(tmp_path: Path, **changes) -> DataConfig:
@@ -160,15 +160,15 @@ def test_multipliers_weigh_sources(tmp_path):
     make_photographs(tmp_path / "photographs", 4)
     for multiplier, length in ((1, 6), (3, 10), (0.5, 5), (0.01, 5)):
         sources = (
-            VideoFolder(str(tmp_path / "videos"), multiplier=multiplier),
-            ImageFolder(str(tmp_path / "photographs")),
+            VideoFolderConfig(str(tmp_path / "videos"), multiplier=multiplier),
+            ImageFolderConfig(str(tmp_path / "photographs")),
         )
         assert len(Mixture(dataclasses.replace(SMALL, sources=sources))) == length
 
 
 def test_a_fraction_of_a_source_still_reaches_all_of_it(tmp_path):
     make_videos(tmp_path / "videos")
-    source = VideoFolder(str(tmp_path / "videos"), multiplier=1 / 3)
+    source = VideoFolderConfig(str(tmp_path / "videos"), multiplier=1 / 3)
     config = dataclasses.replace(SMALL, sources=(source,), merge=0.0)
     rows = clip_rows(config, 1)
     assert {opened_by(rows, number) for number in range(3)} == {"a", "b", "c"}
@@ -198,7 +198,7 @@ def recorded_times(config: DataConfig, step: int) -> np.ndarray:
 def test_photographs_become_moving_clips(tmp_path):
     make_photographs(tmp_path)
     config = dataclasses.replace(
-        SMALL, sources=(ImageFolder(str(tmp_path)),), max_objects=1, crop=48
+        SMALL, sources=(ImageFolderConfig(str(tmp_path)),), max_objects=1, crop=48
     )
     for batch in batches(config, 3):
         assert (batch["num_objects"] == 1).all()
@@ -208,10 +208,10 @@ def test_photographs_become_moving_clips(tmp_path):
 def test_objects_cut_out_lie_over_their_background(tmp_path):
     make_photographs(tmp_path / "objects", 2)
     save_image(tmp_path / "views" / "grey.jpg", np.full((50, 70, 3), 90, np.uint8))
-    source = ImageFolder(
+    source = ImageFolderConfig(
         str(tmp_path / "objects"), backgrounds=str(tmp_path / "views"), background_share=1.0
     )
-    still = ImageAugmentation(grey=0, clip_colour=ColourJitter(), frame_colour=ColourJitter())
+    still = ImageAugmentationConfig(grey=0, clip_colour=ColourConfig(), frame_colour=ColourConfig())
     config = dataclasses.replace(SMALL, sources=(source,), image=still, crop=48, merge=0.0)
     for batch in batches(config, 3):
         outside = np.stack([erode(mask == 0) for mask in batch["masks"].reshape(-1, 48, 48)])
@@ -225,7 +225,7 @@ def erode(inside: np.ndarray) -> np.ndarray:
 
 def test_merging_adds_objects_of_another_clip(tmp_path):
     make_videos(tmp_path / "videos", objects=1)
-    source = VideoFolder(str(tmp_path / "videos"))
+    source = VideoFolderConfig(str(tmp_path / "videos"))
     config = dataclasses.replace(SMALL, sources=(source,), crop=48, merge=0.0)
     alone = np.concatenate([b["num_objects"] for b in batches(config, 8)])
     merged = dataclasses.replace(config, merge=1.0)
@@ -287,7 +287,9 @@ def test_a_data_set_that_vanished_is_an_error_not_a_hang(tmp_path):
 
 def test_a_data_set_without_objects_is_an_error(tmp_path):
     make_videos(tmp_path, empty=range(12))
-    config = dataclasses.replace(SMALL, sources=(VideoFolder(str(tmp_path)),), sequences_tried=3)
+    config = dataclasses.replace(
+        SMALL, sources=(VideoFolderConfig(str(tmp_path)),), sequences_tried=3
+    )
     with (
         make_pipeline(config, batch_size=1) as pipeline,
         pytest.raises(InputError, match=r"none of 3 videos tried shows an object .* binary=True"),
@@ -297,14 +299,14 @@ def test_a_data_set_without_objects_is_an_error(tmp_path):
 
 def test_first_frames_without_objects_are_drawn_anew(tmp_path):
     make_videos(tmp_path, empty=[0, 1, 2, 3, 9, 10, 11])
-    config = dataclasses.replace(SMALL, sources=(VideoFolder(str(tmp_path)),))
+    config = dataclasses.replace(SMALL, sources=(VideoFolderConfig(str(tmp_path)),))
     assert all((batch["num_objects"] >= 1).all() for batch in batches(config, 6))
 
 
 def test_short_videos_are_left_out_or_refused(tmp_path, caplog):
     make_videos(tmp_path / "videos", names="ab", num_frames=12)
     make_videos(tmp_path / "videos", names="c", num_frames=4)
-    config = dataclasses.replace(SMALL, sources=(VideoFolder(str(tmp_path / "videos")),))
+    config = dataclasses.replace(SMALL, sources=(VideoFolderConfig(str(tmp_path / "videos")),))
     assert len(Mixture(dataclasses.replace(config, num_frames=5))) == 2
     assert "1 of 3 videos have fewer annotated frames than a clip (5)" in caplog.text
     with pytest.raises(InputError, match=r"all 3 videos have fewer .*the longest has 12"):

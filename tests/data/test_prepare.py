@@ -11,8 +11,14 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from s3_jax.data import prepare
+from s3_jax.data.config import (
+    DataConfig,
+    ImageFolderConfig,
+    RecordsConfig,
+    SyntheticConfig,
+    VideoFolderConfig,
+)
 from s3_jax.data.mixture import Mixture
-from s3_jax.data.options import DataConfig, ImageFolder, Records, SyntheticScenes, VideoFolder
 from s3_jax.data.pipeline import make_pipeline
 from s3_jax.data.records import VideoRecords
 from s3_jax.data.sources import open_source
@@ -20,7 +26,7 @@ from s3_jax.errors import InputError
 from tests.data.datasets import make_photographs, make_videos, read_json, save_image, save_palette
 
 SMALL = DataConfig(
-    sources=(SyntheticScenes(),), crop=32, num_frames=3, num_threads=0, num_steps=100
+    sources=(SyntheticConfig(),), crop=32, num_frames=3, num_threads=0, num_steps=100
 )
 
 
@@ -35,9 +41,9 @@ def test_records_train_exactly_like_the_folder(tmp_path):
     make_videos(tmp_path / "videos", empty=[3])
     directory, _ = prepared(prepare.list_videos(tmp_path / "videos"), tmp_path / "out")
     got = []
-    for source in (VideoFolder(str(tmp_path / "videos")), Records(str(directory))):
+    for source in (VideoFolderConfig(str(tmp_path / "videos")), RecordsConfig(str(directory))):
         config = dataclasses.replace(SMALL, sources=(source,))
-        if isinstance(source, VideoFolder):  # so that both know the same of empty masks
+        if isinstance(source, VideoFolderConfig):  # so that both know the same of empty masks
             (tmp_path / "videos" / "empty.json").write_text(
                 json.dumps({v: ["00003"] for v in "abc"})
             )
@@ -76,16 +82,16 @@ def test_a_data_set_as_tfds_made_it_is_read_without_our_index(tmp_path):
     make_videos(tmp_path / "videos", names="ab", num_frames=5)
     directory, _ = prepared(prepare.list_videos(tmp_path / "videos"), tmp_path / "out")
     (directory / "metadata.json").unlink()
-    source = open_source(Records(str(directory)))
+    source = open_source(RecordsConfig(str(directory)))
     assert len(source) == 2 and source.num_frames(1) == 5
-    config = dataclasses.replace(SMALL, sources=(Records(str(directory)),))
+    config = dataclasses.replace(SMALL, sources=(RecordsConfig(str(directory)),))
     assert Mixture(config).sample(0, 0, 0, 0.0).num_objects >= 1
 
 
 def test_sources_of_records_travel_to_worker_processes(tmp_path):
     make_videos(tmp_path / "videos", names="ab", num_frames=5)
     directory, _ = prepared(prepare.list_videos(tmp_path / "videos"), tmp_path / "out")
-    mixture = Mixture(dataclasses.replace(SMALL, sources=(Records(str(directory)),)))
+    mixture = Mixture(dataclasses.replace(SMALL, sources=(RecordsConfig(str(directory)),)))
     ours = mixture.sample(1, 0, 0, 0.0)
     sent = pickle.dumps(mixture)
     assert len(sent) < 10_000
@@ -96,8 +102,8 @@ def test_photographs_are_stored_as_videos_of_one_frame(tmp_path):
     make_photographs(tmp_path / "photographs", 3)
     items = prepare.list_photographs(tmp_path / "photographs")
     directory, _ = prepared(items, tmp_path / "out")
-    folder = open_source(ImageFolder(str(tmp_path / "photographs")))
-    records = open_source(Records(str(directory)))
+    folder = open_source(ImageFolderConfig(str(tmp_path / "photographs")))
+    records = open_source(RecordsConfig(str(directory)))
     assert len(records) == 3 and records.num_frames(0) == 1
     rng = np.random.default_rng(0)
     for item in range(3):
@@ -143,7 +149,7 @@ def test_ids_beyond_eight_bits_are_numbered_anew(tmp_path):
         Image.fromarray(rgb).save(mask)
     directory, checks = prepared(prepare.list_videos(root), tmp_path / "out")
     assert checks[0].ids == [500, 70_000]
-    video = open_source(Records(str(directory))).open(0, np.random.default_rng(0), 3)
+    video = open_source(RecordsConfig(str(directory))).open(0, np.random.default_rng(0), 3)
     assert set(np.unique(video.ids(0))) == {0, 1}
     assert set(np.unique(video.ids(2))) == {0, 1, 2}
 
@@ -172,23 +178,23 @@ def test_nothing_usable_is_an_error(tmp_path):
 
 def test_other_directories_are_refused_as_records(tmp_path):
     with pytest.raises(InputError, match=r"is no prepared data set .*dataset_info.json"):
-        open_source(Records(str(tmp_path)))
+        open_source(RecordsConfig(str(tmp_path)))
     make_photographs(tmp_path / "photographs", 1)
     directory, _ = prepared(prepare.list_photographs(tmp_path / "photographs"), tmp_path / "out")
     with pytest.raises(InputError, match=r"has no split 'validation', only \['train'\]"):
-        open_source(Records(str(directory), split="validation"))
+        open_source(RecordsConfig(str(directory), split="validation"))
     features = directory / "features.json"
     values = read_json(features)
     values["featuresDict"]["features"]["more"] = values["featuresDict"]["features"]["metadata"]
     features.write_text(json.dumps(values))
     with pytest.raises(InputError, match="holds other features"):
-        open_source(Records(str(directory)))
+        open_source(RecordsConfig(str(directory)))
 
 
 def test_damaged_records_are_named(tmp_path):
     make_videos(tmp_path / "videos", names="ab", num_frames=3)
     directory, _ = prepared(prepare.list_videos(tmp_path / "videos"), tmp_path / "out")
-    source = open_source(Records(str(directory)))
+    source = open_source(RecordsConfig(str(directory)))
     (file,) = directory.glob("*.array_record*")
     content = bytearray(file.read_bytes())
     content[200:4000] = bytes(3800)

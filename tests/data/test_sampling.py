@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_jax.data.options import DataConfig
+from s3_jax.data.config import DataConfig
 from s3_jax.data.sampling import choose, draw_frames, max_skip, object_ids, relabel
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from s3_jax.data import options, recipes
+from s3_jax.data import config as data_config
+from s3_jax.data import recipes
+from s3_jax.data.config import (
+    DataConfig,
+    ImageFolderConfig,
+    RegionFolderConfig,
+    SyntheticConfig,
+    VideoFolderConfig,
+)
 from s3_jax.data.decoding import decode_foreground, decode_ids, without_void
 from s3_jax.data.folders import annotated_videos, evaluation_videos, image_mask_pairs
-from s3_jax.data.options import (
-    DataConfig,
-    ImageFolder,
-    RegionFolder,
-    SyntheticScenes,
-    VideoFolder,
-)
 from s3_jax.data.regions import sample_objects
 from s3_jax.data.sources import Source, open_source
-from s3_jax.data.synthetic import SceneOptions
+from s3_jax.data.synthetic import SceneConfig
 from s3_jax.data.videos import Video
 from s3_jax.errors import InputError
 from tests.data.datasets import (
@@ -34,7 +35,7 @@ from tests.data.datasets import (
 )
 
 
-def open_first(config: options.SourceConfig, seed: int = 0, max_objects: int = 3) -> Video:
+def open_first(config: data_config.SourceConfig, seed: int = 0, max_objects: int = 3) -> Video:
     source = open_source(config)
     assert isinstance(source, Source)
     return source.open(0, np.random.default_rng(seed), max_objects)
@@ -58,7 +59,7 @@ def test_other_names_and_nested_videos(tmp_path):
 
 
 def test_frames_open_with_their_masks(tmp_path):
-    video = open_first(VideoFolder(str(make_videos(tmp_path))))
+    video = open_first(VideoFolderConfig(str(make_videos(tmp_path))))
     assert video.num_frames == 12
     for index in (0, 11):
         image, ids = video.image(index), video.ids(index)
@@ -70,7 +71,9 @@ def test_frames_open_with_their_masks(tmp_path):
 
 
 def test_only_annotated_frames_count(tmp_path):
-    source = open_source(VideoFolder(str(make_videos(tmp_path, num_frames=12, annotate_every=5))))
+    source = open_source(
+        VideoFolderConfig(str(make_videos(tmp_path, num_frames=12, annotate_every=5)))
+    )
     assert source.num_frames(0) == 3
     video = source.open(0, np.random.default_rng(0), 3)
     np.testing.assert_array_equal(
@@ -204,7 +207,7 @@ def test_photographs_without_masks_are_refused(tmp_path):
 
 
 def test_a_photograph_is_a_video_of_one_frame(tmp_path):
-    video = open_first(ImageFolder(str(make_photographs(tmp_path))))
+    video = open_first(ImageFolderConfig(str(make_photographs(tmp_path))))
     assert video.num_frames == 1 and video.background is None
     np.testing.assert_array_equal(video.ids(0), draw((60, 80), [(1, 30, 30, 16)])[1])
 
@@ -212,7 +215,7 @@ def test_a_photograph_is_a_video_of_one_frame(tmp_path):
 def test_backgrounds_are_used_for_their_share(tmp_path):
     make_photographs(tmp_path / "objects", 1)
     save_image(tmp_path / "views" / "sky.jpg", np.full((50, 70, 3), 200, np.uint8))
-    folder = ImageFolder(
+    folder = ImageFolderConfig(
         str(tmp_path / "objects"), backgrounds=str(tmp_path / "views"), background_share=0.5
     )
     source = open_source(folder)
@@ -246,7 +249,7 @@ def test_objects_of_regions_are_connected_unions_of_allowed_size(tmp_path):
 
 def test_region_folders_give_new_objects_each_time(tmp_path):
     make_regions(tmp_path)
-    folder = RegionFolder(str(tmp_path), area=(0.1, 0.4))
+    folder = RegionFolderConfig(str(tmp_path), area=(0.1, 0.4))
     masks = {open_first(folder, seed).ids(0).tobytes() for seed in range(20)}
     assert len(masks) > 8
     assert all(open_first(folder, seed, max_objects=1).ids(0).max() == 1 for seed in range(10))
@@ -257,11 +260,11 @@ def test_region_folders_give_new_objects_each_time(tmp_path):
 
 def test_synthetic_scenes_are_new_each_time_and_textured_with_pictures(tmp_path):
     save_image(tmp_path / "red.jpg", np.full((80, 80, 3), (200, 30, 30), np.uint8))
-    scenes = SyntheticScenes(
+    scenes = SyntheticConfig(
         height=48,
         width=64,
         objects=(2, 2),
-        scene=SceneOptions(distractors=0, noise=0.0),
+        scene=SceneConfig(distractors=0, noise=0.0),
         pictures=str(tmp_path),
         picture_share=1.0,
     )
@@ -276,7 +279,7 @@ def test_synthetic_scenes_are_new_each_time_and_textured_with_pictures(tmp_path)
 
 def test_damaged_files_are_named(tmp_path):
     make_videos(tmp_path)
-    video = open_first(VideoFolder(str(tmp_path)))
+    video = open_first(VideoFolderConfig(str(tmp_path)))
     image = tmp_path / "JPEGImages" / "480p" / "a" / "00001.jpg"
     image.write_bytes(image.read_bytes()[:400])
     with pytest.raises(InputError, match=r"a/00001\.jpg"):
@@ -291,19 +294,23 @@ def test_damaged_files_are_named(tmp_path):
 
 def test_configurations_survive_json():
     config = recipes.main_training(
-        "/data", more=("mose",), seed=3, num_workers=2, video=options.VideoAugmentation(flip=0.1)
+        "/data",
+        more=("mose",),
+        seed=3,
+        num_workers=2,
+        video=data_config.VideoAugmentationConfig(flip=0.1),
     )
-    config = dataclasses.replace(config, sources=(*config.sources, SyntheticScenes(height=99)))
-    assert options.from_dict(json.loads(json.dumps(options.to_dict(config)))) == config
+    config = dataclasses.replace(config, sources=(*config.sources, SyntheticConfig(height=99)))
+    assert data_config.from_dict(json.loads(json.dumps(data_config.to_dict(config)))) == config
 
 
 def test_unknown_options_are_refused():
     with pytest.raises(ValueError, match=r"kind 'movies'; known kinds: \['images'"):
-        options.from_dict({"sources": [{"kind": "movies"}]})
+        data_config.from_dict({"sources": [{"kind": "movies"}]})
     with pytest.raises(ValueError, match="unknown key 'fillip'"):
-        options.from_dict({"video": {"fillip": 1}})
+        data_config.from_dict({"video": {"fillip": 1}})
     with pytest.raises(ValueError, match=r"unknown key clip_colour.'hues'"):
-        options.from_dict({"video": {"clip_colour": {"hues": 1}}})
+        data_config.from_dict({"video": {"clip_colour": {"hues": 1}}})
     with pytest.raises(ValueError, match="num_frames is 0"):
         DataConfig(num_frames=0)
     with pytest.raises(ValueError, match="skips is"):

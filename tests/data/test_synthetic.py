@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3_jax.data.synthetic import SceneOptions, render, sample_scene, synthetic_video
+from s3_jax.data.synthetic import SceneConfig, render, sample_scene, synthetic_video
 
-STILL = SceneOptions(distractors=0, lookalikes=0.0, noise=0.0)
+STILL = SceneConfig(distractors=0, lookalikes=0.0, noise=0.0)
 
 
 @settings(max_examples=15, deadline=None)
@@ -80,8 +80,8 @@ def test_motion_is_smooth_and_real():
 
 def test_options_do_what_they_say():
     def video(**changes):
-        options = dataclasses.replace(STILL, **changes)
-        return list(synthetic_video(4, 60, 80, 2, 9, options))
+        config = dataclasses.replace(STILL, **changes)
+        return list(synthetic_video(4, 60, 80, 2, 9, config))
 
     still = video(speed=0.0)
     assert np.array_equal(still[0][1], still[3][1])
@@ -91,9 +91,9 @@ def test_options_do_what_they_say():
     assert gradients[1] < gradients[0]
     noisy = video(noise=20.0)
     assert 10 < (noisy[0][0].astype(int) - sharp[0][0]).std() < 40
-    scene = sample_scene(np.random.default_rng(0), 60, 80, 2, SceneOptions(distractors=3))
+    scene = sample_scene(np.random.default_rng(0), 60, 80, 2, SceneConfig(distractors=3))
     assert sorted(b.object_id for b in scene.bodies) == [0, 0, 0, 1, 2]
-    alike = sample_scene(np.random.default_rng(0), 60, 80, 3, SceneOptions(lookalikes=1.0))
+    alike = sample_scene(np.random.default_rng(0), 60, 80, 3, SceneConfig(lookalikes=1.0))
     assert len({id(body.parts) for body in alike.bodies}) == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from s3_jax.config import PropagationConfig
 from s3_jax.errors import InputError
-from s3_jax.propagation.export import ExportSettings, write_export
+from s3_jax.propagation.export import ExportConfig, write_export
 from s3_jax.propagation.geometry import frame_geometry, prepare_image
 from s3_jax.propagation.session import Session
 from s3_jax.propagation.step import Network
@@ -49,7 +49,7 @@ def cropped() -> Video:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory, tiny_network: Network) -> Path:
     path = tmp_path_factory.mktemp("export") / "model.s3"
-    settings = ExportSettings(SIZE, objects=2, propagation=PROPAGATION)
+    settings = ExportConfig(SIZE, objects=2, propagation=PROPAGATION)
     write_export(path, TINY, tiny_network.variables, settings)
     return path
 
@@ -93,7 +93,7 @@ def test_the_file_says_what_it_holds(exported: Path) -> None:
 )
 def test_settings_that_cannot_be_are_refused(change: dict, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        ExportSettings(**change)
+        ExportConfig(**change)
 
 
 def test_a_failed_export_leaves_the_old_file(
@@ -107,6 +107,6 @@ def test_a_failed_export_leaves_the_old_file(
     monkeypatch.setattr(zipfile.ZipFile, "writestr", full_disk)
     monkeypatch.setattr("s3_jax.propagation.export._serialized", lambda *_: {})
     with pytest.raises(OSError, match="No space"):
-        write_export(exported, TINY, tiny_network.variables, ExportSettings())
+        write_export(exported, TINY, tiny_network.variables, ExportConfig())
     assert exported.read_bytes() == before
     assert [path.name for path in exported.parent.glob(".*")] == []

@@ -3,10 +3,10 @@
 import pytest
 
 from s3_jax.benchmarks.datasets import BENCHMARKS
-from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.prediction import RunProgress
 from s3_jax.segmentation.lockstep import group_videos
-from s3_jax.segmentation.video import SegmentOptions
+from s3_jax.segmentation.video import SegmentConfig
 from tests.benchmarks.benchmark_files import (
     make_davis,
     make_youtube,
@@ -18,7 +18,7 @@ from tests.benchmarks.benchmark_files import (
 from tests.benchmarks.test_prediction import _contents, _results, _run
 
 VIDEOS = {"bear": 5, "bus": 8, "cat": 3, "dog": 6}
-SCORES = SegmentOptions(size_of_masks=True, save_scores=True)
+SCORES = SegmentConfig(size_of_masks=True, save_scores=True)
 
 
 class FakeBatch:
@@ -56,10 +56,10 @@ def _names(groups):
 def test_batches_have_videos_of_one_size_and_similar_length(davis):
     write_frames(davis / "JPEGImages/480p/dog", numbered(6), (60, 96))
     (davis / "JPEGImages/480p/cat/00000.jpg").write_bytes(b"no picture")
-    videos = BENCHMARKS["davis2017-val"].list_videos(davis, LayoutOptions())
+    videos = BENCHMARKS["davis2017-val"].list_videos(davis, LayoutConfig())
     assert _names(group_videos(videos, 3)) == [["bear", "bus"], ["cat"], ["dog"]]
     assert _names(group_videos(videos, 1)) == [["bear"], ["bus"], ["cat"], ["dog"]]
-    later = BENCHMARKS["davis2017-val"].list_videos(davis, LayoutOptions(rule="first_of_each"))
+    later = BENCHMARKS["davis2017-val"].list_videos(davis, LayoutConfig(rule="first_of_each"))
     assert _names(group_videos(later, 3)) == [["bear"], ["bus"], ["cat"], ["dog"]]
 
 
@@ -115,7 +115,7 @@ def test_a_damaged_frame_ends_one_video_of_a_batch(davis, tmp_path):
 
 def test_a_video_that_cannot_start_leaves_the_others_to_be_done_alone(davis, tmp_path, caplog):
     (davis / "Annotations/480p/bear/00000.png").write_bytes(b"no picture")
-    outcome, *_ = _run_batch(davis, tmp_path / "out", layout=LayoutOptions(void=None))
+    outcome, *_ = _run_batch(davis, tmp_path / "out", layout=LayoutConfig(void=None))
     assert sorted(outcome.finished) == ["bus", "cat", "dog"]
     assert list(outcome.problems) == ["bear"]
     assert "one by one" in caplog.text
@@ -125,8 +125,8 @@ def test_objects_that_are_too_small_cannot_start_a_batch(davis, tmp_path):
     tiny = mask()
     tiny[0, 0] = 1
     write_masks(davis / "Annotations/480p/cat", {"00000": tiny})
-    options = SegmentOptions(8, size_of_masks=True)
-    outcome, *_ = _run("davis2017-val", davis, tmp_path / "out", options, batch=3,
+    config = SegmentConfig(8, size_of_masks=True)
+    outcome, *_ = _run("davis2017-val", davis, tmp_path / "out", config, batch=3,
                        make_batch=FakeBatch)  # fmt: skip
     assert sorted(outcome.finished) == sorted(VIDEOS)  # the cat alone, with empty masks
 

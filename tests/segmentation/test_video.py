@@ -16,7 +16,7 @@ from s3_jax.media.video_files import open_video
 from s3_jax.media.writers import write_mask
 from s3_jax.segmentation import video as segmentation
 from s3_jax.segmentation.run_folder import RunFolder
-from s3_jax.segmentation.video import Progress, SegmentOptions, render_overlay, segment
+from s3_jax.segmentation.video import Progress, SegmentConfig, render_overlay, segment
 from tests.media.videos import moving_pictures
 from tests.tools.fake_session import FakeSession
 
@@ -45,12 +45,12 @@ def _masks(folder: Path, masks: dict[str, np.ndarray]) -> Path:
     return folder
 
 
-def _segment(video, masks, output, options=SegmentOptions(), session=None, **more):  # noqa: B008
+def _segment(video, masks, output, config=SegmentConfig(), session=None, **more):  # noqa: B008
     source = open_video(video)
-    folder = RunFolder(output, {"options": str(options)})
+    folder = RunFolder(output, {"options": str(config)})
     session = session or FakeSession()
     files = MaskFiles(masks, source.frame_names)
-    done, problem = segment(session, source, files, folder, options, **more)
+    done, problem = segment(session, source, files, folder, config, **more)
     return session, folder, done, problem
 
 
@@ -82,16 +82,16 @@ def test_only_the_first_mask_of_each_object_is_used_by_default(video, tmp_path):
     expected[_box(2, 20) > 0] = 2
     assert np.array_equal(written["00003"], expected)
     assert np.array_equal(written["00004"], np.roll(expected, 1, axis=1))
-    options = SegmentOptions(all_masks=True)
-    written = _written(_segment(video, masks, tmp_path / "all", options)[1])
+    config = SegmentConfig(all_masks=True)
+    written = _written(_segment(video, masks, tmp_path / "all", config)[1])
     assert (written["00003"][_box(1, 40) > 0] == 1).all()
     assert (written["00004"][_box(2, 0) > 0] == 2).all()
 
 
 def test_frames_before_the_first_object_are_background(video, tmp_path):
     masks = _masks(tmp_path / "m", {"00000": _box(0, 0), "00004": _box(3, 5)})
-    options = SegmentOptions(save_scores=True)
-    session, folder, done, _ = _segment(video, masks, tmp_path / "out", options)
+    config = SegmentConfig(save_scores=True)
+    session, folder, done, _ = _segment(video, masks, tmp_path / "out", config)
     written = _written(folder)
     assert done == COUNT
     assert not any(written[f"{i:05d}"].any() for i in range(4))
@@ -105,8 +105,8 @@ def test_frames_before_the_first_object_are_background(video, tmp_path):
 
 def test_shrunk_frames_give_results_of_the_original_size(video, tmp_path):
     masks = _masks(tmp_path / "m", {"00000": _box(7, 6)})
-    options = SegmentOptions(short_side=20, save_scores=True)
-    session, folder, _, _ = _segment(video, masks, tmp_path / "out", options)
+    config = SegmentConfig(short_side=20, save_scores=True)
+    session, folder, _, _ = _segment(video, masks, tmp_path / "out", config)
     assert set(session.sizes) == {(20, 30, 3)}
     first = _written(folder)["00000"]
     assert first.shape == (HEIGHT, WIDTH)
@@ -122,7 +122,7 @@ def test_objects_lost_by_shrinking_are_reported(video, tmp_path, caplog):
     ids = _box(1, 6)
     ids[0, 0] = 2
     masks = _masks(tmp_path / "m", {"00000": ids})
-    session, *_ = _segment(video, masks, tmp_path / "out", SegmentOptions(short_side=8))
+    session, *_ = _segment(video, masks, tmp_path / "out", SegmentConfig(short_side=8))
     assert session.object_ids == (1,)
     assert "00000.png: too small to be seen at 12x8, so not segmented: object 2" in caplog.text
 
@@ -157,15 +157,15 @@ def test_damaged_frame_keeps_what_is_done_and_continues_after_repair(video, tmp_
 def test_interrupted_runs_continue_with_equal_results(video, tmp_path, stop_after):
     given = {"00000": _box(1, 5), "00003": _box(2, 20), "00007": _box(2, 30)}
     masks = _masks(tmp_path / "m", given)
-    options = SegmentOptions(save_scores=True)
-    whole = _segment(video, masks, tmp_path / "whole", options)[1]
+    config = SegmentConfig(save_scores=True)
+    whole = _segment(video, masks, tmp_path / "whole", config)[1]
     calls = []
     progress = Progress(advanced=lambda: calls.append(1), stop=lambda: len(calls) == stop_after)
-    done = _segment(video, masks, tmp_path / "out", options, progress=progress)[2]
+    done = _segment(video, masks, tmp_path / "out", config, progress=progress)[2]
     assert done == stop_after
     started = []
     progress = Progress(started=started.append)
-    _, folder, done, _ = _segment(video, masks, tmp_path / "out", options, progress=progress)
+    _, folder, done, _ = _segment(video, masks, tmp_path / "out", config, progress=progress)
     assert started == [stop_after]
     assert done == COUNT
     assert _contents(folder.masks) == _contents(whole.masks)
@@ -220,7 +220,7 @@ def test_memory_does_not_grow_with_the_video(video, tmp_path):
     source = Endless()
     folder = RunFolder(tmp_path / "out", {})
     files = MaskFiles(masks, source.frame_names)
-    done, _ = segment(Watched(), source, files, folder, SegmentOptions())
+    done, _ = segment(Watched(), source, files, folder, SegmentConfig())
     assert done == 200
     assert max(alive) <= 12
 

@@ -15,7 +15,7 @@ from s3_jax.media.query_pictures import BACKGROUND, FOREGROUND, QueryChoices, dr
 from s3_jax.media.video_files import open_video
 from s3_jax.media.writers import write_scores
 from s3_jax.segmentation.visualization import (
-    SheetOptions,
+    SheetConfig,
     write_heat_maps,
     write_overlay,
     write_query_choices,
@@ -24,7 +24,7 @@ from s3_jax.segmentation.visualization import (
 from tests.benchmarks.benchmark_files import mask, numbered, write_masks
 from tests.benchmarks.sequences import PALETTE
 
-OPTIONS = SheetOptions(frames=3, columns=3, width=64)
+OPTIONS = SheetConfig(frames=3, columns=3, width=64)
 GREY = np.full((40, 64, 3), 100, np.uint8)
 
 
@@ -174,7 +174,7 @@ def test_queries_are_watched_in_frames_after_the_first(source, tmp_path):
     given = {1: Mask(tmp_path, mask(5), PALETTE), 2: Mask(tmp_path, mask(5, 7), PALETTE)}
     watcher = FakeWatcher()
     paths = write_query_choices(
-        tmp_path / "q", watcher, source, Masks(given), 20, SheetOptions(3, 9, 64)
+        tmp_path / "q", watcher, source, Masks(given), 20, SheetConfig(3, 9, 64)
     )
     assert [p.name for p in paths] == ["q_5.jpg", "q_7.jpg"]
     step = (20, 32)

@@ -12,11 +12,11 @@ import pytest
 
 from s3_jax.checkpoints import model as checkpoints
 from s3_jax.checkpoints.model import save_model
-from s3_jax.data.options import DataConfig, SyntheticScenes
+from s3_jax.data.config import DataConfig, SyntheticConfig
 from s3_jax.demo import clip
-from s3_jax.training.run_config import RunConfig, Stage
-from s3_jax.training.settings import ClipSettings, StepSettings
+from s3_jax.training.run_config import RunConfig, StageConfig
 from s3_jax.training.stages import first_variables
+from s3_jax.training.step_config import ClipConfig, StepConfig
 from tests.benchmarks.benchmark_files import make_davis
 from tests.support.tiny_models import TINY_RESNET, tiny_variables
 
@@ -121,8 +121,8 @@ def test_convert_by_name(shipped, tmp_path):
 
 def test_train_from_a_name(shipped, monkeypatch):
     monkeypatch.setattr(checkpoints, "SHIPPED", shipped)
-    data = DataConfig(sources=(SyntheticScenes(),), crop=32, num_frames=3, max_objects=1)
-    stage = Stage("one", 1, 1, data=data, step=StepSettings(clip=ClipSettings(num_objects=1)))
+    data = DataConfig(sources=(SyntheticConfig(),), crop=32, num_frames=3, max_objects=1)
+    stage = StageConfig("one", 1, 1, data=data, step=StepConfig(clip=ClipConfig(num_objects=1)))
     run = RunConfig(TINY_RESNET, (stage,), initial_checkpoint=NAME)
     found, expected = first_variables(run)["params"], tiny_variables(TINY_RESNET)["params"]
     assert np.array_equal(found["object_transformer"]["query_init"],

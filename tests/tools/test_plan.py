@@ -11,7 +11,7 @@ from s3_jax.analysis.programs import TrainingTask, task_of_stage
 from s3_jax.config import MODELS
 from s3_jax.errors import InputError
 from s3_jax.training import run_config
-from s3_jax.training.settings import MAIN_TRAINING
+from s3_jax.training.step_config import MAIN_TRAINING
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -33,7 +33,7 @@ def test_a_stage_of_a_configuration_becomes_a_task() -> None:
     run = run_config.from_dict(smoke.get_config().to_dict())
     last, first = task_of_stage(run), task_of_stage(run, "static")
     assert (last.crop, last.frames, last.batch_size) == (96, 4, 2)
-    assert last.settings == run.stages[-1].step
+    assert last.step == run.stages[-1].step
     assert first.model.single_object
     assert first.frames == 3
 
@@ -47,4 +47,4 @@ def test_a_stage_that_does_not_exist_is_named() -> None:
 def test_without_a_configuration_it_is_the_published_main_stage() -> None:
     task = TrainingTask(MODELS["s3_vitb"])
     assert (task.batch_size, task.frames, task.crop, task.dtype) == (16, 8, 480, "bfloat16")
-    assert task.settings == MAIN_TRAINING
+    assert task.step == MAIN_TRAINING

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from s3_jax.data.config import RecordsConfig
 from s3_jax.data.empty_masks import read
-from s3_jax.data.options import Records
 from s3_jax.data.sources import open_source
 from tests.data.datasets import make_photographs, make_videos, read_json
 
@@ -37,7 +37,7 @@ def test_videos_are_prepared_and_reported(tmp_path):
     assert "left out: cannot read the image" in result.stderr and "a/00001.jpg" in result.stderr
     assert read_json(tmp_path / "out" / "discs" / "report.json")["frames_without_object"] == 2
     assert read(tmp_path / "out" / "discs" / "empty_masks.json") == {"a": ["00002"], "b": ["00002"]}
-    source = open_source(Records(str(tmp_path / "out" / "discs" / "1.0.0")))
+    source = open_source(RecordsConfig(str(tmp_path / "out" / "discs" / "1.0.0")))
     assert len(source) == 2
     assert source.open(1, np.random.default_rng(0), 3).ids(0).max() == 2
     again = run(f"--input={tmp_path / 'videos'}", f"--output={tmp_path / 'out'}", "--name=discs")
@@ -100,4 +100,4 @@ def test_a_killed_run_leaves_nothing_half_done_and_goes_on(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "25 of 25 videos and 300 of 300 frames" in result.stdout
     assert not stale.exists() and not log.exists()
-    assert len(open_source(Records(str(tmp_path / "out" / "discs" / "1.0.0")))) == 25
+    assert len(open_source(RecordsConfig(str(tmp_path / "out" / "discs" / "1.0.0")))) == 25

@@ -21,7 +21,7 @@ from s3_jax.media.writers import write_mask
 from s3_jax.models.s3 import S3
 from s3_jax.propagation.session import Session
 from s3_jax.segmentation.run_folder import RunFolder
-from s3_jax.segmentation.video import Progress, SegmentOptions, segment
+from s3_jax.segmentation.video import Progress, SegmentConfig, segment
 from tests.propagation.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -72,9 +72,9 @@ def _results(output: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("config", "options"),
     [
-        (WORKING, SegmentOptions(save_scores=True)),
-        (LONG_TERM, SegmentOptions(save_scores=True)),
-        (PropagationConfig(flip=True, max_internal_size=48), SegmentOptions(short_side=52)),
+        (WORKING, SegmentConfig(save_scores=True)),
+        (LONG_TERM, SegmentConfig(save_scores=True)),
+        (PropagationConfig(flip=True, max_internal_size=48), SegmentConfig(short_side=52)),
     ],
     ids=["working", "long_term", "flip_resized"],
 )
@@ -114,7 +114,7 @@ def test_the_whole_command(video, variables, checkpoint, tmp_path):
     result = _command(**flags, **settings, output=tmp_path / "out")
     assert result.returncode == 0, result.stderr
     assert "12 frames of 80x60" in result.stdout
-    _run(video, tmp_path / "library", variables, WORKING, SegmentOptions(save_scores=True))
+    _run(video, tmp_path / "library", variables, WORKING, SegmentConfig(save_scores=True))
     assert _results(tmp_path / "out") == _results(tmp_path / "library")
 
 
@@ -152,7 +152,7 @@ def test_a_damaged_checkpoint(video, checkpoint, tmp_path):
 
 
 def test_scores_agree_with_masks(video, variables, tmp_path):
-    _run(video, tmp_path, variables, WORKING, SegmentOptions(save_scores=True))
+    _run(video, tmp_path, variables, WORKING, SegmentConfig(save_scores=True))
     for t, ids in ((0, [1, 2]), (11, [1, 2])):
         with np.load(tmp_path / "scores" / f"{t:05d}.npz") as scores:
             prob = scores["prob"]

@@ -22,9 +22,9 @@ from s3_jax.training.clip import ClipBatch, ClipPrediction
 from s3_jax.training.draws import Draws
 from s3_jax.training.losses import ChoosePoints, clip_losses, num_pairs
 from s3_jax.training.points import Candidates, num_unsure, pixel_centres, select_points
-from s3_jax.training.settings import ClipSettings, LossSettings, OptimizerSettings, StepSettings
 from s3_jax.training.state import TrainState
 from s3_jax.training.step import Trainer, gradients_of, init_state, make_trainer
+from s3_jax.training.step_config import ClipConfig, LossConfig, OptimizerConfig, StepConfig
 from tests.support.goldens import Recording, load_recording
 from tests.support.weights import state_dict
 
@@ -42,7 +42,7 @@ class Case:
 
     recording: Recording
     config: ModelConfig
-    settings: StepSettings
+    step: StepConfig
     deep_update: bool
 
     @property
@@ -63,18 +63,18 @@ def load_case(folder: Path, name: str) -> Case:
     """The recording `train_<name>` of a folder."""
     values = json.loads((folder / "train_cases.json").read_text())[name]
     decay = "constant" if values["stage"] == "pre_training" else "steps"
-    settings = StepSettings(
-        clip=ClipSettings(
+    step = StepConfig(
+        clip=ClipConfig(
             num_objects=values["num_objects"],
             num_ref_frames=values["num_ref_frames"],
             deep_update_prob=values["deep_update_prob"],
         ),
-        loss=LossSettings(
+        loss=LossConfig(
             num_points=values["train_num_points"],
             oversampling=values["oversample_ratio"],
             uncertain_part=values["importance_sample_ratio"],
         ),
-        optimizer=OptimizerSettings(
+        optimizer=OptimizerConfig(
             learning_rate=values["learning_rate"],
             decay=decay,
             weight_decay=values["weight_decay"],
@@ -87,7 +87,7 @@ def load_case(folder: Path, name: str) -> Case:
     )
     deep = bool(values["deep_update_prob"])
     config = MODELS_OF_CASES[values["model"]]
-    return Case(load_recording(folder, f"train_{name}"), config, settings, deep)
+    return Case(load_recording(folder, f"train_{name}"), config, step, deep)
 
 
 def zero_points(case: Case) -> jax.Array:
@@ -103,7 +103,7 @@ def draws(case: Case, points: Any) -> Draws:
 
 def _references(case: Case) -> np.ndarray:
     """(f b r). Frames with no more than r earlier ones read all of those."""
-    limit = min(case.settings.clip.num_ref_frames, case.frames)
+    limit = min(case.step.clip.num_ref_frames, case.frames)
     every = np.broadcast_to(np.arange(limit), (case.frames, 2, limit)).copy()
     if "in.ref_frames" in case.recording:
         drawn = case.recording["in.ref_frames"].reshape(-1, 2, limit)
@@ -125,7 +125,7 @@ def _by_pair(case: Case, name: str) -> jax.Array:
 
 def trainer(case: Case) -> Trainer:
     """The trainer of the recording."""
-    return make_trainer(S3(case.config), case.settings)
+    return make_trainer(S3(case.config), case.step)
 
 
 def initial_state(trainer: Trainer) -> TrainState:
@@ -170,22 +170,22 @@ def run_clip(
 ) -> tuple[ClipPrediction, Any]:
     """Our prediction of all frames, and BatchNorm statistics."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    run = _compiled_clip(trainer.model, trainer.settings.clip.num_objects)
+    run = _compiled_clip(trainer.model, trainer.step.clip.num_objects)
     return run(variables, case.batch, draws(case, points))
 
 
 @functools.cache
 def _compiled_clip(model: S3, num_objects: int) -> Callable[..., Any]:
-    settings = ClipSettings(num_objects=num_objects)
+    step = ClipConfig(num_objects=num_objects)
     return jax.jit(
-        lambda variables, batch, draws: clip.run_clip(model, variables, settings, batch, draws)
+        lambda variables, batch, draws: clip.run_clip(model, variables, step, batch, draws)
     )
 
 
 def losses(case: Case, of: ClipPrediction, kind: Kind) -> dict[str, jax.Array]:
     """Losses of a prediction at all pixels' centres, or at the recorded points."""
     points, choose = _points(case, kind)
-    return clip_losses(of, case.batch, case.settings.loss, points, choose)
+    return clip_losses(of, case.batch, case.step.loss, points, choose)
 
 
 def _points(case: Case, kind: Kind) -> tuple[jax.Array, ChoosePoints]:
@@ -198,7 +198,7 @@ def _points(case: Case, kind: Kind) -> tuple[jax.Array, ChoosePoints]:
 
 def choose(case: Case) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Points (f b p n 2) and losses that follow from recorded logits and candidates."""
-    count = num_unsure(case.settings.loss)
+    count = num_unsure(case.step.loss)
     candidates = Candidates(
         _by_pair(case, "points.rand_candidates"), _by_pair(case, "points.rand_uniform")
     )
@@ -206,7 +206,7 @@ def choose(case: Case) -> tuple[jax.Array, dict[str, jax.Array]]:
         logits, drawn, objects, count
     )
     theirs = prediction(case)
-    found = clip_losses(theirs, case.batch, case.settings.loss, candidates, select)
+    found = clip_losses(theirs, case.batch, case.step.loss, candidates, select)
     levels = jnp.moveaxis(theirs.query_logits, 3, 0)
     of_frames = jax.vmap(jax.vmap(select), (0, 0, None))
     points = [
@@ -223,7 +223,7 @@ def gradients(
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
     """The step's gradients, BatchNorm statistics, and losses."""
     points, choose = _points(case, kind)
-    key = (case.config, case.settings.clip.num_objects, case.recording["in.cls_gt"].shape, kind)
+    key = (case.config, case.step.clip.num_objects, case.recording["in.cls_gt"].shape, kind)
     if key not in _compiled_gradients:  # so that cases which differ in their draws share a program
         _compiled_gradients[key] = jax.jit(
             lambda state, batch, drawn: gradients_of(

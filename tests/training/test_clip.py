@@ -10,7 +10,7 @@ import numpy as np
 from s3_jax.models.s3 import S3
 from s3_jax.training.clip import ClipBatch, ClipPrediction, object_masks, run_clip, valid_objects
 from s3_jax.training.draws import draw
-from s3_jax.training.settings import ClipSettings
+from s3_jax.training.step_config import ClipConfig
 from tests.support import tiny
 
 CONFIG = tiny.CONFIGS["spatial_semantic"]
@@ -31,10 +31,10 @@ def clips(seed: int = 0) -> ClipBatch:
 @functools.cache
 def predictor(slots: int, dtype: Any = jnp.float32) -> Any:
     """From a batch to its prediction, as one program."""
-    settings = ClipSettings(num_objects=slots, num_ref_frames=2, deep_update_prob=1.0)
-    draws = draw(jax.random.key(0), jnp.arange(len(COUNTS)), FRAMES, 1, settings)
+    config = ClipConfig(num_objects=slots, num_ref_frames=2, deep_update_prob=1.0)
+    draws = draw(jax.random.key(0), jnp.arange(len(COUNTS)), FRAMES, 1, config)
     model = S3(CONFIG, dtype=dtype)
-    run = jax.jit(lambda variables, batch: run_clip(model, variables, settings, batch, draws)[0])
+    run = jax.jit(lambda variables, batch: run_clip(model, variables, config, batch, draws)[0])
     return functools.partial(run, tiny.variables(CONFIG))
 
 

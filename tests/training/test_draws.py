@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from s3_jax.training.draws import Draws, deep_updates, draw
-from s3_jax.training.settings import ClipSettings
+from s3_jax.training.step_config import ClipConfig
 
 KEY = jax.random.key(3)
-SETTINGS = ClipSettings(num_ref_frames=3)
+SETTINGS = ClipConfig(num_ref_frames=3)
 
 
 def of_rows(*rows: int, frames: int = 8) -> Draws:

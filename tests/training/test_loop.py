@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from s3_jax.checkpoints.model import load_model
-from s3_jax.data.options import VideoFolder
+from s3_jax.data.config import VideoFolderConfig
 from s3_jax.errors import InputError
 from s3_jax.training import loop, run_data
 from s3_jax.training.checkpoints import Record
 from s3_jax.training.loop import train
 from s3_jax.training.progress import Journal, read_metrics
-from s3_jax.training.run_config import Validation
+from s3_jax.training.run_config import ValidationConfig
 from s3_jax.training.stages import first_variables
 from tests.benchmarks.sequences import squares
 from tests.benchmarks.test_validation import write_video
@@ -39,7 +39,7 @@ def finished(tmp_path_factory):
     """A whole run, with validation and pictures."""
     root = tmp_path_factory.mktemp("finished")
     write_video(root / "videos", "clip", squares(4))
-    validation = Validation("videos", protocol="davis2016", short_side=32, every=3)
+    validation = ValidationConfig("videos", protocol="davis2016", short_side=32, every=3)
     run = dataclasses.replace(
         RUN, validation=validation, data_root=str(root), save_every=4, images_every=5
     )
@@ -98,7 +98,9 @@ def test_sigterm_saves_and_ends_well(finished, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Journal, "log", log)
-    run = dataclasses.replace(run, validation=Validation(), images_every=0, stages=run.stages[:1])
+    run = dataclasses.replace(
+        run, validation=ValidationConfig(), images_every=0, stages=run.stages[:1]
+    )
     outcome = train(run, tmp_path)
     assert (outcome.step, outcome.stopped) == (4, True)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -115,7 +117,7 @@ def test_a_directory_of_another_configuration_is_refused(finished, tmp_path):
         train(other, workdir)
     assert "stages.static.batch_size was 2, now 4" in str(error.value)
     assert "seed was 0, now 3" in str(error.value)
-    unimportant = dataclasses.replace(run, log_every=7, keep=9, validation=Validation())
+    unimportant = dataclasses.replace(run, log_every=7, keep=9, validation=ValidationConfig())
     run_data.claim(workdir, unimportant, adopt=False)
     shutil.copytree(workdir, tmp_path / "copy")
     run_data.claim(tmp_path / "copy", other, adopt=True)
@@ -145,10 +147,10 @@ def test_numbers_that_are_not_finite_stop_it_and_the_batch_is_kept(tmp_path, mon
 
 
 def test_missing_data_is_named_before_anything_is_compiled(tmp_path):
-    data = dataclasses.replace(STATIC.data, sources=(VideoFolder("nowhere"),))
+    data = dataclasses.replace(STATIC.data, sources=(VideoFolderConfig("nowhere"),))
     with pytest.raises(InputError, match=r"nowhere does not exist"):
         train(dataclasses.replace(run_of(data=data), data_root="/data"), tmp_path)
-    run = dataclasses.replace(run_of(), validation=Validation("no_videos"))
+    run = dataclasses.replace(run_of(), validation=ValidationConfig("no_videos"))
     with pytest.raises(InputError, match=r"no_videos does not exist"):
         train(run, tmp_path / "other")
 

@@ -11,11 +11,11 @@ import pytest
 from s3_jax.models.s3 import S3
 from s3_jax.training.optimizer import epsilon, make_optimizer
 from s3_jax.training.schedules import learning_rate_schedule
-from s3_jax.training.settings import OptimizerSettings
+from s3_jax.training.step_config import OptimizerConfig
 from tests.support import tiny
 
 MODEL = S3(tiny.CONFIGS["resnet18"])
-SETTINGS = OptimizerSettings(
+SETTINGS = OptimizerConfig(
     learning_rate=1e-2, milestones=(2,), weight_decay=0.1, clip_norm=1.0, epsilon=1e-3
 )
 # One parameter of every group, with its share of the learning rate and its weight decay.
@@ -69,7 +69,7 @@ def _adamw(values: dict, gradients: list[dict]) -> dict:
 
 
 def test_epsilon_follows_precision_unless_it_is_set() -> None:
-    default = OptimizerSettings()
+    default = OptimizerConfig()
     assert epsilon(default, MODEL) == 1e-8
     assert epsilon(default, MODEL.clone(dtype=jnp.bfloat16)) == 1e-6
     assert epsilon(dataclasses.replace(default, epsilon=1e-5), MODEL) == 1e-5
@@ -89,4 +89,4 @@ def test_epsilon_follows_precision_unless_it_is_set() -> None:
 )
 def test_settings_refuse_what_cannot_be(change: dict, field: str) -> None:
     with pytest.raises(ValueError, match=f"{field} is .*, but must be"):
-        OptimizerSettings(**change)
+        OptimizerConfig(**change)

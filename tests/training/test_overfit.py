@@ -6,28 +6,28 @@ import pytest
 from PIL import Image
 
 from configs import smoke
-from s3_jax.data.options import ColourJitter, VideoAugmentation, VideoFolder
-from s3_jax.data.synthetic import SceneOptions, synthetic_video
+from s3_jax.data.config import ColourConfig, VideoAugmentationConfig, VideoFolderConfig
+from s3_jax.data.synthetic import SceneConfig, synthetic_video
 from s3_jax.training import run_config
 from s3_jax.training.loop import train
 from s3_jax.training.progress import read_metrics
-from s3_jax.training.run_config import Validation
+from s3_jax.training.run_config import ValidationConfig
 
-STILL = VideoAugmentation(
+STILL = VideoAugmentationConfig(
     flip=0.0,
     rotation=0.0,
     shear=0.0,
     crop_area=(1.0, 1.0),
     crop_aspect=(1.0, 1.0),
-    clip_colour=ColourJitter(),
+    clip_colour=ColourConfig(),
     grey=0.0,
-    frame_colour=ColourJitter(),
+    frame_colour=ColourConfig(),
 )
 
 
 def write_clip(root, frames, side):
     """A synthetic video in the layout of DAVIS."""
-    scene = SceneOptions(distractors=0, speed=2.0)
+    scene = SceneConfig(distractors=0, speed=2.0)
     for index, (frame, mask) in enumerate(synthetic_video(frames, side, side, 1, 3, scene)):
         for folder, image, suffix in (("JPEGImages", frame, "png"), ("Annotations", mask, "png")):
             (root / folder / "clip").mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def smoke_run(root):
     )
     data = dataclasses.replace(
         stage.data,
-        sources=(VideoFolder("."),),
+        sources=(VideoFolderConfig("."),),
         skips=((0.0, 1),),
         reverse=0.0,
         merge=0.0,
@@ -56,7 +56,7 @@ def smoke_run(root):
         data=data,
         step=dataclasses.replace(stage.step, optimizer=optimizer),
     )
-    validation = Validation(".", protocol="generic", every=1_000)
+    validation = ValidationConfig(".", protocol="generic", every=1_000)
     return dataclasses.replace(
         run,
         stages=(stage,),

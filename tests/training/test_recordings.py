@@ -154,7 +154,7 @@ def assert_gradients(ours: Mapping[str, np.ndarray], recording: Recording) -> No
 def assert_parameters(case: recorded.Case, params: object, step: int) -> None:
     """After a number of optimizer steps."""
     ours = recorded.by_key(params, case.config, "params")
-    rate = case.settings.optimizer.learning_rate
+    rate = case.step.optimizer.learning_rate
     for key, expected in case.recording.below(f"param_after_step{step}.").items():
         lr = rate * (0.1 if key.startswith("pixel_encoder.") else 1.0)
         apart = np.abs(ours[key] - expected) / lr

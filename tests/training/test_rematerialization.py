@@ -15,7 +15,7 @@ from s3_jax.models.s3 import S3
 from s3_jax.training.clip import encode_frames
 from s3_jax.training.parameter_groups import merge, split_frozen
 from s3_jax.training.rematerialization import rematerialize
-from s3_jax.training.settings import Rematerialization
+from s3_jax.training.step_config import Rematerialization
 from tests.support import tiny
 
 CONFIG = tiny.CONFIGS["spatial_semantic"]
@@ -80,9 +80,9 @@ def encoder_flops(
     return traced_flops(jax.make_jaxpr(program)(trained, frozen, shapes["batch_stats"], images))
 
 
-def vit_flops(*settings: Any) -> float:
+def vit_flops(*config: Any) -> float:
     """What four more blocks of the ViT cost."""
-    return encoder_flops(8, *settings) - encoder_flops(4, *settings)
+    return encoder_flops(8, *config) - encoder_flops(4, *config)
 
 
 @pytest.mark.parametrize("what", ["none", "products", "full"])

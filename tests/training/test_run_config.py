@@ -5,11 +5,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from s3_jax.config import ModelConfig
-from s3_jax.data.options import DataConfig
+from s3_jax.data.config import DataConfig
 from s3_jax.errors import InputError
 from s3_jax.training import run_config
-from s3_jax.training.run_config import RunConfig, Stage, Validation, from_dict, to_dict
-from s3_jax.training.settings import StepSettings
+from s3_jax.training.run_config import RunConfig, StageConfig, ValidationConfig, from_dict, to_dict
+from s3_jax.training.step_config import StepConfig
 from tests.training.tiny_run import RUN, get_config
 
 
@@ -25,7 +25,7 @@ def test_order_chooses_stages():
 
 
 def test_schedules_span_the_stage():
-    stage = Stage("a", steps=7)
+    stage = StageConfig("a", steps=7)
     assert stage.data.num_steps == stage.step.optimizer.iterations == 7
 
 
@@ -89,11 +89,11 @@ def test_whole_numbers_are_fine_where_fractions_are():
 
 def test_published_settings_fit_together():
     """Defaults are those of the published main stage, and are valid."""
-    run = RunConfig(ModelConfig(), (Stage("main", 125_000),), Validation())
+    run = RunConfig(ModelConfig(), (StageConfig("main", 125_000),), ValidationConfig())
     assert run.stages[0].data == DataConfig(num_steps=125_000)
-    assert run.stages[0].step == StepSettings()
+    assert run.stages[0].step == StepConfig()
     assert run.total_steps == 125_000
-    several = dataclasses.replace(run, stages=(Stage("one", 5), Stage("two", 7)))
+    several = dataclasses.replace(run, stages=(StageConfig("one", 5), StageConfig("two", 7)))
     assert [several.first_step(i) for i in range(3)] == [0, 5, 12]
 
 

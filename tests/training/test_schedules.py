@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from s3_jax.training.schedules import learning_rate_schedule, max_skip
-from s3_jax.training.settings import MAIN_TRAINING, PRE_TRAINING, OptimizerSettings
+from s3_jax.training.step_config import MAIN_TRAINING, PRE_TRAINING, OptimizerConfig
 
 SCHEDULES = {
     "constant (pre_training, base 1e-4)": PRE_TRAINING.optimizer,
@@ -15,7 +15,7 @@ SCHEDULES = {
     "step mega (main_training, base 5e-5)": dataclasses.replace(
         MAIN_TRAINING.optimizer, milestones=(140_000, 165_000), iterations=175_000
     ),
-    "poly (not used by any configuration; total 1000)": OptimizerSettings(
+    "poly (not used by any configuration; total 1000)": OptimizerConfig(
         decay="polynomial", iterations=1000, learning_rate=1.0
     ),
 }
@@ -28,14 +28,14 @@ def recorded(goldens: Path) -> dict:
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_learning_rate_equals_recording(name: str, recorded: dict) -> None:
-    settings, expected = SCHEDULES[name], recorded[name]
-    assert settings.learning_rate == expected.get("base_lr", 1.0)
-    if settings.decay != "constant":  # whose number of iterations decides nothing
-        assert settings.iterations == expected["iterations"]
-    schedule = learning_rate_schedule(settings)
+    config, expected = SCHEDULES[name], recorded[name]
+    assert config.learning_rate == expected.get("base_lr", 1.0)
+    if config.decay != "constant":  # whose number of iterations decides nothing
+        assert config.iterations == expected["iterations"]
+    schedule = learning_rate_schedule(config)
     for iteration, factor in expected["factor"].items():
         rate = float(schedule(int(iteration)))
-        assert rate == pytest.approx(settings.learning_rate * factor, rel=1e-5), iteration
+        assert rate == pytest.approx(config.learning_rate * factor, rel=1e-5), iteration
 
 
 def test_pre_training_is_of_the_recorded_length(recorded: dict) -> None:

@@ -12,9 +12,9 @@ import pytest
 from s3_jax.conversion.weights import flatten
 from s3_jax.models.s3 import S3
 from s3_jax.training import step
-from s3_jax.training.settings import ClipSettings, StepSettings
 from s3_jax.training.state import TrainState, evaluation_variables
 from s3_jax.training.step import Trainer, init_state, make_trainer, train_step
+from s3_jax.training.step_config import ClipConfig, StepConfig
 from tests.support import tiny
 from tests.training import toy
 
@@ -28,9 +28,9 @@ def toy_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step, "run_clip", frozen)
 
 
-def make(**settings: Any) -> tuple[Trainer, TrainState]:
-    model = S3(toy.CONFIG, trainable_blocks=settings.pop("trainable_blocks", ()))
-    trainer = make_trainer(model, dataclasses.replace(toy.SETTINGS, **settings))
+def make(**config: Any) -> tuple[Trainer, TrainState]:
+    model = S3(toy.CONFIG, trainable_blocks=config.pop("trainable_blocks", ()))
+    trainer = make_trainer(model, dataclasses.replace(toy.SETTINGS, **config))
     return trainer, init_state(trainer, toy.variables(), seed=0)
 
 
@@ -177,11 +177,11 @@ def test_single_object_network_refuses_several_objects() -> None:
 @pytest.mark.parametrize(
     ("make_settings", "field"),
     [
-        (lambda: StepSettings(accumulate=0), "accumulate"),
-        (lambda: StepSettings(ema_decay=1.0), "ema_decay"),
-        (lambda: ClipSettings(num_objects=0), "num_objects"),
-        (lambda: ClipSettings(num_ref_frames=0), "num_ref_frames"),
-        (lambda: ClipSettings(deep_update_prob=1.5), "deep_update_prob"),
+        (lambda: StepConfig(accumulate=0), "accumulate"),
+        (lambda: StepConfig(ema_decay=1.0), "ema_decay"),
+        (lambda: ClipConfig(num_objects=0), "num_objects"),
+        (lambda: ClipConfig(num_ref_frames=0), "num_ref_frames"),
+        (lambda: ClipConfig(deep_update_prob=1.5), "deep_update_prob"),
     ],
 )
 def test_settings_refuse_what_cannot_be(make_settings: Any, field: str) -> None:

@@ -5,10 +5,10 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from s3_jax.config import ModelConfig, ViTConfig
-from s3_jax.data.options import DataConfig, SyntheticScenes
+from s3_jax.data.config import DataConfig, SyntheticConfig
 from s3_jax.training import run_config
-from s3_jax.training.run_config import RunConfig, Stage
-from s3_jax.training.settings import ClipSettings, LossSettings, OptimizerSettings, StepSettings
+from s3_jax.training.run_config import RunConfig, StageConfig
+from s3_jax.training.step_config import ClipConfig, LossConfig, OptimizerConfig, StepConfig
 
 MODEL = ModelConfig(
     encoder="feature_pyramid",
@@ -21,8 +21,8 @@ MODEL = ModelConfig(
     ff_dim=16,
     decoder_dims=(16, 16, 16),
 )
-SCENES = SyntheticScenes(height=40, width=56, num_frames=6, scenes=20, objects=(1, 1))
-STATIC = Stage(
+SCENES = SyntheticConfig(height=40, width=56, num_frames=6, scenes=20, objects=(1, 1))
+STATIC = StageConfig(
     name="static",
     steps=6,
     batch_size=2,
@@ -34,10 +34,10 @@ STATIC = Stage(
         max_objects=1,
         merge=0.0,
     ),
-    step=StepSettings(
-        clip=ClipSettings(num_objects=1, num_ref_frames=1),
-        loss=LossSettings(num_points=64),
-        optimizer=OptimizerSettings(learning_rate=1e-3, decay="constant"),
+    step=StepConfig(
+        clip=ClipConfig(num_objects=1, num_ref_frames=1),
+        loss=LossConfig(num_points=64),
+        optimizer=OptimizerConfig(learning_rate=1e-3, decay="constant"),
     ),
 )
 VIDEO = dataclasses.replace(

@@ -12,15 +12,15 @@ from jax import lax
 
 from s3_jax.models.s3 import S3
 from s3_jax.training.clip import ClipBatch, ClipPrediction
-from s3_jax.training.settings import ClipSettings, LossSettings, OptimizerSettings, StepSettings
+from s3_jax.training.step_config import ClipConfig, LossConfig, OptimizerConfig, StepConfig
 from tests.support import tiny
 
 CONFIG = tiny.CONFIGS["spatial_semantic"]
 LEVELS = CONFIG.num_blocks + 1
 # A large epsilon makes the update a smooth function of the gradient.
-OPTIMIZER = OptimizerSettings(learning_rate=0.1, epsilon=1.0, decay="constant")
-SETTINGS = StepSettings(
-    clip=ClipSettings(num_objects=2), loss=LossSettings(num_points=16), optimizer=OPTIMIZER
+OPTIMIZER = OptimizerConfig(learning_rate=0.1, epsilon=1.0, decay="constant")
+SETTINGS = StepConfig(
+    clip=ClipConfig(num_objects=2), loss=LossConfig(num_points=16), optimizer=OPTIMIZER
 )
 
 
@@ -55,7 +55,7 @@ def batch(rows: int, seed: int = 0, frames: int = 3) -> ClipBatch:
 def run_clip(
     model: S3,
     variables: dict[str, Any],
-    settings: ClipSettings,
+    config: ClipConfig,
     batch: ClipBatch,
     draws: Any,
     normalize: bool = True,
@@ -73,7 +73,7 @@ def run_clip(
         mean = lax.pmean(mean, model.axis_name)
     vit = encoder["vit"]["blocks_0"] + lax.stop_gradient(encoder["vit"]["cls_token"])
     maps = (images - mean) * encoder["norm"][0] + vit[0] * params["mask_decoder"][0]
-    maps = jnp.moveaxis(maps, 1, 0)[:, :, None] * jnp.arange(settings.num_objects + 1).reshape(
+    maps = jnp.moveaxis(maps, 1, 0)[:, :, None] * jnp.arange(config.num_objects + 1).reshape(
         1, 1, -1, 1, 1
     )
     small = maps[..., ::4, ::4] * params["object_transformer"]["query_init"][0]

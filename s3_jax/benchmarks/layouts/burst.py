@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.folders import chosen_names, existing, frame_names
-from s3_jax.benchmarks.layouts.options import LayoutOptions
 from s3_jax.errors import InputError, listed
 from s3_jax.media.image_files import natural_key, reason
 from s3_jax.media.mask_files import Mask, MaskEncoding
@@ -28,7 +28,7 @@ Sequences = dict[str, dict[str, Any]]
 NEEDED = ("dataset", "seq_name", "width", "height", "annotated_image_paths", "segmentations")
 
 
-def annotation_file(data_dir: Path, options: LayoutOptions, split: str) -> Path:
+def annotation_file(data_dir: Path, config: LayoutConfig, split: str) -> Path:
     """The file of masks.
 
     Raises:
@@ -36,23 +36,23 @@ def annotation_file(data_dir: Path, options: LayoutOptions, split: str) -> Path:
     """
     name = f"{split}/first_frame_annotations.json"
     usual = (name, f"annotations/{name}", "first_frame_annotations.json")
-    given = [options.annotations] if options.annotations else usual
+    given = [config.annotations] if config.annotations else usual
     return existing(data_dir, given, "the file of masks")
 
 
-def list_burst_videos(data_dir: Path, options: LayoutOptions, *, split: str) -> "list[BurstVideo]":
+def list_burst_videos(data_dir: Path, config: LayoutConfig, *, split: str) -> "list[BurstVideo]":
     """The videos of a split; annotated frames are saved, the first mask of each track is used.
 
     Raises:
       InputError: frames, masks or videos are not there, or the file is of another split or kind.
     """
-    path = annotation_file(data_dir, options, split)
+    path = annotation_file(data_dir, config, split)
     sequences = read_sequences(path, split)
     usual = (f"frames/{split}", f"images/{split}", f"{split}/frames")
-    given = [options.images] if options.images else usual
+    given = [config.images] if config.images else usual
     images = existing(data_dir, given, "the directory of frames")
-    names = chosen_names(options.sequences, list(sequences), path)
-    videos = [_video(path, sequences[name], images / name, options.rule == "all") for name in names]
+    names = chosen_names(config.sequences, list(sequences), path)
+    videos = [_video(path, sequences[name], images / name, config.rule == "all") for name in names]
     missing = [
         f"{video.images} lacks {len(video.saved - frames)} of its {len(video.saved)} annotated "
         f"frames, the first {min(video.saved - frames, key=natural_key)}"

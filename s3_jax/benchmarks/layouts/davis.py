@@ -6,6 +6,7 @@ MOSE and VOST have the same folders without the resolution; MOSE has no list.
 from collections.abc import Sequence
 from pathlib import Path
 
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.folders import (
     FULL,
     chosen_names,
@@ -13,7 +14,6 @@ from s3_jax.benchmarks.layouts.folders import (
     list_videos,
     subfolders,
 )
-from s3_jax.benchmarks.layouts.options import LayoutOptions
 from s3_jax.benchmarks.layouts.video import FolderVideo
 
 RESOLUTIONS = ("480p", FULL, ".")
@@ -21,7 +21,7 @@ RESOLUTIONS = ("480p", FULL, ".")
 
 def list_davis_videos(
     data_dir: Path,
-    options: LayoutOptions,
+    config: LayoutConfig,
     *,
     lists: Sequence[str] = (),
     bases: Sequence[str] = (".",),
@@ -36,9 +36,9 @@ def list_davis_videos(
     Raises:
       InputError: images, masks or videos are not there.
     """
-    folders = find_folders(data_dir, options, bases, RESOLUTIONS)
+    folders = find_folders(data_dir, config, bases, RESOLUTIONS)
     files = [folders.base / name for name in lists]
-    split_file = options.sequences or next((file for file in files if file.is_file()), None)
+    split_file = config.sequences or next((file for file in files if file.is_file()), None)
     names = chosen_names(
         split_file,
         subfolders(folders.annotations),
@@ -52,9 +52,9 @@ def list_davis_videos(
             images,
             masks,
             len(frames),
-            rule=options.rule or "first_frame",
+            rule=config.rule or "first_frame",
             one_object=one_object,
-            void=options.void_or(None if one_object else "auto"),
+            void=config.void_or(None if one_object else "auto"),
         )
 
     return list_videos(names, folders.images, folders.annotations, make)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from absl import logging
 
-from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.video import FolderVideo
 from s3_jax.benchmarks.score_folders import read_sequence_list
 from s3_jax.errors import InputError, listed
@@ -31,7 +31,7 @@ class Folders:
 
 def find_folders(
     data_dir: Path,
-    options: LayoutOptions,
+    config: LayoutConfig,
     bases: Sequence[str] = (".",),
     resolutions: Sequence[str] = (".",),
 ) -> Folders:
@@ -46,14 +46,14 @@ def find_folders(
     """
     holders = [base for base in bases if (data_dir / base / ANNOTATIONS).is_dir()]
     base = data_dir / (holders or ["."])[0]
-    image_order = sorted(resolutions, key=lambda r: r != FULL) if options.full_resolution else []
+    image_order = sorted(resolutions, key=lambda r: r != FULL) if config.full_resolution else []
     return Folders(
         base,
-        data_dir / options.images
-        if options.images
+        data_dir / config.images
+        if config.images
         else existing(base / IMAGES, image_order or resolutions, "the directory of images"),
-        data_dir / options.annotations
-        if options.annotations
+        data_dir / config.annotations
+        if config.annotations
         else existing(base / ANNOTATIONS, resolutions, "the directory of masks"),
     )
 

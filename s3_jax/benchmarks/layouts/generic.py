@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.folders import chosen_names, existing, frame_names
-from s3_jax.benchmarks.layouts.options import LayoutOptions
 from s3_jax.benchmarks.layouts.video import FolderVideo
 from s3_jax.errors import InputError, listed
 from s3_jax.media.image_files import natural_key, reason
@@ -11,7 +11,7 @@ from s3_jax.media.image_files import natural_key, reason
 UNKNOWN_LENGTH = 100  # assumed of video files, for progress only
 
 
-def list_generic_videos(data_dir: Path, options: LayoutOptions) -> list[FolderVideo]:
+def list_generic_videos(data_dir: Path, config: LayoutConfig) -> list[FolderVideo]:
     """All videos that have masks.
 
     Raises:
@@ -20,12 +20,12 @@ def list_generic_videos(data_dir: Path, options: LayoutOptions) -> list[FolderVi
     images, annotations = (
         existing(data_dir, [given] if given else usual, what)
         for given, usual, what in (
-            (options.images, ("JPEGImages", "images", "videos"), "the directory of videos"),
-            (options.annotations, ("Annotations", "masks"), "the directory of masks"),
+            (config.images, ("JPEGImages", "images", "videos"), "the directory of videos"),
+            (config.annotations, ("Annotations", "masks"), "the directory of masks"),
         )
     )
     videos, masks = _by_name(images), _by_name(annotations)
-    names = chosen_names(options.sequences, list(masks), annotations)
+    names = chosen_names(config.sequences, list(masks), annotations)
     lacking = [f"{annotations / masks[n]} has no video in {images}" for n in names
                if n not in videos]  # fmt: skip
     if lacking:
@@ -36,8 +36,8 @@ def list_generic_videos(data_dir: Path, options: LayoutOptions) -> list[FolderVi
             images / videos[name],
             annotations / masks[name],
             len(frame_names(images / videos[name])) or UNKNOWN_LENGTH,
-            rule=options.rule or "first_of_each",
-            void=options.void_or(None),
+            rule=config.rule or "first_of_each",
+            void=config.void_or(None),
         )
         for name in names
     ]

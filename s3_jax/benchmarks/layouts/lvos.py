@@ -5,6 +5,7 @@ The validation set comes with masks of all frames, of which only the first of ea
 
 from pathlib import Path
 
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.folders import (
     chosen_names,
     find_folders,
@@ -12,11 +13,10 @@ from s3_jax.benchmarks.layouts.folders import (
     list_videos,
     subfolders,
 )
-from s3_jax.benchmarks.layouts.options import LayoutOptions
 from s3_jax.benchmarks.layouts.video import FolderVideo
 
 
-def list_lvos_videos(data_dir: Path, options: LayoutOptions, *, split: str) -> list[FolderVideo]:
+def list_lvos_videos(data_dir: Path, config: LayoutConfig, *, split: str) -> list[FolderVideo]:
     """The videos of a split; frames that have an image in its JPEGImages are saved, also where
     --images names a directory with more frames.
 
@@ -24,9 +24,9 @@ def list_lvos_videos(data_dir: Path, options: LayoutOptions, *, split: str) -> l
       InputError: images, masks or videos are not there.
     """
     bases = (split, "valid", ".") if split == "val" else (split, ".")
-    folders = find_folders(data_dir, options, bases)
+    folders = find_folders(data_dir, config, bases)
     found = subfolders(folders.annotations)
-    names = chosen_names(options.sequences, found, folders.annotations)
+    names = chosen_names(config.sequences, found, folders.annotations)
     listing = folders.base / "JPEGImages"
 
     def make(name: str, images: Path, masks: Path, frames: list[str]) -> FolderVideo:
@@ -37,8 +37,8 @@ def list_lvos_videos(data_dir: Path, options: LayoutOptions, *, split: str) -> l
             masks,
             len(frames),
             saved=listed or None,
-            rule=options.rule or "first_of_each",
-            void=options.void_or("auto"),
+            rule=config.rule or "first_of_each",
+            void=config.void_or("auto"),
         )
 
     return list_videos(names, folders.images, folders.annotations, make)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from absl import logging
 
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.folders import (
     IMAGES,
     chosen_names,
@@ -15,7 +16,6 @@ from s3_jax.benchmarks.layouts.folders import (
     list_videos,
     listed_frames,
 )
-from s3_jax.benchmarks.layouts.options import LayoutOptions
 from s3_jax.benchmarks.layouts.video import FolderVideo
 from s3_jax.benchmarks.protocols import read_meta
 
@@ -29,21 +29,21 @@ ALL_FRAMES = (
 )
 
 
-def list_youtube_vos_videos(data_dir: Path, options: LayoutOptions) -> list[FolderVideo]:
+def list_youtube_vos_videos(data_dir: Path, config: LayoutConfig) -> list[FolderVideo]:
     """The videos of meta.json, with all frames where these are there; every given mask is used,
     and the frames that meta.json lists are saved.
 
     Raises:
       InputError: images, masks, meta.json or videos are not there.
     """
-    folders = find_folders(data_dir, options, BASES)
+    folders = find_folders(data_dir, config, BASES)
     meta_file = folders.base / "meta.json"
     saved = {
         name: frozenset(frame for entry in objects.values() for frame in entry.frames or ())
         for name, objects in read_meta(meta_file).items()
     }
-    names = chosen_names(options.sequences, list(saved), meta_file)
-    images = folders.images if options.images else _all_frames(data_dir, folders.images)
+    names = chosen_names(config.sequences, list(saved), meta_file)
+    images = folders.images if config.images else _all_frames(data_dir, folders.images)
 
     def make(name: str, images: Path, masks: Path, frames: list[str]) -> FolderVideo:
         return FolderVideo(
@@ -52,8 +52,8 @@ def list_youtube_vos_videos(data_dir: Path, options: LayoutOptions) -> list[Fold
             masks,
             len(frames),
             saved=listed_frames(saved, name, frames, meta_file),
-            rule=options.rule or "all",
-            void=options.void_or("auto"),
+            rule=config.rule or "all",
+            void=config.void_or("auto"),
         )
 
     return list_videos(names, images, folders.annotations, make)

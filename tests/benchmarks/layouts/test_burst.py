@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from s3_jax.benchmarks.datasets import BENCHMARKS
-from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.errors import InputError
 from tests.benchmarks.benchmark_files import make_burst, mask
 
 
-def videos(root, split="val", options=LayoutOptions()):  # noqa: B008
+def videos(root, split="val", options=LayoutConfig()):  # noqa: B008
     return BENCHMARKS[f"burst-{split}"].list_videos(root, options)
 
 
@@ -39,11 +39,11 @@ def test_ids_beyond_a_palette_are_kept(tmp_path):
 def test_annotations_may_lie_elsewhere(tmp_path):
     make_burst(tmp_path)
     (tmp_path / "val").rename(tmp_path / "other")
-    options = LayoutOptions(annotations="other/first_frame_annotations.json", rule="all")
+    options = LayoutConfig(annotations="other/first_frame_annotations.json", rule="all")
     assert [v.all_masks for v in videos(tmp_path, options=options)] == [True, True]
     split = tmp_path / "one.txt"
     split.write_text("BDD/b1c9\n")
-    options = LayoutOptions(sequences=split, annotations="other/first_frame_annotations.json")
+    options = LayoutConfig(sequences=split, annotations="other/first_frame_annotations.json")
     assert [v.name for v in videos(tmp_path, options=options)] == ["BDD/b1c9"]
 
 

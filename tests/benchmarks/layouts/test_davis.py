@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from s3_jax.benchmarks.datasets import BENCHMARKS
-from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.errors import InputError
 from s3_jax.media.mask_files import read_mask
 from tests.benchmarks.benchmark_files import make_davis, mask, numbered, write_frames, write_masks
 from tests.benchmarks.sequences import RGB
 
-DEFAULT = LayoutOptions()
+DEFAULT = LayoutConfig()
 
 
 def videos(name, root, options=DEFAULT):
@@ -76,7 +76,7 @@ def test_void_pixels_are_background_but_not_in_colour_masks(tmp_path):
     ids = {v.name: v.open_masks(numbered(2)).first.object_ids for v in videos("mose-val", tmp_path)}
     assert ids == {"palette": (1,), "colour": (1, 255)}
     for void, expected in ((None, (1, 255)), (1, (255,))):
-        found = videos("mose-val", tmp_path, LayoutOptions(void=void))
+        found = videos("mose-val", tmp_path, LayoutConfig(void=void))
         masks = {v.name: v.open_masks(numbered(2)).first.object_ids for v in found}
         assert masks["palette"] == expected
 
@@ -85,7 +85,7 @@ def test_full_resolution_is_for_plus_settings(tmp_path):
     make_davis(tmp_path, {"bear": 2})
     write_frames(tmp_path / "JPEGImages/Full-Resolution/bear", numbered(2), (80, 128))
     (plain,) = videos("davis2017-val", tmp_path)
-    (plus,) = videos("davis2017-val", tmp_path, LayoutOptions(full_resolution=True))
+    (plus,) = videos("davis2017-val", tmp_path, LayoutConfig(full_resolution=True))
     assert (plain.open_frames().size, plus.open_frames().size) == ((40, 64), (80, 128))
 
 
@@ -96,7 +96,7 @@ def test_vost_lists_and_flags_for_other_places(tmp_path):
     (tmp_path / "ImageSets").mkdir()
     (tmp_path / "ImageSets/val.txt").write_text("cut\n")
     assert [v.num_frames for v in videos("vost-val", tmp_path)] == [2]
-    options = LayoutOptions(images="JPEGImages_10fps", rule="all")
+    options = LayoutConfig(images="JPEGImages_10fps", rule="all")
     (video,) = videos("vost-val", tmp_path, options)
     assert (video.num_frames, video.all_masks) == (3, True)
 
@@ -116,7 +116,7 @@ def test_wrong_split_file(tmp_path):
     other = tmp_path / "other.txt"
     other.write_text("lion\n")
     with pytest.raises(InputError, match=r"other.txt names 1 of 1 .* list of another split"):
-        videos("davis2017-val", tmp_path, LayoutOptions(sequences=other))
+        videos("davis2017-val", tmp_path, LayoutConfig(sequences=other))
 
 
 def test_what_is_missing_is_listed(tmp_path):

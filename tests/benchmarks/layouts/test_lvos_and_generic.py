@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from s3_jax.benchmarks.datasets import BENCHMARKS
-from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.errors import InputError
 from tests.benchmarks.benchmark_files import mask, numbered, write_frames, write_masks
 from tests.media.videos import moving_pictures, write_video_file
 
 
-def videos(name, root, options=LayoutOptions()):  # noqa: B008
+def videos(name, root, options=LayoutConfig()):  # noqa: B008
     return BENCHMARKS[name].list_videos(root, options)
 
 
@@ -33,7 +33,7 @@ def test_lvos_saves_frames_of_the_list_only(tmp_path):
     write_frames(tmp_path / "val/JPEGImages/v1", numbered(3, 5))
     write_frames(tmp_path / "all/v1", numbered(11))
     write_masks(tmp_path / "val/Annotations/v1", {"00000": mask(1)})
-    (video,) = videos("lvos-val", tmp_path, LayoutOptions(images="all"))
+    (video,) = videos("lvos-val", tmp_path, LayoutConfig(images="all"))
     assert (video.num_frames, video.saved) == (11, frozenset(numbered(3, 5)))
 
 
@@ -46,7 +46,7 @@ def test_generic_videos_are_folders_or_files_and_masks_too(tmp_path):
     assert (cats.name, cats.num_frames, cats.saved, cats.all_masks) == ("cats", 3, None, False)
     assert dogs.open_frames().size == (48, 64)
     assert dogs.open_masks(None).first.object_ids == (255,)  # no id is void unless said
-    cats, _ = videos("generic", tmp_path, LayoutOptions(rule="all"))
+    cats, _ = videos("generic", tmp_path, LayoutConfig(rule="all"))
     assert cats.all_masks
 
 
@@ -62,7 +62,7 @@ def test_generic_places_and_problems(tmp_path):
     with pytest.raises(InputError, match="the directory of videos is not there"):
         videos("generic", tmp_path / "masks")
     with pytest.raises(InputError, match=r"looked for .*/nowhere"):
-        videos("generic", tmp_path, LayoutOptions(annotations="nowhere"))
+        videos("generic", tmp_path, LayoutConfig(annotations="nowhere"))
 
 
 def test_fingerprints_tell_other_files(tmp_path):

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from s3_jax.benchmarks.datasets import BENCHMARKS
-from s3_jax.benchmarks.layouts.options import LayoutOptions
+from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.errors import InputError
 from tests.benchmarks.benchmark_files import make_youtube, numbered
 
 
-def videos(root, options=LayoutOptions(), year=2019):  # noqa: B008
+def videos(root, options=LayoutConfig(), year=2019):  # noqa: B008
     return BENCHMARKS[f"youtubevos{year}-val"].list_videos(root, options)
 
 
@@ -31,7 +31,7 @@ def test_without_all_frames_the_sparse_ones_are_run(tmp_path, caplog):
     (tmp_path / "all_frames").rename(tmp_path / "elsewhere")
     assert [v.num_frames for v in videos(tmp_path)] == [3, 3]
     assert "every fifth frame only" in caplog.text
-    options = LayoutOptions(images="elsewhere/valid_all_frames/JPEGImages")
+    options = LayoutConfig(images="elsewhere/valid_all_frames/JPEGImages")
     assert [v.num_frames for v in videos(tmp_path, options)] == [11, 11]
 
 
@@ -39,7 +39,7 @@ def test_the_split_itself_may_be_given_and_masks_be_limited(tmp_path):
     make_youtube(tmp_path)
     split = tmp_path / "one.txt"
     split.write_text("b2\n")
-    options = LayoutOptions(sequences=split, rule="first_of_each")
+    options = LayoutConfig(sequences=split, rule="first_of_each")
     (video,) = videos(tmp_path / "valid", options)
     assert (video.name, video.num_frames, video.all_masks) == ("b2", 11, False)
 

@@ -9,7 +9,7 @@ from s3_jax.benchmarks.layouts.video import MaskRule, Void
 
 
 @dataclasses.dataclass(frozen=True)
-class LayoutOptions:
+class LayoutConfig:
     """The same for all benchmarks; None takes the benchmark's own place or value.
 
     sequences: text file with the names of the videos.
@@ -32,11 +32,11 @@ class LayoutOptions:
         return default if self.void == "default" else self.void
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values; `LayoutOptions.from_dict` takes them back."""
+        """JSON values; `LayoutConfig.from_dict` takes them back."""
         values = dataclasses.asdict(self)
         return values | {"sequences": None if self.sequences is None else str(self.sequences)}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "LayoutOptions":
+    def from_dict(cls, values: Mapping[str, Any]) -> "LayoutConfig":
         sequences = values["sequences"]
         return cls(**{**values, "sequences": None if sequences is None else Path(sequences)})

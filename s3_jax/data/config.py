@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any, ClassVar, TypeVar
 
 from s3_jax import config
-from s3_jax.data.synthetic import SceneOptions
+from s3_jax.data.synthetic import SceneConfig
 
 T = TypeVar("T")
 Number = float | int
@@ -16,7 +16,7 @@ Range = tuple[Number, Number]
 
 
 @dataclasses.dataclass(frozen=True)
-class VideoFolder:
+class VideoFolderConfig:
     """Videos as directories of images, with masks for all or some of the frames.
 
     path: holds `JPEGImages[/480p]/<video>/*.jpg` and `Annotations[/480p]/<video>/*.png`, itself
@@ -43,7 +43,7 @@ class VideoFolder:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageFolder:
+class ImageFolderConfig:
     """Photographs with a mask of one object each, in one directory tree or in two.
 
     An image `x.jpg` or `x_im.jpg` belongs to the mask `x.png` or `x_gt.png` beside it, or to the
@@ -61,13 +61,13 @@ class ImageFolder:
 
 
 @dataclasses.dataclass(frozen=True)
-class RegionFolder:
+class RegionFolderConfig:
     """Photographs `images/x.jpg` with `regions/x.png`, where every pixel has a region's number.
 
     An object is a region or a union of neighbours, drawn anew each time.
 
     area: its share of the picture, smallest and largest.
-    backgrounds, background_share: see `ImageFolder`.
+    backgrounds, background_share: see `ImageFolderConfig`.
     """
 
     path: str
@@ -79,11 +79,11 @@ class RegionFolder:
 
 
 @dataclasses.dataclass(frozen=True)
-class Records:
+class RecordsConfig:
     """A TFDS data set in ArrayRecord files with the features of TFDS's `davis`.
 
     path: the directory with `dataset_info.json`, as `tools.prepare_dataset` prints it.
-    frame_interval, multiplier: see `VideoFolder`.
+    frame_interval, multiplier: see `VideoFolderConfig`.
     """
 
     path: str
@@ -94,7 +94,7 @@ class Records:
 
 
 @dataclasses.dataclass(frozen=True)
-class SyntheticScenes:
+class SyntheticConfig:
     """Procedural videos, a new one for every clip.
 
     height, width, num_frames: of the videos that clips are drawn from.
@@ -109,7 +109,7 @@ class SyntheticScenes:
     num_frames: int = 100
     scenes: int = 1000
     objects: tuple[int, int] = (1, 4)
-    scene: SceneOptions = dataclasses.field(default_factory=SceneOptions)
+    scene: SceneConfig = dataclasses.field(default_factory=SceneConfig)
     pictures: str = ""
     picture_share: Number = 0.7
     frame_interval: int = 1
@@ -117,14 +117,23 @@ class SyntheticScenes:
     kind: ClassVar[str] = "synthetic"
 
 
-SourceConfig = VideoFolder | ImageFolder | RegionFolder | Records | SyntheticScenes
+SourceConfig = (
+    VideoFolderConfig | ImageFolderConfig | RegionFolderConfig | RecordsConfig | SyntheticConfig
+)
 SOURCE_KINDS: dict[str, type] = {
-    cls.kind: cls for cls in (VideoFolder, ImageFolder, RegionFolder, Records, SyntheticScenes)
+    cls.kind: cls
+    for cls in (
+        VideoFolderConfig,
+        ImageFolderConfig,
+        RegionFolderConfig,
+        RecordsConfig,
+        SyntheticConfig,
+    )
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class ColourJitter:
+class ColourConfig:
     """Largest relative change of brightness, contrast, saturation; of hue, in turns."""
 
     brightness: Number = 0.0
@@ -134,7 +143,7 @@ class ColourJitter:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageAugmentation:
+class ImageAugmentationConfig:
     """How one image becomes a clip. Angles in degrees; `clip_` values are drawn once a clip.
 
     walk: how far the angles, scale and place of a frame may be from those of the one before, as
@@ -146,19 +155,19 @@ class ImageAugmentation:
 
     flip: Number = 0.5
     clip_scale: Range = (0.5, 2.0)
-    clip_colour: ColourJitter = ColourJitter(0.1, 0.05, 0.05, 0.05)
+    clip_colour: ColourConfig = ColourConfig(0.1, 0.05, 0.05, 0.05)
     grey: Number = 0.05
     rotation: Number = 20.0
     scale: Range = (0.5, 2.0)
     shear: Number = 10.0
     walk: Number = 1.0
-    frame_colour: ColourJitter = ColourJitter(0.1, 0.05, 0.05)
+    frame_colour: ColourConfig = ColourConfig(0.1, 0.05, 0.05)
     bend: Number = 0.33
     bend_strength: Number = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
-class VideoAugmentation:
+class VideoAugmentationConfig:
     """How the frames of a video become a clip; all but `frame_colour` is drawn once a clip.
 
     crop_area: the crop's share of the image's area. crop_aspect: its width over height.
@@ -169,9 +178,9 @@ class VideoAugmentation:
     shear: Number = 20.0
     crop_area: Range = (0.36, 1.0)
     crop_aspect: Range = (3 / 4, 4 / 3)
-    clip_colour: ColourJitter = ColourJitter(0.1, 0.03, 0.03)
+    clip_colour: ColourConfig = ColourConfig(0.1, 0.03, 0.03)
     grey: Number = 0.05
-    frame_colour: ColourJitter = ColourJitter(0.1, 0.05, 0.05)
+    frame_colour: ColourConfig = ColourConfig(0.1, 0.05, 0.05)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +201,7 @@ class DataConfig:
     clips_ahead: clips that each process prepares before they are asked for.
     """
 
-    sources: tuple[SourceConfig, ...] = (SyntheticScenes(),)
+    sources: tuple[SourceConfig, ...] = (SyntheticConfig(),)
     num_steps: int = 125_000
     seed: int = 0
     crop: int = 480
@@ -201,8 +210,8 @@ class DataConfig:
     skips: tuple[tuple[Number, int], ...] = ((0.0, 5), (0.1, 10), (0.3, 15), (0.8, 5))
     reverse: Number = 0.5
     merge: Number = 0.5
-    image: ImageAugmentation = ImageAugmentation()
-    video: VideoAugmentation = VideoAugmentation()
+    image: ImageAugmentationConfig = ImageAugmentationConfig()
+    video: VideoAugmentationConfig = VideoAugmentationConfig()
     fill_colour: tuple[int, int, int] = (124, 116, 104)
     crops_tried: int = 5
     seeds_tried: int = 5
@@ -255,11 +264,11 @@ def from_dict(values: dict[str, Any]) -> DataConfig:
     Raises:
       ValueError: an unknown key or kind of source; the message names it and the known ones.
     """
-    nested: dict[str, Any] = {"image": ImageAugmentation, "video": VideoAugmentation}
+    nested: dict[str, Any] = {"image": ImageAugmentationConfig, "video": VideoAugmentationConfig}
     converted = {key: _tuples(value) for key, value in values.items()}
     for key, cls in nested.items():
         if key in values:
-            converted[key] = _with_nested(cls, values[key], ColourJitter)
+            converted[key] = _with_nested(cls, values[key], ColourConfig)
     if "sources" in values:
         converted["sources"] = tuple(_source(entry) for entry in values["sources"])
     return config.from_dict(DataConfig, converted)
@@ -270,7 +279,7 @@ def _source(values: dict[str, Any]) -> SourceConfig:
     kind = values.pop("kind", None)
     if kind not in SOURCE_KINDS:
         raise ValueError(f"a source has kind {kind!r}; known kinds: {sorted(SOURCE_KINDS)}")
-    return _with_nested(SOURCE_KINDS[kind], values, SceneOptions)
+    return _with_nested(SOURCE_KINDS[kind], values, SceneConfig)
 
 
 def _with_nested(cls: type[T], values: dict[str, Any], inner: type) -> T:

@@ -25,7 +25,7 @@ def _require_choice(name: str, value: str, choices: Any) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class ClipSettings:
+class ClipConfig:
     """How a clip runs through the network.
 
     num_objects: object slots per item; items with fewer objects leave some empty.
@@ -53,7 +53,7 @@ class ClipSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class LossSettings:
+class LossConfig:
     """Where the losses are evaluated and how they are weighted.
 
     num_points: points per frame at which logits and labels are compared.
@@ -78,7 +78,7 @@ class LossSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerSettings:
+class OptimizerConfig:
     """AdamW with parameter groups, and its learning rate over time.
 
     learning_rate: base rate; the image encoder's is `backbone_ratio` times that.
@@ -119,7 +119,7 @@ class OptimizerSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class StepSettings:
+class StepConfig:
     """Everything that decides what one training step computes.
 
     accumulate: micro-batches that a replica's rows are split into, one after the other, before
@@ -128,9 +128,9 @@ class StepSettings:
       done (before, it is over about a tenth of the steps); None for no average.
     """
 
-    clip: ClipSettings = ClipSettings()
-    loss: LossSettings = LossSettings()
-    optimizer: OptimizerSettings = OptimizerSettings()
+    clip: ClipConfig = ClipConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
     accumulate: int = 1
     ema_decay: float | None = None
 
@@ -140,9 +140,9 @@ class StepSettings:
             _require(0 < self.ema_decay < 1, "ema_decay", self.ema_decay, "in (0, 1), or None")
 
 
-MAIN_TRAINING = StepSettings()
-PRE_TRAINING = StepSettings(
-    clip=ClipSettings(num_objects=1, num_ref_frames=2),
-    loss=LossSettings(num_points=8_192),
-    optimizer=OptimizerSettings(learning_rate=1e-4, decay="constant", iterations=80_000),
+MAIN_TRAINING = StepConfig()
+PRE_TRAINING = StepConfig(
+    clip=ClipConfig(num_objects=1, num_ref_frames=2),
+    loss=LossConfig(num_points=8_192),
+    optimizer=OptimizerConfig(learning_rate=1e-4, decay="constant", iterations=80_000),
 )
