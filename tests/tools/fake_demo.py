@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from s3_jax.cli import command, demo
 from s3_jax.demo import clip
 from s3_jax.media.mask_files import MaskEncoding
 from s3_jax.media.palette import voc_palette
 from s3_jax.media.writers import write_mask
-from tools import cli, demo
 
 
 def _leave_true_masks(*command: str) -> None:
@@ -20,4 +20,4 @@ def _leave_true_masks(*command: str) -> None:
 
 if __name__ == "__main__":
     demo._run = _leave_true_masks
-    cli.run(demo.main)
+    command.run(demo.main)

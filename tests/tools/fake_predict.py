@@ -2,8 +2,8 @@
 
 import contextlib
 
+from s3_jax.cli import command, predict
 from tests.tools.fake_session import FakeSession
-from tools import cli, predict
 
 
 @contextlib.contextmanager
@@ -14,4 +14,4 @@ def _workplace():
 if __name__ == "__main__":
     predict._find_checkpoint = predict.Path
     predict._workplaces = lambda checkpoint, config: ([], [_workplace])
-    cli.run(predict.main)
+    command.run(predict.main)

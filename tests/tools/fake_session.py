@@ -60,8 +60,11 @@ class FakeSession:
 
 
 if __name__ == "__main__":
-    from tools import cli, segment  # here, for their flags are in the way of other commands
+    from s3_jax.cli import (  # here, for their flags are in the way of other commands
+        command,
+        segment,
+    )
 
     segment._find_checkpoint = Path
     segment._load_session = lambda checkpoint, config: FakeSession()
-    cli.run(segment.main)
+    command.run(segment.main)

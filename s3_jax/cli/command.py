@@ -15,9 +15,14 @@ DEBUG = flags.DEFINE_bool("debug", False, "Show where in the program an error co
 
 def run(main: Callable[[], int | None]) -> None:
     """Parse the flags, run `main`, and exit: with what it returns or 0, or 1 after an error, 130
-    after Ctrl-C."""
-    # So that --help of every command shows it: errors point to it.
-    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[DEBUG.name])
+    after Ctrl-C.
+
+    --help shows the text and the flags of the module in which `main` is.
+    """
+    sys.modules["__main__"].__doc__ = sys.modules[main.__module__].__doc__
+    for module in (main.__module__, __name__):  # the latter for --debug: errors point to it
+        for flag in flags.FLAGS.get_key_flags_for_module(module):
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(lambda argv: _guard(main, argv), flags_parser=_parse)
 
 

@@ -1,0 +1,243 @@
+r"""How long every stage of a frame takes, and how close that is to what the machine can do.
+
+  python -m tools.benchmark                                  s3_resnet18, 480 x 864, one object
+  python -m tools.benchmark --model=s3_vitb_depthanything --objects=3
+  python -m tools.benchmark --model=s3_resnet50 --dtype=bfloat16 --csv=speed.csv
+
+Weights are random: times do not depend on them. Times are medians over --repeats, on a machine
+that should be doing nothing else. The baseline of the column "of peak" is the rate of a large
+float32 matrix product measured in the same run; GFLOP are XLA's own count for the compiled
+program. "temporary" is memory a program needs beside its inputs and outputs.
+"""
+
+import csv
+import dataclasses
+import functools
+import resource
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from absl import flags, logging
+
+from s3_jax.cli import command
+from s3_jax.config import MODELS, PropagationConfig
+from s3_jax.errors import InputError
+
+MODEL = flags.DEFINE_enum("model", "s3_resnet18", sorted(MODELS), "Network.")
+SIZE = flags.DEFINE_string("size", "480x864", "Height x width of the frames.")
+OBJECTS = flags.DEFINE_integer("objects", 1, "Objects.", lower_bound=1)
+DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Type computed in.")
+REPEATS = flags.DEFINE_integer("repeats", 5, "Runs per stage.", lower_bound=1)
+LONG_TERM = flags.DEFINE_bool("long_term", False, "Read a full long-term memory too.")
+STAGES = flags.DEFINE_list("stages", None, "Measure only these of the stages.")
+PROFILE = flags.DEFINE_integer(
+    "profile", 0, "Also print this many of the costliest modules of every stage.", lower_bound=0
+)
+CSV = flags.DEFINE_string("csv", None, "Also write the table to this file.")
+
+STAGE_NAMES = (
+    "encode", "read", "fuse", "transformer", "decode", "write", "frame", "memory frame",
+)  # fmt: skip
+# The published PyTorch release: seconds per frame on 2 CPU cores of 160 to 180 GFLOP/s, float32,
+# one object, 480 x 864, ordinary frames.
+PYTORCH_SECONDS = {"s3_vitb_depthanything": 7.5, "s3_resnet50": 1.01, "s3_resnet18": 0.60}
+PYTORCH_SETTING = ("480x864", 1, "float32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Measurements of one compiled program."""
+
+    stage: str
+    milliseconds: float
+    gflop: float
+    share_of_peak: float
+    temporary_mb: float
+    compile_seconds: float
+
+
+def main() -> None:
+    logging.set_verbosity(logging.WARNING)
+    size = command.frame_size(SIZE.value)
+    chosen = _chosen_stages()
+    height, width = size
+    peak = matmul_rate(REPEATS.value)
+    print(f"{MODEL.value}, {height}x{width}, {OBJECTS.value} object(s), {DTYPE.value}")
+    print(f"baseline: float32 matrix product of 2048 x 2048 at {peak:.0f} GFLOP/s\n")
+    print("stage            ms    GFLOP  of peak  temporary MB  compile s")
+    rows = []
+    for stage, make in stages(size):
+        if stage not in chosen:
+            continue
+        function, args = make()
+        compiled, compile_seconds = _compile(function, args)
+        rows.append(row := measure(stage, compiled, args, peak, compile_seconds))
+        print(f"{row.stage:12s}{row.milliseconds:9.1f}{row.gflop:8.1f}{row.share_of_peak:8.0%}"
+              f"{row.temporary_mb:13.0f}{row.compile_seconds:11.1f}", flush=True)  # fmt: skip
+        if PROFILE.value:
+            _print_profile(compiled, args)
+    if {"frame", "memory frame"} <= set(chosen):
+        _summarize({row.stage: row for row in rows})
+    if CSV.value:
+        _write_csv(Path(CSV.value), rows)
+
+
+def _chosen_stages() -> list[str]:
+    chosen = STAGES.value or list(STAGE_NAMES)
+    for name in chosen:
+        if name not in STAGE_NAMES:
+            raise InputError(f"--stages holds {name!r}; stages are {', '.join(STAGE_NAMES)}")
+    return chosen
+
+
+def matmul_rate(repeats: int) -> float:
+    """GFLOP/s of a float32 matrix product: the best of several runs."""
+    import jax
+    import jax.numpy as jnp
+
+    n = 2048
+    x = jnp.ones((n, n), jnp.float32)
+    product = jax.jit(lambda a, b: a @ b)
+    return 2e-9 * n**3 / min(_seconds(product, (x, x), max(repeats, 5)))
+
+
+def _compile(function: Callable[..., Any], args: tuple) -> tuple[Any, float]:
+    """The compiled program, and the seconds that took."""
+    import jax
+
+    begin = time.perf_counter()
+    compiled = jax.jit(function).lower(*args).compile()
+    return compiled, time.perf_counter() - begin
+
+
+def measure(stage: str, compiled: Any, args: tuple, peak: float, compile_seconds: float) -> Row:
+    """Times one stage."""
+    seconds = statistics.median(_seconds(compiled, args, REPEATS.value))
+    gflop = float((compiled.cost_analysis() or {}).get("flops", 0)) * 1e-9
+    memory = compiled.memory_analysis()
+    temporary = memory.temp_size_in_bytes / 1e6 if memory else float("nan")
+    return Row(stage, 1e3 * seconds, gflop, gflop / seconds / peak, temporary, compile_seconds)
+
+
+def _print_profile(compiled: Any, args: tuple) -> None:
+    from s3_jax.analysis.profile import profile
+
+    for place in profile(compiled, args)[: PROFILE.value]:
+        again = "" if place.direction == "forward" else f" ({place.direction})"
+        print(f"  {1e3 * place.seconds:10.1f} ms {place.share:4.0%}"
+              f"{place.instructions:6.0f} instructions  {place.module}{again}")  # fmt: skip
+
+
+def _seconds(function: Callable[..., Any], args: tuple, repeats: int) -> list[float]:
+    import jax
+
+    jax.block_until_ready(function(*args))
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        jax.block_until_ready(function(*args))
+        times.append(time.perf_counter() - begin)
+    return times
+
+
+def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
+    """Names of the stages, and functions that make their programs and arguments."""
+    import jax
+    import jax.numpy as jnp
+
+    from s3_jax.analysis.workloads import full_state, random_variables
+    from s3_jax.memory.object_memory import object_values
+    from s3_jax.models.s3 import S3
+    from s3_jax.propagation.step import Network, propagate_frame, read_memory, remember_frame
+
+    config = PropagationConfig(long_term=LONG_TERM.value)
+    model = S3(MODELS[MODEL.value], dtype=jnp.dtype(DTYPE.value))
+    variables = random_variables(model.config)
+    state = full_state(model.config, config, size, OBJECTS.value, DTYPE.value)
+    image = jax.random.uniform(jax.random.key(0), (1, *state.last_mask.shape[2:], 3))
+    features = jax.jit(_call, static_argnums=(0, 1))(model, "encode_image", variables, image)
+    call = functools.partial(functools.partial, _call, model)
+    network = functools.partial(Network, model)
+    value = jnp.zeros(state.sensory.shape, model.dtype)
+    query = object_values(state.object_memory)
+    yield "encode", lambda: (_encode(model), (variables, image))
+    yield (
+        "read",
+        lambda: (
+            lambda state, features: read_memory(config, state, features),
+            (state, features),
+        ),
+    )
+    yield (
+        "fuse",
+        lambda: (
+            call("fuse_pixels"),
+            (variables, features.pix_feat, value, state.sensory, state.last_mask),
+        ),
+    )
+    yield "transformer", lambda: (call("transform_objects"), (variables, value, query))
+    yield "decode", lambda: (_decode(model), (variables, features, value, state.sensory))
+    yield (
+        "write",
+        lambda: (
+            lambda variables, state, features: remember_frame(
+                network(variables), config, state, image, features, False
+            ),
+            (variables, state, features),
+        ),
+    )
+
+    def frame(since: int) -> tuple:
+        def propagate(variables: Any, state: Any, image: Any) -> Any:
+            return propagate_frame(network(variables), config, state, image)
+
+        return propagate, (variables, state.replace(since_memory=jnp.int32(since)), image)
+
+    yield "frame", lambda: frame(0)
+    yield "memory frame", lambda: frame(config.mem_every - 1)
+
+
+def _call(model: Any, method: str, variables: Any, *args: Any) -> Any:
+    return model.apply(variables, *args, method=method)
+
+
+def _encode(model: Any) -> Callable[..., Any]:
+    def encode(variables: Any, image: Any) -> Any:
+        """Only what later stages use: the compiler leaves out the rest."""
+        features = _call(model, "encode_image", variables, image)
+        return features.skip8, features.skip4, features.pix_feat, features.key
+
+    return encode
+
+
+def _decode(model: Any) -> Callable[..., Any]:
+    def decode(variables: Any, features: Any, pixel: Any, sensory: Any) -> Any:
+        decoded = _call(model, "decode_mask", variables, features, pixel, sensory)
+        prob, _ = _call(model, "finish", variables, decoded.logits)
+        return prob, _call(model, "update_sensory", variables, sensory, decoded.sensory_input)
+
+    return decode
+
+
+def _summarize(rows: dict[str, Row]) -> None:
+    """Seconds per frame of a long video, beside the published release where that is known."""
+    every = PropagationConfig().mem_every
+    frame, memory_frame = rows["frame"].milliseconds, rows["memory frame"].milliseconds
+    mean = ((every - 1) * frame + memory_frame) / every / 1e3
+    peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"\nmean over a memory interval of {every} frames: {mean:.3f} s a frame, "
+          f"{1 / mean:.2f} frames/s; peak resident memory {peak_memory:.2f} GB")  # fmt: skip
+    pytorch = PYTORCH_SECONDS.get(MODEL.value)
+    if pytorch and (SIZE.value, OBJECTS.value, DTYPE.value) == PYTORCH_SETTING:
+        print(f"published PyTorch release, recorded at 160 to 180 GFLOP/s: {pytorch:.2f} s a "
+              f"frame; ours takes {frame / 1e3 / pytorch:.2f} of that")  # fmt: skip
+
+
+def _write_csv(path: Path, rows: list[Row]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([field.name for field in dataclasses.fields(Row)])
+        writer.writerows(dataclasses.astuple(row) for row in rows)

@@ -1,0 +1,64 @@
+r"""The main job in one command: segments a short video and says how fast, how well, where to look.
+
+  python -m tools.demo                                       the clip that comes with s3_jax
+  python -m tools.demo --video=cats.mp4 --mask=first.png     a video of yours
+  python -m tools.demo --checkpoint=DIR                      another network
+
+Nothing is downloaded. The clip, three koi that cross, is a drawn scene of which the true masks are
+known: how far the result agrees with them is printed, for every fish, and whether each mask was
+still on its own fish after the crossing.
+"""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from s3_jax.cli.logs import quiet_logging
+from s3_jax.demo import clip
+from s3_jax.errors import InputError
+from s3_jax.media.mask_files import read_mask
+
+VIDEO = flags.DEFINE_string("video", None, "Video file or frame directory; needs --mask.")
+MASK = flags.DEFINE_string("mask", None, "Mask of the video's first frame.")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "s3_lite", "Checkpoint directory, or name of one that comes with s3_jax."
+)
+OUTPUT = flags.DEFINE_string("output", "demo_output", "Directory for the results.")
+
+
+def main() -> None:
+    quiet_logging()
+    if bool(VIDEO.value) != bool(MASK.value):
+        raise InputError("--video and --mask belong together: give both or neither")
+    output = Path(OUTPUT.value)
+    output.mkdir(parents=True, exist_ok=True)
+    result = output / "result"
+    _run(
+        "tools.segment",
+        f"--video={VIDEO.value or clip.VIDEO}",
+        f"--masks={MASK.value or clip.FIRST_MASK}",
+        f"--checkpoint={CHECKPOINT.value}",
+        f"--output={result}",
+        "--overwrite",
+    )
+    if not VIDEO.value:
+        print(_report(result / "masks"))
+    print(f"Look at {result / 'overlay.mp4'}; the masks are in {result / 'masks'}.")
+
+
+def _report(masks: Path) -> str:
+    """How far the masks in a directory agree with the clip's true ones."""
+    found = np.stack([read_mask(path).ids for path in sorted(masks.glob("*.png"))])
+    return clip.report(clip.compare(found.astype(np.uint8), clip.true_masks()))
+
+
+def _run(module: str, *arguments: str) -> None:
+    """Runs a tool as a user would, showing the command; ends with its exit code where it fails."""
+    print("$", shlex.join(["python", "-m", module, *arguments]), flush=True)
+    code = subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode
+    if code:
+        raise SystemExit(code)

@@ -1,0 +1,43 @@
+r"""Writes a network for one kind of video as a file that runs with JAX alone, for serving.
+
+  python -m tools.export --checkpoint=checkpoints/s3 --size=480x864 --objects=3 --output=model.s3
+  python tools/load_export.py model.s3 frame0.npy masks.npy frame1.npy frame2.npy
+
+The size of frames and the number of objects are fixed in the file; leave masks empty for fewer
+objects. `tools/load_export.py` shows how to run it: it imports nothing of this project.
+"""
+
+from pathlib import Path
+
+from absl import flags, logging
+
+from s3_jax.cli import command
+from s3_jax.config import PropagationConfig
+from s3_jax.errors import InputError
+
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Model checkpoint.", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "File to write.", required=True)
+SIZE = flags.DEFINE_string("size", "480x864", "Height x width of the frames.")
+OBJECTS = flags.DEFINE_integer("objects", 1, "Objects.", lower_bound=1)
+DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Type computed in.")
+PLATFORMS = flags.DEFINE_list("platforms", ["cpu"], "Where it will run: cpu, cuda, rocm, tpu.")
+LONG_TERM = flags.DEFINE_bool("long_term", False, "With long-term memory, for long videos.")
+
+
+def main() -> None:
+    logging.set_verbosity(logging.WARNING)
+    from s3_jax.checkpoints.model import load_model
+    from s3_jax.propagation.export import ExportConfig, write_export
+
+    output = Path(OUTPUT.value)
+    if output.is_dir():
+        raise InputError(f"--output={output} is a directory; name a file in it")
+    export = ExportConfig(
+        command.frame_size(SIZE.value), OBJECTS.value, DTYPE.value, tuple(PLATFORMS.value),
+        PropagationConfig(long_term=LONG_TERM.value),
+    )  # fmt: skip
+    config, variables = load_model(CHECKPOINT.value)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    sizes = write_export(output, config, variables, export)
+    parts = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
+    print(f"{output}: {parts}")

@@ -1,0 +1,330 @@
+r"""Segments the videos of a benchmark and packs the results for its server.
+
+  python -m tools.predict --dataset=davis2017-val --data_dir=DAVIS \
+      --checkpoint=checkpoints/s3 --output=results/davis
+  python -m tools.score --results=results/davis --annotations=DAVIS --output=scores
+
+Data sets, and what has to be in --data_dir, as the benchmarks' archives extract:
+  davis2016-val, davis2017-val, davis2017-test-dev
+                      JPEGImages/480p, Annotations/480p, ImageSets (also below 2017/trainval,
+                      trainval, test-dev). Without a list of the split: all videos.
+  youtubevos2018-val, youtubevos2019-val
+                      valid/JPEGImages, valid/Annotations, valid/meta.json, and
+                      all_frames/valid_all_frames/JPEGImages (or valid_all_frames/JPEGImages)
+  mose-val            valid/JPEGImages, valid/Annotations
+  lvos-val, lvos-test val/ or test/ with JPEGImages, Annotations
+  burst-val, burst-test
+                      frames/val, val/first_frame_annotations.json (or test)
+  vost-val, vost-test JPEGImages, Annotations, ImageSets/val.txt
+  generic             JPEGImages/<video>/ or .mp4, Annotations/<video>/ or .png
+
+Sizes, memory settings, frames saved and masks used follow the benchmark's protocol; a flag given
+on the command line goes before it. --plus takes the settings for best results.
+
+What appears in --output:
+  Annotations/<video>/<frame>.png   masks with the ids, palette and size of those given
+  submission.zip, predictions.json  what the benchmark's server takes, when all videos are done
+  scores/<video>/<frame>.npz        with --save_scores: probabilities, for tools.merge_scores
+  run.json                          settings, versions, speed and memory
+  progress/                         what is done; may be deleted when everything is
+
+Given again, the command goes on where it was ended, and leaves finished videos alone. Videos are
+spread over all local devices. Several hosts (or commands) share the work in one --output with
+--shard=0/4, --shard=1/4, ...; under Slurm or on a TPU pod they find their shard themselves.
+
+Examples:
+  # Several scales and the mirror image, merged.
+  python -m tools.predict ... --size=480 --save_scores --output=runs/480
+  python -m tools.predict ... --size=720 --flip --save_scores --output=runs/720f
+  python -m tools.merge_scores --runs=runs/480,runs/720f --output=runs/merged
+  # Two videos only, the way LVOS is run by others.
+  python -m tools.predict --dataset=lvos-val --sequences=two.txt --size=480 ...
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags, logging
+
+from s3_jax.benchmarks.datasets import BENCHMARKS, Benchmark
+from s3_jax.benchmarks.layouts.config import LayoutConfig
+from s3_jax.benchmarks.layouts.video import BenchmarkVideo
+from s3_jax.benchmarks.packaging import write_package
+from s3_jax.benchmarks.prediction import (
+    PredictionFolder,
+    RunProgress,
+    Workplace,
+    predict,
+    share_out,
+)
+from s3_jax.cli import propagation_flags
+from s3_jax.cli.interruption import interruption
+from s3_jax.cli.logs import quiet_logging
+from s3_jax.cli.progress import frame_bar
+from s3_jax.cli.propagation_flags import (
+    CHECKPOINT,
+    DTYPE,
+    define_propagation_flags,
+    propagation_config,
+)
+from s3_jax.config import PropagationConfig
+from s3_jax.errors import InputError, listed
+from s3_jax.segmentation.lockstep import group_videos
+from s3_jax.segmentation.run_folder import named_fingerprint
+from s3_jax.segmentation.run_record import RunRecord
+from s3_jax.segmentation.video import SegmentConfig
+
+_BY_DATASET = "the data set's"
+
+DATASET = flags.DEFINE_enum("dataset", None, list(BENCHMARKS), "Benchmark. Required.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Its directory; see above. Required.")
+OUTPUT = flags.DEFINE_string("output", None, "Directory for the results. Required.")
+OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Do every video anew, also those that an earlier run finished."
+)
+PLUS = flags.DEFINE_bool(
+    "plus",
+    False,
+    "Best results instead of the standard protocol: DAVIS and MOSE at 720 with mem_every 3 and "
+    "YouTube-VOS at 600, all with max_mem_frames 10.",
+)
+SIZE = flags.DEFINE_integer(
+    "size",
+    None,
+    "Short side in pixels to which frames are shrunk first, with antialiasing; -1 leaves them as "
+    f"they are. Never enlarges. Results have the size of the masks. Default: {_BY_DATASET}.",
+)
+ALL_MASKS = flags.DEFINE_bool(
+    "all_masks",
+    None,
+    "Use every mask there is; or, with --noall_masks, only the first of each object. Default: "
+    f"{_BY_DATASET} rule (DAVIS, MOSE, VOST: the first frame's mask; YouTube-VOS: all).",
+)
+VOID = flags.DEFINE_integer(
+    "void",
+    None,
+    "Id in masks that marks pixels to ignore; -1: every id is an object. Default: 255 in masks of "
+    "8 bits; none for davis2016-val and generic.",
+)
+SEQUENCES = flags.DEFINE_string(
+    "sequences", None, "Text file with the names of the videos to do, one a line. Default: all."
+)
+IMAGES = flags.DEFINE_string(
+    "images", None, "Directory with the videos' images, within --data_dir. Default: see above."
+)
+ANNOTATIONS = flags.DEFINE_string(
+    "annotations",
+    None,
+    "Directory with the videos' masks (BURST: JSON file), within --data_dir. Default: see above.",
+)
+SAVE_SCORES = flags.DEFINE_bool(
+    "save_scores", False, "Also write probabilities, scores/<video>/<frame>.npz (large)."
+)
+SHARD = flags.DEFINE_string(
+    "shard",
+    None,
+    "i/n: do the i-th of n shares of the videos (i from 0). Default: this host's share under "
+    "Slurm, MPI or on a TPU pod, else all.",
+)
+BATCH = flags.DEFINE_integer(
+    "batch",
+    1,
+    "Videos that a device segments at a time, for devices that one video cannot keep busy. They "
+    "must have one frame size and masks on the first frame only (DAVIS, MOSE, VOST); others are "
+    "done one by one. A batch that is interrupted starts over. Takes the memory of so many videos.",
+    lower_bound=1,
+)
+_PROPAGATION_FLAGS = define_propagation_flags(
+    dict.fromkeys(("mem_every", "max_mem_frames", "long_term"), _BY_DATASET)
+)
+flags.adopt_module_key_flags(propagation_flags)
+
+
+def main() -> None:
+    """Check everything that can be checked quickly, then load the model and work."""
+    quiet_logging()
+    benchmark = BENCHMARKS[_required(DATASET)]
+    settings = benchmark.plus if PLUS.value else benchmark.config
+    if settings is None:
+        raise InputError(f"--plus: there are no such settings for {DATASET.value}; leave it out")
+    config = propagation_config(_PROPAGATION_FLAGS, settings.propagation())
+    size = settings.short_side if SIZE.value is None else SIZE.value
+    if size != -1 and size < 32:
+        raise InputError(f"--size is {size}, but must be at least 32, or -1 for as it is")
+    layout = _layout_options()
+    videos = _list_videos(benchmark, layout)
+    checkpoint = _find_checkpoint(_required(CHECKPOINT))
+    shard = _shard()
+    identity = {
+        "dataset": DATASET.value,
+        "checkpoint": named_fingerprint(checkpoint),
+        "size": size,
+        "dtype": DTYPE.value,
+        "all_masks": ALL_MASKS.value,
+        "void": VOID.value,
+        "save_scores": SAVE_SCORES.value,
+        "batch": BATCH.value,
+        **dataclasses.asdict(config),
+    }
+    output = Path(_required(OUTPUT))
+    record = RunRecord(output, identity, shard, OVERWRITE.value)
+    record.note(
+        data_dir=str(Path(_required(DATA_DIR)).resolve()),
+        layout=layout.to_dict(),
+        checkpoint=str(checkpoint),
+    )
+    folder = PredictionFolder(output, identity, OVERWRITE.value)
+    _run(benchmark, videos, folder, record, config, size, checkpoint)
+
+
+def _run(
+    benchmark: Benchmark,
+    videos: Sequence[BenchmarkVideo],
+    folder: PredictionFolder,
+    record: RunRecord,
+    config: PropagationConfig,
+    size: int,
+    checkpoint: Path,
+) -> None:
+    """Segment this shard's videos, pack the results if all are there, and report."""
+    mine = share_out(videos, *record.shard)
+    options = SegmentConfig(
+        short_side=size,
+        save_scores=SAVE_SCORES.value,
+        size_of_masks=True,
+    )
+    with interruption() as interrupted, frame_bar(sum(v.num_frames for v in mine)) as bar:
+        progress = RunProgress(bar.found, bar.advanced, lambda: bool(interrupted))
+        devices, workplaces = _workplaces(checkpoint, config)
+        groups = group_videos(mine, BATCH.value)
+        outcome = predict(groups, folder, options, workplaces, progress, _make_batch)
+    records = {v.name: r for v in mine if (r := folder.record(v)) is not None}
+    record.finish(devices, records, outcome.problems)
+    if interrupted:
+        for name, problem in sorted(outcome.problems.items()):
+            logging.warning("%s: %s", name, problem)
+        raise KeyboardInterrupt
+    if outcome.problems:
+        problems = [f"{name}: {problem}" for name, problem in sorted(outcome.problems.items())]
+        raise InputError(
+            f"{listed(problems)}\n  {len(outcome.finished)} of {len(mine)} videos are done; the "
+            "same command tries the others again"
+        )
+    print(f"{folder.path}: {len(mine)} videos, {record.summary()}")
+    _pack(benchmark, videos, folder)
+
+
+def _pack(benchmark: Benchmark, videos: Sequence[BenchmarkVideo], folder: PredictionFolder) -> None:
+    """What follows when all videos, also those of other shards, are finished."""
+    missing = [video.name for video in videos if folder.record(video) is None]
+    if missing:
+        print(f"{len(missing)} of {len(videos)} videos are left to other shards")
+        return
+    if benchmark.package:
+        print(f"to hand in: {write_package(benchmark.package, folder.path, folder.masks, videos)}")
+    if benchmark.score:
+        print(
+            f"to score: python -m tools.score --results={folder.path} "
+            f"--annotations={ANNOTATIONS.value or DATA_DIR.value} {benchmark.score} --output=DIR"
+        )
+
+
+def _layout_options() -> LayoutConfig:
+    if VOID.value is not None and (VOID.value < -1 or VOID.value == 0):
+        raise InputError(f"--void is {VOID.value}, but must be a positive id, or -1 for none")
+    return LayoutConfig(
+        sequences=Path(SEQUENCES.value).resolve() if SEQUENCES.value else None,
+        images=IMAGES.value,
+        annotations=ANNOTATIONS.value,
+        rule=None if ALL_MASKS.value is None else "all" if ALL_MASKS.value else "first_of_each",
+        void="default" if VOID.value is None else None if VOID.value == -1 else VOID.value,
+        full_resolution=PLUS.value,
+    )
+
+
+def _list_videos(benchmark: Benchmark, layout: LayoutConfig) -> Sequence[BenchmarkVideo]:
+    data_dir = Path(_required(DATA_DIR))
+    if not data_dir.is_dir():
+        raise InputError(f"--data_dir: {data_dir} is not a directory")
+    return benchmark.list_videos(data_dir, layout)
+
+
+def _find_checkpoint(path_or_name: str) -> Path:
+    # Imported late, here and below: JAX takes seconds, which wrong flags need not wait for.
+    from s3_jax.checkpoints.model import find_model
+
+    return find_model(path_or_name)
+
+
+def _shard() -> tuple[int, int]:
+    """Index and number of shares."""
+    if SHARD.value is None:
+        return _own_shard()
+    try:
+        index, count = (int(n) for n in SHARD.value.split("/"))
+    except ValueError:
+        raise InputError(f"--shard is {SHARD.value!r}; write it like 0/4") from None
+    if not 0 <= index < count:
+        raise InputError(f"--shard is {SHARD.value}, but shares of {count} are 0 to {count - 1}")
+    return index, count
+
+
+def _own_shard() -> tuple[int, int]:
+    """What this process is among those started together."""
+    import jax
+
+    if jax.process_count() > 1:
+        return jax.process_index(), jax.process_count()
+    for rank, size in _LAUNCHERS:
+        if rank in os.environ and size in os.environ:
+            return int(os.environ[rank]), int(os.environ[size])
+    return 0, 1
+
+
+_LAUNCHERS = (("SLURM_PROCID", "SLURM_NTASKS"), ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"))
+
+
+def _make_batch(sessions: Sequence[Any]) -> Any:
+    from s3_jax.propagation.batch import SessionBatch
+
+    return SessionBatch(sessions)
+
+
+def _workplaces(checkpoint: Path, config: PropagationConfig) -> tuple[list[Any], list[Workplace]]:
+    """The local devices, and a workplace on each; the model is loaded when first needed."""
+    import jax
+    import jax.numpy as jnp
+
+    from s3_jax.checkpoints.model import load_model
+    from s3_jax.compilation_cache import enable_compilation_cache
+    from s3_jax.propagation.session import Session
+
+    enable_compilation_cache()
+    lock = threading.Lock()
+    loaded = functools.cache(lambda: load_model(checkpoint))
+    on_device = functools.cache(lambda device: jax.device_put(loaded()[1], device))
+
+    def make_session(device: Any) -> Session:
+        with lock:
+            model_config, variables = loaded()[0], on_device(device)
+        return Session(model_config, variables, config, dtype=jnp.dtype(DTYPE.value))
+
+    @contextlib.contextmanager
+    def workplace(device: Any) -> Iterator[Callable[[], Session]]:
+        with jax.default_device(device):
+            yield functools.partial(make_session, device)
+
+    devices = jax.local_devices()
+    return devices, [functools.partial(workplace, device) for device in devices]
+
+
+def _required(flag: flags.FlagHolder[str | None]) -> str:
+    if not flag.value:
+        raise InputError(f"--{flag.name} is missing; --help shows how the command is used")
+    return flag.value

@@ -1,0 +1,112 @@
+r"""Checks a data set and stores it as ArrayRecord, for training.
+
+  python -m tools.prepare_dataset --input=DIR --output=DIR --name=my_videos
+
+The input is a folder of videos (--layout=videos),
+
+  JPEGImages[/480p]/<video>/*.jpg  Annotations[/480p]/<video>/*.png, itself or in train/,
+
+or of photographs with a mask of one object each (--layout=images): x.jpg with x.png beside it, or
+in another directory. Every image and mask is decoded once. Damaged frames, and masks whose
+size is not their image's, are reported and left out; so are videos without any object.
+
+What appears in --output:
+  NAME/report.json       counts, and a line for everything that was left out
+  NAME/empty_masks.json  masks without objects, which training need not try to start with; for
+                         VideoFolderConfig(empty_masks=...) when reading the folder itself
+  NAME/1.0.0/            the data set, in the format of TFDS; for Records(path=...)
+
+An interrupted run goes on where it was when started again; the data set is whole or absent.
+
+Examples:
+  # DAVIS 2017, training split only
+  python -m tools.prepare_dataset --input=DAVIS --subset=ImageSets/2017/train.txt ...
+  # masks that are black and white, one object
+  python -m tools.prepare_dataset --binary ...
+  # only the report and the list of empty masks
+  python -m tools.prepare_dataset --check_only ...
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from tqdm import tqdm
+
+from s3_jax.cli import command
+from s3_jax.data import prepare
+from s3_jax.errors import InputError
+from s3_jax.media.image_files import reason
+from s3_jax.media.writers import write_json
+
+INPUT = flags.DEFINE_string("input", None, "Directory of the data set. Required.")
+OUTPUT = flags.DEFINE_string("output", None, "Directory for prepared data sets. Required.")
+NAME = flags.DEFINE_string("name", None, "Name of the prepared data set. Required.")
+LAYOUT = flags.DEFINE_enum("layout", "videos", ["videos", "images"], "What the input holds.")
+IMAGES = flags.DEFINE_string("images", "", "Directory of the videos' images, within --input.")
+ANNOTATIONS = flags.DEFINE_string("annotations", "", "Directory of their masks, within --input.")
+SUBSET = flags.DEFINE_string("subset", "", "Text file with names of videos, within --input.")
+BINARY = flags.DEFINE_bool("binary", False, "All that is not background is one object.")
+CHECK_ONLY = flags.DEFINE_bool("check_only", False, "Store nothing but the report and the list.")
+WORKERS = flags.DEFINE_integer(
+    "workers", os.cpu_count() or 1, "Threads that check files.", lower_bound=1
+)
+SHOWN = 10  # problems printed; the report has all
+
+
+def main() -> int:
+    try:
+        if not (INPUT.value and OUTPUT.value and NAME.value):
+            raise InputError("give --input, --output and --name")
+        _prepare(Path(INPUT.value), Path(OUTPUT.value), NAME.value)
+    except OSError as error:
+        return command.fail(
+            f"cannot write {error.filename or OUTPUT.value}: {reason(error)}; start again when "
+            "that is solved, checks that are done are kept"
+        )
+    return 0
+
+
+def _prepare(source: Path, output: Path, name: str) -> None:
+    _require_name(name, output)
+    if LAYOUT.value == "images":
+        items = prepare.list_photographs(source)
+    else:
+        folders = (IMAGES.value, ANNOTATIONS.value, SUBSET.value)
+        items = prepare.list_videos(source, *folders, binary=BINARY.value)
+    (output / name).mkdir(parents=True, exist_ok=True)
+    log = output / name / ".checks.jsonl"
+    with tqdm(total=len(items), unit="item", disable=not sys.stderr.isatty()) as progress:
+        checks = prepare.check_all(items, log, WORKERS.value, progress.update)
+    report = prepare.report(items, checks)
+    write_json(output / name / "report.json", report)
+    write_json(output / name / "empty_masks.json", prepare.empty_masks(items, checks))
+    _show(report, output / name)
+    if not CHECK_ONLY.value:
+        print(f"data set: {prepare.write_records(name, output, items, checks)}")
+    log.unlink()
+
+
+def _require_name(name: str, output: Path) -> None:
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise InputError(f"--name={name}: a name has small letters, digits and _ only")
+    prepared = output / name / prepare.VERSION
+    if prepared.exists() and not CHECK_ONLY.value:
+        raise InputError(f"{prepared} is there already: remove it, or choose another --name")
+
+
+def _show(report: dict[str, Any], directory: Path) -> None:
+    print(
+        f"{report['videos_usable']} of {report['videos']} videos and {report['frames_usable']} of "
+        f"{report['frames']} frames with a mask can be used; {report['frames_without_object']} "
+        f"show no object, {report['frames_without_annotation']} more frames have no mask"
+    )
+    problems = report["problems"]
+    for problem in problems[:SHOWN]:
+        print(f"left out: {problem}", file=sys.stderr)
+    if len(problems) > SHOWN:
+        print(f"and {len(problems) - SHOWN} more, see the report", file=sys.stderr)
+    print(f"report: {directory / 'report.json'}")

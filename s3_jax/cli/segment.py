@@ -1,0 +1,291 @@
+r"""Segment a video: frames and the masks of the first frame in, masks for every frame out.
+
+  python -m tools.segment --video=cats.mp4 --masks=cats_first.png \
+      --checkpoint=checkpoints/s3_vitb_depthanything --output=results/cats
+
+--video is any video file that FFmpeg decodes, or a directory of images (in natural order of
+their names). --masks is an image of the frames' size in which every pixel carries the id of its
+object, 0 for background: a palette PNG (DAVIS, YouTube-VOS), a grey image, or a colour image
+(id = R + 256 G + 65536 B). It may also be a directory with a mask for each of several frames,
+named as the frame is (00012.png for 00012.jpg), or by the frame's index from 0 for a video file.
+
+What appears in --output:
+  masks/<frame>.png    ids, palette, size and encoding as in the masks given
+  overlay.mp4          the masks over the video
+  scores/<frame>.npz   with --save_scores: prob (objects + 1, height, width), float32, background
+                       first; ids: the object of each further channel
+  run.json             settings and fingerprints of the inputs
+
+A run that was interrupted (Ctrl-C, a crash, a full disk) goes on when the same command is given
+again, with the same results as an uninterrupted one.
+
+More examples:
+  # Frames in a directory, objects that appear later, each with its first mask.
+  python -m tools.segment --video=JPEGImages/bear --masks=Annotations/bear ... --size=480
+  # An hour of video in bounded memory.
+  python -m tools.segment --video=hour.mkv --masks=first.png ... --long_term
+  # Corrections: every mask in the directory is used, not only the first of each object.
+  python -m tools.segment --video=cats.mp4 --masks=corrected/ ... --all_masks
+  # Less memory: half precision, two objects at a time, a smaller picture inside the network.
+  python -m tools.segment ... --dtype=bfloat16 --chunk_size=2 --size=360
+"""
+
+import dataclasses
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+from absl import flags
+from tqdm import tqdm
+
+from s3_jax.cli import command, propagation_flags
+from s3_jax.cli.interruption import interruption
+from s3_jax.cli.logs import quiet_logging
+from s3_jax.cli.propagation_flags import (
+    CHECKPOINT,
+    DTYPE,
+    define_propagation_flags,
+    propagation_config,
+)
+from s3_jax.config import PropagationConfig
+from s3_jax.errors import InputError, reason
+from s3_jax.media.mask_files import MaskFiles
+from s3_jax.media.video_files import VideoSource, open_video
+from s3_jax.segmentation.run_folder import Identity, RunFolder, fingerprint, named_fingerprint
+from s3_jax.segmentation.video import (
+    Progress,
+    SegmentConfig,
+    Segmenter,
+    check_mask_size,
+    render_overlay,
+    segment,
+)
+
+VIDEO = flags.DEFINE_string("video", None, "Video file or directory of images. Required.")
+MASKS = flags.DEFINE_string(
+    "masks", None, "Mask image for the first frame, or directory of masks. Required."
+)
+OUTPUT = flags.DEFINE_string("output", None, "Directory for the results. Required.")
+OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Start over: clear the results of an earlier run in --output first."
+)
+SIZE = flags.DEFINE_integer(
+    "size",
+    -1,
+    "Short side in pixels to which frames are shrunk before anything else, with antialiasing, as "
+    "the benchmarks do (DAVIS: 480); -1 leaves them as they are. Never enlarges. Results have the "
+    "original size. --max_internal_size applies to the frames after this.",
+)
+ALL_MASKS = flags.DEFINE_bool(
+    "all_masks",
+    False,
+    "Use every mask in --masks, so that later ones correct the result. Otherwise each object is "
+    "taken from the first mask it appears in, and later masks of it are ignored.",
+)
+VOID = flags.DEFINE_integer(
+    "void",
+    -1,
+    "Id in --masks that marks pixels to ignore (often 255 in palette masks): taken as background. "
+    "-1: every id is an object.",
+)
+SAVE_SCORES = flags.DEFINE_bool(
+    "save_scores", False, "Also write probabilities, scores/<frame>.npz (large)."
+)
+OVERLAY = flags.DEFINE_bool("overlay", True, "Write overlay.mp4.")
+FPS = flags.DEFINE_float(
+    "fps", 24.0, "Frames per second of overlay.mp4 where --video tells none.", lower_bound=0.01
+)
+
+_PROPAGATION_FLAGS = define_propagation_flags()
+flags.adopt_module_key_flags(propagation_flags)
+
+
+def main() -> int:
+    quiet_logging()
+    try:
+        return _segment_video()
+    except KeyboardInterrupt:
+        return command.fail("interrupted; the same command goes on from there", 130)
+    except OSError as error:
+        place = error.filename or OUTPUT.value
+        return command.fail(
+            f"cannot use {place}: {reason(error)}; finished frames are kept, and the same command "
+            "goes on from there"
+        )
+    except Exception as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return command.fail(
+            "out of memory: try a smaller --size, --chunk_size=1, fewer --max_mem_frames or "
+            "--dtype=bfloat16, with another --output"
+        )
+
+
+def _segment_video() -> int:
+    """Check everything that can be checked quickly, then load the model and work."""
+    begin = time.monotonic()
+    config = propagation_config(_PROPAGATION_FLAGS)
+    source = open_video(Path(_required("video", VIDEO.value)))
+    masks = _open_masks(source)
+    checkpoint = _find_checkpoint(_required("checkpoint", CHECKPOINT.value))
+    folder = RunFolder(
+        Path(_required("output", OUTPUT.value)),
+        _identity(config, source, masks, checkpoint),
+        inputs=[source.path, masks.path, checkpoint],
+        overwrite=OVERWRITE.value,
+    )
+    done = folder.finished_frames
+    if done is not None:
+        print(f"{folder.path} is finished: {done} frames")
+        if OVERLAY.value and not folder.overlay.exists():
+            _overlay(source, masks, folder, done)
+        return 0
+    return _run(_load_session(checkpoint, config), source, masks, folder, begin)
+
+
+def _run(
+    session: Segmenter, source: VideoSource, masks: MaskFiles, folder: RunFolder, begin: float
+) -> int:
+    """Segment, draw, and report; the exit code."""
+    options = SegmentConfig(SIZE.value, ALL_MASKS.value, SAVE_SCORES.value)
+    pace = _Pace(begin)
+    with interruption() as interrupted, _bar(source, "segment") as bar:
+
+        def resume_at(frames: int) -> None:
+            bar.reset(source.num_frames)
+            bar.initial = bar.n = frames
+
+        def advanced() -> None:
+            bar.update()
+            pace.frame_done()
+
+        progress = Progress(resume_at, advanced, lambda: bool(interrupted))
+        done, problem = segment(session, source, masks, folder, options, progress)
+    if interrupted:
+        return command.fail(
+            f"interrupted after {done} frames; the same command goes on from there", 130
+        )
+    beyond = masks.beyond(done)
+    if problem is None and beyond:
+        problem = InputError(
+            f"{masks.path}: {beyond[0]} is for a frame that {source.path}, which has {done} "
+            "frames, does not have: remove or rename it"
+        )
+    if OVERLAY.value and done:
+        _overlay(source, masks, folder, done)
+    if problem is not None:
+        return command.fail(f"{problem} (the {done} frames before it are in {folder.path})")
+    folder.finish(done)
+    height, width = source.size
+    print(
+        f"{folder.path}: {done} frames of {width}x{height}, {pace.frames} of them now, "
+        f"{pace.words()}, objects {list(session.object_ids)}"
+    )
+    return 0
+
+
+class _Pace:
+    """How long frames take, those apart that wait for loading and compiling.
+
+    begin: when the command began, on the clock of `time.monotonic`.
+    """
+
+    SLOW = 2  # the frame whose mask is given, and the first one that is segmented
+
+    def __init__(self, begin: float):
+        self.frames = 0
+        self._begin = self._ready = self._now = begin
+
+    def frame_done(self) -> None:
+        self.frames += 1
+        self._now = time.monotonic()
+        if self.frames <= self.SLOW:
+            self._ready = self._now
+
+    def words(self) -> str:
+        if self.frames <= self.SLOW:
+            return f"{self.frames / max(self._now - self._begin, 1e-9):.2f} frames/s"
+        wait = self._ready - self._begin
+        rate = (self.frames - self.SLOW) / max(self._now - self._ready, 1e-9)
+        return f"the first {self.SLOW} after {wait:.1f} s, then {rate:.2f} frames/s"
+
+
+def _overlay(source: VideoSource, masks: MaskFiles, folder: RunFolder, frames: int) -> None:
+    rate = source.frame_rate or Fraction(FPS.value)
+    with _bar(source, "overlay") as bar:
+        render_overlay(source, folder, masks.first.encoding, frames, rate, bar.update)
+
+
+def _open_masks(source: VideoSource) -> MaskFiles:
+    if VOID.value < -1 or VOID.value == 0:
+        raise InputError(f"--void is {VOID.value}, but must be a positive id, or -1 for none")
+    void = None if VOID.value == -1 else VOID.value
+    masks = MaskFiles(Path(_required("masks", MASKS.value)), source.frame_names, void)
+    check_mask_size(masks.first, source)
+    if SIZE.value != -1 and SIZE.value < 32:
+        raise InputError(f"--size is {SIZE.value}, but must be at least 32, or -1 for as it is")
+    return masks
+
+
+def _identity(
+    config: PropagationConfig, source: VideoSource, masks: MaskFiles, checkpoint: Path
+) -> Identity:
+    """What decides the results.
+
+    Of a directory of frames only the names and the first frame count, so that a damaged frame
+    can be repaired and the run continued.
+    """
+    mask_files = list(masks.files.values())
+    return {
+        "video": _named(source.path, fingerprint(source.frame_names or (), source.files[:1])),
+        "masks": _named(masks.path, fingerprint((f.name for f in mask_files), mask_files)),
+        "checkpoint": named_fingerprint(checkpoint),
+        "size": SIZE.value,
+        "dtype": DTYPE.value,
+        "all_masks": ALL_MASKS.value,
+        "void": VOID.value,
+        "save_scores": SAVE_SCORES.value,
+        **dataclasses.asdict(config),
+    }
+
+
+def _named(path: Path, digest: str) -> str:
+    return f"{path.resolve().name} {digest}"
+
+
+def _find_checkpoint(path_or_name: str) -> Path:
+    # Imported late, here and below: JAX takes seconds, which wrong flags need not wait for.
+    from s3_jax.checkpoints.model import find_model
+
+    return find_model(path_or_name)
+
+
+def _load_session(checkpoint: Path, config: PropagationConfig) -> Segmenter:
+    import jax.numpy as jnp
+
+    from s3_jax.checkpoints.model import load_model
+    from s3_jax.compilation_cache import enable_compilation_cache
+    from s3_jax.propagation.session import Session
+
+    enable_compilation_cache()
+    model_config, variables = load_model(checkpoint)
+    return Session(model_config, variables, config, dtype=jnp.dtype(DTYPE.value))
+
+
+def _bar(source: VideoSource, what: str) -> tqdm:
+    return tqdm(
+        desc=what,
+        total=source.num_frames,
+        mininterval=0.2 if sys.stderr.isatty() else 10,
+        dynamic_ncols=True,
+        bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} "
+        "[{elapsed}<{remaining}, {rate_noinv_fmt}]",
+        unit=" frames",
+    )
+
+
+def _required(name: str, value: str | None) -> str:
+    if not value:
+        raise InputError(f"--{name} is missing; --help shows how the command is used")
+    return value

@@ -1,0 +1,80 @@
+r"""Train a network: a configuration and a directory in, checkpoints and curves out.
+
+  python -m tools.train --config=configs/smoke.py --workdir=runs/smoke
+
+Give the same command again after a crash, a kill or Ctrl-C: it goes on from the last checkpoint,
+with the same numbers as if nothing had happened. Any value of the configuration can be given on
+the command line, by its name:
+
+  --config.stages.video.batch_size=8 --config.data_root=/data --config.save_every=500
+
+On several hosts, start the same command on each, on the same --workdir, with
+
+  --coordinator=FIRST_HOST:PORT --processes=N --process=0 (1, 2, ... on the others)
+
+or with --coordinator=auto where the cluster announces itself (TPU pods, Slurm). A batch is spread
+over all hosts and their devices, and losses are the same to rounding, however many there are.
+
+What appears in --workdir:
+  checkpoints/<step>/   the latest ones, and the one with the best validation score
+  stages/<name>/        the network at the end of each stage but the last
+  metrics.jsonl         losses and validation scores
+  tensorboard/          the same as curves, and pictures: tensorboard --logdir=WORKDIR
+  run.json              the configuration, which later starts have to agree with
+
+`tools.segment --checkpoint=WORKDIR` and `tools.convert_checkpoint --input=WORKDIR` take the latest.
+"""
+
+from pathlib import Path
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from s3_jax.errors import InputError, reason
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file. Required.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run. Required.")
+ADOPT = flags.DEFINE_bool(
+    "adopt_config", False, "Go on with this configuration in a directory of another one."
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "Of several hosts, the first one and a free port of it, or auto."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "How many hosts there are.", lower_bound=1)
+PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.", lower_bound=0)
+
+
+def main() -> None:
+    if not (CONFIG.value and WORKDIR.value):
+        raise InputError("give --config and --workdir; --help shows how the command is used")
+    # Imported late: JAX takes seconds, which wrong flags need not wait for.
+    import jax
+
+    from s3_jax.compilation_cache import enable_compilation_cache
+    from s3_jax.training import run_config
+    from s3_jax.training.loop import train
+    from s3_jax.training.progress import say
+
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
+    _join_other_hosts()
+    # Processes on CPUs wait 30 seconds for one another at their first exchange: all of them must
+    # compile, or one that found its program in the cache gives up on the others.
+    if jax.process_count() == 1 or jax.default_backend() != "cpu":
+        enable_compilation_cache()
+    run = run_config.from_dict(CONFIG.value.to_dict())
+    outcome = train(run, Path(WORKDIR.value), adopt=ADOPT.value)
+    what = "stopped as asked after" if outcome.stopped else "finished"
+    say(f"{what} {outcome.step} steps; the network is in {WORKDIR.value}")
+
+
+def _join_other_hosts() -> None:
+    from s3_jax.training.parallel import join_processes
+
+    given = (COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    if given == (None, None, None):
+        return
+    try:
+        join_processes(*(() if given == ("auto", None, None) else given))
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"cannot join the other hosts: {reason(error)}") from error
