@@ -22,6 +22,8 @@ install_import_hook("s3_jax", "beartype.beartype")
 
 import jax  # noqa: E402
 
+from tests.support.goldens import Recording, load_recording  # noqa: E402
+
 ROOT = Path(__file__).parent.parent
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -42,6 +44,12 @@ def forget_programs() -> Iterator[None]:
 def goldens() -> Path:
     """Recordings that come with the repository."""
     return ROOT / "tests" / "goldens"
+
+
+@pytest.fixture(scope="session")
+def modules(goldens: Path) -> Recording:
+    """Isolated pieces of the network."""
+    return load_recording(goldens, "modules")
 
 
 @pytest.fixture(scope="session")

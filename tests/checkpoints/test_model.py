@@ -27,7 +27,7 @@ from s3_jax.checkpoints.model import (
 from s3_jax.conversion.weights import Variables, flatten
 from tests.support.tiny_models import TINY_RESNET, TINY_VIT, tiny_variables
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,8 @@ import pytest
 from s3_jax.config import MODELS
 from s3_jax.conversion.weights import from_torch
 from tests.support import stages, weights
-from tests.support.goldens import Recording, load_keys, load_recording
+from tests.support.goldens import Recording, load_keys
 from tests.support.stage_names import by_recorded_name
-
-
-@pytest.fixture(scope="session")
-def modules(goldens: Path) -> Recording:
-    """Isolated pieces of the network."""
-    return load_recording(goldens, "modules")
 
 
 @pytest.fixture(scope="session")
