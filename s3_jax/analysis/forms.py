@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
 from s3_jax.analysis.chips import Chip
-from s3_jax.analysis.plan import OutOfMemory, Plan, compile_plan
+from s3_jax.analysis.estimate import Estimate, OutOfMemory, compile_estimate
 from s3_jax.analysis.programs import Traced
 from s3_jax.models.deformable_attention import DeformableAttention, cell_centres
 from s3_jax.ops.affinity import dense_affinity, listed_affinity
@@ -32,7 +32,7 @@ class Comparison:
 
     name: str
     form: str
-    outcome: Plan | OutOfMemory
+    outcome: Estimate | OutOfMemory
 
 
 def compare_forms(chip: Chip, device: jax.Device) -> Iterator[Comparison]:
@@ -47,7 +47,7 @@ def compare_forms(chip: Chip, device: jax.Device) -> Iterator[Comparison]:
                     out_shardings=place,
                 )  # fmt: skip
                 lowered = run.lower(*arguments)
-            yield Comparison(name, form, compile_plan(Traced(lowered, {}, 1), chip, 1))
+            yield Comparison(name, form, compile_estimate(Traced(lowered, {}, 1), chip, 1))
 
 
 def comparison_line(one: Comparison) -> str:
@@ -55,10 +55,10 @@ def comparison_line(one: Comparison) -> str:
     head = f"{one.name:44s}{one.form:9s}"
     if isinstance(one.outcome, OutOfMemory):
         return f"{head} does not fit"
-    plan = one.outcome
-    kinds = sorted({hazard.kind for hazard in plan.hazards})
-    return (f"{head}{1e3 * plan.estimate:9.3f} ms{1e3 * plan.roofline:9.3f} ms"
-            f"{plan.memory.temporaries / 1e6:9.1f} MB  {', '.join(kinds) or '-'}")  # fmt: skip
+    estimate = one.outcome
+    kinds = sorted({hazard.kind for hazard in estimate.hazards})
+    return (f"{head}{1e3 * estimate.seconds:9.3f} ms{1e3 * estimate.roofline:9.3f} ms"
+            f"{estimate.memory.temporaries / 1e6:9.1f} MB  {', '.join(kinds) or '-'}")  # fmt: skip
 
 
 def _computations() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:

@@ -16,9 +16,9 @@ from typing import Any
 import jax
 
 from s3_jax.analysis.costs import FREE
+from s3_jax.analysis.estimate import module_of
 from s3_jax.analysis.hlo import Computation, Instruction, Program, parse_program
 from s3_jax.analysis.origin import origin_of
-from s3_jax.analysis.plan import module_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-from s3_jax.analysis.plan import OutOfMemory, Plan
+from s3_jax.analysis.estimate import Estimate, OutOfMemory
 from s3_jax.training.step_config import Rematerialization, StepConfig
 
 # (image encoder, frame by frame), from nothing computed again to everything.
@@ -21,18 +21,18 @@ class Attempt:
     """One way to run the step, and what came of it."""
 
     step: StepConfig
-    outcome: Plan | OutOfMemory
+    outcome: Estimate | OutOfMemory
 
     def fits(self, headroom: float) -> bool:
         """Whether at least this part of the memory stays free."""
-        return isinstance(self.outcome, Plan) and self.outcome.headroom >= headroom
+        return isinstance(self.outcome, Estimate) and self.outcome.headroom >= headroom
 
 
 def search(
     step: StepConfig,
     rows: int,
     headroom: float,
-    compile_one: Callable[[StepConfig], Plan | OutOfMemory],
+    compile_one: Callable[[StepConfig], Estimate | OutOfMemory],
 ) -> Iterator[Attempt]:
     """Tries ways to run the step on `rows` clips per device until the quickest that fits is known.
 
@@ -71,5 +71,5 @@ def search(
 def best(attempts: Sequence[Attempt], headroom: float) -> Attempt:
     """The quickest that fits by the compiler's estimate, or the last one if none does."""
     fitting = [one for one in attempts if one.fits(headroom)]
-    times = [one.outcome.estimate for one in fitting if isinstance(one.outcome, Plan)]
+    times = [one.outcome.seconds for one in fitting if isinstance(one.outcome, Estimate)]
     return fitting[times.index(min(times))] if fitting else attempts[-1]

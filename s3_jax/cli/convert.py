@@ -35,7 +35,7 @@ from s3_jax.checkpoints.model import find_model, load_model, read_header, save_m
 from s3_jax.compilation_cache import enable_compilation_cache
 from s3_jax.config import ModelConfig, from_dict, to_dict
 from s3_jax.conversion.initialise import (
-    Report,
+    LoadSummary,
     initial_variables,
     load_efficientnet,
     load_image_resnet,
@@ -288,7 +288,7 @@ def _fill(network: Network) -> Network:
 
 def _load(
     name: str, tensors: Tensors, source: Tensors, config: ModelConfig
-) -> tuple[dict[str, np.ndarray], Report]:
+) -> tuple[dict[str, np.ndarray], LoadSummary]:
     if name == "vit":
         return load_vit(tensors, source, config)
     if name == "efficientnet":
@@ -298,7 +298,7 @@ def _load(
     return load_image_resnet(tensors, source, config)
 
 
-def _print_report(title: str, report: Report) -> None:
+def _print_report(title: str, report: LoadSummary) -> None:
     print(f"{title}: " + "\n".join(report.lines()))
 
 

@@ -33,7 +33,7 @@ from s3_jax.errors import InputError
 from s3_jax.media.writers import replacing
 
 if TYPE_CHECKING:
-    from s3_jax.analysis.plan import OutOfMemory, Plan
+    from s3_jax.analysis.estimate import Estimate, OutOfMemory
     from s3_jax.analysis.programs import PropagationTask, TrainingTask
     from s3_jax.analysis.topology import Topology
     from s3_jax.training.run_config import RunConfig
@@ -98,14 +98,14 @@ def main() -> None:
         raise InputError("the program does not fit; --search looks for a way that does")
 
 
-def _plan_training(topology: "Topology") -> tuple[str, "Plan | None"]:
+def _plan_training(topology: "Topology") -> tuple[str, "Estimate | None"]:
     task = _training_task()
     print(_training_title(task, topology), flush=True)
     return _shown(_compile_training(task, task.step, topology))
 
 
-def _search(topology: "Topology") -> tuple[str, "Plan | None"]:
-    from s3_jax.analysis.plan_report import attempt_line
+def _search(topology: "Topology") -> tuple[str, "Estimate | None"]:
+    from s3_jax.analysis.estimate_report import attempt_line
     from s3_jax.analysis.search import best, search
 
     task = _training_task()
@@ -130,8 +130,8 @@ def _compare_forms(topology: "Topology") -> None:
         print(comparison_line(comparison), flush=True)
 
 
-def _plan_propagation(topology: "Topology") -> tuple[str, "Plan | None"]:
-    from s3_jax.analysis.plan import compile_plan
+def _plan_propagation(topology: "Topology") -> tuple[str, "Estimate | None"]:
+    from s3_jax.analysis.estimate import compile_estimate
     from s3_jax.analysis.programs import trace_propagation
 
     task = _propagation_task()
@@ -140,14 +140,14 @@ def _plan_propagation(topology: "Topology") -> tuple[str, "Plan | None"]:
           f"objects, {'with' if LONG_TERM.value else 'without'} long-term memory, "
           f"on one {topology.chip.name}", flush=True)  # fmt: skip
     traced = trace_propagation(task, topology.devices[0])
-    return _shown(compile_plan(traced, topology.chip, 1))
+    return _shown(compile_estimate(traced, topology.chip, 1))
 
 
-def _shown(outcome: "Plan | OutOfMemory") -> tuple[str, "Plan | None"]:
-    from s3_jax.analysis.plan import Plan
-    from s3_jax.analysis.plan_report import refusal, report
+def _shown(outcome: "Estimate | OutOfMemory") -> tuple[str, "Estimate | None"]:
+    from s3_jax.analysis.estimate import Estimate
+    from s3_jax.analysis.estimate_report import refusal, report
 
-    if isinstance(outcome, Plan):
+    if isinstance(outcome, Estimate):
         text = report(outcome)
         print(f"compiled in {outcome.compile_seconds:.0f} s\n\n{text}")
         return text, outcome
@@ -158,13 +158,13 @@ def _shown(outcome: "Plan | OutOfMemory") -> tuple[str, "Plan | None"]:
 
 def _compile_training(
     task: "TrainingTask", step: "StepConfig", topology: "Topology"
-) -> "Plan | OutOfMemory":
-    from s3_jax.analysis.plan import compile_plan
+) -> "Estimate | OutOfMemory":
+    from s3_jax.analysis.estimate import compile_estimate
     from s3_jax.analysis.programs import trace_training
 
     task = dataclasses.replace(task, step=step)
     traced = trace_training(task, topology.devices)
-    return compile_plan(traced, topology.chip, len(topology.devices))
+    return compile_estimate(traced, topology.chip, len(topology.devices))
 
 
 def _training_task() -> "TrainingTask":
@@ -221,8 +221,8 @@ def _name() -> str:
     return MODEL.value or "the network of --config"
 
 
-def _write(directory: Path, text: str, plan: "Plan | None") -> None:
-    from s3_jax.analysis.plan_report import numbers
+def _write(directory: Path, text: str, plan: "Estimate | None") -> None:
+    from s3_jax.analysis.estimate_report import numbers
 
     directory.mkdir(parents=True, exist_ok=True)
     files = {"report.txt": text + "\n"}

@@ -5,7 +5,7 @@
     variables = from_torch(tensors, config)
 
 The functions that load take and give state dicts under the names of the published code, with a
-`Report` of what became of every tensor. All are pure: the same inputs and seed, the same tensors.
+`LoadSummary` of what became of every tensor. All are pure: equal inputs and seed, equal tensors.
 
 What the files leave open is decided here:
 * A ViT without LayerScale (MAE, DINO) was trained as if it were 1, so 1 is what it gets. The usual
@@ -55,7 +55,7 @@ _WIDENED = ("mask_encoder.conv1.weight", "pixel_fuser.sensory_compress.weight")
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class LoadSummary:
     """What became of the tensors, for one source.
 
     loaded: key of the network -> where its value comes from.
@@ -88,7 +88,7 @@ def initial_variables(config: ModelConfig, seed: int = 0) -> Variables:
 
 def load_vit(
     tensors: Tensors, source: Tensors, config: ModelConfig
-) -> tuple[dict[str, Array], Report]:
+) -> tuple[dict[str, Array], LoadSummary]:
     """The state dict with the ViT of its image encoder taken from a public file.
 
     Args:
@@ -121,7 +121,7 @@ def load_vit(
 
 def load_efficientnet(
     tensors: Tensors, source: Tensors, config: ModelConfig
-) -> tuple[dict[str, Array], Report]:
+) -> tuple[dict[str, Array], LoadSummary]:
     """The state dict with its EfficientNet-Lite0 taken from a public file.
 
     Args:
@@ -142,7 +142,7 @@ def load_efficientnet(
 
 def load_image_resnet(
     tensors: Tensors, source: Tensors, config: ModelConfig
-) -> tuple[dict[str, Array], Report]:
+) -> tuple[dict[str, Array], LoadSummary]:
     """The state dict with its ResNet image encoder taken from a torchvision file.
 
     Raises:
@@ -158,7 +158,7 @@ def load_image_resnet(
 
 def load_mask_resnet(
     tensors: Tensors, source: Tensors, config: ModelConfig, seed: int = 0
-) -> tuple[dict[str, Array], Report]:
+) -> tuple[dict[str, Array], LoadSummary]:
     """The state dict with the ResNet-18 of its mask encoder taken from a torchvision file.
 
     The channels that conv1 has beyond RGB start orthogonal.
@@ -178,7 +178,7 @@ def load_mask_resnet(
 
 def widen(
     tensors: Tensors, config: ModelConfig, method: str = "orthogonal", seed: int = 0
-) -> tuple[dict[str, Array], ModelConfig, Report]:
+) -> tuple[dict[str, Array], ModelConfig, LoadSummary]:
     """A single-object network made one for several objects, which sees the other objects' masks.
 
     The new input channel is the last, for inputs are [image, mask, others] and [sensory memory,
@@ -197,7 +197,7 @@ def widen(
         rng = _random(key, seed) if method == "orthogonal" else None
         widened[key] = _with_channels(tensors[key], 1, rng)
     loaded = dict.fromkeys(_WIDENED, f"itself ({method} values for the other objects' masks)")
-    return widened, dataclasses.replace(config, single_object=False), Report(loaded, {}, [])
+    return widened, dataclasses.replace(config, single_object=False), LoadSummary(loaded, {}, [])
 
 
 def _resnet_part(source: Tensors, depth: int) -> tuple[dict[str, Array], dict[str, str]]:
@@ -248,7 +248,7 @@ def _merged(
     skipped: dict[str, str],
     roots: str | tuple[str, ...],
     optional: str,
-) -> tuple[dict[str, Array], Report]:
+) -> tuple[dict[str, Array], LoadSummary]:
     """The tensors with `part` in their places: all below `roots`, but for the optional ending."""
     needed = [key for key in tensors if key.startswith(roots)]
     initial = [key for key in needed if key.endswith(optional) and key not in part]
@@ -262,7 +262,7 @@ def _merged(
     if problems:
         raise ConversionError(f"the file does not fit the network: {listed(problems)}")
     cast = {key: value.astype(np.asarray(tensors[key]).dtype) for key, value in part.items()}
-    return {**tensors, **cast}, Report(loaded, skipped, initial)
+    return {**tensors, **cast}, LoadSummary(loaded, skipped, initial)
 
 
 def _check_vit_size(part: Tensors, config: ViTConfig) -> None:

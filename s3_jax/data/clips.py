@@ -20,7 +20,7 @@ Ids = Integer[np.ndarray, "h w"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Plan:
+class Draft:
     """What is decided of a clip before its images are decoded.
 
     frames: numbers within the video, in playing order. objects: chosen ids.
@@ -43,13 +43,13 @@ def sample_clip(
     Raises:
       InputError: an image or mask is damaged or missing, or they differ in size.
     """
-    plan = sample_plan(rng, video, config, skip)
-    if plan is None:
+    draft = sample_plan(rng, video, config, skip)
+    if draft is None:
         return None
     still = video.num_frames == 1
-    masks = _masks(video, plan)
-    frames = _frames(rng, video, plan, config, still)
-    clip = Clip(frames, masks, len(plan.objects))
+    masks = _masks(video, draft)
+    frames = _frames(rng, video, draft, config, still)
+    clip = Clip(frames, masks, len(draft.objects))
     if video.background is None:
         return clip
     return paste(clip, _backdrop(rng, video, config))
@@ -57,7 +57,7 @@ def sample_clip(
 
 def sample_plan(
     rng: np.random.Generator, video: Video, config: DataConfig, skip: int
-) -> Plan | None:
+) -> Draft | None:
     """Frames and warps under which the first frame shows an object; None if none were found.
 
     Only masks are decoded.
@@ -74,7 +74,7 @@ def sample_plan(
             seen = _seen(ids, present, warps[0])
             if seen:
                 objects = choose(rng, seen, config.max_objects)
-                return Plan(frames, warps, objects, ids.shape)
+                return Draft(frames, warps, objects, ids.shape)
     return None
 
 
@@ -86,25 +86,25 @@ def _seen(ids: Ids, present: list[int], warp: Warp) -> list[int]:
     return [present[label - 1] for label in object_ids(labels)]
 
 
-def _masks(video: Video, plan: Plan) -> UInt8[np.ndarray, "t h w"]:
-    decoded = {index: relabel(video.ids(index), plan.objects) for index in set(plan.frames)}
+def _masks(video: Video, draft: Draft) -> UInt8[np.ndarray, "t h w"]:
+    decoded = {index: relabel(video.ids(index), draft.objects) for index in set(draft.frames)}
     for index, labels in decoded.items():
-        _require_size(labels.shape, plan.size, 1, f"the mask of frame {index} of {video.name}")
-    pairs = zip(plan.frames, plan.warps, strict=True)
+        _require_size(labels.shape, draft.size, 1, f"the mask of frame {index} of {video.name}")
+    pairs = zip(draft.frames, draft.warps, strict=True)
     return np.stack([warp_labels(decoded[index], warp) for index, warp in pairs])
 
 
 def _frames(
-    rng: np.random.Generator, video: Video, plan: Plan, config: DataConfig, still: bool
+    rng: np.random.Generator, video: Video, draft: Draft, config: DataConfig, still: bool
 ) -> UInt8[np.ndarray, "t h w 3"]:
-    finest = reduction(min(warp.step for warp in plan.warps))
-    decoded = {index: video.image(index, finest) for index in set(plan.frames)}
+    finest = reduction(min(warp.step for warp in draft.warps))
+    decoded = {index: video.image(index, finest) for index in set(draft.frames)}
     for index, image in decoded.items():
-        _require_size(image.shape[:2], plan.size, finest, f"frame {index} of {video.name}")
-    images = [decoded[index] for index in plan.frames]
+        _require_size(image.shape[:2], draft.size, finest, f"frame {index} of {video.name}")
+    images = [decoded[index] for index in draft.frames]
     fitted = [
-        warp.for_size(image.shape[:2], plan.size)
-        for image, warp in zip(images, plan.warps, strict=True)
+        warp.for_size(image.shape[:2], draft.size)
+        for image, warp in zip(images, draft.warps, strict=True)
     ]
     return _render(images, fitted, sample_colours(rng, config, still), config.fill_colour)
 

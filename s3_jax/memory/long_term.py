@@ -39,7 +39,7 @@ class Condensed(NamedTuple):
     affinity: Float[Array, "b u p n"]
 
 
-class Plan(NamedTuple):
+class Placement(NamedTuple):
     """Where the tokens of each bucket go.
 
     full: the bucket is consolidated.
@@ -93,7 +93,7 @@ def consolidate(
     condensed = in_place.compute_if(
         jnp.any(full), lambda: _condense(memory, num_prototypes, kept, newest)
     )
-    memory = _rewrite(memory, Plan(full, overflow, held, newest), condensed, bucket_of)
+    memory = _rewrite(memory, Placement(full, overflow, held, newest), condensed, bucket_of)
     num_made = condensed.key.shape[2]
     return memory.replace(
         long_term_tokens=jnp.where(full, held + num_made, memory.long_term_tokens),
@@ -141,12 +141,12 @@ def _condense(memory: KeyValueMemory, num_prototypes: int, kept: int, newest: in
 
 
 def _rewrite(
-    memory: KeyValueMemory, plan: Plan, condensed: Condensed, bucket_of: Int[Array, " k"]
+    memory: KeyValueMemory, place: Placement, condensed: Condensed, bucket_of: Int[Array, " k"]
 ) -> KeyValueMemory:
     """Moves survivors, prototypes and newest frames to their places in every array."""
     selection, usage, life = usage_record(memory)
-    every_bucket = jnp.arange(plan.full.shape[0])
-    rewrite = partial(_rewrite_tokens, layout=memory.layout, plan=plan, condensed=condensed)
+    every_bucket = jnp.arange(place.full.shape[0])
+    rewrite = partial(_rewrite_tokens, layout=memory.layout, place=place, condensed=condensed)
 
     def average(slot: Int[Array, ""], value: Float[Array, "b k n cv"]) -> Float[Array, "b p cv"]:
         weight = condensed.affinity[:, bucket_of[slot]]
@@ -172,7 +172,7 @@ def _rewrite_tokens(
     prototypes: Callable[[Array, Array], Float[Array, "b p *c"]],
     bucket_of: Int[Array, " s"],
     layout: MemoryLayout,
-    plan: Plan,
+    place: Placement,
     condensed: Condensed,
 ) -> Float[Array, "b s n *c"]:
     """Consolidates the tokens of every slot; `prototypes(slot, tokens)` is what joins them."""
@@ -183,22 +183,22 @@ def _rewrite_tokens(
 
         def parts(pick: Callable[[Array], Array]) -> tuple[Array, Array]:
             long_term = in_place.get(tokens, slot, 0, layout.long_term)
-            newest = in_place.get(tokens, slot, layout.num_tokens - plan.newest, plan.newest)
+            newest = in_place.get(tokens, slot, layout.num_tokens - place.newest, place.newest)
             return pick(long_term), newest
 
         # Both parts come out of the conditional, so that they are read before either is written.
         long_term, newest = lax.cond(
-            plan.overflow[bucket],
+            place.overflow[bucket],
             lambda: parts(partial(_to_front, order=condensed.survivors[:, bucket])),
             lambda: parts(lambda long_term: long_term),
         )
         long_term = lax.dynamic_update_slice_in_dim(
-            long_term, made.astype(long_term.dtype), plan.held[bucket], axis=1
+            long_term, made.astype(long_term.dtype), place.held[bucket], axis=1
         )
         tokens = in_place.put(tokens, slot, 0, long_term)
         return in_place.put(tokens, slot, layout.temporary_start, newest)
 
-    chosen = plan.full[jnp.maximum(bucket_of, 0)] & (bucket_of >= 0)
+    chosen = place.full[jnp.maximum(bucket_of, 0)] & (bucket_of >= 0)
     return in_place.update_slots(tokens, chosen, update)
 
 

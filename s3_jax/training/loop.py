@@ -37,7 +37,7 @@ from s3_jax.training.state import TrainState, evaluation_variables
 from s3_jax.training.step import Trainer, init_state
 from s3_jax.training.stopping import StopRequest
 from s3_jax.training.validation import Validator
-from s3_jax.training.window import Report, Window
+from s3_jax.training.window import Window, WindowSummary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +218,7 @@ class _Run:
             return False
         return run_data.any_process(self._stop.requested)
 
-    def _log(self, stage: StageConfig, report: Report, total: int) -> None:
+    def _log(self, stage: StageConfig, report: WindowSummary, total: int) -> None:
         self._journal.log(report, total)
         if report.bad_step is None:
             return

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from s3_jax.benchmarks.summary import RunSummary
 from s3_jax.media.writers import replacing
 from s3_jax.training.run_config import RunConfig, StageConfig
-from s3_jax.training.window import Report
+from s3_jax.training.window import WindowSummary
 
 METRICS = "metrics.jsonl"
 CURVES = "tensorboard"
@@ -68,7 +68,7 @@ class Journal:
         """A step was given to the device."""
         self._bar.update()
 
-    def log(self, report: Report, step: int) -> None:
+    def log(self, report: WindowSummary, step: int) -> None:
         """Losses since the last log; `step` steps of all stages are done."""
         left = datetime.timedelta(seconds=round(report.seconds * (self._total - step)))
         parts = {name: value for name, value in report.metrics.items() if name.startswith("mask_")}

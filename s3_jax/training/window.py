@@ -19,7 +19,7 @@ IN_FLIGHT = 2  # steps that are given to the device before it has done them
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class WindowSummary:
     """Of the steps of a window, which end with step `step` of the stage.
 
     metrics: means over the steps.
@@ -58,14 +58,14 @@ class Window:
         if len(self._pending) > IN_FLIGHT:
             jax.block_until_ready(self._pending[-1 - IN_FLIGHT])
 
-    def close(self, step: int) -> Report:
+    def close(self, step: int) -> WindowSummary:
         """The report of all steps since the last one; `step` steps are done."""
         steps = jax.device_get(self._pending)
         elapsed = time.perf_counter() - self._started
         table = {name: np.array([float(m[name]) for m in steps]) for name in steps[0]}
         first = step - len(steps)
         bad, problem = self._judge(table)
-        report = Report(
+        report = WindowSummary(
             step=step,
             metrics={name: float(values.mean()) for name, values in table.items()},
             losses=table["total"].tolist(),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from s3_jax.analysis.plan import Plan, compile_plan
+from s3_jax.analysis.estimate import Estimate, compile_estimate
 from s3_jax.analysis.programs import (
     PropagationTask,
     Traced,
@@ -46,30 +46,30 @@ def topology() -> Iterator[Topology]:
     yield open_topology("v5e:2x2")
 
 
-def _compiled(traced: Traced, topology: Topology, devices: int) -> Plan:
-    plan = compile_plan(traced, topology.chip, devices)
-    assert isinstance(plan, Plan)
-    return plan
+def _compiled(traced: Traced, topology: Topology, devices: int) -> Estimate:
+    estimate = compile_estimate(traced, topology.chip, devices)
+    assert isinstance(estimate, Estimate)
+    return estimate
 
 
 @needs_compiler
 def test_training_step_for_four_chips(topology: Topology) -> None:
-    plan = _compiled(trace_training(TRAINING, topology.devices), topology, 4)
-    assert plan.memory.held["optimizer"] > 1.5 * plan.memory.held["parameters"]
-    assert plan.headroom > 0.9
-    assert plan.flops > 0
-    reduced = sum(one.bytes for one in plan.collectives)
-    assert reduced > 0.5 * plan.memory.held["parameters"]  # gradients, float32
-    in_network = [one for one in plan.hazards if one.origin.module.startswith("S3.")]
+    estimate = _compiled(trace_training(TRAINING, topology.devices), topology, 4)
+    assert estimate.memory.held["optimizer"] > 1.5 * estimate.memory.held["parameters"]
+    assert estimate.headroom > 0.9
+    assert estimate.flops > 0
+    reduced = sum(one.bytes for one in estimate.collectives)
+    assert reduced > 0.5 * estimate.memory.held["parameters"]  # gradients, float32
+    in_network = [one for one in estimate.hazards if one.origin.module.startswith("S3.")]
     assert in_network == []
 
 
 @needs_compiler
 def test_propagation_keeps_its_state_on_the_device(topology: Topology) -> None:
-    plan = _compiled(trace_propagation(VIDEO, topology.devices[0]), topology, 1)
-    assert plan.memory.held["video state"] > 0
-    assert not [one for one in plan.hazards if one.kind == "host"]
-    assert not plan.collectives
+    estimate = _compiled(trace_propagation(VIDEO, topology.devices[0]), topology, 1)
+    assert estimate.memory.held["video state"] > 0
+    assert not [one for one in estimate.hazards if one.kind == "host"]
+    assert not estimate.collectives
 
 
 @needs_compiler

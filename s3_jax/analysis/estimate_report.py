@@ -1,67 +1,70 @@
-"""A plan as text and as plain numbers."""
+"""An estimate as text and as plain numbers."""
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from s3_jax.analysis.estimate import Estimate, OutOfMemory, Share
 from s3_jax.analysis.hot_path import Hazard
 from s3_jax.analysis.memory import MemoryUse
-from s3_jax.analysis.plan import OutOfMemory, Plan, Share
 from s3_jax.analysis.search import Attempt
 
 GIB = 2**30
 
 
-def report(plan: Plan) -> str:
-    """Everything about a plan, in sections."""
+def report(estimate: Estimate) -> str:
+    """Everything about an estimate, in sections."""
     return "\n\n".join(
         (
-            _section("memory per device", memory_lines(plan)),
-            _section("work per device and step", work_lines(plan)),
-            _section("collectives", _collective_lines(plan)),
-            _section("costliest modules", _share_lines(plan.modules)),
-            _section("costliest instructions", _share_lines(plan.slowest)),
-            _section("largest buffers", _buffer_lines(plan)),
+            _section("memory per device", memory_lines(estimate)),
+            _section("work per device and step", work_lines(estimate)),
+            _section("collectives", _collective_lines(estimate)),
+            _section("costliest modules", _share_lines(estimate.modules)),
+            _section("costliest instructions", _share_lines(estimate.slowest)),
+            _section("largest buffers", _buffer_lines(estimate)),
             _section("gathers, scatters, sorts, long loops, dynamic shapes, host calls",
-                     _hazard_lines(plan.hazards)),
+                     _hazard_lines(estimate.hazards)),
         )
     )  # fmt: skip
 
 
-def memory_lines(plan: Plan) -> list[str]:
+def memory_lines(estimate: Estimate) -> list[str]:
     """One line per kind of memory, and the total beside what the chip has."""
-    use = plan.memory
+    use = estimate.memory
     rows = [(name, size) for name, size in use.held.items()]
     rows += [("padding of these", use.padding), ("activations, temporaries", use.temporaries),
              ("program", use.code), ("total", use.total)]  # fmt: skip
     lines = [f"{name:26s}{size / GIB:8.2f} GiB" for name, size in rows]
-    verdict = "fits" if plan.headroom >= 0 else "does not fit"
-    lines.append(f"{plan.chip.name} has {plan.chip.hbm_bytes / GIB:22.2f} GiB: {verdict}, "
-                 f"{plan.headroom:.0%} free")  # fmt: skip
+    verdict = "fits" if estimate.headroom >= 0 else "does not fit"
+    lines.append(f"{estimate.chip.name} has {estimate.chip.hbm_bytes / GIB:22.2f} GiB: {verdict}, "
+                 f"{estimate.headroom:.0%} free")  # fmt: skip
     return lines
 
 
-def work_lines(plan: Plan) -> list[str]:
+def work_lines(estimate: Estimate) -> list[str]:
     """Arithmetic, traffic, and the times they imply."""
-    devices = f"{plan.devices} device{'s' if plan.devices > 1 else ''}"
+    devices = f"{estimate.devices} device{'s' if estimate.devices > 1 else ''}"
     lines = [
-        f"matrix FLOPs              {plan.flops / 1e12:8.2f} TFLOP",
-        f"main-memory traffic       {plan.bytes / 1e9:8.2f} GB",
+        f"matrix FLOPs              {estimate.flops / 1e12:8.2f} TFLOP",
+        f"main-memory traffic       {estimate.bytes / 1e9:8.2f} GB",
     ]
-    for name, seconds in (("roofline", plan.roofline), ("compiler's estimate", plan.estimate)):
-        frames = plan.frames * plan.devices / seconds if seconds else 0.0
-        lines.append(f"{name:26s}{1e3 * seconds:8.1f} ms, {plan.share_of_peak(seconds):.0%} of "
+    for name, seconds in (
+        ("roofline", estimate.roofline),
+        ("compiler's estimate", estimate.seconds),
+    ):
+        frames = estimate.frames * estimate.devices / seconds if seconds else 0.0
+        lines.append(f"{name:26s}{1e3 * seconds:8.1f} ms, {estimate.share_of_peak(seconds):.0%} of "
                      f"peak; {frames:.0f} frames/s on {devices}")  # fmt: skip
-    if plan.branches:
-        lines.append(f"of which in branches      {1e3 * plan.branches:8.1f} ms, counted as if "
+    if estimate.branches:
+        lines.append(f"of which in branches      {1e3 * estimate.branches:8.1f} ms, counted as if "
                      "taken every time")  # fmt: skip
     return lines
 
 
-def _collective_lines(plan: Plan) -> list[str]:
+def _collective_lines(estimate: Estimate) -> list[str]:
     return [
         f"{one.kind:20s}{one.count:6.0f} x, {one.bytes / 1e6:9.2f} MB, {1e3 * one.seconds:7.2f} ms"
-        for one in plan.collectives
+        for one in estimate.collectives
     ]
 
 
@@ -79,11 +82,11 @@ def _share_lines(shares: Sequence[Share]) -> list[str]:
     return lines
 
 
-def _buffer_lines(plan: Plan) -> list[str]:
+def _buffer_lines(estimate: Estimate) -> list[str]:
     return [
         f"{one.bytes / 1e6:9.1f} MB  {one.shape:32s} {one.origin.direction:9s} "
         f"{one.origin.module or '(no source)'}"
-        for one in plan.buffers
+        for one in estimate.buffers
     ]
 
 
@@ -115,19 +118,19 @@ def attempt_line(attempt: Attempt, headroom: float) -> str:
         return f"{way}: needs {outcome.needed / GIB:.1f} GiB, does not fit"
     verdict = "fits" if attempt.fits(headroom) else f"less than {headroom:.0%} free"
     return (f"{way}: {outcome.memory.total / GIB:.1f} GiB, {outcome.headroom:.0%} free, "
-            f"{1e3 * outcome.estimate:.0f} ms: {verdict}")  # fmt: skip
+            f"{1e3 * outcome.seconds:.0f} ms: {verdict}")  # fmt: skip
 
 
-def numbers(plan: Plan) -> dict[str, Any]:
-    """The plan for a JSON file; the program's text is left out."""
-    values = dataclasses.asdict(plan)
+def numbers(estimate: Estimate) -> dict[str, Any]:
+    """The estimate for a JSON file; the program's text is left out."""
+    values = dataclasses.asdict(estimate)
     del values["text"]
     return values | {
-        "memory": _memory_numbers(plan.memory),
-        "headroom": plan.headroom,
+        "memory": _memory_numbers(estimate.memory),
+        "headroom": estimate.headroom,
         "share_of_peak": {
-            "roofline": plan.share_of_peak(plan.roofline),
-            "estimate": plan.share_of_peak(plan.estimate),
+            "roofline": estimate.share_of_peak(estimate.roofline),
+            "estimate": estimate.share_of_peak(estimate.seconds),
         },
     }
 

@@ -1,4 +1,4 @@
-"""Plans from a stored program, their reports, and the search for one that fits."""
+"""Estimates from a stored program, their reports, and the search for one that fits."""
 
 import dataclasses
 import json
@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from s3_jax.analysis.chips import CHIPS, GIB
+from s3_jax.analysis.estimate import Estimate, OutOfMemory, analyse, module_of
+from s3_jax.analysis.estimate_report import attempt_line, numbers, refusal, report
 from s3_jax.analysis.memory import MemoryUse
 from s3_jax.analysis.origin import Origin
-from s3_jax.analysis.plan import OutOfMemory, Plan, analyse, module_of
-from s3_jax.analysis.plan_report import attempt_line, numbers, refusal, report
 from s3_jax.analysis.search import LADDER, best, search
 from s3_jax.training.step_config import StepConfig
 from tests.analysis.make_program import PROGRAM, ROUNDS
@@ -20,30 +20,30 @@ USE = MemoryUse({"parameters": 4 * GIB, "optimizer": GIB}, padding=0, temporarie
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
+def estimate() -> Estimate:
     return analyse(PROGRAM.read_text(), USE, V5E, devices=4, frames=8, compile_seconds=1.5)
 
 
-def test_sums_and_shares(plan: Plan) -> None:
-    assert plan.headroom == 0.5
-    assert plan.flops > 0
-    assert plan.branches < plan.estimate
-    assert sum(one.share for one in plan.modules) == pytest.approx(1)
-    assert plan.modules[0].origin.module == "encoder"
-    assert plan.share_of_peak(plan.flops / V5E.peak_flops) == pytest.approx(1)
-    assert plan.collectives[0].kind == "all-reduce"
+def test_sums_and_shares(estimate: Estimate) -> None:
+    assert estimate.headroom == 0.5
+    assert estimate.flops > 0
+    assert estimate.branches < estimate.seconds
+    assert sum(one.share for one in estimate.modules) == pytest.approx(1)
+    assert estimate.modules[0].origin.module == "encoder"
+    assert estimate.share_of_peak(estimate.flops / V5E.peak_flops) == pytest.approx(1)
+    assert estimate.collectives[0].kind == "all-reduce"
 
 
-def test_the_report_has_every_part(plan: Plan) -> None:
-    text = report(plan)
+def test_the_report_has_every_part(estimate: Estimate) -> None:
+    text = report(estimate)
     for part in ("parameters", "optimizer", "activations", "16.00 GiB: fits, 50% free",
                  "matrix FLOPs", "roofline", "compiler's estimate", "all-reduce", "encoder",
                  "largest buffers", f"run {ROUNDS:6.0f} times"):  # fmt: skip
         assert part in text
 
 
-def test_numbers_are_plain_and_without_the_program(plan: Plan) -> None:
-    values = json.loads(json.dumps(numbers(plan)))
+def test_numbers_are_plain_and_without_the_program(estimate: Estimate) -> None:
+    values = json.loads(json.dumps(numbers(estimate)))
     assert values["memory"]["total"] == 8 * GIB
     assert "text" not in values
 
@@ -55,18 +55,18 @@ def test_modules_are_cut_to_their_first_steps() -> None:
     assert module_of(place)[0] == "s3_jax/training/points.py"
 
 
-def compiler(plan: Plan, gigabytes: dict[int, list[int]]) -> tuple[list, Callable]:
+def compiler(estimate: Estimate, gigabytes: dict[int, list[int]]) -> tuple[list, Callable]:
     """What was asked for, and a compiler: memory by micro-batches and rung of the ladder."""
     asked = []
 
-    def compile_one(step: StepConfig) -> Plan | OutOfMemory:
+    def compile_one(step: StepConfig) -> Estimate | OutOfMemory:
         rung = LADDER.index((step.clip.remat_encoder, step.clip.remat_frames))
         asked.append((step.accumulate, rung))
         needed = gigabytes[step.accumulate][rung]
         if needed > 16:
             return OutOfMemory(V5E, needed * GIB, 1.0, "details")
         use = MemoryUse({"parameters": needed * GIB}, padding=0, temporaries=0, code=0)
-        return dataclasses.replace(plan, memory=use, estimate=1.0 + rung)
+        return dataclasses.replace(estimate, memory=use, seconds=1.0 + rung)
 
     return asked, compile_one
 
@@ -81,24 +81,24 @@ def compiler(plan: Plan, gigabytes: dict[int, list[int]]) -> tuple[list, Callabl
     ],
 )
 def test_search_finds_the_least_rematerialisation_that_fits(
-    plan: Plan, gigabytes: dict, expected: list, chosen: tuple
+    estimate: Estimate, gigabytes: dict, expected: list, chosen: tuple
 ) -> None:
     """15 of 16 GiB is too much where a tenth should stay free."""
-    asked, compile_one = compiler(plan, gigabytes)
+    asked, compile_one = compiler(estimate, gigabytes)
     attempts = list(search(StepConfig(), 4, 0.1, compile_one))
     assert asked == expected
     assert best(attempts, 0.1) is attempts[asked.index(chosen)]
 
 
-def test_search_goes_through_all_micro_batches_where_nothing_fits(plan: Plan) -> None:
-    asked, compile_one = compiler(plan, {parts: [20] * 5 for parts in (1, 2, 4)})
+def test_search_goes_through_all_micro_batches_where_nothing_fits(estimate: Estimate) -> None:
+    asked, compile_one = compiler(estimate, {parts: [20] * 5 for parts in (1, 2, 4)})
     attempts = list(search(StepConfig(), 4, 0.1, compile_one))
     assert asked == [(1, 0), (1, 4), (2, 0), (2, 4), (4, 0), (4, 4)]
     assert best(attempts, 0.1) is attempts[-1]
 
 
-def test_attempts_are_a_line_each(plan: Plan) -> None:
-    _, compile_one = compiler(plan, {1: [20, 8, 15, 0, 12]})
+def test_attempts_are_a_line_each(estimate: Estimate) -> None:
+    _, compile_one = compiler(estimate, {1: [20, 8, 15, 0, 12]})
     lines = [attempt_line(one, 0.1) for one in search(StepConfig(), 1, 0.1, compile_one)]
     assert "20.0 GiB, does not fit" in lines[0]
     assert lines[1].startswith("micro-batches 1, remat encoder full, frames full: 12.0 GiB")

@@ -29,7 +29,7 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """Costs of one place in the project. share: of the compiler's estimate for the whole."""
+    """Costs of one place in the project. share: of the whole program's seconds."""
 
     origin: Origin
     share: float
@@ -40,12 +40,12 @@ class Share:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Estimate:
     """A compiled program on one kind of device; all numbers are per device and step.
 
     roofline: seconds if every instruction ran at the peak of arithmetic or bandwidth.
-    estimate: seconds by the compiler's cycle counts, collectives by their links.
-    branches: the part of `estimate` that runs only on a condition (counted as always).
+    seconds: by the compiler's cycle counts, collectives by their links.
+    branches: the part of `seconds` that runs only on a condition (counted as always).
     """
 
     chip: Chip
@@ -56,7 +56,7 @@ class Plan:
     flops: float
     bytes: float
     roofline: float
-    estimate: float
+    seconds: float
     branches: float
     collectives: list[Collective]
     buffers: list[Buffer]
@@ -85,7 +85,7 @@ class OutOfMemory:
     details: str
 
 
-def compile_plan(traced: Traced, chip: Chip, devices: int) -> Plan | OutOfMemory:
+def compile_estimate(traced: Traced, chip: Chip, devices: int) -> Estimate | OutOfMemory:
     """Compiles; this takes minutes for large networks.
 
     Raises:
@@ -106,8 +106,8 @@ def compile_plan(traced: Traced, chip: Chip, devices: int) -> Plan | OutOfMemory
 
 def analyse(
     text: str, memory: MemoryUse, chip: Chip, devices: int, frames: int, compile_seconds: float
-) -> Plan:
-    """The plan of a program that has been compiled.
+) -> Estimate:
+    """The estimate of a program that has been compiled.
 
     Args:
       text: the compiled program.
@@ -116,8 +116,8 @@ def analyse(
     program = parse_program(text)
     all_costs = account.costs(program)
     time_of = lambda cost: _estimate(cost, chip, devices)  # noqa: E731
-    estimate = sum(map(time_of, all_costs))
-    return Plan(
+    seconds = sum(map(time_of, all_costs))
+    return Estimate(
         chip=chip,
         devices=devices,
         frames=frames,
@@ -126,7 +126,7 @@ def analyse(
         flops=sum(cost.flops for cost in all_costs),
         bytes=sum(cost.bytes for cost in all_costs),
         roofline=sum(cost.seconds(chip, devices) for cost in all_costs),
-        estimate=estimate,
+        seconds=seconds,
         branches=sum(time_of(cost) for cost in all_costs if cost.in_branch),
         collectives=_collectives(all_costs, chip, devices),
         buffers=largest_buffers(program, SHOWN),
