@@ -1,7 +1,7 @@
 """The real programs, ready to be compiled for devices that are not here.
 
 Nothing is computed: arrays are only described. What is lowered is what training and segmentation
-run, `training.parallel.parallel_step` and `propagation.scan.propagate_frames`.
+run, `training.parallel.parallel_step` and `propagation.scan.scan`.
 """
 
 import dataclasses
@@ -17,9 +17,9 @@ from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
 from s3_jax.ops.backend import compiling_for
 from s3_jax.propagation import state as video
+from s3_jax.propagation.frame import Network
 from s3_jax.propagation.geometry import frame_geometry
-from s3_jax.propagation.scan import propagate_frames
-from s3_jax.propagation.step import Network
+from s3_jax.propagation.scan import scan
 from s3_jax.training import step as training
 from s3_jax.training.clip import ClipBatch
 from s3_jax.training.parallel import REPLICAS, parallel_step
@@ -107,7 +107,7 @@ def trace_propagation(task: PropagationTask, device: jax.Device) -> Traced:
 
     def run(variables: Any, state: video.VideoState, frames: jax.Array) -> Any:
         network = Network(model, variables)
-        return propagate_frames(
+        return scan(
             network, task.config, geometry, state, frames, encode_at_once=task.encode_at_once
         )
 

@@ -17,10 +17,10 @@ from s3_jax.analysis import workloads
 from s3_jax.analysis.programs import TrainingTask
 from s3_jax.config import ModelConfig, PropagationConfig
 from s3_jax.models.s3 import S3
+from s3_jax.propagation.frame import Network
 from s3_jax.propagation.geometry import frame_geometry
-from s3_jax.propagation.scan import propagate_frames
+from s3_jax.propagation.scan import scan
 from s3_jax.propagation.state import VideoState
-from s3_jax.propagation.step import Network
 from s3_jax.training import step as training
 from s3_jax.training.parallel import REPLICAS, parallel_step
 
@@ -82,9 +82,7 @@ def compile_video(
 
     def run(variables: Any, state: VideoState, frames: Any) -> Any:
         network = Network(S3(model), variables)
-        state, prob = propagate_frames(
-            network, config, geometry, state, frames, encode_at_once=encode_at_once
-        )
+        state, prob = scan(network, config, geometry, state, frames, encode_at_once=encode_at_once)
         return state, prob[-1]
 
     compiled = jax.jit(run, donate_argnums=1).lower(variables, state, frames).compile()

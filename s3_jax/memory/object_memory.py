@@ -29,9 +29,11 @@ def init_sensory_memory(
 def add_summaries(
     object_memory: Float[Array, "b k q s"],
     summaries: Float[Array, "b k q s"],
-    active: Bool[Array, " k"],
+    active: Bool[Array, " k"] | None = None,
 ) -> Float[Array, "b k q s"]:
-    """Adds a memory frame's summaries to the sums of the active objects."""
+    """Adds a memory frame's summaries to the sums of the active objects (None: of all)."""
+    if active is None:
+        return object_memory + summaries
     return object_memory + jnp.where(active[None, :, None, None], summaries, 0.0)
 
 

@@ -17,21 +17,21 @@ class AuxiliaryHeads(nn.Module):
         pix_feat: Float[Array, "b h w c"],
         sensory: Float[Array, "b k h w c"],
         query_logits: Float[Array, "b k l h w"],
-        valid: Float[Array, "b k"] | None = None,
+        active: Float[Array, "b k"] | None = None,
     ) -> tuple[Float[Array, "b k+1 h w"], Float[Array, "b k+1 l h w"]]:
-        """Aggregated logits (background first), float32; `valid` is 0 for padding objects."""
+        """Aggregated logits (background first), float32; `active` is 0 for padding objects."""
         channels = pix_feat.shape[-1]
         pix_feat = pix_feat.astype(jnp.float32)
         weight = Linear(channels + 1, name="sensory_proj")(sensory)
         logits = jnp.einsum("bkhwc,bhwc->bkhw", weight[..., :channels], pix_feat)
         logits = logits + weight[..., channels]
         levels = [logits, *jnp.moveaxis(query_logits, 2, 0)]
-        sensory_logits, *query = (_aggregate_valid(level, valid) for level in levels)
+        sensory_logits, *query = (_aggregate_active(level, active) for level in levels)
         return sensory_logits, jnp.stack(query, axis=2)
 
 
-def _aggregate_valid(
-    logits: Float[Array, "b k h w"], valid: Float[Array, "b k"] | None
+def _aggregate_active(
+    logits: Float[Array, "b k h w"], active: Float[Array, "b k"] | None
 ) -> Float[Array, "b k+1 h w"]:
     prob = nn.sigmoid(logits)
-    return aggregate(prob if valid is None else prob * valid[:, :, None, None])
+    return aggregate(prob if active is None else prob * active[:, :, None, None])

@@ -1,7 +1,7 @@
 """Soft aggregation of object masks, and what each object sees of the others.
 
-Objects of different groups (those that first appeared in different frames) ignore each other
-while memory is read; `group` then holds 1 where two objects belong together.
+Objects of different buckets (those that first appeared in different frames) ignore each other
+while memory is read; `same_bucket` then holds 1 where two objects belong together.
 """
 
 import jax.numpy as jnp
@@ -24,17 +24,21 @@ def aggregate(prob: Float[Array, "b k h w"]) -> Float[Array, "b k+1 h w"]:
 
 
 def others(
-    masks: Float[Array, "b k h w"], group: Float[Array, "k k"] | None = None
+    masks: Float[Array, "b k h w"], same_bucket: Float[Array, "k k"] | None = None
 ) -> Float[Array, "b k h w"]:
-    """For each object the sum of the other objects' masks (of its group), clipped to [0, 1]."""
-    if group is None:
+    """For each object the sum of the other objects' masks (of its bucket), clipped to [0, 1]."""
+    if same_bucket is None:
         total = jnp.sum(masks, axis=1, keepdims=True)
     else:
-        total = jnp.einsum("kj,bjhw->bkhw", group.astype(masks.dtype), masks, precision="highest")
+        total = jnp.einsum(
+            "kj,bjhw->bkhw", same_bucket.astype(masks.dtype), masks, precision="highest"
+        )
     return jnp.clip(total - masks, 0, 1)
 
 
-def foreground(prob: Float[Array, "b k h w"], group: Float[Array, "k k"] | None = None) -> Array:
+def foreground(
+    prob: Float[Array, "b k h w"], same_bucket: Float[Array, "k k"] | None = None
+) -> Array:
     """Where an object's aggregated logit is at least that of background and of every object.
 
     Returns:
@@ -42,11 +46,11 @@ def foreground(prob: Float[Array, "b k h w"], group: Float[Array, "k k"] | None 
     """
     prob = prob.astype(jnp.float32)
     objects = logit(prob)
-    if group is None:
+    if same_bucket is None:
         background = logit(jnp.prod(1 - prob, axis=1, keepdims=True))
         best = jnp.maximum(background, jnp.max(objects, axis=1, keepdims=True))
         return objects >= best
-    together = group[None, :, :, None, None] > 0
+    together = same_bucket[None, :, :, None, None] > 0
     background = logit(jnp.prod(jnp.where(together, 1 - prob[:, None], 1.0), axis=2))
     strongest = jnp.max(jnp.where(together, objects[:, None], -jnp.inf), axis=2)
     return objects >= jnp.maximum(background, strongest)

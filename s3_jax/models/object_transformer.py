@@ -189,13 +189,13 @@ class ObjectTransformer(nn.Module):
         self,
         pixel: Float[Array, "b k h w c"],
         object_value: Float[Array, "b k q c"],
-        valid: Float[Array, "b k"] | None = None,
-        group: Float[Array, "k k"] | None = None,
+        active: Float[Array, "b k"] | None = None,
+        same_bucket: Float[Array, "k k"] | None = None,
         chunk_size: int = -1,
     ) -> TransformerOutput:
         """Args:
         pixel: fused pixel features; object_value: averaged object memory (section 5).
-        valid: 0 for padding objects; group: 1 where two objects belong together.
+        active: 0 for padding objects; same_bucket: 1 where two objects belong together.
         chunk_size: objects a block processes at a time; masks are compared over all objects.
         """
         query, query_pos, pixel, pixel_pos = map_objects(
@@ -203,7 +203,7 @@ class ObjectTransformer(nn.Module):
         )
         logits = [self._mask_logits(0, pixel)]
         for i in range(self.config.num_blocks):
-            blocked = self._blocked(logits[-1], valid, group)
+            blocked = self._blocked(logits[-1], active, same_bucket)
             query, pixel = map_objects(
                 self,
                 lambda module, *args, i=i: module._run_block(i, *args),
@@ -242,10 +242,10 @@ class ObjectTransformer(nn.Module):
         return self.mask_heads[level](nn.relu(pixel))[..., 0]
 
     def _blocked(
-        self, logits: Array, valid: Array | None, group: Array | None
+        self, logits: Array, active: Array | None, same_bucket: Array | None
     ) -> Bool[Array, "b k q n"]:
         """Which pixels each query may not read."""
-        pair = blocked_pixels(logits, valid, group)
+        pair = blocked_pixels(logits, active, same_bucket)
         self.sow("intermediates", "blocked", pair)
         b, k, _, n = pair.shape
         half = self.config.num_queries // 2
@@ -254,17 +254,17 @@ class ObjectTransformer(nn.Module):
 
 def blocked_pixels(
     logits: Float[Array, "b k h w"],
-    valid: Float[Array, "b k"] | None = None,
-    group: Float[Array, "k k"] | None = None,
+    active: Float[Array, "b k"] | None = None,
+    same_bucket: Float[Array, "k k"] | None = None,
 ) -> Bool[Array, "b k 2 n"]:
     """Which pixels an object's foreground queries, and its background queries, may not read.
 
     Queries that could read no pixel at all may read every one (network.md 6.1).
     """
     prob = nn.sigmoid(logits)
-    if valid is not None:
-        prob = prob * valid[:, :, None, None]
-    inside = jax.lax.stop_gradient(foreground(prob, group))
+    if active is not None:
+        prob = prob * active[:, :, None, None]
+    inside = jax.lax.stop_gradient(foreground(prob, same_bucket))
     inside = inside.reshape(*inside.shape[:2], 1, -1)
     blocked = jnp.concatenate([~inside, inside], axis=2)
     return blocked & ~jnp.all(blocked, axis=-1, keepdims=True)

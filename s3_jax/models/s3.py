@@ -127,20 +127,22 @@ class S3(nn.Module):
         sensory: Float[Array, "b k h w c"],
         last_mask: Float[Array, "b k H W"],
         object_value: Float[Array, "b k q c"],
-        valid: Float[Array, "b k"] | None = None,
-        group: Float[Array, "k k"] | None = None,
+        active: Float[Array, "b k"] | None = None,
+        same_bucket: Float[Array, "k k"] | None = None,
         chunk_size: int = -1,
     ) -> Segmentation:
         """One frame, given what is remembered of the objects.
 
         Args:
           readout: what every object's memory says at this frame's pixels (`s3_jax.memory.read`).
-          valid: 0 for padding objects; group: 1 where two objects appeared together.
+          active: 0 for padding objects; same_bucket: 1 where two objects appeared together.
         """
-        pixel = self.fuse_pixels(features.pix_feat, readout, sensory, last_mask, group, chunk_size)
-        transformed = self.transform_objects(pixel, object_value, valid, group, chunk_size)
+        pixel = self.fuse_pixels(
+            features.pix_feat, readout, sensory, last_mask, same_bucket, chunk_size
+        )
+        transformed = self.transform_objects(pixel, object_value, active, same_bucket, chunk_size)
         decoded = self.decode_mask(features, transformed.pixel, sensory, chunk_size)
-        prob, logits = self.finish(decoded.logits, valid)
+        prob, logits = self.finish(decoded.logits, active)
         return Segmentation(prob, logits, decoded, transformed)
 
     def encode_image(self, image: Float[Array, "b H W 3"], train: bool = False) -> ImageFeatures:
@@ -162,7 +164,7 @@ class S3(nn.Module):
         readout: Float[Array, "b k h w c"],
         sensory: Float[Array, "b k h w c"],
         last_mask: Float[Array, "b k H W"],
-        group: Float[Array, "k k"] | None = None,
+        same_bucket: Float[Array, "k k"] | None = None,
         chunk_size: int = -1,
     ) -> Float[Array, "b k h w c"]:
         """Pixel feature, memory readout, sensory memory and last mask as one map per object."""
@@ -174,19 +176,19 @@ class S3(nn.Module):
             readout,
             sensory,
             small,
-            others(small, group),
+            others(small, same_bucket),
         )
 
     def transform_objects(
         self,
         pixel: Float[Array, "b k h w c"],
         object_value: Float[Array, "b k q c"],
-        valid: Float[Array, "b k"] | None = None,
-        group: Float[Array, "k k"] | None = None,
+        active: Float[Array, "b k"] | None = None,
+        same_bucket: Float[Array, "k k"] | None = None,
         chunk_size: int = -1,
     ) -> TransformerOutput:
         """Object queries, initialised from object memory, and pixels inform each other."""
-        return self.object_transformer(pixel, object_value, valid, group, chunk_size)
+        return self.object_transformer(pixel, object_value, active, same_bucket, chunk_size)
 
     def decode_mask(
         self,
@@ -204,12 +206,12 @@ class S3(nn.Module):
         return map_objects(self, decode, chunk_size, pixel)
 
     def finish(
-        self, logits: Float[Array, "b k h4 w4"], valid: Float[Array, "b k"] | None = None
+        self, logits: Float[Array, "b k h4 w4"], active: Float[Array, "b k"] | None = None
     ) -> tuple[Float[Array, "b k+1 H W"], Float[Array, "b k+1 H W"]]:
         """Probabilities and logits at the frame's size, background first, float32."""
         prob = nn.sigmoid(logits)
-        if valid is not None:
-            prob = prob * valid[:, :, None, None]
+        if active is not None:
+            prob = prob * active[:, :, None, None]
         size = (4 * logits.shape[2], 4 * logits.shape[3])
         full = resize_masks(aggregate(prob), size, "bilinear")
         return jax.nn.softmax(full, axis=1), full
@@ -254,10 +256,10 @@ class S3(nn.Module):
         pix_feat: Float[Array, "b h w c"],
         sensory: Float[Array, "b k h w c"],
         query_logits: Float[Array, "b k l h w"],
-        valid: Float[Array, "b k"] | None = None,
+        active: Float[Array, "b k"] | None = None,
     ) -> tuple[Float[Array, "b k+1 h w"], Float[Array, "b k+1 l h w"]]:
         """Logits that training supervises beside the masks: of sensory memory and of queries."""
-        return self.auxiliary(pix_feat, sensory, query_logits, valid)
+        return self.auxiliary(pix_feat, sensory, query_logits, active)
 
     def __call__(self, image: Float[Array, "b H W 3"], masks: Float[Array, "b k H W"]) -> Array:
         """A memory frame that is then segmented; touches every parameter once (for `init`)."""

@@ -22,10 +22,11 @@ from jaxtyping import Array, Float, Int, UInt8
 from s3_jax.config import PropagationConfig
 from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
+from s3_jax.propagation.frame import Network, Variables
 from s3_jax.propagation.geometry import FrameGeometry, prepare_image
 from s3_jax.propagation.session import FrameResult, Session
 from s3_jax.propagation.state import VideoState
-from s3_jax.propagation.step import Network, Variables, propagate_frame
+from s3_jax.propagation.step import step
 
 # A video's state without its structure: arrays of a batch would not have the shapes it promises.
 Leaves = list[Array]
@@ -88,13 +89,13 @@ def _step(
     since_memory: Int[Array, ""],
     images: UInt8[Array, "v h w 3"],
 ) -> tuple[Leaves, Int[Array, ""], Float[Array, "v n H W"]]:
-    """`propagate_frame` of v videos; `since_memory` is the same in all of them."""
+    """`step` of v videos; `since_memory` is the same in all of them."""
     network = Network(model, variables)
 
     def one(leaves: Leaves, image: UInt8[Array, "h w 3"]) -> tuple[Leaves, Array, Array]:
         state: VideoState = jax.tree.unflatten(structure, leaves)
         state = state.replace(since_memory=since_memory)
-        state, prob = propagate_frame(network, config, state, prepare_image(image, geometry))
+        state, prob = step(network, config, state, prepare_image(image, geometry))
         return jax.tree.leaves(state), state.since_memory, prob
 
     leaves, since, prob = jax.vmap(one)(leaves, images)

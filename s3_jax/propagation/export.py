@@ -28,9 +28,10 @@ from s3_jax.config import ModelConfig, PropagationConfig, to_dict
 from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
 from s3_jax.ops.backend import compiling_for
+from s3_jax.propagation.frame import Network
 from s3_jax.propagation.geometry import FrameGeometry, frame_geometry, pad, prepare_image, restore
 from s3_jax.propagation.state import VideoState, assign_slots, init_state
-from s3_jax.propagation.step import Network, annotate_frame, propagate_frame
+from s3_jax.propagation.step import annotate, step
 
 FORMAT = 1
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -80,7 +81,7 @@ class Programs:
         """The state after the first frame."""
         count = self.config.objects
         state = assign_slots(self._empty_state(), jnp.ones(count, bool), jnp.int32(0))
-        state, _ = annotate_frame(
+        state, _ = annotate(
             self._network(weights),
             self.config.propagation,
             state,
@@ -95,7 +96,7 @@ class Programs:
         self, weights: Leaves, state: Leaves, frame: UInt8[Array, "h w 3"]
     ) -> tuple[Leaves, Float[Array, "n h w"]]:
         """The next state, and probabilities at the frames' size."""
-        after, prob = propagate_frame(
+        after, prob = step(
             self._network(weights),
             self.config.propagation,
             self._state(state),

@@ -1,4 +1,4 @@
-"""Many frames in one program: `propagate_frame` under `lax.scan`."""
+"""Many frames in one program: `step` under `lax.scan`."""
 
 import functools
 from typing import Any
@@ -9,12 +9,13 @@ from jaxtyping import Array, Float, UInt8
 
 from s3_jax.config import PropagationConfig
 from s3_jax.models.s3 import S3
+from s3_jax.propagation.frame import Network
 from s3_jax.propagation.geometry import FrameGeometry, prepare_image
 from s3_jax.propagation.state import VideoState
-from s3_jax.propagation.step import Network, propagate_encoded, with_mirror_image
+from s3_jax.propagation.step import step_encoded, with_mirror_image
 
 
-def propagate_frames(
+def scan(
     network: Network,
     config: PropagationConfig,
     geometry: FrameGeometry,
@@ -23,7 +24,7 @@ def propagate_frames(
     last: bool = False,
     encode_at_once: int = 1,
 ) -> tuple[VideoState, Float[Array, "t n H W"]]:
-    """Segments frames one after the other; the same as calling `propagate_frame` for each.
+    """Segments frames one after the other; the same as calling `step` for each.
 
     Args:
       state: after the frames before these; its objects have been annotated.
@@ -47,9 +48,9 @@ def propagate_frames(
 
     def step(state: VideoState, inputs: tuple[Any, ...]) -> tuple[VideoState, Array]:
         images, features, end = inputs
-        return propagate_encoded(network, config, state, images, features, end)
+        return step_encoded(network, config, state, images, features, end)
 
-    def group(state: VideoState, inputs: tuple[Array, ...]) -> tuple[VideoState, Array]:
+    def together(state: VideoState, inputs: tuple[Array, ...]) -> tuple[VideoState, Array]:
         frames, end = inputs
         images = jax.vmap(functools.partial(_images, config, geometry))(frames)
         features = network(S3.encode_image, images.reshape(-1, *images.shape[2:]))
@@ -57,8 +58,8 @@ def propagate_frames(
         return jax.lax.scan(step, state, (images, features, end))
 
     def run(state: VideoState, chosen: slice, size: int) -> tuple[VideoState, Array]:
-        groups = (x[chosen].reshape(-1, size, *x.shape[1:]) for x in (frames, end))
-        state, prob = jax.lax.scan(group, state, tuple(groups))
+        chunks = (x[chosen].reshape(-1, size, *x.shape[1:]) for x in (frames, end))
+        state, prob = jax.lax.scan(together, state, tuple(chunks))
         return state, prob.reshape(-1, *prob.shape[2:])
 
     state, prob = run(state, slice(count - rest), encode_at_once)

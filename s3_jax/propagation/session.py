@@ -25,6 +25,7 @@ from s3_jax.config import ModelConfig, PropagationConfig
 from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
 from s3_jax.propagation import snapshot
+from s3_jax.propagation.frame import Network, Variables
 from s3_jax.propagation.geometry import (
     FrameGeometry,
     frame_geometry,
@@ -41,7 +42,7 @@ from s3_jax.propagation.state import (
     init_state,
     release_slots,
 )
-from s3_jax.propagation.step import Network, Variables, annotate_frame, propagate_frame
+from s3_jax.propagation.step import annotate, step
 
 Masks = np.ndarray | Mapping[int, np.ndarray]
 
@@ -318,7 +319,7 @@ class Session:
         for id_, mask in masks.items():
             stacked[self._slots.slot(id_)] = resize_mask(mask, self._geometry.inner)
         given = jnp.asarray(self._slots.mask(list(masks)))
-        self._state, prob = _annotate_frame(
+        self._state, prob = _annotate(
             self._network.model, self.propagation, self._geometry, complete,
             self._network.variables, self._state, image, stacked, given, end, permanent,
         )  # fmt: skip
@@ -326,7 +327,7 @@ class Session:
 
     def _propagate(self, image: np.ndarray, end: bool, permanent: bool) -> Array:
         self._make_room(permanent)
-        self._state, prob = _propagate_frame(
+        self._state, prob = _step(
             self._network.model, self.propagation, self._geometry,
             self._network.variables, self._state, image, end, permanent,
         )  # fmt: skip
@@ -366,7 +367,7 @@ class Session:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4,))
-def _propagate_frame(
+def _step(
     model: S3,
     config: PropagationConfig,
     geometry: FrameGeometry,
@@ -378,11 +379,11 @@ def _propagate_frame(
 ) -> tuple[VideoState, Float[Array, "n H W"]]:
     network = Network(model, variables)
     prepared = prepare_image(image, geometry)
-    return propagate_frame(network, config, state, prepared, end, permanent)
+    return step(network, config, state, prepared, end, permanent)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(5,))
-def _annotate_frame(
+def _annotate(
     model: S3,
     config: PropagationConfig,
     geometry: FrameGeometry,
@@ -398,7 +399,7 @@ def _annotate_frame(
     network = Network(model, variables)
     prepared = prepare_image(image, geometry)
     masks = pad(masks[None], geometry, axis=2)
-    return annotate_frame(
+    return annotate(
         network, config, state, prepared, masks, given, end, permanent, complete=complete
     )
 

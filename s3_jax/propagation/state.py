@@ -16,6 +16,7 @@ from s3_jax.config import ModelConfig, PropagationConfig
 from s3_jax.memory import state as key_value
 from s3_jax.memory.object_memory import clear_objects, init_object_memory, init_sensory_memory
 from s3_jax.memory.state import KeyValueMemory, MemoryLayout
+from s3_jax.propagation.frame import Objects
 
 EMPTY_SLOT = -1
 STRIDE = 16
@@ -48,6 +49,11 @@ class VideoState(flax.struct.PyTreeNode):
     last_mask: Float[Array, "b k H W"]
     bucket_of: Int[Array, " k"]
     since_memory: Int[Array, ""]
+
+    @property
+    def objects(self) -> Objects:
+        """What is remembered of the objects beside keys and values."""
+        return Objects(self.sensory, self.object_memory, self.last_mask)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
@@ -142,7 +148,7 @@ def _forget(state: VideoState, slots: Bool[Array, " k"]) -> VideoState:
     )
 
 
-def present(state: VideoState) -> Bool[Array, " k"]:
+def active(state: VideoState) -> Bool[Array, " k"]:
     """Slots that hold an object."""
     return state.bucket_of >= 0
 
@@ -150,7 +156,7 @@ def present(state: VideoState) -> Bool[Array, " k"]:
 def remembered(state: VideoState) -> Bool[Array, " k"]:
     """Slots whose object has been seen in a memory frame, so that it can be segmented."""
     seen = state.memory.permanent_frames > 0
-    return present(state) & seen[jnp.maximum(state.bucket_of, 0)]
+    return active(state) & seen[jnp.maximum(state.bucket_of, 0)]
 
 
 def same_bucket(state: VideoState) -> Float[Array, "k k"] | None:

@@ -1,11 +1,11 @@
-"""One frame: the pure function behind streaming, scanning and (in its parts) training.
+"""One frame of a video: the pure functions behind streaming, scanning, batches and export.
 
-`propagate_frame` handles frames without a mask, `annotate_frame` frames with one. Both take the
-state and return the next; shapes and dtypes stay the same (protocol.md sections 1 and 2).
+`step` handles frames without a mask, `annotate` frames with one. Both take the state and return
+the next; shapes and dtypes stay the same (protocol.md sections 1 and 2).
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,41 +14,33 @@ from jaxtyping import Array, Bool, Float
 
 from s3_jax.config import PropagationConfig
 from s3_jax.memory import long_term, read, working
-from s3_jax.memory.object_memory import add_summaries, object_values
+from s3_jax.memory.state import KeyValueMemory
+from s3_jax.models.key_projection import Key
 from s3_jax.models.masks import aggregate
-from s3_jax.models.s3 import S3, ImageFeatures
+from s3_jax.models.s3 import S3, ImageFeatures, Segmentation
 from s3_jax.ops.backend import backend
+from s3_jax.propagation import frame
+from s3_jax.propagation.frame import Flag, Network
 from s3_jax.propagation.state import (
     VideoState,
+    active,
     active_buckets,
-    present,
     remembered,
     same_bucket,
 )
 
-Variables = dict[str, Any]
-Flag = bool | Bool[Array, ""]
-
-
-class Network(NamedTuple):
-    """A network with its variables: what every step computes with."""
-
-    model: S3
-    variables: Variables
-
-    def __call__(self, method: Any, *args: Any, **kwargs: Any) -> Any:
-        """Calls one of the network's methods, for example `network(S3.encode_image, image)`."""
-        return self.model.apply(self.variables, *args, method=method, **kwargs)
-
 
 class Prediction(NamedTuple):
-    """Soft masks of a frame before they are remembered: background first, empty slots zero."""
+    """A frame that has been segmented and not yet remembered.
+
+    prob: soft masks, background first, empty slots zero.
+    """
 
     prob: Float[Array, "b n H W"]
-    sensory_input: Float[Array, "b k h w c"]
+    segmentation: Segmentation
 
 
-def propagate_frame(
+def step(
     network: Network,
     config: PropagationConfig,
     state: VideoState,
@@ -68,10 +60,10 @@ def propagate_frame(
     """
     images = with_mirror_image(image, config)
     features = network(S3.encode_image, images)
-    return propagate_encoded(network, config, state, images, features, end, permanent)
+    return step_encoded(network, config, state, images, features, end, permanent)
 
 
-def propagate_encoded(
+def step_encoded(
     network: Network,
     config: PropagationConfig,
     state: VideoState,
@@ -80,14 +72,14 @@ def propagate_encoded(
     end: Flag = False,
     permanent: Flag = False,
 ) -> tuple[VideoState, Float[Array, "n H W"]]:
-    """`propagate_frame` of a frame that has been encoded: what depends on the frames before it.
+    """`step` of a frame that has been encoded: what depends on the frames before it.
 
     Args:
       images: the frame, and its mirror image after it where `config.flip` says so.
       features: of these images.
-      The rest is as for `propagate_frame`.
+      The rest is as for `step`.
     """
-    state, prediction = segment_frame(network, config, state, features)
+    state, prediction = segment_next(network, config, state, features)
     distance = state.since_memory + 1
     end, permanent = jnp.asarray(end), jnp.asarray(permanent)
     state = _update_sensory(network, config, state, prediction, distance, end)
@@ -95,14 +87,14 @@ def propagate_encoded(
     is_memory_frame = ((distance >= config.mem_every) & ~end) | permanent
     state = jax.lax.cond(
         is_memory_frame,
-        lambda state: remember_frame(network, config, state, images, features, permanent),
+        lambda state: remember_last(network, config, state, images, features, permanent),
         lambda state: state,
         state,
     )
     return state, prediction.prob[0]
 
 
-def annotate_frame(
+def annotate(
     network: Network,
     config: PropagationConfig,
     state: VideoState,
@@ -120,7 +112,7 @@ def annotate_frame(
       masks: given masks, hard or soft, in their objects' slots.
       given: slots whose mask is given; new objects are among them and already have their slot.
       complete: (static) every object's mask is given, so that nothing need be segmented.
-      The rest is as for `propagate_frame`.
+      The rest is as for `step`.
     """
     images = with_mirror_image(image, config)
     features = network(S3.encode_image, images)
@@ -129,63 +121,42 @@ def annotate_frame(
     end, permanent = jnp.asarray(end), jnp.asarray(permanent)
     predicted = jnp.zeros_like(masks)
     if not complete:
-        state, prediction = segment_frame(network, config, state, features)
+        state, prediction = segment_next(network, config, state, features)
         state = _update_sensory(network, config, state, prediction, distance, end)
         predicted = prediction.prob[:, 1:]
-    prob = normalize(_overwrite(predicted, masks, given), present(state))
+    prob = normalize(_overwrite(predicted, masks, given), active(state))
     state = state.replace(last_mask=prob[:, 1:], since_memory=distance)
     state = jax.lax.cond(
         ~end | permanent,
-        lambda state: remember_frame(network, config, state, images, features, permanent),
+        lambda state: remember_last(network, config, state, images, features, permanent),
         lambda state: state,
         state,
     )
     return state, prob[0]
 
 
-def segment_frame(
+def segment_next(
     network: Network, config: PropagationConfig, state: VideoState, features: ImageFeatures
 ) -> tuple[VideoState, Prediction]:
     """Segments all remembered objects; the state comes back with usage counted."""
-    known = remembered(state)
-    valid = jnp.broadcast_to(known.astype(jnp.float32)[None], state.sensory.shape[:2])
-    readout, state = read_memory(config, state, features)
-    segmentation = network(
-        S3.segment,
+    seen = remembered(state)
+    segmentation, memory = frame.segment(
+        network,
         features,
-        readout,
-        state.sensory,
-        state.last_mask,
-        object_values(state.object_memory),
-        valid,
+        state.objects,
+        functools.partial(read_memory, config, state),
+        jnp.broadcast_to(seen.astype(jnp.float32)[None], state.sensory.shape[:2]),
         same_bucket(state),
         config.chunk_size,
     )
-    prob = _softmax_over_objects(segmentation.logits, known)
+    prob = _softmax_over_objects(segmentation.logits, seen)
     if config.flip:
         average = (prob[:1] + prob[1:, ..., ::-1]) / 2
         prob = jnp.concatenate([average, average[..., ::-1]])
-    return state, Prediction(prob, segmentation.decoded.sensory_input)
+    return state.replace(memory=memory), Prediction(prob, segmentation)
 
 
-def read_memory(
-    config: PropagationConfig, state: VideoState, features: ImageFeatures
-) -> tuple[Float[Array, "b k h w c"], VideoState]:
-    """What every object's memory says at the frame's pixels; usage is counted in the state."""
-    key, h, w = features.key, *features.key.key.shape[1:3]
-    readout, memory = read.read(
-        state.memory,
-        _flatten_space(key.key),
-        _flatten_space(key.selection),
-        state.bucket_of,
-        config.top_k,
-        dense=backend() == "tpu",
-    )
-    readout = readout.reshape(*readout.shape[:2], h, w, readout.shape[-1])
-    return readout, state.replace(memory=memory)
-
-
-def remember_frame(
+def remember_last(
     network: Network,
     config: PropagationConfig,
     state: VideoState,
@@ -193,33 +164,63 @@ def remember_frame(
     features: ImageFeatures,
     permanent: Flag,
 ) -> VideoState:
-    """Encodes the frame with its masks (`state.last_mask`) into all memories."""
-    encoded = network(S3.encode_mask, images, features.pix_feat, state.last_mask, config.chunk_size)
-    sensory = network(S3.update_sensory_deep, state.sensory, encoded.value, config.chunk_size)
-    key, exists = features.key, present(state)
+    """Remembers the frame whose masks are `state.last_mask`."""
+    objects, memory = frame.remember(
+        network,
+        images,
+        features.pix_feat,
+        state.objects,
+        functools.partial(write_memory, config, state, features.key, permanent),
+        active(state),
+        chunk_size=config.chunk_size,
+    )
+    return state.replace(
+        memory=memory, since_memory=jnp.zeros_like(state.since_memory), **objects._asdict()
+    )
+
+
+def read_memory(
+    config: PropagationConfig, state: VideoState, query: Key
+) -> tuple[Float[Array, "b k h w c"], KeyValueMemory]:
+    """What every object's memory says at the frame's pixels, and the memory with usage counted."""
+    h, w = query.key.shape[1:3]
+    readout, memory = read.read(
+        state.memory,
+        _flatten_space(query.key),
+        _flatten_space(query.selection),
+        state.bucket_of,
+        config.top_k,
+        dense=backend() == "tpu",
+    )
+    return readout.reshape(*readout.shape[:2], h, w, readout.shape[-1]), memory
+
+
+def write_memory(
+    config: PropagationConfig,
+    state: VideoState,
+    key: Key,
+    permanent: Flag,
+    value: Float[Array, "b k h w c"],
+) -> KeyValueMemory:
+    """The memory with a frame's keys, and values of every object, in it."""
     memory = working.write_frame(
         state.memory,
         _flatten_space(key.key),
         key.shrinkage.reshape(key.shrinkage.shape[0], -1),
         _flatten_space(key.selection),
-        encoded.value.reshape(*encoded.value.shape[:2], -1, encoded.value.shape[-1]),
+        value.reshape(*value.shape[:2], -1, value.shape[-1]),
         state.bucket_of,
         active_buckets(state),
         permanent,
     )
-    if config.long_term:
-        memory = long_term.consolidate(
-            memory,
-            config.lt_prototypes,
-            config.lt_min_frames,
-            config.lt_buffer_tokens,
-            state.bucket_of,
-        )
-    return state.replace(
-        memory=memory,
-        sensory=_where_object(exists, sensory, state.sensory),
-        object_memory=add_summaries(state.object_memory, encoded.summaries, exists),
-        since_memory=jnp.zeros_like(state.since_memory),
+    if not config.long_term:
+        return memory
+    return long_term.consolidate(
+        memory,
+        config.lt_prototypes,
+        config.lt_min_frames,
+        config.lt_buffer_tokens,
+        state.bucket_of,
     )
 
 
@@ -246,25 +247,23 @@ def _update_sensory(
     schedule = np.array(sensory_schedule(config.mem_every, config.stagger))
     due = jnp.asarray(schedule)[jnp.minimum(distance, config.mem_every)]
     due = due & (distance <= config.mem_every) & ~end
-
-    def update(sensory: Array) -> Array:
-        new = network(S3.update_sensory, sensory, prediction.sensory_input, config.chunk_size)
-        return _where_object(remembered(state), new, sensory)
-
-    return state.replace(sensory=jax.lax.cond(due, update, lambda sensory: sensory, state.sensory))
+    sensory = frame.update_sensory(
+        network, state.objects, prediction.segmentation, due, remembered(state), config.chunk_size
+    )
+    return state.replace(sensory=sensory)
 
 
-def normalize(masks: Float[Array, "b k H W"], exists: Bool[Array, " k"]) -> Float[Array, "b n H W"]:
+def normalize(masks: Float[Array, "b k H W"], active: Bool[Array, " k"]) -> Float[Array, "b n H W"]:
     """Given and predicted masks as probabilities over background and objects."""
-    masks = jnp.where(exists.reshape(1, -1, 1, 1), masks, 0)
-    return _softmax_over_objects(aggregate(masks), exists)
+    masks = jnp.where(active.reshape(1, -1, 1, 1), masks, 0)
+    return _softmax_over_objects(aggregate(masks), active)
 
 
 def _softmax_over_objects(
-    logits: Float[Array, "b n H W"], exists: Bool[Array, " k"]
+    logits: Float[Array, "b n H W"], active: Bool[Array, " k"]
 ) -> Float[Array, "b n H W"]:
     """Softmax in which empty slots get exactly nothing."""
-    channels = jnp.concatenate([jnp.ones(1, bool), exists]).reshape(1, -1, 1, 1)
+    channels = jnp.concatenate([jnp.ones(1, bool), active]).reshape(1, -1, 1, 1)
     return jax.nn.softmax(jnp.where(channels, logits, -jnp.inf), axis=1)
 
 
@@ -290,8 +289,3 @@ def _mirror_masks(masks: Float[Array, "1 k H W"], config: PropagationConfig) -> 
 
 def _flatten_space(x: Float[Array, "b h w c"]) -> Float[Array, "b hw c"]:
     return x.reshape(x.shape[0], -1, x.shape[-1])
-
-
-def _where_object(exists: Bool[Array, " k"], new: Array, old: Array) -> Array:
-    """`new` in the slots where an object is, `old` elsewhere."""
-    return jnp.where(exists.reshape(1, -1, *(1,) * (new.ndim - 2)), new, old)

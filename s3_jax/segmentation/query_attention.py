@@ -20,10 +20,11 @@ from s3_jax.config import PropagationConfig
 from s3_jax.media.query_pictures import QueryChoices
 from s3_jax.memory.object_memory import object_values
 from s3_jax.models.s3 import S3
+from s3_jax.propagation.frame import Network, Variables
 from s3_jax.propagation.geometry import FrameGeometry, prepare_image
 from s3_jax.propagation.session import Session
 from s3_jax.propagation.state import STRIDE, VideoState, remembered, same_bucket
-from s3_jax.propagation.step import Network, Variables, read_memory
+from s3_jax.propagation.step import read_memory
 
 
 class WatchedSession(Session):
@@ -75,7 +76,7 @@ def _choices(
     """Chosen tokens, and tokens inside the object, of every block."""
     network = Network(model, variables)
     features = network(S3.encode_image, prepare_image(image, geometry))
-    readout, _ = read_memory(config, state, features)
+    readout, _ = read_memory(config, state, features.key)
     valid = remembered(state).astype(jnp.float32)[None]
     blended: list[Array] = []
     with nn.intercept_methods(functools.partial(_note_scores, blended)):

@@ -18,12 +18,13 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Integer, UInt8
 
 from s3_jax.config import ModelConfig
-from s3_jax.memory.object_memory import init_object_memory, init_sensory_memory, object_values
+from s3_jax.memory.object_memory import init_object_memory, init_sensory_memory
 from s3_jax.memory.read import read_frames
 from s3_jax.models.key_projection import Key
 from s3_jax.models.s3 import S3, ImageFeatures
 from s3_jax.ops.selection import take_rows
-from s3_jax.propagation.step import Network, Variables
+from s3_jax.propagation import frame as trip
+from s3_jax.propagation.frame import Network, Objects, Variables
 from s3_jax.training.draws import Draws
 from s3_jax.training.rematerialization import rematerialize
 from s3_jax.training.step_config import ClipConfig
@@ -59,9 +60,7 @@ class ClipMemory(NamedTuple):
     """What is remembered while a clip runs; value holds one slot for every frame but the last."""
 
     value: Float[Array, "b k f n c"]
-    sensory: Float[Array, "b k h w c"]
-    object_memory: Float[Array, "b k q c+1"]
-    last_mask: Float[Array, "b k H W"]
+    objects: Objects
 
 
 class FrameKeys(NamedTuple):
@@ -102,8 +101,8 @@ def run_clip(
     count = images.shape[0]
     encode = functools.partial(encode_frames, model, variables)
     features, batch_stats = rematerialize(encode, config.remat_encoder)(images)
-    valid = valid_objects(batch.num_objects, config.num_objects)
-    first_mask = object_masks(batch.masks[:, 0], config.num_objects) * valid[:, :, None, None]
+    active = active_objects(batch.num_objects, config.num_objects)
+    first_mask = object_masks(batch.masks[:, 0], config.num_objects) * active[:, :, None, None]
     number = jnp.arange(count)
     previous = PreviousFrame(number[:-1], images[:-1], features.pix_feat[:-1], draws.deep_update)
     after_first = jax.tree.map(lambda x: x[1:], features)
@@ -112,7 +111,7 @@ def run_clip(
         _advance,
         Network(model, variables),
         _frame_keys(features.key),
-        valid,
+        active,
     )
     start = _empty_memory(model.config, features, first_mask, model.dtype)
     step = rematerialize(advance, config.remat_frames, in_scan=True)
@@ -141,7 +140,7 @@ def object_masks(masks: Integer[Array, "b H W"], num_objects: int) -> Float[Arra
     return (masks[:, None] == numbers).astype(jnp.float32)
 
 
-def valid_objects(num_objects: Integer[Array, "b"], slots: int) -> Float[Array, "b k"]:
+def active_objects(num_objects: Integer[Array, "b"], slots: int) -> Float[Array, "b k"]:
     """1 for an item's objects, 0 for the slots it leaves empty."""
     return (jnp.arange(slots)[None] < num_objects[:, None]).astype(jnp.float32)
 
@@ -149,54 +148,46 @@ def valid_objects(num_objects: Integer[Array, "b"], slots: int) -> Float[Array, 
 def _advance(
     network: Network,
     keys: FrameKeys,
-    valid: Float[Array, "b k"],
+    active: Float[Array, "b k"],
     memory: ClipMemory,
     inputs: tuple[PreviousFrame, CurrentFrame],
 ) -> tuple[ClipMemory, ClipPrediction]:
     """Remembers the previous frame, then segments the current one."""
     previous, current = inputs
     memory = _remember(network, memory, previous)
-    return _segment(network, keys, valid, memory, current)
+    return _segment(network, keys, active, memory, current)
 
 
 def _remember(network: Network, memory: ClipMemory, frame: PreviousFrame) -> ClipMemory:
-    encoded = network(S3.encode_mask, frame.image, frame.pix_feat, memory.last_mask)
-    b, k, *_, c = encoded.value.shape
-    sensory = lax.cond(
-        frame.deep,
-        lambda sensory: network(S3.update_sensory_deep, sensory, encoded.value),
-        lambda sensory: sensory,
-        memory.sensory,
+    def write(value: Float[Array, "b k h w c"]) -> Float[Array, "b k f n c"]:
+        tokens = value.reshape(*value.shape[:2], -1, value.shape[-1])
+        return lax.dynamic_update_index_in_dim(memory.value, tokens, frame.number, axis=2)
+
+    objects, value = trip.remember(
+        network, frame.image, frame.pix_feat, memory.objects, write, deep=frame.deep
     )
-    tokens = encoded.value.reshape(b, k, -1, c)
-    return memory._replace(
-        value=lax.dynamic_update_index_in_dim(memory.value, tokens, frame.number, axis=2),
-        sensory=sensory,
-        object_memory=memory.object_memory + encoded.summaries,
-    )
+    return ClipMemory(value, objects)
 
 
 def _segment(
     network: Network,
     keys: FrameKeys,
-    valid: Float[Array, "b k"],
+    active: Float[Array, "b k"],
     memory: ClipMemory,
     frame: CurrentFrame,
 ) -> tuple[ClipMemory, ClipPrediction]:
-    features = frame.features
-    readout = _read(keys, memory.value, features.key, frame)
-    result = network(S3.segment, features, readout, memory.sensory, memory.last_mask,
-                     object_values(memory.object_memory), valid)  # fmt: skip
-    sensory_logits, query_logits = network(S3.predict_auxiliary, features.pix_feat, memory.sensory,
-                                           result.transformed.logits, valid)  # fmt: skip
-    sensory = lax.cond(
-        frame.last,
-        lambda sensory: sensory,
-        lambda sensory: network(S3.update_sensory, sensory, result.decoded.sensory_input),
-        memory.sensory,
-    )
-    memory = memory._replace(sensory=sensory, last_mask=result.prob[:, 1:])
-    return memory, ClipPrediction(result.logits, sensory_logits, query_logits)
+    features, objects = frame.features, memory.objects
+
+    def read(query: Key) -> tuple[Float[Array, "b k h w c"], Float[Array, "b k f n c"]]:
+        return _read(keys, memory.value, query, frame), memory.value
+
+    result, value = trip.segment(network, features, objects, read, active)
+    sensory_logits, query_logits = network(S3.predict_auxiliary, features.pix_feat, objects.sensory,
+                                           result.transformed.logits, active)  # fmt: skip
+    sensory = trip.update_sensory(network, objects, result, ~frame.last)
+    objects = objects._replace(sensory=sensory, last_mask=result.prob[:, 1:])
+    prediction = ClipPrediction(result.logits, sensory_logits, query_logits)
+    return ClipMemory(value, objects), prediction
 
 
 def _read(
@@ -235,7 +226,9 @@ def _empty_memory(
     t, _, h, w, _ = features.pix_feat.shape
     return ClipMemory(
         value=jnp.zeros((b, k, t - 1, h * w, config.width), dtype),
-        sensory=init_sensory_memory(b, k, h, w, config.width),
-        object_memory=init_object_memory(b, k, config.num_queries, config.width),
-        last_mask=first_mask,
+        objects=Objects(
+            sensory=init_sensory_memory(b, k, h, w, config.width),
+            object_memory=init_object_memory(b, k, config.num_queries, config.width),
+            last_mask=first_mask,
+        ),
     )

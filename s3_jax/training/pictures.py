@@ -17,8 +17,8 @@ from s3_jax.media.overlay import draw_overlay
 from s3_jax.memory.object_memory import object_values
 from s3_jax.memory.read import read_frames
 from s3_jax.models.s3 import S3, ImageFeatures
-from s3_jax.propagation.step import Network, Variables
-from s3_jax.training.clip import object_masks, valid_objects
+from s3_jax.propagation.frame import Network, Variables
+from s3_jax.training.clip import active_objects, object_masks
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
@@ -71,7 +71,7 @@ def look_at(
     sensory = network(S3.update_sensory_deep, sensory, encoded.value)
     segmentation, seen = model.apply(
         variables, last, _read(first, encoded.value, last), sensory, masks,
-        object_values(encoded.summaries), valid_objects(num_objects[None], slots),
+        object_values(encoded.summaries), active_objects(num_objects[None], slots),
         method=S3.segment, mutable=["intermediates"],
     )  # fmt: skip
     return Look(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from s3_jax.analysis.precision import StageError, relative_error, stage_errors
-from s3_jax.propagation.step import Network
+from s3_jax.propagation.frame import Network
 from tests.propagation.conftest import TINY, Video, tiny_network  # noqa: F401
 
 

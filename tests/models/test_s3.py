@@ -78,8 +78,8 @@ def test_padding_objects_change_nothing(
     real = jnp.arange(OBJECTS + extra) < OBJECTS
     found = run(
         variables, padded, chunk_size=2,
-        valid=jnp.broadcast_to(real.astype(jnp.float32), (2, OBJECTS + extra)),
-        group=jnp.outer(real, real).astype(jnp.float32) + jnp.diag(~real),
+        active=jnp.broadcast_to(real.astype(jnp.float32), (2, OBJECTS + extra)),
+        same_bucket=jnp.outer(real, real).astype(jnp.float32) + jnp.diag(~real),
     )  # fmt: skip
     assert_close(jax.tree.map(lambda x: x[:, : x.shape[1] - extra], found), expected)
     np.testing.assert_allclose(found["segmented"].prob[:, OBJECTS + 1 :], 0, atol=1e-6)

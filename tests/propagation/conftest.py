@@ -9,7 +9,7 @@ from s3_jax.config import ModelConfig
 from s3_jax.conversion.weights import from_torch, torch_shapes
 from s3_jax.models.s3 import S3
 from s3_jax.propagation import slots
-from s3_jax.propagation.step import Network
+from s3_jax.propagation.frame import Network
 from tests.support.weights import state_dict
 
 TINY = ModelConfig(

@@ -13,9 +13,9 @@ import pytest
 from s3_jax.config import PropagationConfig
 from s3_jax.errors import InputError
 from s3_jax.propagation.export import ExportConfig, write_export
+from s3_jax.propagation.frame import Network
 from s3_jax.propagation.geometry import frame_geometry, prepare_image
 from s3_jax.propagation.session import Session
-from s3_jax.propagation.step import Network
 from tests.propagation.conftest import TINY, Video
 
 LOADER = Path(__file__).parent.parent.parent / "tools" / "load_export.py"

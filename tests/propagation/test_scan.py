@@ -9,7 +9,7 @@ import pytest
 
 from s3_jax.config import PropagationConfig
 from s3_jax.propagation.geometry import frame_geometry
-from s3_jax.propagation.scan import propagate_frames
+from s3_jax.propagation.scan import scan
 from s3_jax.propagation.session import Session
 from tests.propagation.conftest import TINY
 
@@ -35,8 +35,8 @@ def test_scanned_equals_stepwise(tiny_network, video, name, at_once):
     state = jax.tree.map(jnp.copy, session.state)
     geometry = frame_geometry((64, 96), TINY.size_multiple)
     options = {"last": True, "encode_at_once": at_once}
-    scan = jax.jit(functools.partial(propagate_frames, tiny_network, config, geometry, **options))
-    final, prob = scan(state, jnp.asarray(video.frames[1:12]))
+    scanned = jax.jit(functools.partial(scan, tiny_network, config, geometry, **options))
+    final, prob = scanned(state, jnp.asarray(video.frames[1:12]))
     stepped = [session.step(video.frames[t], end=t == 11).prob for t in range(1, 12)]
     np.testing.assert_allclose(prob, stepped, atol=2e-5)
     for a, b in zip(jax.tree.leaves(final), jax.tree.leaves(session.state), strict=True):
@@ -66,7 +66,7 @@ def test_gradients_and_vmap(tiny_network, video):
     state = session.state
     geometry = frame_geometry((64, 96), TINY.size_multiple)
     frames = jnp.asarray(video.frames[1:3])
-    run = functools.partial(propagate_frames, config=SETTINGS["fifo"], geometry=geometry)
+    run = functools.partial(scan, config=SETTINGS["fifo"], geometry=geometry)
 
     def loss(params: dict) -> jax.Array:
         network = tiny_network._replace(variables=tiny_network.variables | {"params": params})

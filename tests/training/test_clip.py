@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from s3_jax.models.s3 import S3
-from s3_jax.training.clip import ClipBatch, ClipPrediction, object_masks, run_clip, valid_objects
+from s3_jax.training.clip import ClipBatch, ClipPrediction, active_objects, object_masks, run_clip
 from s3_jax.training.draws import draw
 from s3_jax.training.step_config import ClipConfig
 from tests.support import tiny
@@ -75,5 +75,5 @@ def test_half_precision_stays_close_and_gives_float32() -> None:
 def test_masks_and_slots_of_objects() -> None:
     masks = object_masks(jnp.array([[[0, 1, 2, 3]]]), 2)
     np.testing.assert_array_equal(masks, [[[[0, 1, 0, 0]], [[0, 0, 1, 0]]]])
-    slots = valid_objects(jnp.array([0, 1, 3]), 3)
+    slots = active_objects(jnp.array([0, 1, 3]), 3)
     np.testing.assert_array_equal(slots, [[0, 0, 0], [1, 0, 0], [1, 1, 1]])

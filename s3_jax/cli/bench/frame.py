@@ -151,7 +151,8 @@ def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
     from s3_jax.analysis.workloads import full_state, random_variables
     from s3_jax.memory.object_memory import object_values
     from s3_jax.models.s3 import S3
-    from s3_jax.propagation.step import Network, propagate_frame, read_memory, remember_frame
+    from s3_jax.propagation.frame import Network
+    from s3_jax.propagation.step import read_memory, remember_last, step
 
     config = PropagationConfig(long_term=LONG_TERM.value)
     model = S3(MODELS[MODEL.value], dtype=jnp.dtype(DTYPE.value))
@@ -167,7 +168,7 @@ def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
     yield (
         "read",
         lambda: (
-            lambda state, features: read_memory(config, state, features),
+            lambda state, features: read_memory(config, state, features.key),
             (state, features),
         ),
     )
@@ -183,7 +184,7 @@ def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
     yield (
         "write",
         lambda: (
-            lambda variables, state, features: remember_frame(
+            lambda variables, state, features: remember_last(
                 network(variables), config, state, image, features, False
             ),
             (variables, state, features),
@@ -192,7 +193,7 @@ def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
 
     def frame(since: int) -> tuple:
         def propagate(variables: Any, state: Any, image: Any) -> Any:
-            return propagate_frame(network(variables), config, state, image)
+            return step(network(variables), config, state, image)
 
         return propagate, (variables, state.replace(since_memory=jnp.int32(since)), image)
 
