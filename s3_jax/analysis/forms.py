@@ -38,7 +38,7 @@ class Comparison:
 def compare_forms(chip: Chip, device: jax.Device) -> Iterator[Comparison]:
     """Compiles every computation in both forms."""
     place = SingleDeviceSharding(device)
-    for name, (function, arguments) in _computations().items():
+    for name, (function, arguments) in computations().items():
         for form, platform in FORMS.items():
             with compiling_for(platform):
                 # A new function object, so that the other form's trace is not used again.
@@ -61,7 +61,7 @@ def comparison_line(one: Comparison) -> str:
             f"{estimate.memory.temporaries / 1e6:9.1f} MB  {', '.join(kinds) or '-'}")  # fmt: skip
 
 
-def _computations() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
+def computations() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
     half, full = jnp.bfloat16, jnp.float32
     pixels = jax.ShapeDtypeStruct((OBJECTS, 900, HEADS, CHANNELS // HEADS), half)
     chosen = jax.ShapeDtypeStruct((OBJECTS, QUERIES, HEADS), jnp.int32)
