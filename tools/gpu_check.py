@@ -29,18 +29,18 @@ from absl import flags
 from s3_jax.analysis.jaxpr_arithmetic import traced_flops
 from s3_jax.analysis.programs import TrainingTask
 from s3_jax.analysis.workloads import full_state, random_batch, random_frames, random_variables
+from s3_jax.cli import command
 from s3_jax.config import MODELS, PropagationConfig
 from s3_jax.conversion.weights import from_torch
 from s3_jax.models.s3 import S3
 from s3_jax.ops.backend import compiling_for
+from s3_jax.propagation.frame import Network
 from s3_jax.propagation.geometry import frame_geometry
-from s3_jax.propagation.scan import propagate_frames
-from s3_jax.propagation.step import Network
+from s3_jax.propagation.scan import scan
 from s3_jax.training.step import init_state, make_trainer, train_step
 from tests.support import stages, weights
 from tests.support.goldens import load_keys, load_recording
 from tests.support.stage_names import by_recorded_name
-from s3_jax.cli import command
 
 OUTPUT = flags.DEFINE_string("output", None, "Also write the tables to this Markdown file.")
 MINUTES = flags.DEFINE_float("minutes", 5.5, "Start nothing new after this long.", lower_bound=0.1)
@@ -131,7 +131,9 @@ def matmul_rate(dtype: str) -> float:
 
 def _compare_recordings(lines: list[str]) -> bool:
     """Compares every stage with what the published networks computed; True if any differs."""
-    _say(lines, "\n| recording | arrays | wrong | largest share of a tolerance |\n|---|---|---|---|")
+    _say(
+        lines, "\n| recording | arrays | wrong | largest share of a tolerance |\n|---|---|---|---|"
+    )
     shapes, wrong = load_keys(GOLDENS), False
     for name in RECORDED:
         recording = load_recording(GOLDENS, f"network_{name}")
@@ -181,7 +183,7 @@ def _video(name: str, objects: int, dtype: str) -> Program:
     geometry = frame_geometry(size, config.size_multiple)
 
     def run(variables: Any, state: Any, frames: Any) -> Any:
-        state, prob = propagate_frames(Network(model, variables), settings, geometry, state, frames)
+        state, prob = scan(Network(model, variables), settings, geometry, state, frames)
         return state, jnp.argmax(prob, axis=1).astype(jnp.uint8)
 
     arguments = (
