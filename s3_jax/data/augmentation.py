@@ -4,6 +4,8 @@ What torchvision-style descriptions do in turn (rotate, resize, crop, ...) is co
 warp per frame, so that a frame is resampled once and nothing is cut off in between.
 """
 
+import dataclasses
+
 import numpy as np
 from jaxtyping import Float
 
@@ -14,6 +16,18 @@ from s3_jax.data.warp import Matrix, Warp, around, mirror, rotation_shear, scali
 
 Size = tuple[int, int]  # height, width
 CROP_TRIES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Zoom:
+    """A change of scale over a clip.
+
+    log_scale: logarithm of the factors by which width and height have grown in the last frame.
+    place: where in the crop, from 0 to 1, the objects' centre is then.
+    """
+
+    log_scale: tuple[Number, Number]
+    place: tuple[Number, Number]
 
 
 def sample_warps(
@@ -97,6 +111,33 @@ def video_warp(
     uncrop = shift(left, top) @ scaling(wide / side, tall / side)
     flip = mirror(side) if rng.random() < options.flip else np.eye(3)
     return Warp(affine @ uncrop, flip, side)
+
+
+def sample_zoom(rng: np.random.Generator, options: VideoAugmentationConfig) -> Zoom | None:
+    """Return how a clip's scale changes; None for not at all."""
+    if max(options.zoom, options.zoom_aspect) <= 1 or rng.random() >= options.zoom_share:
+        return None
+    scale = rng.uniform(-1, 1) * np.log(options.zoom)
+    aspect = rng.uniform(-1, 1) * np.log(options.zoom_aspect) / 2
+    return Zoom((scale + aspect, scale - aspect), tuple(rng.uniform(0.3, 0.7, 2)))
+
+
+def zoomed(warps: list[Warp], zoom: Zoom, pivot: tuple[Number, Number]) -> list[Warp]:
+    """Return the warps of a clip under a zoom that grows evenly from nothing in the first frame.
+
+    pivot: x, y in the last of the given warps' crops that comes to `zoom.place` in the last frame.
+    """
+    shares = np.linspace(0, 1, len(warps))
+    return [
+        _zoomed(warp, zoom, np.array(pivot), share)
+        for warp, share in zip(warps, shares, strict=True)
+    ]
+
+
+def _zoomed(warp: Warp, zoom: Zoom, pivot: np.ndarray, share: Number) -> Warp:
+    place = (1 - share) * pivot + share * np.array(zoom.place) * warp.side
+    shrink = np.diag([*np.exp(-share * np.array(zoom.log_scale)), 1.0])
+    return dataclasses.replace(warp, to_crop=warp.to_crop @ shift(*pivot) @ shrink @ shift(*-place))
 
 
 def _sample_box(

@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from s3_jax.data.augmentation import Size, sample_colours, sample_warps
+from s3_jax.data.augmentation import Size, sample_colours, sample_warps, sample_zoom, zoomed
+from s3_jax.data.blur import blur, sample_blurs
 from s3_jax.data.colour import ColourChange, recolour
 from s3_jax.data.config import DataConfig
 from s3_jax.data.decoding import decode_image
-from s3_jax.data.merging import Clip, paste
+from s3_jax.data.merging import Clip, centre, paste
 from s3_jax.data.sampling import choose, draw_frames, object_ids, relabel
 from s3_jax.data.videos import Video, read_bytes
 from s3_jax.data.warp import Colour, Warp, reduction, warp_image, warp_labels
@@ -74,8 +75,21 @@ def sample_plan(
             seen = _seen(ids, present, warps[0])
             if seen:
                 objects = choose(rng, seen, config.max_objects)
+                if not still:
+                    warps = _zoom(rng, warps, video.ids(frames[-1]), objects, config)
                 return Draft(frames, warps, objects, ids.shape)
     return None
+
+
+def _zoom(
+    rng: np.random.Generator, warps: list[Warp], last: Ids, objects: list[int], config: DataConfig
+) -> list[Warp]:
+    """Return the warps of a clip that zooms, by chance; last: ids of the last frame."""
+    zoom = sample_zoom(rng, config.video)
+    if zoom is None:
+        return warps
+    shown = warp_labels(relabel(last, objects), warps[-1])
+    return zoomed(warps, zoom, centre(shown) or (config.crop / 2, config.crop / 2))
 
 
 def _seen(ids: Ids, present: list[int], warp: Warp) -> list[int]:
@@ -106,7 +120,8 @@ def _frames(
         warp.for_size(image.shape[:2], draft.size)
         for image, warp in zip(images, draft.warps, strict=True)
     ]
-    return _render(images, fitted, sample_colours(rng, config, still), config.fill_colour)
+    rendered = _render(images, fitted, sample_colours(rng, config, still), config.fill_colour)
+    return blur(rendered, sample_blurs(rng, config.blur, config.crop, len(rendered)))
 
 
 def _backdrop(rng: np.random.Generator, video: Video, config: DataConfig) -> Clip:

@@ -11,6 +11,7 @@ from s3_jax import config
 from s3_jax.data.synthetic import SceneConfig
 
 T = TypeVar("T")
+LEAST_INSTANCE = 0.004  # share of the picture
 Number = float | int
 Range = tuple[Number, Number]
 
@@ -29,12 +30,14 @@ class VideoFolderConfig:
     frame_interval: how many frames of the original video lie between annotated ones;
       `DataConfig.skips` are divided by it.
     multiplier: how often a video is used for each use of a video with multiplier 1.
+    held_out: names of videos that are kept for validation.
     """
 
     path: str
     images: str = ""
     annotations: str = ""
     subset: str = ""
+    held_out: tuple[str, ...] = ()
     empty_masks: str = ""
     binary: bool = False
     frame_interval: int = 1
@@ -44,17 +47,20 @@ class VideoFolderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolderConfig:
-    """Photographs with a mask of one object each, in one directory tree or in two.
+    """Photographs with a mask each, in one directory tree or in two.
 
     An image `x.jpg` or `x_im.jpg` belongs to the mask `x.png` or `x_gt.png` beside it, or to the
     only one of that name elsewhere below `path`.
 
+    instances: masks hold a number for every object, and 255 for void pixels; otherwise all that
+      is not background is one object. Instances smaller than `LEAST_INSTANCE` are background.
     backgrounds: a directory of pictures; with probability `background_share` an object is
       cut out and moves over one of them, which moves too.
     """
 
     path: str
     multiplier: Number = 1.0
+    instances: bool = False
     backgrounds: str = ""
     background_share: Number = 0.5
     kind: ClassVar[str] = "images"
@@ -133,6 +139,21 @@ SOURCE_KINDS: dict[str, type] = {
 
 
 @dataclasses.dataclass(frozen=True)
+class BlurConfig:
+    """Blur of a clip's frames.
+
+    share: probability that a clip is blurred at all.
+    defocus: largest standard deviation of a Gaussian, in sides of the crop, drawn once a clip.
+    motion: longest path of the camera while the shutter is open, in sides of the crop; its
+      direction is drawn once a clip, its length frame by frame.
+    """
+
+    share: Number = 0.0
+    defocus: Number = 0.004
+    motion: Number = 0.04
+
+
+@dataclasses.dataclass(frozen=True)
 class ColourConfig:
     """Largest relative change of brightness, contrast, saturation; of hue, in turns."""
 
@@ -171,6 +192,10 @@ class VideoAugmentationConfig:
     """How the frames of a video become a clip; all but `frame_colour` is drawn once a clip.
 
     crop_area: the crop's share of the image's area. crop_aspect: its width over height.
+    zoom: largest factor by which the objects grow or shrink from the first frame to the last,
+      which brings them to the middle; 1 for a crop that stays.
+    zoom_aspect: largest factor by which width and height grow apart on the way.
+    zoom_share: probability that a clip zooms.
     """
 
     flip: Number = 0.5
@@ -178,6 +203,9 @@ class VideoAugmentationConfig:
     shear: Number = 20.0
     crop_area: Range = (0.36, 1.0)
     crop_aspect: Range = (3 / 4, 4 / 3)
+    zoom: Number = 1.0
+    zoom_aspect: Number = 1.0
+    zoom_share: Number = 0.5
     clip_colour: ColourConfig = ColourConfig(0.1, 0.03, 0.03)
     grey: Number = 0.05
     frame_colour: ColourConfig = ColourConfig(0.1, 0.05, 0.05)
@@ -193,6 +221,9 @@ class DataConfig:
       of a clip from then on.
     reverse, merge: probabilities of playing a clip backwards and of pasting the objects of
       another clip over one with room for more.
+    occlude: probability of pasting the objects of another clip over one as mere occluders.
+    cross: probability that pasted objects travel across the objects below, or leave the picture
+      and come back, instead of only moving as they do in their own clip.
     fill_colour: what lies beyond the image's edges.
     crops_tried, seeds_tried, sequences_tried: how often crop, frames and video are drawn anew
       when the first frame shows no object.
@@ -210,8 +241,11 @@ class DataConfig:
     skips: tuple[tuple[Number, int], ...] = ((0.0, 5), (0.1, 10), (0.3, 15), (0.8, 5))
     reverse: Number = 0.5
     merge: Number = 0.5
+    occlude: Number = 0.0
+    cross: Number = 0.0
     image: ImageAugmentationConfig = ImageAugmentationConfig()
     video: VideoAugmentationConfig = VideoAugmentationConfig()
+    blur: BlurConfig = BlurConfig()
     fill_colour: tuple[int, int, int] = (124, 116, 104)
     crops_tried: int = 5
     seeds_tried: int = 5
@@ -264,7 +298,11 @@ def from_dict(values: dict[str, Any]) -> DataConfig:
     Raises:
       ValueError: an unknown key or kind of source; the message names it and the known ones.
     """
-    nested: dict[str, Any] = {"image": ImageAugmentationConfig, "video": VideoAugmentationConfig}
+    nested: dict[str, Any] = {
+        "image": ImageAugmentationConfig,
+        "video": VideoAugmentationConfig,
+        "blur": BlurConfig,
+    }
     converted = {key: _tuples(value) for key, value in values.items()}
     for key, cls in nested.items():
         if key in values:

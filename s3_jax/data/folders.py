@@ -68,6 +68,21 @@ def annotated_videos(
     return [video for video, _ in videos]
 
 
+def without(videos: Sequence[AnnotatedVideo], held_out: Sequence[str]) -> list[AnnotatedVideo]:
+    """Return the videos but for those of some names.
+
+    Raises:
+      InputError: a name is of none of them, or nothing is left.
+    """
+    unknown = sorted(set(held_out) - {video.name for video in videos})
+    if unknown:
+        raise InputError(f"held_out names {unknown[0]!r}, which is none of the videos")
+    left = [video for video in videos if video.name not in set(held_out)]
+    if not left:
+        raise InputError("held_out names all videos: leave some to train on")
+    return left
+
+
 def evaluation_videos(
     path: Path, images: str = "", annotations: str = "", subset: str = ""
 ) -> list[EvaluationVideo]:

@@ -4,11 +4,12 @@ import dataclasses
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from s3_jax.data.sampling import choose, object_ids, relabel
 
 BLUR = (5, 5)  # Gaussian window that softens pasted outlines
+PASSING = 0.7  # of the motions across: those that pass over, the rest leave and come back
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,6 +35,52 @@ def paste(upper: Clip, lower: Clip) -> Clip:
         masks.append(np.where(over_mask > 0, over_mask + np.uint8(lower.num_objects), under_mask))
     count = lower.num_objects + upper.num_objects
     return Clip(np.stack(frames), np.stack(masks), count)
+
+
+def centre(labels: UInt8[np.ndarray, "h w"]) -> tuple[float, float] | None:
+    """Return the mean place x, y of all objects; None where there are none."""
+    moments = cv2.moments((labels > 0).astype(np.uint8), binaryImage=True)
+    if not moments["m00"]:
+        return None
+    return moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
+
+
+def across(rng: np.random.Generator, upper: Clip, lower: Clip) -> Clip:
+    """Return the upper clip with a motion that brings its objects over those of the lower one, or
+    out of the picture and back."""
+    here, there = centre(upper.masks[0]), centre(lower.masks[len(lower.masks) // 2])
+    if here is None or there is None:
+        return upper
+    side, count = upper.masks.shape[1], len(upper.masks)
+    turn = rng.uniform(0, 2 * np.pi)
+    direction = np.array([np.cos(turn), np.sin(turn)])
+    if rng.random() < PASSING:
+        reach = np.linspace(-1, 1, count) * rng.uniform(0.2, 0.6) * side
+        goal = np.array(there) + reach[:, None] * direction[None]
+        offsets = goal - np.array(here)[None]
+    else:  # out and back: furthest in the middle of the clip
+        reach = np.sin(np.linspace(0, np.pi, count)) * rng.uniform(0.4, 1.2) * side
+        offsets = reach[:, None] * direction[None]
+    return moved(upper, offsets)
+
+
+def moved(clip: Clip, offsets: Float[np.ndarray, "t 2"]) -> Clip:
+    """Return the clip with every frame shifted by its whole-pixel offset x, y; what comes in at
+    the edges is without objects."""
+    size = clip.masks.shape[2], clip.masks.shape[1]
+    frames, masks = [], []
+    for frame, mask, (x, y) in zip(clip.frames, clip.masks, np.round(offsets), strict=True):
+        shift = np.array([[1.0, 0, x], [0, 1, y]])
+        frames.append(cv2.warpAffine(frame, shift, size, flags=cv2.INTER_NEAREST))
+        masks.append(cv2.warpAffine(mask, shift, size, flags=cv2.INTER_NEAREST))
+    return Clip(np.stack(frames), np.stack(masks), clip.num_objects)
+
+
+def hidden(lower: Clip, occluder: Clip) -> Clip:
+    """Return the lower clip behind the objects of an occluder, which get no ids."""
+    pasted = paste(occluder, lower)
+    masks = np.where(pasted.masks > lower.num_objects, np.uint8(0), pasted.masks)
+    return Clip(pasted.frames, masks, lower.num_objects)
 
 
 def limit(rng: np.random.Generator, clip: Clip, most: int) -> Clip:

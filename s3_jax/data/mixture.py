@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 from s3_jax.data.clips import sample_clip
 from s3_jax.data.config import DataConfig, Number
-from s3_jax.data.merging import Clip, limit, paste
+from s3_jax.data.merging import Clip, across, hidden, limit, paste
 from s3_jax.data.sampling import max_skip
 from s3_jax.data.sources import Source, open_source
 from s3_jax.errors import InputError
@@ -89,10 +89,25 @@ class Mixture:
         """A clip of the item, maybe merged with one of another item of its source."""
         config = self._config
         clip = self._single(rng, share, item, skip)
-        if clip is None or clip.num_objects >= config.max_objects or rng.random() >= config.merge:
+        if clip is None:
+            return None
+        if clip.num_objects < config.max_objects and rng.random() < config.merge:
+            other = self._other(rng, share, clip, skip)
+            if other is not None:
+                clip = limit(rng, paste(other, clip), config.max_objects)
+        if config.occlude and rng.random() < config.occlude:
+            other = self._other(rng, share, clip, skip)
+            if other is not None:
+                clip = limit(rng, hidden(clip, other), config.max_objects)
+        return clip if clip.num_objects else None
+
+    def _other(self, rng: np.random.Generator, share: Share, lower: Clip, skip: int) -> Clip | None:
+        """A clip of any item of the source, to be pasted over `lower`."""
+        item = share.items[rng.integers(len(share.items))]
+        clip = self._single(rng, share, item, skip)
+        if clip is None or not self._config.cross or rng.random() >= self._config.cross:
             return clip
-        other = self._single(rng, share, share.items[rng.integers(len(share.items))], skip)
-        return clip if other is None else limit(rng, paste(other, clip), config.max_objects)
+        return across(rng, clip, lower)
 
     def _single(self, rng: np.random.Generator, share: Share, item: int, skip: int) -> Clip | None:
         video = share.source.open(item, rng, self._config.max_objects)

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from s3_jax.data import config as data_config
 from s3_jax.data import empty_masks, folders, records
-from s3_jax.data.decoding import decode_foreground, decode_ids, decode_image
+from s3_jax.data.decoding import decode_foreground, decode_ids, decode_image, without_void
 from s3_jax.data.regions import sample_objects
 from s3_jax.data.synthetic import sample_scene
 from s3_jax.data.videos import (
@@ -23,6 +25,7 @@ from s3_jax.data.videos import (
     Video,
     read_bytes,
 )
+from s3_jax.errors import InputError
 
 
 @runtime_checkable
@@ -79,6 +82,7 @@ class VideoFolderSource:
         self._videos = folders.annotated_videos(
             root, config.images, config.annotations, config.subset
         )
+        self._videos = folders.without(self._videos, config.held_out)
         known = empty_masks.read(root / config.empty_masks) if config.empty_masks else {}
         self._empty = {name: frozenset(stems) for name, stems in known.items()}
 
@@ -98,7 +102,7 @@ class VideoFolderSource:
 
 
 class ImageFolderSource:
-    """Photographs with a mask of one object each."""
+    """Photographs with a mask of one object, or of several instances."""
 
     frame_interval = 1
 
@@ -106,6 +110,7 @@ class ImageFolderSource:
         self.name = config.path
         self.multiplier = config.multiplier
         self._pairs = folders.image_mask_pairs(Path(config.path))
+        self._instances = config.instances
         self._backgrounds = Backgrounds(config.backgrounds, config.background_share)
 
     def __len__(self) -> int:
@@ -116,8 +121,8 @@ class ImageFolderSource:
 
     def open(self, item: int, rng: np.random.Generator, max_objects: int) -> Video:
         image, mask = self._pairs[item]
-        ids = decode_foreground(read_bytes(mask), str(mask))
-        return Photograph(image, ids, self._backgrounds.sample(rng))
+        decode = decode_instances if self._instances else decode_foreground
+        return Photograph(image, decode(read_bytes(mask), str(mask)), self._backgrounds.sample(rng))
 
 
 class RegionFolderSource:
@@ -198,6 +203,22 @@ class SyntheticSource:
             self._pictures if textured else (),
         )
         return SceneVideo(scene, config.num_frames)
+
+
+def decode_instances(encoded: bytes, where: str) -> UInt8[np.ndarray, "h w"]:
+    """Return the numbers of a mask's instances that are large enough, void pixels as background.
+
+    Raises:
+      InputError: damaged, cut off, no mask, or more instances than 8 bits can tell apart.
+    """
+    ids = without_void(decode_ids(encoded, where), binary=False)
+    if ids.dtype != np.uint8:
+        raise InputError(f"{where} has more than 8 bits: number its instances 1 to 254")
+    areas = np.bincount(ids.ravel(), minlength=256)
+    kept = np.flatnonzero(areas >= data_config.LEAST_INSTANCE * ids.size)
+    table = np.zeros(256, np.uint8)
+    table[kept] = kept
+    return cv2.LUT(ids, table)
 
 
 class Backgrounds:

@@ -1,0 +1,52 @@
+"""Blur of a clip: out of focus, and of a camera that moves while the shutter is open."""
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from s3_jax.data.config import BlurConfig, Number
+
+Kernel = Float[np.ndarray, "k k"]
+Frames = UInt8[np.ndarray, "t h w 3"]
+STEPS = 64  # points of a path that are drawn into a kernel
+
+
+def sample_blurs(
+    rng: np.random.Generator, options: BlurConfig, side: int, count: int
+) -> list[Kernel] | None:
+    """Return a kernel for each of `count` frames; None for a clip that stays sharp.
+
+    side: of the crop, in pixels.
+    """
+    if options.share <= 0 or rng.random() >= options.share:
+        return None
+    sigma = rng.uniform(0, options.defocus) * side
+    angle = rng.uniform(0, np.pi)
+    lengths = rng.uniform(0, options.motion, count) * side
+    return [path_kernel(length, angle, sigma) for length in lengths]
+
+
+def path_kernel(length: Number, angle: Number, sigma: Number) -> Kernel:
+    """Return the picture of a point that moves on a line; it sums to 1.
+
+    length: of the line, in pixels. sigma: standard deviation of the point itself.
+    """
+    radius = int(np.ceil(length / 2 + 3 * sigma)) + 1
+    path = np.linspace(-length / 2, length / 2, STEPS)
+    grid = np.arange(-radius, radius + 1)
+    # Half a pixel at least, so that a sharp point stays where it is.
+    spread = 2 * max(sigma, 0.3) ** 2
+    across = np.exp(-((grid[None] - path[:, None] * np.cos(angle)) ** 2) / spread)
+    down = np.exp(-((grid[None] - path[:, None] * np.sin(angle)) ** 2) / spread)
+    kernel = down.T @ across
+    return kernel / kernel.sum()
+
+
+def blur(frames: Frames, kernels: list[Kernel] | None) -> Frames:
+    """Return the frames under their kernels."""
+    if kernels is None:
+        return frames
+    pairs = zip(frames, kernels, strict=True)
+    return np.stack(
+        [cv2.filter2D(frame, -1, kernel, borderType=cv2.BORDER_REFLECT) for frame, kernel in pairs]
+    )
