@@ -1,24 +1,33 @@
-"""The small model that comes with the package, trained on photographs and made-up scenes only.
+"""The small model that comes with the package: photographs and made-up scenes, then real video.
 
   python -m tools.convert_checkpoint --model=s3_lite --efficientnet=efficientnet-lite0.pth \
       --output=checkpoints/s3_lite_start
   python -m tools.train --config=configs/train_s3_lite.py --workdir=runs/s3_lite \
       --config.data_root=data --config.initial_checkpoint=checkpoints/s3_lite_start
 
-`data_root` holds `bsds500` (images and region maps) and `imagenet_samples` (pictures), and
-`davis2016_dev` for validation. Hardware: two CPU cores for two hours, or any accelerator.
-Expected score: see the README of s3_jax/checkpoints/s3_lite, which is this run's result.
+`data_root` holds
+  bsds500           images and region maps; every region, or a union of some, is an object
+  imagenet_samples  pictures, for backgrounds and surfaces
+  davis2016_train   the training sequences of DAVIS-2016; four of them are kept for validation
+  stills            ecssd (one object each), coco_instances and voc2007_instances (several)
+
+Hardware: the first three stages take two hours on two CPU cores; "video" is for an accelerator (see
+the README of s3_jax/checkpoints/s3_lite for the time it took, and for the scores of the result).
 """
 
 from ml_collections import ConfigDict
 
 from s3_jax.config import MODELS
 from s3_jax.data.config import (
+    BlurConfig,
+    ColourConfig,
     DataConfig,
     ImageAugmentationConfig,
+    ImageFolderConfig,
     RegionFolderConfig,
     SyntheticConfig,
     VideoAugmentationConfig,
+    VideoFolderConfig,
 )
 from s3_jax.data.synthetic import SceneConfig
 from s3_jax.training import run_config
@@ -32,6 +41,8 @@ from s3_jax.training.step_config import (
 )
 
 PICTURES = "imagenet_samples"
+HELD_OUT = ("hockey", "mallard-fly", "soccerball", "swing")
+VIDEO_STEPS = 1_500
 
 
 def get_config() -> ConfigDict:
@@ -50,21 +61,78 @@ def get_config() -> ConfigDict:
             objects=3,
             scenes=(_scenes(0.3), _scenes(0.8, objects=(2, 3), multiplier=2)),
         ),
+        video(),
     )
     run = RunConfig(
         MODELS["s3_lite"],
         stages,
         validation=ValidationConfig(
-            path="davis2016_dev",
+            path="davis2016_train",
+            videos=HELD_OUT,
             protocol="davis2016",
             short_side=240,
-            max_frames=30,
             every=1_000,
         ),
         log_every=50,
         save_every=250,
     )
     return ConfigDict(run_config.to_dict(run))
+
+
+def video() -> StageConfig:
+    """The stage with labelled video: long clips, large crops, changes of scale, occlusion."""
+    colour = ColourConfig(0.3, 0.25, 0.25, 0.05)
+    data = DataConfig(
+        sources=(
+            VideoFolderConfig(
+                "davis2016_train", binary=True, held_out=HELD_OUT, multiplier=32.0
+            ),  # 736 clips of 1,340 or so
+            ImageFolderConfig(
+                "stills/ecssd", backgrounds=PICTURES, background_share=0.3, multiplier=0.2
+            ),
+            ImageFolderConfig("stills/coco_instances", instances=True, multiplier=0.6),
+            ImageFolderConfig("stills/voc2007_instances", instances=True, multiplier=0.6),
+            RegionFolderConfig("bsds500", backgrounds=PICTURES, multiplier=0.1),
+            _scenes(0.8, objects=(2, 3), multiplier=0.2),
+        ),
+        crop=320,
+        num_frames=8,
+        max_objects=3,
+        skips=((0.0, 25), (0.75, 8)),
+        merge=0.5,
+        occlude=0.2,
+        cross=0.5,
+        image=ImageAugmentationConfig(
+            walk=0.3, clip_scale=(0.7, 1.5), scale=(0.6, 2.2), bend=0.5, clip_colour=colour
+        ),
+        video=VideoAugmentationConfig(
+            rotation=15.0,
+            shear=10.0,
+            crop_area=(0.15, 1.0),
+            crop_aspect=(0.6, 5 / 3),
+            zoom=4.0,
+            zoom_aspect=1.5,
+            zoom_share=0.5,
+            clip_colour=colour,
+        ),
+        blur=BlurConfig(share=0.2),
+        num_workers=14,
+    )
+    step = StepConfig(
+        clip=ClipConfig(num_objects=3, num_ref_frames=3),
+        loss=LossConfig(num_points=6_144),
+        optimizer=OptimizerConfig(
+            learning_rate=4e-4,
+            decay="polynomial",
+            backbone_ratio=1.0,
+            pretrained_ratio=0.1,
+            clip_norm=3.0,
+        ),
+        ema_decay=0.995,
+    )
+    return StageConfig(
+        "video", VIDEO_STEPS, batch_size=16, trainable_blocks=(1, 2), data=data, step=step
+    )
 
 
 def stage(

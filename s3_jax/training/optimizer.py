@@ -38,9 +38,12 @@ def make_optimizer(
         "embedding": adamw(1.0, config.embedding_weight_decay),
         "other": adamw(1.0, config.weight_decay),
     }
+    apart = config.pretrained_ratio is not None
+    if config.pretrained_ratio is not None:
+        groups["pretrained"] = adamw(config.pretrained_ratio, config.weight_decay)
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
-        optax.partition(groups, lambda params: group_labels(params, model)),
+        optax.partition(groups, lambda params: group_labels(params, model, apart)),
     )
 
 

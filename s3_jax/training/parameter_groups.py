@@ -9,7 +9,7 @@ from s3_jax.models import efficientnet
 from s3_jax.models.encoders.spatial_semantic import NUM_BLOCKS
 from s3_jax.models.s3 import S3
 
-Group = Literal["frozen", "backbone", "embedding", "other"]
+Group = Literal["frozen", "pretrained", "backbone", "embedding", "other"]
 Path = tuple[str, ...]
 Params = dict[str, Any]
 
@@ -36,9 +36,18 @@ def group_of(path: Path, model: S3) -> Group:
     return "embedding" if path in EMBEDDINGS else "other"
 
 
-def group_labels(params: Params, model: S3) -> Params:
-    """The tree of the parameters, with the group in place of each."""
-    return unflatten_dict({path: group_of(path, model) for path in flatten_dict(params)})
+def group_labels(params: Params, model: S3, pretrained_apart: bool = False) -> Params:
+    """Return the tree of the parameters, with the group in place of each.
+
+    pretrained_apart: what is fine-tuned of the pretrained network is a group "pretrained".
+    """
+
+    def label(path: Path) -> Group:
+        group = group_of(path, model)
+        fine_tuned = path[:2] in PRETRAINED and group == "backbone"
+        return "pretrained" if pretrained_apart and fine_tuned else group
+
+    return unflatten_dict({path: label(path) for path in flatten_dict(params)})
 
 
 def split_frozen(params: Params, model: S3) -> tuple[Params, Params]:

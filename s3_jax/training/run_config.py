@@ -90,6 +90,7 @@ class ValidationConfig:
     """Videos that the network is measured on while it trains.
 
     path, images, annotations, subset: see `VideoFolderConfig`; no `path`, no validation.
+    videos: names of those to measure on; none for all.
     protocol: what is scored, a name of `benchmarks.protocols`.
     short_side: frames are shrunk to it; -1 for never. Scores are those at the original size.
     max_frames: of each video only so many, from the first; 0 for all.
@@ -101,6 +102,7 @@ class ValidationConfig:
     images: str = ""
     annotations: str = ""
     subset: str = ""
+    videos: tuple[str, ...] = ()
     protocol: str = "davis2017"
     short_side: int = 480
     max_frames: int = 0

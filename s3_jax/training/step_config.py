@@ -82,6 +82,8 @@ class OptimizerConfig:
     """AdamW with parameter groups, and its learning rate over time.
 
     learning_rate: base rate; the image encoder's is `backbone_ratio` times that.
+    pretrained_ratio: of the part of the pretrained network that is fine-tuned, in place of
+      `backbone_ratio`; None for the same.
     decay: "constant"; "steps" multiplies by `gamma` at each of the iterations `milestones`;
       "polynomial" falls as (1 - iteration / iterations) ** power.
     weight_decay, embedding_weight_decay: the latter for the weights that make object queries.
@@ -97,6 +99,7 @@ class OptimizerConfig:
     iterations: int = 125_000
     power: float = 0.9
     backbone_ratio: float = 0.1
+    pretrained_ratio: float | None = None
     weight_decay: float = 1e-3
     embedding_weight_decay: float = 0.0
     beta1: float = 0.9
@@ -109,6 +112,8 @@ class OptimizerConfig:
             _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
         for name in ("backbone_ratio", "weight_decay", "embedding_weight_decay", "gamma", "power"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        ratio = self.pretrained_ratio
+        _require(ratio is None or ratio >= 0, "pretrained_ratio", ratio, "0 or more, or None")
         for name in ("beta1", "beta2"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
         _require(self.epsilon is None or self.epsilon > 0, "epsilon", self.epsilon, "above 0")

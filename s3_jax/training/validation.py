@@ -9,7 +9,8 @@ from s3_jax.benchmarks.summary import RunSummary
 from s3_jax.benchmarks.validation import ValidationRules, validate
 from s3_jax.config import ModelConfig, PropagationConfig
 from s3_jax.conversion.weights import Variables
-from s3_jax.data.folders import evaluation_videos
+from s3_jax.data.folders import EvaluationVideo, evaluation_videos
+from s3_jax.errors import InputError
 from s3_jax.propagation.session import Session
 from s3_jax.training.run_config import RunConfig
 
@@ -29,16 +30,7 @@ class Validator:
         self._rules = ValidationRules(
             PROTOCOLS[settings.protocol], settings.short_side, settings.max_frames
         )
-        self._videos = (
-            evaluation_videos(
-                Path(run.data_root, settings.path),
-                settings.images,
-                settings.annotations,
-                settings.subset,
-            )
-            if self.enabled
-            else []
-        )
+        self._videos = _videos(run) if self.enabled else []
 
     def measure(self, config: ModelConfig, variables: Variables, dtype: str) -> RunSummary:
         """Scores of a network.
@@ -53,3 +45,13 @@ class Validator:
             return session
 
         return validate(new_session, self._videos, self._rules)
+
+
+def _videos(run: RunConfig) -> list[EvaluationVideo]:
+    settings = run.validation
+    root = Path(run.data_root, settings.path)
+    found = evaluation_videos(root, settings.images, settings.annotations, settings.subset)
+    missing = sorted(set(settings.videos) - {video.name for video in found})
+    if missing:
+        raise InputError(f"validation.videos names {missing[0]!r}, which is not in {root}")
+    return [video for video in found if video.name in settings.videos or not settings.videos]
