@@ -9,7 +9,7 @@
   bsds500           images and region maps; every region, or a union of some, is an object
   imagenet_samples  pictures, for backgrounds and surfaces
   davis2016_train   the training sequences of DAVIS-2016; four of them are kept for validation
-  stills            ecssd (one object each), coco_instances and voc2007_instances (several)
+  stills            ecssd (one object each), coco_instances (several)
 
 Hardware: the first three stages take two hours on two CPU cores; "video" is for an accelerator (see
 the README of s3_jax/checkpoints/s3_lite for the time it took, and for the scores of the result).
@@ -91,7 +91,6 @@ def video() -> StageConfig:
                 "stills/ecssd", backgrounds=PICTURES, background_share=0.3, multiplier=0.2
             ),
             ImageFolderConfig("stills/coco_instances", instances=True, multiplier=0.6),
-            ImageFolderConfig("stills/voc2007_instances", instances=True, multiplier=0.6),
             RegionFolderConfig("bsds500", backgrounds=PICTURES, multiplier=0.1),
             _scenes(0.8, objects=(2, 3), multiplier=0.2),
         ),

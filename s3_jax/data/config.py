@@ -30,13 +30,14 @@ class VideoFolderConfig:
     frame_interval: how many frames of the original video lie between annotated ones;
       `DataConfig.skips` are divided by it.
     multiplier: how often a video is used for each use of a video with multiplier 1.
-    held_out: names of videos that are kept for validation.
+    videos: names of those to use; none for all. held_out: of those that are not used.
     """
 
     path: str
     images: str = ""
     annotations: str = ""
     subset: str = ""
+    videos: tuple[str, ...] = ()
     held_out: tuple[str, ...] = ()
     empty_masks: str = ""
     binary: bool = False

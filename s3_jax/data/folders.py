@@ -68,18 +68,20 @@ def annotated_videos(
     return [video for video, _ in videos]
 
 
-def without(videos: Sequence[AnnotatedVideo], held_out: Sequence[str]) -> list[AnnotatedVideo]:
-    """Return the videos but for those of some names.
+def chosen(
+    videos: Sequence[AnnotatedVideo], names: Sequence[str], held_out: Sequence[str]
+) -> list[AnnotatedVideo]:
+    """Return the videos of some names, or all if none are given, but for those held out.
 
     Raises:
-      InputError: a name is of none of them, or nothing is left.
+      InputError: a name is of no video, or nothing is left.
     """
-    unknown = sorted(set(held_out) - {video.name for video in videos})
+    unknown = sorted({*names, *held_out} - {video.name for video in videos})
     if unknown:
-        raise InputError(f"held_out names {unknown[0]!r}, which is none of the videos")
-    left = [video for video in videos if video.name not in set(held_out)]
+        raise InputError(f"there is no video {unknown[0]!r}: correct videos or held_out")
+    left = [v for v in videos if v.name not in held_out and (not names or v.name in names)]
     if not left:
-        raise InputError("held_out names all videos: leave some to train on")
+        raise InputError("videos and held_out leave no video: name others")
     return left
 
 

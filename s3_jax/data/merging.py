@@ -48,20 +48,28 @@ def centre(labels: UInt8[np.ndarray, "h w"]) -> tuple[float, float] | None:
 def across(rng: np.random.Generator, upper: Clip, lower: Clip) -> Clip:
     """Return the upper clip with a motion that brings its objects over those of the lower one, or
     out of the picture and back."""
+    if rng.random() < PASSING:
+        return over(rng, upper, lower)
+    side, count = upper.masks.shape[1], len(upper.masks)
+    reach = np.sin(np.linspace(0, np.pi, count)) * rng.uniform(0.4, 1.2) * side
+    return moved(upper, reach[:, None] * _direction(rng)[None])
+
+
+def over(rng: np.random.Generator, upper: Clip, lower: Clip) -> Clip:
+    """Return the upper clip moved so that its objects pass over those of the lower one in the
+    middle of the clip; unchanged where either has none."""
     here, there = centre(upper.masks[0]), centre(lower.masks[len(lower.masks) // 2])
     if here is None or there is None:
         return upper
     side, count = upper.masks.shape[1], len(upper.masks)
-    turn = rng.uniform(0, 2 * np.pi)
-    direction = np.array([np.cos(turn), np.sin(turn)])
-    if rng.random() < PASSING:
-        reach = np.linspace(-1, 1, count) * rng.uniform(0.2, 0.6) * side
-        goal = np.array(there) + reach[:, None] * direction[None]
-        offsets = goal - np.array(here)[None]
-    else:  # out and back: furthest in the middle of the clip
-        reach = np.sin(np.linspace(0, np.pi, count)) * rng.uniform(0.4, 1.2) * side
-        offsets = reach[:, None] * direction[None]
-    return moved(upper, offsets)
+    reach = np.linspace(-1, 1, count) * rng.uniform(0.2, 0.6) * side
+    path = np.array(there)[None] + reach[:, None] * _direction(rng)[None]
+    return moved(upper, path - np.array(here)[None])
+
+
+def _direction(rng: np.random.Generator) -> Float[np.ndarray, "2"]:
+    angle = rng.uniform(0, 2 * np.pi)
+    return np.array([np.cos(angle), np.sin(angle)])
 
 
 def moved(clip: Clip, offsets: Float[np.ndarray, "t 2"]) -> Clip:

@@ -82,7 +82,7 @@ class VideoFolderSource:
         self._videos = folders.annotated_videos(
             root, config.images, config.annotations, config.subset
         )
-        self._videos = folders.without(self._videos, config.held_out)
+        self._videos = folders.chosen(self._videos, config.videos, config.held_out)
         known = empty_masks.read(root / config.empty_masks) if config.empty_masks else {}
         self._empty = {name: frozenset(stems) for name, stems in known.items()}
 
