@@ -179,7 +179,7 @@ def _data(crop: int, frames: int, objects: int, scenes: tuple[SyntheticConfig, .
 
 
 def _scenes(
-    lookalikes: float, objects: tuple[int, int] = (1, 3), multiplier: int = 1
+    lookalikes: float, objects: tuple[int, int] = (1, 3), multiplier: float = 1
 ) -> SyntheticConfig:
     return SyntheticConfig(
         height=240,

@@ -1,9 +1,11 @@
 """Make the multi-object validation set, or see how many identities results on it keep.
 
   python -m tools.crossing_videos --data_root=data --output=crossings
-  python -m tools.predict --dataset=davis2017_val --images=crossings/JPEGImages \\
-      --masks=crossings/Annotations --checkpoint=s3_lite --output=results
-  python -m tools.crossing_videos --annotations=crossings/Annotations --results=results
+  python -m tools.predict --dataset=generic --noall_masks --data_dir=crossings \\
+      --checkpoint=s3_lite --output=results
+  python -m tools.score --annotations=crossings/Annotations --results=results/Annotations
+  python -m tools.crossing_videos --annotations=crossings/Annotations \\
+      --results=results/Annotations
 
 Two or three objects of different clips cross, one hidden by more than a third on the way. They come
 from the sequences of DAVIS-2016's training set that configs/train_s3_lite.py does not train on
