@@ -6,7 +6,7 @@ from jaxtyping import Float, UInt8
 
 from s3_jax.data.config import BlurConfig, Number
 
-Kernel = Float[np.ndarray, "k k"]
+Kernel = Float[np.ndarray, "_ _"]
 Frames = UInt8[np.ndarray, "t h w 3"]
 STEPS = 64  # points of a path that are drawn into a kernel
 
