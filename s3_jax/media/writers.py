@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-from jaxtyping import Float32, Integer
+from jaxtyping import Float32, Integer, UInt8
 from PIL import Image
 
 from s3_jax.errors import InputError
@@ -75,6 +76,14 @@ def write_scores(
             entry.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(entry, "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def write_picture(path: Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
+    """A picture as JPEG or PNG, by the suffix."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 90] if path.suffix == ".jpg" else []
+    encoded = cv2.imencode(path.suffix, picture[..., ::-1], quality)[1]
+    with replacing(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
 
 
 def _encode(ids: Integer[np.ndarray, "h w"], encoding: MaskEncoding) -> Image.Image:

@@ -150,14 +150,6 @@ def _new_objects(mask: Mask | None, known: Sequence[int], size: Size) -> np.ndar
     return ids if ids.any() else None
 
 
-def write_picture(path: Path, picture: Picture) -> None:
-    """A picture as JPEG or PNG, by the suffix."""
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 90] if path.suffix == ".jpg" else []
-    encoded = cv2.imencode(path.suffix, picture[..., ::-1], quality)[1]
-    with replacing(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())
-
-
 def _block_tiles(frame: Frame, image: Picture, choices: QueryChoices, slot: int) -> Iterator[Tile]:
     for block in range(len(choices.row)):
         yield Tile(draw_choices(image, choices, block, slot), f"{frame.name}  block {block + 1}")

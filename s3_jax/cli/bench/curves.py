@@ -126,9 +126,8 @@ def _integers(flag: str, texts: list[str]) -> list[int]:
 
 def _write(path: Path, points: "list[Point]") -> None:
     """path.csv and path.png."""
-    import cv2
-
     from s3_jax.analysis.chart import Series, line_chart
+    from s3_jax.media.writers import write_picture
 
     text = io.StringIO()
     writer = csv.writer(text)
@@ -139,10 +138,6 @@ def _write(path: Path, points: "list[Point]") -> None:
               Series("per second of CPU time", by_cpu)]  # fmt: skip
     title, x_name, y_name = TITLES[points[0].curve]
     image = line_chart(f"{MODEL.value}: {title}", x_name, y_name, series)
-    done, png = cv2.imencode(".png", image[..., ::-1])
-    if not done:
-        raise InputError(f"{path}.png: the chart cannot be encoded")
     with replacing(path.with_suffix(".csv")) as temporary:
         temporary.write_text(text.getvalue())
-    with replacing(path.with_suffix(".png")) as temporary:
-        temporary.write_bytes(png.tobytes())
+    write_picture(path.with_suffix(".png"), image)
