@@ -41,20 +41,20 @@ def line_chart(
     points = [point for one in series for point in one.points]
     if not points or min(min(point) for point in points) <= 0:
         raise ValueError("a chart on logarithmic axes needs points, all above 0")
-    axes = log_axes(points, [x for x, _ in series[0].points] if ticks is None else ticks)
+    figure = Figure(figsize=(WIDTH / 100, HEIGHT / 100), dpi=100)
+    axes = log_axes(figure, points, [x for x, _ in series[0].points] if ticks is None else ticks)
     axes.set(title=title, xlabel=x_name, ylabel=y_name)
     for (blue, green, red), one in zip(COLOURS, series, strict=False):
         colour = (red / 255, green / 255, blue / 255)
         axes.plot(*zip(*one.points, strict=True), "o-", color=colour, label=one.name)
     axes.legend(loc="upper right", frameon=False, borderaxespad=0.1)
-    canvas = FigureCanvasAgg(axes.figure)
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def log_axes(points: Sequence[tuple[float, float]], ticks: Sequence[float]) -> Axes:
-    """Return empty axes that have room for the points, with a grid at round numbers."""
-    figure = Figure(figsize=(WIDTH / 100, HEIGHT / 100), dpi=100)
+def log_axes(figure: Figure, points: Sequence[tuple[float, float]], ticks: Sequence[float]) -> Axes:
+    """Add empty axes that have room for the points, with a grid at round numbers."""
     box = (LEFT / WIDTH, BOTTOM / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (TOP + BOTTOM) / HEIGHT)
     axes = figure.add_axes(box)
     across, down = zip(*points, strict=True)

@@ -13,18 +13,16 @@ GIB = 2**30
 class Chip:
     """One device.
 
-    compiler_name: of the generation, in names of topologies.
     hbm_bytes: memory. hbm_bandwidth: of it, bytes per second.
     peak_flops: of bfloat16 matrix products, per second.
     link_bandwidth: to other chips, all links together, bytes per second.
     clock: cycles per second, from the peak and the size of the matrix units; turns the compiler's
       estimates, which are in cycles, into seconds.
-    smallest: the smallest topology a host has.
+    dimensions: sides of a topology.
     two_cores: the chip's cores have to be told to work as one device.
     """
 
     name: str
-    compiler_name: str
     hbm_bytes: int
     hbm_bandwidth: float
     peak_flops: float
@@ -37,9 +35,9 @@ class Chip:
 CHIPS: dict[str, Chip] = {
     chip.name: chip
     for chip in (
-        Chip("v4", "v4", 32 * GIB, 1228e9, 275e12, 300e9, 1.05e9, dimensions=3, two_cores=True),
-        Chip("v5e", "v5e", 16 * GIB, 819e9, 197e12, 200e9, 1.5e9, dimensions=2),
-        Chip("v5p", "v5p", 95 * GIB, 2765e9, 459e12, 600e9, 1.75e9, dimensions=3),
-        Chip("v6e", "v6e", 32 * GIB, 1640e9, 918e12, 448e9, 1.75e9, dimensions=2),
+        Chip("v4", 32 * GIB, 1228e9, 275e12, 300e9, 1.05e9, dimensions=3, two_cores=True),
+        Chip("v5e", 16 * GIB, 819e9, 197e12, 200e9, 1.5e9, dimensions=2),
+        Chip("v5p", 95 * GIB, 2765e9, 459e12, 600e9, 1.75e9, dimensions=3),
+        Chip("v6e", 32 * GIB, 1640e9, 918e12, 448e9, 1.75e9, dimensions=2),
     )
 }

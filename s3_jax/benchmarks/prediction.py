@@ -124,6 +124,26 @@ class RunProgress:
     stop: Callable[[], bool] = lambda: False
 
 
+def group_videos(videos: Sequence[BenchmarkVideo], most: int) -> list[list[BenchmarkVideo]]:
+    """Batches of up to `most` videos of one frame size and of about equal length.
+
+    A video in which masks may come later, or that cannot be opened, is alone.
+    """
+    alone, sized = [], []
+    for video in videos:
+        size = _frame_size(video) if most > 1 and video.first_frame_only else None
+        if size is None:
+            alone.append([video])
+        else:
+            sized.append((size, video.num_frames, video))
+    groups: list[list[BenchmarkVideo]] = []
+    sizes = sorted({size for size, _, _ in sized})
+    for size in sizes:
+        same = sorted((n, v.name, v) for s, n, v in sized if s == size)
+        groups += [[v for _, _, v in same[i : i + most]] for i in range(0, len(same), most)]
+    return alone + groups
+
+
 def predict(
     groups: Sequence[Sequence[BenchmarkVideo]],
     folder: PredictionFolder,
@@ -134,7 +154,7 @@ def predict(
 ) -> Outcome:
     """Segments all videos that are not finished, the longest first, a group at each workplace.
 
-    groups: videos that go together, see `batch_segmentation.group_videos`; make_batch is needed
+    groups: videos that go together, see `group_videos`; make_batch is needed
     for groups of more than one. What is wrong with a video is told in the outcome, and does not
     keep others from being done.
 
@@ -308,3 +328,10 @@ class _Clock:
             "warm_frames": round(warm / self._videos, 3),
             "warm_seconds": round(warm_seconds / self._videos, 3),
         }
+
+
+def _frame_size(video: BenchmarkVideo) -> tuple[int, int] | None:
+    try:
+        return video.open_frames().size
+    except InputError:
+        return None  # whoever segments it will say what is wrong

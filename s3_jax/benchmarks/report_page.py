@@ -7,6 +7,7 @@ values under the pointer. Template, style and script are in `page/`.
 import base64
 import dataclasses
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import jinja2
@@ -66,11 +67,9 @@ def write_page(path: Path, report: Report, pictures: Pictures) -> None:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("s3_jax.benchmarks", "page"), autoescape=True
     )
-    environment.filters |= {
-        "percent": percent,
-        "region_means": lambda sequence: _means(sequence, 0),
-        "base64": lambda content: base64.b64encode(content).decode(),
-    }
+    environment.filters["percent"] = percent
+    environment.filters["region_means"] = partial(_means, which=0)
+    environment.filters["base64"] = _base64
     text = environment.get_template("report.html").render(
         report=report,
         sequences=[_view(report.runs, name) for name in report.worst_first()],
@@ -103,3 +102,7 @@ def _curves(names: Sequence[str], results: Sequence[SequenceSummary]) -> list[Cu
 
 def _means(sequence: SequenceSummary, which: int) -> dict[str, float]:
     return {frame: pair[which] for frame, pair in sequence.frame_means().items()}
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()

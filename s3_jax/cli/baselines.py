@@ -91,7 +91,7 @@ def _nearest_neighbours() -> Baseline:
     # Imported late: JAX takes seconds, which wrong flags and the other methods need not wait for.
     from s3_jax.benchmarks.label_propagation import nearest_neighbours
     from s3_jax.checkpoints.model import load_model
-    from s3_jax.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation_cache import enable_compilation_cache
 
     enable_compilation_cache()
     config, variables = load_model(CHECKPOINT.value)

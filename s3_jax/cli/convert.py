@@ -32,7 +32,7 @@ import numpy as np
 from absl import flags, logging
 
 from s3_jax.checkpoints.model import find_model, load_model, read_header, save_model, stored_arrays
-from s3_jax.compilation_cache import enable_compilation_cache
+from s3_jax.cli.compilation_cache import enable_compilation_cache
 from s3_jax.config import ModelConfig, from_dict, to_dict
 from s3_jax.conversion.initialise import (
     LoadSummary,

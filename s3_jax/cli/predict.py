@@ -60,6 +60,7 @@ from s3_jax.benchmarks.prediction import (
     PredictionFolder,
     RunProgress,
     Workplace,
+    group_videos,
     predict,
     share_out,
 )
@@ -75,7 +76,6 @@ from s3_jax.cli.propagation_flags import (
 )
 from s3_jax.config import PropagationConfig
 from s3_jax.errors import InputError, listed
-from s3_jax.segmentation.lockstep import group_videos
 from s3_jax.segmentation.run_folder import named_fingerprint
 from s3_jax.segmentation.run_record import RunRecord
 from s3_jax.segmentation.video import SegmentConfig
@@ -302,7 +302,7 @@ def _workplaces(checkpoint: Path, config: PropagationConfig) -> tuple[list[Any],
     import jax.numpy as jnp
 
     from s3_jax.checkpoints.model import load_model
-    from s3_jax.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation_cache import enable_compilation_cache
     from s3_jax.propagation.session import Session
 
     enable_compilation_cache()

@@ -265,7 +265,7 @@ def _load_session(checkpoint: Path, config: PropagationConfig) -> Segmenter:
     import jax.numpy as jnp
 
     from s3_jax.checkpoints.model import load_model
-    from s3_jax.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation_cache import enable_compilation_cache
     from s3_jax.propagation.session import Session
 
     enable_compilation_cache()

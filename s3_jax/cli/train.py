@@ -50,7 +50,7 @@ def main() -> None:
     # Imported late: JAX takes seconds, which wrong flags need not wait for.
     import jax
 
-    from s3_jax.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation_cache import enable_compilation_cache
     from s3_jax.training import run_config
     from s3_jax.training.loop import train
     from s3_jax.training.progress import say

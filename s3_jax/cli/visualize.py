@@ -132,7 +132,7 @@ def _draw_queries(
     stem: Path, source: VideoSource, subject: Subject, options: SheetConfig
 ) -> Iterable[Path]:
     from s3_jax.checkpoints.model import load_model
-    from s3_jax.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation_cache import enable_compilation_cache
     from s3_jax.segmentation.query_attention import WatchedSession
 
     if not subject.checkpoint:

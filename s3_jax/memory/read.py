@@ -56,20 +56,6 @@ def read(
     return readout, _count_usage(memory, usage)
 
 
-def read_all(
-    memory: KeyValueMemory,
-    query_key: Float[Array, "b m ck"],
-    query_selection: Float[Array, "b m ck"],
-    bucket_of: Int[Array, " k"],
-    *,
-    query_chunk: int | None = None,
-) -> Float[Array, "b k m cv"]:
-    """Readout over all tokens of an object's bucket, as in training; no usage is counted."""
-    affinity_of = partial(dense_affinity, top_k=None)
-    queries = query_features(query_key, query_selection)
-    return _read_chunks(memory, queries, bucket_of, affinity_of, query_chunk)[0]
-
-
 def read_frames(
     key: Float[Array, "b f hw ck"],
     shrinkage: Float[Array, "b f hw"],

@@ -150,14 +150,6 @@ def valid_tokens(memory: KeyValueMemory) -> Bool[Array, "u n"]:
     )
 
 
-def memory_sizes(memory: KeyValueMemory) -> Int[Array, "u 3"]:
-    """Per bucket: working-memory tokens, the permanent ones among them, long-term tokens."""
-    frame = memory.layout.tokens_per_frame
-    permanent = memory.permanent_frames * frame
-    working = permanent + held_temporary_frames(memory) * frame
-    return jnp.stack([working, permanent, memory.long_term_tokens], axis=1)
-
-
 def clear_buckets(memory: KeyValueMemory, buckets: Bool[Array, " u"]) -> KeyValueMemory:
     """Empties the given buckets, so that their slots (and their objects' slots) can be reused."""
 

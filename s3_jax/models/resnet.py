@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 from s3_jax.models.layers import BatchNorm, Conv, Dtype, max_pool_3x3_stride_2
 
 BLOCKS = {18: (2, 2, 2), 50: (3, 4, 6)}
-EXPANSION = {18: 1, 50: 4}
 
 
 def he_normal_fan_out(

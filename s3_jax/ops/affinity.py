@@ -85,7 +85,7 @@ def listed_affinity(
 
 
 def dense_affinity(
-    queries: Float[Array, "m f"], tokens: Float[Array, "n f"], top_k: int | None
+    queries: Float[Array, "m f"], tokens: Float[Array, "n f"], top_k: int
 ) -> DenseAffinity:
     """The same as a matrix; None for a softmax over all tokens.
 
@@ -93,7 +93,7 @@ def dense_affinity(
     """
     scores = feature_similarity(queries, tokens)
     read = _exists(scores)
-    if top_k is not None and top_k < scores.shape[1]:
+    if top_k < scores.shape[1]:
         read &= top_k_mask(scores, top_k)
     return DenseAffinity(masked_softmax(scores, read))
 

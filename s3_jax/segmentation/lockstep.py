@@ -11,7 +11,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from s3_jax.benchmarks.layouts.video import BenchmarkVideo
 from s3_jax.errors import InputError
 from s3_jax.media.background import WriteBehind, prefetch
 from s3_jax.media.video_files import VideoSource
@@ -47,26 +46,6 @@ class Job:
     config: SegmentConfig
     done: int = 0
     problem: InputError | None = None
-
-
-def group_videos(videos: Sequence[BenchmarkVideo], most: int) -> list[list[BenchmarkVideo]]:
-    """Batches of up to `most` videos of one frame size and of about equal length.
-
-    A video in which masks may come later, or that cannot be opened, is alone.
-    """
-    alone, sized = [], []
-    for video in videos:
-        size = _frame_size(video) if most > 1 and video.first_frame_only else None
-        if size is None:
-            alone.append([video])
-        else:
-            sized.append((size, video.num_frames, video))
-    groups: list[list[BenchmarkVideo]] = []
-    sizes = sorted({size for size, _, _ in sized})
-    for size in sizes:
-        same = sorted((n, v.name, v) for s, n, v in sized if s == size)
-        groups += [[v for _, _, v in same[i : i + most]] for i in range(0, len(same), most)]
-    return alone + groups
 
 
 def segment_together(
@@ -129,10 +108,3 @@ def _next(job: Job, stream: Iterator[Step]) -> Step | None:
     except InputError as error:
         job.problem = error
         return None
-
-
-def _frame_size(video: BenchmarkVideo) -> tuple[int, int] | None:
-    try:
-        return video.open_frames().size
-    except InputError:
-        return None  # whoever segments it will say what is wrong

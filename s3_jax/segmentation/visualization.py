@@ -20,7 +20,7 @@ from s3_jax.media.overlay import draw_overlay, write_video
 from s3_jax.media.query_pictures import QueryChoices, draw_choices
 from s3_jax.media.resize import Size, shrink_ids, shrink_image, shrunk_size
 from s3_jax.media.video_files import Frame, VideoSource
-from s3_jax.media.writers import replacing
+from s3_jax.media.writers import write_picture
 from s3_jax.segmentation.merging import mask_encoding, read_scores
 from s3_jax.segmentation.video import MaskSource
 

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Integer, Key
 
@@ -82,14 +81,6 @@ def uncertainty(logits: Float[Array, "c p"], num_objects: Integer[Array, ""]) ->
     best = jnp.argmax(known, axis=0)[None]
     second = jnp.max(jnp.where(classes == best, ABSENT, known), axis=0)
     return jnp.where(num_objects == 1, -jnp.abs(logits[1]), second - jnp.max(known, axis=0))
-
-
-def pixel_centres(height: int, width: int) -> Float[np.ndarray, "p 2"]:
-    """All pixel centres, row by row: with these as points, losses are dense."""
-    y, x = np.meshgrid(
-        (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij"
-    )
-    return np.stack([x.ravel(), y.ravel()], axis=-1).astype(np.float32)
 
 
 def sample_map(values: Float[Array, "c h w"], points: Float[Array, "p 2"]) -> Float[Array, "c p"]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from s3_jax.analysis import chart
 from s3_jax.analysis.chart import Series, line_chart
@@ -27,7 +28,7 @@ def test_a_line_spans_the_axis_and_falls_with_its_values() -> None:
 
 
 def test_equal_ratios_are_equal_distances() -> None:
-    axes = chart.log_axes([(1.0, 1.0), (100.0, 1.0)], [1.0, 10.0, 100.0])
+    axes = chart.log_axes(Figure(), [(1.0, 1.0), (100.0, 1.0)], [1.0, 10.0, 100.0])
     x = axes.transData.transform([(1.0, 1.0), (10.0, 1.0), (100.0, 1.0)])[:, 0]
     assert x[1] - x[0] == pytest.approx(x[2] - x[1])
 
@@ -44,7 +45,7 @@ def test_what_has_no_logarithm_is_refused(points: list[tuple[float, float]]) -> 
 
 
 def test_ticks_are_round_numbers() -> None:
-    axes = chart.log_axes([(1.0, 0.9 * 1.4), (1.0, 25.0 / 1.4)], [1.0])
+    axes = chart.log_axes(Figure(), [(1.0, 0.9 * 1.4), (1.0, 25.0 / 1.4)], [1.0])
     low, high = axes.get_ylim()
     shown = [tick for tick in axes.get_yticks() if low <= tick <= high]
     assert shown == pytest.approx([1, 2, 5, 10, 20])

@@ -15,13 +15,13 @@ from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.prediction import (
     PredictionFolder,
     RunProgress,
+    group_videos,
     predict,
     share_out,
 )
 from s3_jax.errors import InputError
 from s3_jax.media.mask_files import read_mask
 from s3_jax.segmentation import video as segmentation
-from s3_jax.segmentation.lockstep import group_videos
 from s3_jax.segmentation.video import SegmentConfig
 from tests.benchmarks.benchmark_files import make_burst, make_davis, make_youtube, write_frames
 from tests.tools.fake_session import FakeSession

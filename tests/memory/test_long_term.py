@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from s3_jax.memory import long_term, state
 from tests.memory.numpy_memory import Settings
 from tests.memory.videos import TRACES, Frame, Video, assert_same_content, assert_same_readout
+from tests.support.memory_sizes import memory_sizes
 
 FIFO = Settings(max_frames=4, top_k=6)
 LONG_TERM = Settings(max_frames=4, top_k=6, long_term=True, min_frames=2, prototypes=3,
@@ -70,8 +71,8 @@ def test_slots_without_use_change_nothing():
         roomy.run(frame)
         np.testing.assert_allclose(tight.readout, roomy.readout[:, :2], atol=1e-6)
         assert not roomy.readout[:, 2:].any()
-    sizes = np.asarray(state.memory_sizes(roomy.memory))
-    assert sizes[:1].tolist() == np.asarray(state.memory_sizes(tight.memory)).tolist()
+    sizes = np.asarray(memory_sizes(roomy.memory))
+    assert sizes[:1].tolist() == np.asarray(memory_sizes(tight.memory)).tolist()
     assert not sizes[1:].any()
 
 
@@ -137,7 +138,7 @@ def _follow_recording(goldens, name, recorded, mem_every, objects, permanent):
         last = t if write else last
         frame = Frame(t not in objects or t > 0, objects.get(t, 0), None, write, t in permanent)
         video.run(frame)
-        have = np.asarray(state.memory_sizes(video.memory))
+        have = np.asarray(memory_sizes(video.memory))
         np.testing.assert_array_equal(have[: len(expected)], np.maximum(expected, 0))
     return video.memory
 

@@ -11,7 +11,6 @@ from s3_jax.ops import similarity
 
 # Compiled whole, which is quicker than operation by operation.
 READ = jax.jit(read.read, static_argnums=4, static_argnames=("dense", "query_chunk"))
-READ_ALL = jax.jit(read.read_all)
 READ_FRAMES = jax.jit(read.read_frames)
 WRITE_FRAME = jax.jit(working.write_frame)
 WAYS: dict[str, dict[str, Any]] = {
@@ -19,6 +18,11 @@ WAYS: dict[str, dict[str, Any]] = {
     "dense": {"dense": True},
     "dense chunks": {"dense": True, "query_chunk": 7},
 }
+
+
+def read_all(memory: KeyValueMemory, *query: jax.Array) -> jax.Array:
+    """Readout over all tokens."""
+    return READ(memory, *query, memory.key.shape[2], dense=True)[0]
 
 
 class Frames(NamedTuple):
@@ -110,7 +114,7 @@ def test_recorded_readout_of_network(goldens):
     """Of all tokens, as in training, from a memory and from a stack of frames."""
     with np.load(goldens / "memory.npz") as golden:
         frames = _recorded_frames(golden, "network")
-        readout = READ_ALL(
+        readout = read_all(
             frames.memory(), frames.query_key, frames.query_selection, _in_bucket_0(frames)
         )
         _assert_recorded(golden, "network.mem.readout", readout)
@@ -212,7 +216,7 @@ def test_gradients_of_reading_a_memory_with_an_empty_bucket(way):
         filled = memory.replace(value=value)
         arguments = (filled, query, frames.query_selection, bucket_of)
         if way == "all":
-            return READ_ALL(*arguments)
+            return read_all(*arguments)
         return READ(*arguments, 5, **WAYS[way])[0]
 
     have = readout(memory.value, frames.query_key)

@@ -9,6 +9,7 @@ from s3_jax.memory import long_term, read, state, working
 from s3_jax.memory.state import MemoryLayout
 from tests.memory.numpy_memory import Settings
 from tests.memory.videos import Frame, Video, assert_same_content, assert_same_readout
+from tests.support.memory_sizes import memory_sizes
 
 LONG_TERM = Settings(4, 6, True, min_frames=2, prototypes=3, max_tokens=11, buffer_tokens=2)
 
@@ -86,9 +87,9 @@ def test_cleared_bucket_is_empty_and_starts_anew():
     video = Video(LONG_TERM, seed=7)
     for t in range(8):
         video.run(Frame(new_objects=int(t < 2)))
-    untouched = np.asarray(state.memory_sizes(video.memory))[1]
+    untouched = np.asarray(memory_sizes(video.memory))[1]
     memory = state.clear_buckets(video.memory, jnp.array([True, False, False]))
-    sizes = np.asarray(state.memory_sizes(memory))
+    sizes = np.asarray(memory_sizes(memory))
     assert sizes[0].tolist() == [0, 0, 0]
     assert sizes[1].tolist() == untouched.tolist()
     assert not state.valid_tokens(memory)[0].any()

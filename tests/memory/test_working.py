@@ -5,6 +5,7 @@ import pytest
 
 from s3_jax.memory import state, working
 from s3_jax.memory.state import KeyValueMemory, MemoryLayout
+from tests.support.memory_sizes import memory_sizes
 
 TOKENS, KEY_DIM, VALUE_DIM = 4, 3, 5
 WRITE_FRAME = jax.jit(working.write_frame)
@@ -39,7 +40,7 @@ def test_first_frame_is_permanent_and_others_replace_the_oldest():
         memory = _write(memory, number, active=(True, number >= 3))
     assert _frames(memory, 0) == ([1, 0], [4, 3])
     assert _frames(memory, 1) == ([3, 0], [4, 0])
-    sizes = state.memory_sizes(memory)
+    sizes = memory_sizes(memory)
     np.testing.assert_array_equal(sizes, [[12, 4, 0], [8, 4, 0]])
 
 

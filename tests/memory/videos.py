@@ -11,6 +11,7 @@ import numpy as np
 from s3_jax.memory import long_term, read, state, working
 from s3_jax.memory.state import KeyValueMemory, MemoryLayout
 from tests.memory.numpy_memory import Bucket, Settings, Tokens, join
+from tests.support.memory_sizes import memory_sizes
 
 KEY_DIM, VALUE_DIM = 4, 3
 
@@ -164,7 +165,7 @@ def assert_same_readout(video: Video, tolerance: float = 2e-5) -> None:
 
 def assert_same_content(video: Video) -> None:
     """Every bucket holds the same tokens in the same order, with the same usage."""
-    sizes = np.asarray(state.memory_sizes(video.memory))
+    sizes = np.asarray(memory_sizes(video.memory))
     for index, bucket in enumerate(video.buckets):
         if bucket is None:
             assert sizes[index].tolist() == [0, 0, 0]

@@ -4,8 +4,7 @@ import pytest
 
 from s3_jax.benchmarks.datasets import BENCHMARKS
 from s3_jax.benchmarks.layouts.config import LayoutConfig
-from s3_jax.benchmarks.prediction import RunProgress
-from s3_jax.segmentation.lockstep import group_videos
+from s3_jax.benchmarks.prediction import RunProgress, group_videos
 from s3_jax.segmentation.video import SegmentConfig
 from tests.benchmarks.benchmark_files import (
     make_davis,

@@ -14,9 +14,9 @@ import numpy as np
 
 from s3_jax.config import MODELS, PropagationConfig
 from s3_jax.conversion.weights import from_torch
-from s3_jax.memory.state import memory_sizes
 from s3_jax.propagation.session import FrameResult, Session
 from tests.support.goldens import load_keys
+from tests.support.memory_sizes import memory_sizes
 from tests.support.weights import state_dict
 
 GOLDENS = Path(__file__).parents[1] / "goldens"

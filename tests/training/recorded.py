@@ -21,7 +21,7 @@ from s3_jax.training import clip
 from s3_jax.training.clip import ClipBatch, ClipPrediction
 from s3_jax.training.draws import Draws
 from s3_jax.training.losses import ChoosePoints, clip_losses, num_pairs
-from s3_jax.training.points import Candidates, num_unsure, pixel_centres, select_points
+from s3_jax.training.points import Candidates, num_unsure, select_points
 from s3_jax.training.state import TrainState
 from s3_jax.training.step import Trainer, gradients_of, init_state, make_trainer
 from s3_jax.training.step_config import ClipConfig, LossConfig, OptimizerConfig, StepConfig
@@ -237,3 +237,11 @@ def gradients(
 
 
 _compiled_gradients: dict[Any, Callable[..., Any]] = {}
+
+
+def pixel_centres(height: int, width: int) -> np.ndarray:
+    """All pixel centres, row by row: with these as points, losses are dense."""
+    y, x = np.meshgrid(
+        (np.arange(height) + 0.5) / height, (np.arange(width) + 0.5) / width, indexing="ij"
+    )
+    return np.stack([x.ravel(), y.ravel()], axis=-1).astype(np.float32)

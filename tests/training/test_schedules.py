@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from s3_jax.training.schedules import learning_rate_schedule, max_skip
+from s3_jax.data import sampling
+from s3_jax.data.config import DataConfig
+from s3_jax.training.schedules import learning_rate_schedule
 from s3_jax.training.step_config import MAIN_TRAINING, PRE_TRAINING, OptimizerConfig
 
 SCHEDULES = {
@@ -43,6 +45,10 @@ def test_pre_training_is_of_the_recorded_length(recorded: dict) -> None:
     assert PRE_TRAINING.optimizer.iterations == expected
 
 
+def max_skip(iteration: int, iterations: int) -> int:
+    return sampling.max_skip(DataConfig().skips, iteration / iterations, 1)
+
+
 @pytest.mark.parametrize("iterations", [125_000, 175_000])
 def test_max_skip_changes_at_the_recorded_iterations(iterations: int, recorded: dict) -> None:
     expected = recorded["max_skip (main_training)"]
@@ -54,9 +60,7 @@ def test_max_skip_changes_at_the_recorded_iterations(iterations: int, recorded: 
     assert max_skip(iterations - 1, iterations) == expected["values"][-1]
 
 
-@pytest.mark.parametrize(
-    ("values", "fractions"), [((5, 10), (0.0,)), ((5, 10), (0.5, 0.1)), ((5,), (0.1,))]
-)
+@pytest.mark.parametrize(("values", "fractions"), [((10, 5), (0.5, 0.1)), ((5,), (0.1,)), ((), ())])
 def test_max_skip_refuses_what_has_no_meaning(values: tuple, fractions: tuple) -> None:
-    with pytest.raises(ValueError, match="ascend from 0"):
-        max_skip(0, 100, values, fractions)
+    with pytest.raises(ValueError, match="ascending and start at 0"):
+        DataConfig(skips=tuple(zip(fractions, values, strict=True)))

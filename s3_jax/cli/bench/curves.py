@@ -27,7 +27,7 @@ from absl import flags, logging
 from s3_jax.cli import command
 from s3_jax.config import MODELS
 from s3_jax.errors import InputError
-from s3_jax.media.writers import replacing
+from s3_jax.media.writers import replacing, write_picture
 
 if TYPE_CHECKING:
     from s3_jax.analysis.scaling import Point
@@ -71,7 +71,7 @@ def main() -> None:
     replicas = _integers("replicas", REPLICAS.value)
     if "training" in CHOSEN.value and jax.config.jax_platforms in (None, "", "cpu"):  # type: ignore[attr-defined]
         jax.config.update("jax_num_cpu_devices", max(replicas))
-    from s3_jax.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation_cache import enable_compilation_cache
 
     enable_compilation_cache()
     for name in CHOSEN.value:
@@ -127,7 +127,6 @@ def _integers(flag: str, texts: list[str]) -> list[int]:
 def _write(path: Path, points: "list[Point]") -> None:
     """path.csv and path.png."""
     from s3_jax.analysis.chart import Series, line_chart
-    from s3_jax.media.writers import write_picture
 
     text = io.StringIO()
     writer = csv.writer(text)

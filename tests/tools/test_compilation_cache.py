@@ -5,10 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PROGRAM = """
 import jax
-from s3_jax.compilation_cache import enable_compilation_cache
+from s3_jax.cli.compilation_cache import enable_compilation_cache
 print(enable_compilation_cache(), jax.config.jax_compilation_cache_dir)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 hits = []

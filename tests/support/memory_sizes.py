@@ -1,0 +1,14 @@
+"""How many tokens a memory holds, as recordings count them."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from s3_jax.memory.state import KeyValueMemory, held_temporary_frames
+
+
+def memory_sizes(memory: KeyValueMemory) -> Int[Array, "u 3"]:
+    """Per bucket: working-memory tokens, the permanent ones among them, long-term tokens."""
+    frame = memory.layout.tokens_per_frame
+    permanent = memory.permanent_frames * frame
+    working = permanent + held_temporary_frames(memory) * frame
+    return jnp.stack([working, permanent, memory.long_term_tokens], axis=1)
