@@ -1,4 +1,4 @@
-"""The order of rooms in docs/architecture.md holds, nothing imports in a circle, functions are short."""
+"""The order of rooms in docs/architecture.md, imports without a circle, short functions."""
 
 import ast
 import re
