@@ -1,8 +1,8 @@
 r"""What parts of the network are good for: s3_lite with one left out, equally and briefly trained.
 
-  python -m tools.convert_checkpoint --model=s3_lite_multi_head \
+  s3 convert --model=s3_lite_multi_head \
       --efficientnet=efficientnet-lite0.pth --output=checkpoints/multi_head_start
-  python -m tools.train --config=configs/ablation_s3_lite.py:s3_lite_multi_head \
+  s3 train --config=configs/ablation_s3_lite.py:s3_lite_multi_head \
       --workdir=runs/multi_head --config.data_root=data \
       --config.initial_checkpoint=checkpoints/multi_head_start
 

@@ -1,8 +1,8 @@
 """Static pre-training of the small model on the photographs of BSDS500 alone.
 
-  python -m tools.convert_checkpoint --model=s3_lite_single_object \
+  s3 convert --model=s3_lite_single_object \
       --efficientnet=efficientnet-lite0.pth --output=checkpoints/s3_lite_single_object_start
-  python -m tools.train --config=configs/pretrain_s3_lite.py --workdir=runs/s3_lite_static \
+  s3 train --config=configs/pretrain_s3_lite.py --workdir=runs/s3_lite_static \
       --config.data_root=data \
       --config.initial_checkpoint=checkpoints/s3_lite_single_object_start
 

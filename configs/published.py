@@ -8,7 +8,7 @@ which data sets:
   mega    MOSE, BURST and OVIS too, and longer
 
 `data_root` holds the data sets under the names in `s3_jax/data/recipes.py`, and the network starts
-from public weights that `tools.convert_checkpoint` has put together.
+from public weights that `s3 convert` has put together.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """The whole path of training in under two minutes on two CPU cores: both stages on synthetic video.
 
-  python -m tools.train --config=configs/smoke.py --workdir=runs/smoke
-  python -m tools.segment --checkpoint=runs/smoke --video=... --masks=... --output=...
+  s3 train --config=configs/smoke.py --workdir=runs/smoke
+  s3 segment --checkpoint=runs/smoke --video=... --masks=... --output=...
 
 Hardware: any. Expected score: none, 40 steps of a tiny network teach it little; the loss falls.
 """

@@ -1,9 +1,9 @@
 """Cutie, S3's ancestor, with a ResNet-50.
 
-  python -m tools.convert_checkpoint --model=cutie_base_single_object \\
+  s3 convert --model=cutie_base_single_object \\
       --image_encoder_resnet=resnet50-19c8e357.pth \\
       --mask_encoder_resnet=resnet18-f37072fd.pth --output=checkpoints/cutie_base_start
-  python -m tools.train --config=configs/train_cutie_base.py:base \\
+  s3 train --config=configs/train_cutie_base.py:base \\
       --workdir=runs/cutie_base --config.data_root=DATASETS
 
 The argument after the colon is base, mose or mega; `configs/published.py` tells what is in them.

@@ -1,8 +1,8 @@
 """The small model that comes with the package: photographs and made-up scenes, then real video.
 
-  python -m tools.convert_checkpoint --model=s3_lite --efficientnet=efficientnet-lite0.pth \
+  s3 convert --model=s3_lite --efficientnet=efficientnet-lite0.pth \
       --output=checkpoints/s3_lite_start
-  python -m tools.train --config=configs/train_s3_lite.py --workdir=runs/s3_lite \
+  s3 train --config=configs/train_s3_lite.py --workdir=runs/s3_lite \
       --config.data_root=data --config.initial_checkpoint=checkpoints/s3_lite_start
 
 `data_root` holds

@@ -1,9 +1,9 @@
 """S3 with a ResNet-50.
 
-  python -m tools.convert_checkpoint --model=s3_resnet50_single_object \\
+  s3 convert --model=s3_resnet50_single_object \\
       --image_encoder_resnet=resnet50-19c8e357.pth \\
       --mask_encoder_resnet=resnet18-f37072fd.pth --output=checkpoints/s3_resnet50_start
-  python -m tools.train --config=configs/train_s3_resnet50.py:base \\
+  s3 train --config=configs/train_s3_resnet50.py:base \\
       --workdir=runs/s3_resnet50 --config.data_root=DATASETS
 
 The argument after the colon is base, mose or mega; `configs/published.py` tells what is in them.

@@ -1,9 +1,9 @@
 """S3 with a ViT-B of DINOv2.
 
-  python -m tools.convert_checkpoint --model=s3_vitb_single_object \\
+  s3 convert --model=s3_vitb_single_object \\
       --vit=dinov2_vitb14_pretrain.pth \\
       --mask_encoder_resnet=resnet18-f37072fd.pth --output=checkpoints/s3_vitb_start
-  python -m tools.train --config=configs/train_s3_vitb.py:base \\
+  s3 train --config=configs/train_s3_vitb.py:base \\
       --workdir=runs/s3_vitb --config.data_root=DATASETS
 
 The argument after the colon is base, mose or mega; `configs/published.py` tells what is in them.

@@ -1,9 +1,9 @@
 """S3 with the ViT-B of Depth-Anything, five blocks and eight queries: the released network.
 
-  python -m tools.convert_checkpoint --model=s3_vitb_depthanything_single_object \\
+  s3 convert --model=s3_vitb_depthanything_single_object \\
       --vit=depth_anything_vitb14.pth \\
       --mask_encoder_resnet=resnet18-f37072fd.pth --output=checkpoints/s3_vitb_depthanything_start
-  python -m tools.train --config=configs/train_s3_vitb_depthanything.py:base \\
+  s3 train --config=configs/train_s3_vitb_depthanything.py:base \\
       --workdir=runs/s3_vitb_depthanything --config.data_root=DATASETS
 
 The argument after the colon is base, mose or mega; `configs/published.py` tells what is in them.

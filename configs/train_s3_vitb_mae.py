@@ -1,9 +1,9 @@
 """S3 with a ViT-B of MAE.
 
-  python -m tools.convert_checkpoint --model=s3_vitb_mae_single_object \\
+  s3 convert --model=s3_vitb_mae_single_object \\
       --vit=mae_pretrain_vit_base.pth \\
       --mask_encoder_resnet=resnet18-f37072fd.pth --output=checkpoints/s3_vitb_mae_start
-  python -m tools.train --config=configs/train_s3_vitb_mae.py:base \\
+  s3 train --config=configs/train_s3_vitb_mae.py:base \\
       --workdir=runs/s3_vitb_mae --config.data_root=DATASETS
 
 The argument after the colon is base, mose or mega; `configs/published.py` tells what is in them.

@@ -1,9 +1,9 @@
 """S3 with a ViT-L of DINOv2.
 
-  python -m tools.convert_checkpoint --model=s3_vitl_single_object \\
+  s3 convert --model=s3_vitl_single_object \\
       --vit=dinov2_vitl14_pretrain.pth \\
       --mask_encoder_resnet=resnet18-f37072fd.pth --output=checkpoints/s3_vitl_start
-  python -m tools.train --config=configs/train_s3_vitl.py:base \\
+  s3 train --config=configs/train_s3_vitl.py:base \\
       --workdir=runs/s3_vitl --config.data_root=DATASETS
 
 The argument after the colon is base, mose or mega; `configs/published.py` tells what is in them.

@@ -48,7 +48,7 @@ class Benchmark:
     list_videos: its videos, in a data directory.
     plus: the settings for best results; None where the protocol has none.
     package: the form in which results are handed in; None for scoring them oneself.
-    score: the flags with which tools.score scores the results; "" where the annotations are the
+    score: the flags with which s3 score scores the results; "" where the annotations are the
       server's, or the measure is another.
     """
 

@@ -1,6 +1,6 @@
 """Scoring a network on a folder of annotated videos without writing results: for training.
 
-The scores are those that `tools.segment` and `tools.score` would give.
+The scores are those that `s3 segment` and `s3 score` would give.
 """
 
 import dataclasses

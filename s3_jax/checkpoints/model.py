@@ -212,7 +212,7 @@ def _steps(path: Path) -> list[Path]:
 
 
 def _why_no_model(path: Path) -> str:
-    convert = "python -m tools.convert_checkpoint --input={} --output=DIRECTORY"
+    convert = "s3 convert --input={} --output=DIRECTORY"
     if path.is_file():
         return (
             f"{path} is a file, but a checkpoint is a directory; a PyTorch or safetensors file is "

@@ -1,7 +1,7 @@
 r"""Follow the first masks of a data set in three ways that need no training, for comparison.
 
-  python -m tools.baselines --data_dir=DAVIS --output=baselines
-  python -m tools.score --results=baselines/first_mask,baselines/optical_flow,\
+  s3 baselines --data_dir=DAVIS --output=baselines
+  s3 score --results=baselines/first_mask,baselines/optical_flow,\
 baselines/nearest_neighbours --annotations=DAVIS/Annotations/480p --output=scores
 
 --data_dir has the folders of DAVIS: JPEGImages/480p/<video> and Annotations/480p/<video>. Of the
@@ -26,6 +26,7 @@ from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.davis import list_davis_videos
 from s3_jax.benchmarks.layouts.video import FolderVideo
 from s3_jax.benchmarks.scoring import looks_binary
+from s3_jax.cli import command
 from s3_jax.cli.logs import quiet_logging
 from s3_jax.errors import InputError
 from s3_jax.media.background import prefetch
@@ -38,7 +39,7 @@ CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "s3_lite",
     "Checkpoint directory or name of a network with an EfficientNet-Lite0. Public weights are made "
-    "into one by tools.convert_checkpoint --model=s3_lite --efficientnet=FILE.",
+    "into one by s3 convert --model=s3_lite --efficientnet=FILE.",
 )
 METHODS = flags.DEFINE_multi_enum(
     "method",
@@ -61,8 +62,10 @@ def main() -> None:
             _run(baseline, video, output / method / video.name)
     results = ",".join(str(output / method) for method in METHODS.value)
     print(
-        f"to score: python -m tools.score --results={results} "
-        f"--annotations={videos[0].masks.parent} --output=DIR"
+        command.as_typed(
+            f"to score: s3 score --results={results} "
+            f"--annotations={videos[0].masks.parent} --output=DIR"
+        )
     )
 
 

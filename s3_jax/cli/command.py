@@ -1,16 +1,20 @@
-"""What command lines have in common: an error is one line and exit code 1, not a traceback."""
+"""What commands have in common: an error is one line and exit code 1, not a traceback."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 
 from absl import app, flags
 
-from s3_jax.conversion.errors import TorchFileError
-from s3_jax.conversion.weights import ConversionError
+from s3_jax.cli.commands import COMMANDS
+from s3_jax.cli.extras import missing_package
+from s3_jax.conversion.errors import ConversionError, TorchFileError
 from s3_jax.errors import InputError, reason
 
 DEBUG = flags.DEFINE_bool("debug", False, "Show where in the program an error comes from.")
+_NAMES = "|".join(sorted(COMMANDS, key=len, reverse=True))
+_COMMAND = re.compile(rf"(?m)(?P<line>^ +)?\bs3 (?P<name>{_NAMES})\b(?P<flags>(?= --| \.\.\.))?")
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -19,20 +23,44 @@ def run(main: Callable[[], int | None]) -> None:
 
     --help shows the text and the flags of the module in which `main` is.
     """
-    sys.modules["__main__"].__doc__ = sys.modules[main.__module__].__doc__
+    sys.modules["__main__"].__doc__ = as_typed(sys.modules[main.__module__].__doc__ or "")
     for module in (main.__module__, __name__):  # the latter for --debug: errors point to it
         for flag in flags.FLAGS.get_key_flags_for_module(module):
+            flag.help = as_typed(flag.help or "")
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(lambda argv: _guard(main, argv), flags_parser=_parse)
 
 
+def as_typed(text: str) -> str:
+    """Name commands as the user does: where this one was started as `python -m tools.segment`,
+    `s3 score --...` becomes `python -m tools.score --...`, and `s3 score` alone `tools.score`."""
+    if _is_s3():
+        return text
+    return _COMMAND.sub(_as_tool, text)
+
+
+def _as_tool(found: re.Match[str]) -> str:
+    whole_line = found["line"] is not None or found["flags"] is not None
+    start = (found["line"] or "") + ("python -m " if whole_line else "")
+    return f"{start}tools.{COMMANDS[found['name']].tool}"
+
+
+def _is_s3() -> bool:
+    return sys.argv[0].startswith("s3 ")
+
+
 def _parse(argv: list[str]) -> list[str]:
-    """The arguments that are no flags; wrong values of a configuration are told in a line too."""
+    """The arguments that are no flags; wrong flags, and wrong values of a configuration, are told
+    in a line too."""
     try:
-        return app.parse_flags_with_usage(argv)
+        return flags.FLAGS(argv)
+    except SystemExit:  # after --help, for which absl has another exit code
+        raise SystemExit(0) from None
     except BrokenPipeError:  # of `--help | head`
         _forget_output()
         raise SystemExit(0) from None
+    except flags.Error as error:
+        raise SystemExit(fail(f"{reason(error)}; --help lists all flags")) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SystemExit(fail(f"a value given for the configuration: {reason(error)}")) from error
 
@@ -83,11 +111,14 @@ def _message(error: Exception) -> str:
         return f"{place}{reason(error)}; check the path, its permissions and the free space"
     if isinstance(error, MemoryError):
         return "out of memory"
+    if isinstance(error, ModuleNotFoundError):
+        return missing_package(error)
     return f"{type(error).__name__}: {reason(error)} (an error in the program; see --debug)"
 
 
 def fail(message: str, code: int = 1) -> int:
     """Says what went wrong, after the command's name; the exit code."""
     spec = sys.modules["__main__"].__spec__
-    print(f"{spec.name if spec else sys.argv[0]}: {message}", file=sys.stderr)
+    name = sys.argv[0] if _is_s3() or spec is None else spec.name
+    print(f"{name}: {as_typed(message)}", file=sys.stderr)
     return code

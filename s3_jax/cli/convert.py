@@ -1,20 +1,20 @@
 r"""Make a checkpoint of a PyTorch or safetensors file, or of public weights, and the reverse.
 
   # A published file (.pth, .pt, .safetensors); the network is recognised from its tensors.
-  python -m tools.convert_checkpoint --input=s3_vitb.pth --output=checkpoints/s3_vitb
+  s3 convert --input=s3_vitb.pth --output=checkpoints/s3_vitb
 
   # Back to a file that the PyTorch code loads.
-  python -m tools.convert_checkpoint --to_pytorch --input=checkpoints/s3_vitb --output=s3_vitb.pth
+  s3 convert --to_pytorch --input=checkpoints/s3_vitb --output=s3_vitb.pth
 
   # What is in a file, or in a checkpoint.
-  python -m tools.convert_checkpoint --list --input=s3_vitb.pth
+  s3 convert --list --input=s3_vitb.pth
 
   # A network to train: public weights where there are any, initial values elsewhere.
-  python -m tools.convert_checkpoint --model=s3_vitb --vit=dinov2_vitb14_pretrain.pth \
+  s3 convert --model=s3_vitb --vit=dinov2_vitb14_pretrain.pth \
       --mask_encoder_resnet=resnet18-f37072fd.pth --output=checkpoints/start
 
   # After training with single objects: the same network for several objects.
-  python -m tools.convert_checkpoint --input=runs/static --widen --output=checkpoints/widened
+  s3 convert --input=runs/static --widen --output=checkpoints/widened
 
 Every tensor is used exactly once and every parameter filled, or else nothing is written and all
 problems are listed. Files are read without PyTorch, and nothing stored in them is run.

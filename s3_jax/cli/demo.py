@@ -1,8 +1,8 @@
 r"""The main job in one command: segments a short video and says how fast, how well, where to look.
 
-  python -m tools.demo                                       the clip that comes with s3_jax
-  python -m tools.demo --video=cats.mp4 --mask=first.png     a video of yours
-  python -m tools.demo --checkpoint=DIR                      another network
+  s3 demo                                       the clip that comes with s3_jax
+  s3 demo --video=cats.mp4 --mask=first.png     a video of yours
+  s3 demo --checkpoint=DIR                      another network
 
 Nothing is downloaded. The clip, three koi that cross, is a drawn scene of which the true masks are
 known: how far the result agrees with them is printed, for every fish, and whether each mask was
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from s3_jax.cli import command
 from s3_jax.cli.logs import quiet_logging
 from s3_jax.demo import clip
 from s3_jax.errors import InputError
@@ -38,7 +39,7 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     result = output / "result"
     _run(
-        "tools.segment",
+        command.as_typed("s3 segment"),
         f"--video={VIDEO.value or clip.VIDEO}",
         f"--masks={MASK.value or clip.FIRST_MASK}",
         f"--checkpoint={CHECKPOINT.value}",
@@ -56,9 +57,12 @@ def _report(masks: Path) -> str:
     return clip.report(clip.compare(found.astype(np.uint8), clip.true_masks()))
 
 
-def _run(module: str, *arguments: str) -> None:
-    """Runs a tool as a user would, showing the command; ends with its exit code where it fails."""
-    print("$", shlex.join(["python", "-m", module, *arguments]), flush=True)
-    code = subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode
+def _run(name: str, *arguments: str) -> None:
+    """Run a command as a user would, showing it; end with its exit code where it fails."""
+    is_tool = name.startswith("tools.")
+    shown = ["python", "-m", name] if is_tool else name.split()
+    module = [name] if is_tool else ["s3_jax", *name.split()[1:]]
+    print("$", shlex.join([*shown, *arguments]), flush=True)
+    code = subprocess.run([sys.executable, "-m", *module, *arguments], check=False).returncode
     if code:
         raise SystemExit(code)

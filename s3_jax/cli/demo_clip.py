@@ -1,9 +1,9 @@
 """Make the clip that ships with the package again, from its scene.
 
-  python -m tools.make_demo_clip                    writes over s3_jax/demo/koi*
-  python -m tools.make_demo_clip --output=DIR       writes elsewhere
+  s3 demo-clip                    writes over s3_jax/demo/koi*
+  s3 demo-clip --output=DIR       writes elsewhere
 
-What appears: koi.mp4, koi_first_mask.png (the palette image that `tools.segment` starts from) and
+What appears: koi.mp4, koi_first_mask.png (the palette image that `s3 segment` starts from) and
 koi_true_masks.npz (`masks`, frames x height x width, to score results with). The picture is drawn
 by s3_jax/demo/pond.py; the same program gives the same pixels.
 """

@@ -1,10 +1,10 @@
 r"""Writes a network for one kind of video as a file that runs with JAX alone, for serving.
 
-  python -m tools.export --checkpoint=checkpoints/s3 --size=480x864 --objects=3 --output=model.s3
-  python tools/load_export.py model.s3 frame0.npy masks.npy frame1.npy frame2.npy
+  s3 export --checkpoint=checkpoints/s3 --size=480x864 --objects=3 --output=model.s3
+  python load_export.py model.s3 frame0.npy masks.npy frame1.npy frame2.npy
 
 The size of frames and the number of objects are fixed in the file; leave masks empty for fewer
-objects. `tools/load_export.py` shows how to run it: it imports nothing of this project.
+objects. `s3_jax/propagation/load_export.py` runs it and imports nothing of this project: copy it.
 """
 
 from pathlib import Path
@@ -22,6 +22,7 @@ OBJECTS = flags.DEFINE_integer("objects", 1, "Objects.", lower_bound=1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Type computed in.")
 PLATFORMS = flags.DEFINE_list("platforms", ["cpu"], "Where it will run: cpu, cuda, rocm, tpu.")
 LONG_TERM = flags.DEFINE_bool("long_term", False, "With long-term memory, for long videos.")
+LOADER = Path(__file__).parents[1] / "propagation" / "load_export.py"
 
 
 def main() -> None:
@@ -41,3 +42,4 @@ def main() -> None:
     sizes = write_export(output, config, variables, export)
     parts = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
     print(f"{output}: {parts}")
+    print(f"to run it: python {LOADER} {output} first.npy masks.npy second.npy ...")

@@ -1,8 +1,8 @@
 r"""Copies annotations, keeping only the first mask of every object.
 
-  python -m tools.first_annotations --annotations=LVOS/val/Annotations \
+  s3 first-annotations --annotations=LVOS/val/Annotations \
       --output=LVOS/val/Annotations_first
-  python -m tools.predict --dataset=lvos-val --annotations=val/Annotations_first ...
+  s3 predict --dataset=lvos-val --annotations=val/Annotations_first ...
 
 Masks without new objects are left out; of others only the new objects are kept. Palettes stay.
 """

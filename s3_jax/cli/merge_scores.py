@@ -1,11 +1,11 @@
-r"""Merges the probabilities of several runs of tools.predict: their sum decides.
+r"""Merges the probabilities of several runs of s3 predict: their sum decides.
 
-  python -m tools.predict ... --size=480 --save_scores --output=runs/480
-  python -m tools.predict ... --size=720 --flip --save_scores --output=runs/720f
-  python -m tools.merge_scores --runs=runs/480,runs/720f --output=runs/merged
+  s3 predict ... --size=480 --save_scores --output=runs/480
+  s3 predict ... --size=720 --flip --save_scores --output=runs/720f
+  s3 merge-scores --runs=runs/480,runs/720f --output=runs/merged
 
 The runs must be of one data set and have the same videos and frames. What appears in --output is
-what tools.predict would write: Annotations/<video>/<frame>.png, the file for the benchmark's
+what s3 predict would write: Annotations/<video>/<frame>.png, the file for the benchmark's
 server, and run.json.
 """
 
@@ -68,7 +68,7 @@ def main() -> None:
 def _record(run: Path) -> dict[str, Any]:
     records = read_run_records(run)
     if not records or "dataset" not in records[0]["settings"]:
-        raise InputError(f"{run} has no run.json of tools.predict: give its --output directory")
+        raise InputError(f"{run} has no run.json of s3 predict: give its --output directory")
     return records[0]
 
 

@@ -1,8 +1,8 @@
 r"""Segments the videos of a benchmark and packs the results for its server.
 
-  python -m tools.predict --dataset=davis2017-val --data_dir=DAVIS \
+  s3 predict --dataset=davis2017-val --data_dir=DAVIS \
       --checkpoint=checkpoints/s3 --output=results/davis
-  python -m tools.score --results=results/davis --annotations=DAVIS --output=scores
+  s3 score --results=results/davis --annotations=DAVIS --output=scores
 
 Data sets, and what has to be in --data_dir, as the benchmarks' archives extract:
   davis2016-val, davis2017-val, davis2017-test-dev
@@ -24,7 +24,7 @@ on the command line goes before it. --plus takes the settings for best results.
 What appears in --output:
   Annotations/<video>/<frame>.png   masks with the ids, palette and size of those given
   submission.zip, predictions.json  what the benchmark's server takes, when all videos are done
-  scores/<video>/<frame>.npz        with --save_scores: probabilities, for tools.merge_scores
+  scores/<video>/<frame>.npz        with --save_scores: probabilities, for s3 merge-scores
   run.json                          settings, versions, speed and memory
   progress/                         what is done; may be deleted when everything is
 
@@ -34,11 +34,11 @@ spread over all local devices. Several hosts (or commands) share the work in one
 
 Examples:
   # Several scales and the mirror image, merged.
-  python -m tools.predict ... --size=480 --save_scores --output=runs/480
-  python -m tools.predict ... --size=720 --flip --save_scores --output=runs/720f
-  python -m tools.merge_scores --runs=runs/480,runs/720f --output=runs/merged
+  s3 predict ... --size=480 --save_scores --output=runs/480
+  s3 predict ... --size=720 --flip --save_scores --output=runs/720f
+  s3 merge-scores --runs=runs/480,runs/720f --output=runs/merged
   # Two videos only, the way LVOS is run by others.
-  python -m tools.predict --dataset=lvos-val --sequences=two.txt --size=480 ...
+  s3 predict --dataset=lvos-val --sequences=two.txt --size=480 ...
 """
 
 import contextlib
@@ -64,7 +64,7 @@ from s3_jax.benchmarks.prediction import (
     predict,
     share_out,
 )
-from s3_jax.cli import propagation_flags
+from s3_jax.cli import command, propagation_flags
 from s3_jax.cli.interruption import interruption
 from s3_jax.cli.logs import quiet_logging
 from s3_jax.cli.progress import frame_bar
@@ -229,10 +229,9 @@ def _pack(benchmark: Benchmark, videos: Sequence[BenchmarkVideo], folder: Predic
     if benchmark.package:
         print(f"to hand in: {write_package(benchmark.package, folder.path, folder.masks, videos)}")
     if benchmark.score:
-        print(
-            f"to score: python -m tools.score --results={folder.path} "
-            f"--annotations={ANNOTATIONS.value or DATA_DIR.value} {benchmark.score} --output=DIR"
-        )
+        annotations = ANNOTATIONS.value or DATA_DIR.value
+        flags_of_score = f"--annotations={annotations} {benchmark.score} --output=DIR"
+        print(command.as_typed(f"to score: s3 score --results={folder.path} {flags_of_score}"))
 
 
 def _layout_options() -> LayoutConfig:

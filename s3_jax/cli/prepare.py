@@ -1,6 +1,6 @@
 r"""Checks a data set and stores it as ArrayRecord, for training.
 
-  python -m tools.prepare_dataset --input=DIR --output=DIR --name=my_videos
+  s3 prepare --input=DIR --output=DIR --name=my_videos
 
 The input is a folder of videos (--layout=videos),
 
@@ -20,11 +20,11 @@ An interrupted run goes on where it was when started again; the data set is whol
 
 Examples:
   # DAVIS 2017, training split only
-  python -m tools.prepare_dataset --input=DAVIS --subset=ImageSets/2017/train.txt ...
+  s3 prepare --input=DAVIS --subset=ImageSets/2017/train.txt ...
   # masks that are black and white, one object
-  python -m tools.prepare_dataset --binary ...
+  s3 prepare --binary ...
   # only the report and the list of empty masks
-  python -m tools.prepare_dataset --check_only ...
+  s3 prepare --check_only ...
 """
 
 import os

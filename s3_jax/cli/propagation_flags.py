@@ -12,7 +12,7 @@ from s3_jax.errors import InputError
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     None,
-    "Checkpoint directory as written by tools.convert_checkpoint, a training run's directory (its "
+    "Checkpoint directory as written by s3 convert, a training run's directory (its "
     "latest step is taken), or the name of a checkpoint that comes with s3_jax. Required.",
 )
 DTYPE = flags.DEFINE_enum(

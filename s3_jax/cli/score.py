@@ -1,6 +1,6 @@
 r"""Scores masks against annotations: J, F and J&F, as the benchmarks do.
 
-  python -m tools.score --results=DIR --annotations=DIR --output=DIR
+  s3 score --results=DIR --annotations=DIR --output=DIR
 
 Both directories hold a folder of PNG masks for each sequence (0 is background, 1, 2, ... are
 objects, in palette, grey or RGB images):
@@ -14,7 +14,7 @@ It prints a table and writes to the output directory
 
 Several results, separated by commas, are compared side by side:
 
-  python -m tools.score --results=runs/a,runs/b --annotations=DAVIS/Annotations/480p --output=DIR
+  s3 score --results=runs/a,runs/b --annotations=DAVIS/Annotations/480p --output=DIR
 
 Protocols (--protocol) differ in what is scored:
   davis2016    one object, black and white masks; first and last frame are not scored
@@ -34,9 +34,9 @@ empty, --allow_unknown_ids takes ids that are not annotated for background.
 
 Examples:
   # a split
-  python -m tools.score ... --sequences=ImageSets/2017/val.txt
+  s3 score ... --sequences=ImageSets/2017/val.txt
   # YouTube-VOS
-  python -m tools.score ... --protocol=youtube_vos --meta=valid/meta.json
+  s3 score ... --protocol=youtube_vos --meta=valid/meta.json
 """
 
 import os

@@ -1,6 +1,6 @@
 r"""Segment a video: frames and the masks of the first frame in, masks for every frame out.
 
-  python -m tools.segment --video=cats.mp4 --masks=cats_first.png \
+  s3 segment --video=cats.mp4 --masks=cats_first.png \
       --checkpoint=checkpoints/s3_vitb_depthanything --output=results/cats
 
 --video is any video file that FFmpeg decodes, or a directory of images (in natural order of
@@ -21,13 +21,13 @@ again, with the same results as an uninterrupted one.
 
 More examples:
   # Frames in a directory, objects that appear later, each with its first mask.
-  python -m tools.segment --video=JPEGImages/bear --masks=Annotations/bear ... --size=480
+  s3 segment --video=JPEGImages/bear --masks=Annotations/bear ... --size=480
   # An hour of video in bounded memory.
-  python -m tools.segment --video=hour.mkv --masks=first.png ... --long_term
+  s3 segment --video=hour.mkv --masks=first.png ... --long_term
   # Corrections: every mask in the directory is used, not only the first of each object.
-  python -m tools.segment --video=cats.mp4 --masks=corrected/ ... --all_masks
+  s3 segment --video=cats.mp4 --masks=corrected/ ... --all_masks
   # Less memory: half precision, two objects at a time, a smaller picture inside the network.
-  python -m tools.segment ... --dtype=bfloat16 --chunk_size=2 --size=360
+  s3 segment ... --dtype=bfloat16 --chunk_size=2 --size=360
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Make a small video with exact masks, to try the other commands on.
 
-  python -m tools.make_synthetic_video --output=demo --frames=60 --objects=3
-  python -m tools.segment --video=demo/frames --masks=demo/masks/00000.png \\
+  s3 synthetic-video --output=demo --frames=60 --objects=3
+  s3 segment --video=demo/frames --masks=demo/masks/00000.png \\
       --checkpoint=CHECKPOINT --output=demo/result
 
 What appears in --output: frames/00000.jpg ..., masks/00000.png ... (palette images, 0 for

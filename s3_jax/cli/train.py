@@ -1,6 +1,6 @@
 r"""Train a network: a configuration and a directory in, checkpoints and curves out.
 
-  python -m tools.train --config=configs/smoke.py --workdir=runs/smoke
+  s3 train --config=configs/smoke.py --workdir=runs/smoke
 
 Give the same command again after a crash, a kill or Ctrl-C: it goes on from the last checkpoint,
 with the same numbers as if nothing had happened. Any value of the configuration can be given on
@@ -22,7 +22,7 @@ What appears in --workdir:
   tensorboard/          the same as curves, and pictures: tensorboard --logdir=WORKDIR
   run.json              the configuration, which later starts have to agree with
 
-`tools.segment --checkpoint=WORKDIR` and `tools.convert_checkpoint --input=WORKDIR` take the latest.
+`s3 segment --checkpoint=WORKDIR` and `s3 convert --input=WORKDIR` take the latest.
 """
 
 from pathlib import Path

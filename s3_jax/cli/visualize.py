@@ -1,7 +1,7 @@
 r"""Draws pictures of segmented videos.
 
-  python -m tools.visualize --what=sheet,overlay --run=results/davis --output=pictures
-  python -m tools.visualize --what=sheet --video=cats.mp4 --masks=results/cats/masks --output=DIR
+  s3 visualize --what=sheet,overlay --run=results/davis --output=pictures
+  s3 visualize --what=sheet --video=cats.mp4 --masks=results/cats/masks --output=DIR
 
 --what is one or several of
   sheet    frames at even distances with their objects and ids: <video>_sheet.jpg
@@ -11,16 +11,16 @@ r"""Draws pictures of segmented videos.
   queries  what the network looks at: the pixel that every object query and head picks, for each
            block of the object transformer: <video>_queries_<id>.jpg (runs the network again)
 
-What is drawn is either a run of tools.predict (--run, with --names for some of its videos), or
+What is drawn is either a run of s3 predict (--run, with --names for some of its videos), or
 one video with its masks. For --what=queries without --run, --masks are the given masks, of which
 the first of each object is used.
 
 Examples:
-  # What tools.segment made of a video.
-  python -m tools.visualize --what=overlay,heat --video=cats.mp4 --masks=results/cats/masks \
+  # What s3 segment made of a video.
+  s3 visualize --what=overlay,heat --video=cats.mp4 --masks=results/cats/masks \
       --scores=results/cats/scores --output=pictures
   # Where the queries look, in three frames.
-  python -m tools.visualize --what=queries --frames=3 --video=JPEGImages/bear \
+  s3 visualize --what=queries --frames=3 --video=JPEGImages/bear \
       --masks=Annotations/bear/00000.png --checkpoint=checkpoints/s3 --size=480 --output=pictures
 """
 
@@ -53,7 +53,7 @@ from s3_jax.segmentation.visualization import (
 PICTURES = ("sheet", "overlay", "heat", "queries")
 
 WHAT = flags.DEFINE_list("what", ["sheet"], f"Pictures to draw: {', '.join(PICTURES)}.")
-RUN = flags.DEFINE_string("run", None, "Output directory of tools.predict.")
+RUN = flags.DEFINE_string("run", None, "Output directory of s3 predict.")
 NAMES = flags.DEFINE_list("names", [], "Videos of the run, separated by commas. Default: all.")
 DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Where the run's data set is, if it was moved since."
@@ -161,7 +161,7 @@ def _single_subject() -> Subject:
 def _subjects_of_run(run: Path) -> Sequence[Subject]:
     records = read_run_records(run)
     if not records or records[0]["settings"].get("dataset") not in BENCHMARKS:
-        raise InputError(f"--run: {run} has no run.json of tools.predict")
+        raise InputError(f"--run: {run} has no run.json of s3 predict")
     record = records[0]
     settings = record["settings"]
     data_dir = Path(DATA_DIR.value or record["data_dir"])

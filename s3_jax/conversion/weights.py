@@ -8,16 +8,13 @@ import jax
 import numpy as np
 
 from s3_jax.config import ModelConfig
+from s3_jax.conversion.errors import ConversionError
 from s3_jax.conversion.names import entries, position_buffers, unused_tensors
 from s3_jax.models.positional import inverse_frequencies
 from s3_jax.models.s3 import S3
 
 Variables = dict[str, Any]
 Tensors = Mapping[str, np.ndarray]
-
-
-class ConversionError(ValueError):
-    """A state dict and a network do not fit; the message lists every problem."""
 
 
 class Move(NamedTuple):

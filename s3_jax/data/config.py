@@ -24,7 +24,7 @@ class VideoFolderConfig:
       or in `train/`.
     images, annotations: instead of the above, directories within `path`.
     subset: a text file within `path` that names the videos to use, one a line; "" for all.
-    empty_masks: a file that `tools.prepare_dataset` made, which tells frames without objects.
+    empty_masks: a file that `s3 prepare` made, which tells frames without objects.
     binary: everything that is not background is one object; otherwise 255 marks void pixels,
       which count as background.
     frame_interval: how many frames of the original video lie between annotated ones;
@@ -89,7 +89,7 @@ class RegionFolderConfig:
 class RecordsConfig:
     """A TFDS data set in ArrayRecord files with the features of TFDS's `davis`.
 
-    path: the directory with `dataset_info.json`, as `tools.prepare_dataset` prints it.
+    path: the directory with `dataset_info.json`, as `s3 prepare` prints it.
     frame_interval, multiplier: see `VideoFolderConfig`.
     """
 

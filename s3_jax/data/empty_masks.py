@@ -10,7 +10,7 @@ EmptyMasks = dict[str, list[str]]  # by video, the stems of its empty masks' fil
 
 
 def read(path: Path) -> EmptyMasks:
-    """The list that `tools.prepare_dataset` wrote.
+    """The list that `s3 prepare` wrote.
 
     Raises:
       InputError: missing, or not such a list.
@@ -20,5 +20,5 @@ def read(path: Path) -> EmptyMasks:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the list of empty masks {path}: {reason(error)}") from error
     if not isinstance(values, dict) or not all(isinstance(v, list) for v in values.values()):
-        raise InputError(f"{path} is no list of empty masks: make it with tools.prepare_dataset")
+        raise InputError(f"{path} is no list of empty masks: make it with s3 prepare")
     return values

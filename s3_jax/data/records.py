@@ -51,7 +51,7 @@ class VideoRecords:
         if features is None or not _same_structure(features, features_of(encoded=False)):
             raise InputError(
                 f"{path} holds other features than video{{frames, segmentations}} and "
-                "metadata{num_frames, video_name}: prepare it with tools.prepare_dataset"
+                "metadata{num_frames, video_name}: prepare it with s3 prepare"
             )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Files of the shipped clip, and how well masks of it agree with the true ones.
 
-`python -m tools.make_demo_clip` makes the files from `s3_jax.demo.pond`.
+`s3 demo-clip` makes the files from `s3_jax.demo.pond`.
 """
 
 import dataclasses

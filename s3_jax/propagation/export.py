@@ -7,7 +7,7 @@ The file is a ZIP archive of
     about.json                        sizes, platforms and what the programs take and give
 
 Weights stand beside the programs, so that they are there once and not in each. A loader that
-imports nothing of this project is `tools/load_export.py`.
+imports nothing of this project is `load_export.py`, beside this one.
 """
 
 import dataclasses

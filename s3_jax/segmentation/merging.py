@@ -76,7 +76,7 @@ def scored_frames(run: Path) -> dict[str, list[str]]:
         if not path.name.startswith("."):
             frames.setdefault(path.parent.relative_to(root).as_posix(), []).append(path.stem)
     if not frames:
-        raise InputError(f"{root} holds no probabilities: run tools.predict with --save_scores")
+        raise InputError(f"{root} holds no probabilities: run s3 predict with --save_scores")
     return {name: sorted(frames[name], key=natural_key) for name in sorted(frames)}
 
 

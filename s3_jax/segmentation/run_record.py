@@ -101,7 +101,7 @@ def _refuse_other_run(output: Path, identity: Identity) -> None:
     records = read_run_records(output)
     if not records and (output / "Annotations").exists():
         raise InputError(
-            f"{output / 'Annotations'} exists already and was not made by tools.predict: choose "
+            f"{output / 'Annotations'} exists already and was not made by s3 predict: choose "
             "another --output"
         )
     mine = json.loads(json.dumps(identity))

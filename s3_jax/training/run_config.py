@@ -128,7 +128,7 @@ class RunConfig:
 
     model: of the last stage; `single_object` is left to the stages.
     initial_checkpoint: a model checkpoint (`s3_jax.checkpoints.model.find_model`) to start from,
-      such as `tools.convert_checkpoint` makes of public weights; "" for initial values.
+      such as `s3 convert` makes of public weights; "" for initial values.
     data_root: directory that relative paths of data sets are below; "" for the current one.
     seed: of initial values and of what is random in steps (`data.seed` decides the data).
     log_every, save_every: steps between logged losses and between checkpoints.

@@ -1,7 +1,7 @@
 r"""What computing in bfloat16 changes, stage by stage: errors relative to float32.
 
-  python -m tools.bfloat16_errors --checkpoint=checkpoints/s3 --frame=frame.png --mask=mask.png
-  python -m tools.bfloat16_errors --model=s3_vitb                  random weights, a made-up frame
+  s3 bench bfloat16 --checkpoint=checkpoints/s3 --frame=frame.png --mask=mask.png
+  s3 bench bfloat16 --model=s3_vitb                  random weights, a made-up frame
 
 "own" is a stage's error given float32 inputs, "chain" after all stages before it ran in bfloat16
 too: both root mean squares relative to the float32 result. The object transformer lets every query

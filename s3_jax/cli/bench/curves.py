@@ -1,7 +1,7 @@
 r"""How speed scales: tables as CSV and charts as PNG, measured on this machine.
 
-  python -m tools.benchmark_curves --output=curves                              all curves
-  python -m tools.benchmark_curves --output=curves --curves=objects,resolution --model=s3_resnet18
+  s3 bench curves --output=curves                              all curves
+  s3 bench curves --output=curves --curves=objects,resolution --model=s3_resnet18
 
 objects      frames/s of 480p video against the number of objects
 resolution   frames/s against the height of the frames

@@ -1,7 +1,7 @@
 r"""Times the making of training clips on one core, stage by stage.
 
-  python -m tools.benchmark_data --layout=videos --input=DIR --clips=30
-  python -m tools.benchmark_data --layout=images --input=DIR --stage=pretraining
+  s3 bench data --layout=videos --input=DIR --clips=30
+  s3 bench data --layout=images --input=DIR --stage=pretraining
 
 Times are of the processor, so that other programs do not count. It prints milliseconds per clip
 for each stage, clips per second and core, the ratio to a baseline that decodes whole videos to

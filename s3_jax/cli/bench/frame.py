@@ -1,8 +1,8 @@
 r"""How long every stage of a frame takes, and how close that is to what the machine can do.
 
-  python -m tools.benchmark                                  s3_resnet18, 480 x 864, one object
-  python -m tools.benchmark --model=s3_vitb_depthanything --objects=3
-  python -m tools.benchmark --model=s3_resnet50 --dtype=bfloat16 --csv=speed.csv
+  s3 bench frame                                  s3_resnet18, 480 x 864, one object
+  s3 bench frame --model=s3_vitb_depthanything --objects=3
+  s3 bench frame --model=s3_resnet50 --dtype=bfloat16 --csv=speed.csv
 
 Weights are random: times do not depend on them. Times are medians over --repeats, on a machine
 that should be doing nothing else. The baseline of the column "of peak" is the rate of a large

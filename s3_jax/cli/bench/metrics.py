@@ -1,7 +1,7 @@
 """Times the region and boundary measures against the straightforward way to compute them.
 
-  python -m tools.benchmark_metrics                    # generated masks of 854 x 480
-  python -m tools.benchmark_metrics --annotations=DAVIS/Annotations/480p
+  s3 bench metrics                    # generated masks of 854 x 480
+  s3 bench metrics --annotations=DAVIS/Annotations/480p
 
 The straightforward way is that of the DAVIS evaluations: for each object, masks without void
 pixels, boundary maps by comparing a mask with shifted copies of itself, dilation of both maps by

@@ -1,7 +1,7 @@
 r"""Time, arithmetic and memory of a training step, and whether data can keep up with it.
 
-  python -m tools.benchmark_training --model=s3_resnet18 --batch_size=1 --crop=128 --frames=4
-  python -m tools.benchmark_training --model=s3_vitb --dtype=bfloat16 --trace_only
+  s3 bench training --model=s3_resnet18 --batch_size=1 --crop=128 --frames=4
+  s3 bench training --model=s3_vitb --dtype=bfloat16 --trace_only
 
 Both stages of the published recipe unless --stage names one; --crop, --frames, --objects and
 --batch_size scale them down to what a machine can do. Weights are random: times do not depend on
@@ -9,7 +9,7 @@ them. A step is timed as the median of --repeats, on a machine that should be do
 GFLOP are two per multiplication of matrix products and convolutions, the backward pass and what
 it computes again included. "temporary" is the memory a step needs beside state and batch.
 
-With --clips_per_core, what `tools.benchmark_data` measured, it also says how many cores feed a
+With --clips_per_core, what `s3 bench data` measured, it also says how many cores feed a
 step as long as one measured here, and one on an accelerator of --peak_tflops at --utilisation.
 """
 

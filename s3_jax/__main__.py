@@ -1,0 +1,6 @@
+"""`python -m s3_jax` is the command `s3`."""
+
+from s3_jax.cli.main import main
+
+if __name__ == "__main__":
+    main()

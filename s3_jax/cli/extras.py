@@ -1,0 +1,18 @@
+"""Packages that only some commands need, and the extra of `pip install` that brings them."""
+
+EXTRAS = {
+    "array_record": "train",
+    "grain": "train",
+    "ml_collections": "train",
+    "optax": "train",
+    "tensorboardX": "train",
+    "tensorflow_datasets": "train",
+}
+
+
+def missing_package(error: ModuleNotFoundError) -> str:
+    """Say which extra brings the package whose import failed, or what Python said of others."""
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return f"{error}: install s3_jax again with its dependencies, pip install s3_jax"
+    return f"this needs {package}, which is not installed: pip install 's3_jax[{EXTRAS[package]}]'"
