@@ -1,76 +1,260 @@
-"""The published recipe, shared by the configurations that train one network each.
+"""The published recipe (paper section 4.1), for any published network and choice of data sets.
 
-Static images first, with single objects, then videos (paper section 4.1); the argument says on
-which data sets:
+  s3 train --config=published:s3_vitb,base --workdir=runs/s3_vitb --config.data_root=DATASETS
+
+`--config=configs/published.py:s3_vitb,base` and `--config=train_s3_vitb:base` say the same. Static
+images come first, with single objects, then videos; the second argument says of which data sets:
 
   base    DAVIS and YouTube-VOS
   mose    MOSE too
   mega    MOSE, BURST and OVIS too, and longer
 
-`data_root` holds the data sets under the names in `s3_jax/data/recipes.py`, and the network starts
-from public weights that `s3 convert` has put together.
-"""
+`data_root` holds the data sets under the names below. A network starts from public weights, which
+`s3 convert --output=checkpoints/NETWORK_start` puts together with these flags:
 
-import dataclasses
-from typing import Any
+  --model=s3_vitb_depthanything_single_object --vit=depth_anything_vitb14.pth RESNET18
+                 ViT-B of Depth-Anything, five blocks and eight queries: the released network
+  --model=s3_vitb_single_object --vit=dinov2_vitb14_pretrain.pth RESNET18
+                 ViT-B of DINOv2
+  --model=s3_vitb_mae_single_object --vit=mae_pretrain_vit_base.pth RESNET18
+                 ViT-B of MAE
+  --model=s3_vitl_single_object --vit=dinov2_vitl14_pretrain.pth RESNET18
+                 ViT-L of DINOv2
+  --model=s3_fpn_vitb_single_object --vit=dinov2_vitb14_pretrain.pth RESNET18
+                 the ablation with a simple feature pyramid on a ViT-B of DINOv2
+  --model=s3_resnet50_single_object --image_encoder_resnet=resnet50-19c8e357.pth RESNET18
+  --model=s3_resnet18_single_object --image_encoder_resnet=resnet18-f37072fd.pth RESNET18
+  --model=cutie_base_single_object --image_encoder_resnet=resnet50-19c8e357.pth RESNET18
+  --model=cutie_small_single_object --image_encoder_resnet=resnet18-f37072fd.pth RESNET18
+                 Cutie, S3's ancestor, with a ResNet-50 or a ResNet-18
+
+RESNET18 is --mask_encoder_resnet=resnet18-f37072fd.pth.
+Hardware: the published batch of 16 on 4 accelerators with 24 GB each for a ResNet, 8 with 40 GB for
+a ViT-B, 8 with 80 GB for a ViT-L (estimates), or any number that divides 16; `step.accumulate` and
+`step.clip.remat_frames` bound the memory.
+Expected score: for s3_vitb_depthanything the release claims J&F 87.8 on DAVIS-2017 test-dev, 88.1
+on YouTube-VOS 2019, 74.0 on MOSE and 73.0 on LVOS. None was measured with this code.
+"""
 
 from ml_collections import ConfigDict
 
-from s3_jax.config import MODELS, ModelConfig
-from s3_jax.data import recipes
+from s3_jax.config import MODELS
+from s3_jax.data.config import (
+    ColourConfig,
+    DataConfig,
+    ImageAugmentationConfig,
+    ImageFolderConfig,
+    VideoAugmentationConfig,
+    VideoFolderConfig,
+)
 from s3_jax.errors import InputError
 from s3_jax.training import run_config
 from s3_jax.training.run_config import RunConfig, StageConfig, ValidationConfig
-from s3_jax.training.step_config import MAIN_TRAINING, PRE_TRAINING, StepConfig
+from s3_jax.training.step_config import (
+    ClipConfig,
+    Decay,
+    LossConfig,
+    OptimizerConfig,
+    StepConfig,
+)
 
-MORE_VIDEOS: dict[str, tuple[str, ...]] = {
-    "base": (),
-    "mose": ("mose",),
-    "mega": ("mose", "burst", "ovis"),
+NETWORKS = tuple(name for name in MODELS if not name.startswith("s3_lite"))
+IMAGES = (
+    ImageFolderConfig("./FSS-1000", multiplier=1.0),
+    ImageFolderConfig("./DUTS-TR", multiplier=1.0),
+    ImageFolderConfig("./DUTS-TE", multiplier=1.0),
+    ImageFolderConfig("./ECSSD", multiplier=1.0),
+    ImageFolderConfig("./BIG", multiplier=5),
+    ImageFolderConfig("./HRSOD", multiplier=5),
+)
+# DAVIS's folder holds its validation videos too, hence the list.
+DAVIS = VideoFolderConfig(
+    "./DAVIS", subset="ImageSets/2017/train.txt", frame_interval=2, multiplier=2
+)
+YOUTUBE_VOS = VideoFolderConfig("./YouTubeVOS", frame_interval=5, multiplier=1.0)
+MOSE = VideoFolderConfig("./MOSE", frame_interval=5, multiplier=1.0)
+BURST = VideoFolderConfig("./BURST", frame_interval=5, multiplier=1.0)
+OVIS = VideoFolderConfig("./OVIS", frame_interval=3, multiplier=1.0)
+VIDEOS = {
+    "base": (DAVIS, YOUTUBE_VOS),
+    "mose": (DAVIS, YOUTUBE_VOS, MOSE),
+    "mega": (DAVIS, YOUTUBE_VOS, MOSE, BURST, OVIS),
 }
-LONG_MILESTONES = (140_000, 165_000)
-READING = {"num_workers": 8}
-# Cutie's published rate; S3's is that of MAIN_TRAINING.
-CUTIE_LEARNING_RATE = 1e-4
+IMAGE_AUGMENTATION = ImageAugmentationConfig(
+    flip=0.5,
+    clip_scale=(0.5, 2.0),
+    clip_colour=ColourConfig(brightness=0.1, contrast=0.05, saturation=0.05, hue=0.05),
+    grey=0.05,
+    rotation=20.0,
+    scale=(0.5, 2.0),
+    shear=10.0,
+    walk=1.0,
+    frame_colour=ColourConfig(brightness=0.1, contrast=0.05, saturation=0.05, hue=0.0),
+    bend=0.33,
+    bend_strength=0.02,
+)
+VIDEO_AUGMENTATION = VideoAugmentationConfig(
+    flip=0.5,
+    rotation=25.0,
+    shear=20.0,
+    crop_area=(0.36, 1.0),
+    crop_aspect=(3 / 4, 4 / 3),
+    clip_colour=ColourConfig(brightness=0.1, contrast=0.03, saturation=0.03, hue=0.0),
+    grey=0.05,
+    frame_colour=ColourConfig(brightness=0.1, contrast=0.05, saturation=0.05, hue=0.0),
+)
 
 
-def published_config(name: str, data: str) -> ConfigDict:
-    """Both stages for a network of `s3_jax.config.MODELS`.
-
-    data: an argument of the configuration file, see above.
+def get_config(choice: str = "s3_vitb_depthanything,base") -> ConfigDict:
+    """Both stages for a network and data sets, such as "s3_vitb,mega".
 
     Raises:
-      InputError: there is no such choice of data sets.
+      InputError: there is no such network, or no such choice of data sets.
     """
-    if data not in MORE_VIDEOS:
-        raise InputError(f"the argument {data!r} is none of {', '.join(MORE_VIDEOS)}")
+    network, _, data = choice.partition(",")
+    data = data or "base"
+    if network not in NETWORKS:
+        raise InputError(f"the argument {network!r} is none of {', '.join(NETWORKS)}")
+    if data not in VIDEOS:
+        raise InputError(f"the argument {data!r} is none of {', '.join(VIDEOS)}")
     run = RunConfig(
-        MODELS[name],
-        (pretraining(), main_training(MODELS[name], MORE_VIDEOS[data])),
-        validation=ValidationConfig("DAVIS", subset="ImageSets/2017/val.txt", every=5_000),
+        model=MODELS[network],
+        stages=(static(), video(network, data)),
+        validation=ValidationConfig(
+            "DAVIS",
+            subset="ImageSets/2017/val.txt",
+            protocol="davis2017",
+            short_side=480,
+            max_frames=0,
+            every=5_000,
+            at_start=True,
+        ),
         data_root="data",
-        initial_checkpoint=f"checkpoints/{name}_start",
+        initial_checkpoint=f"checkpoints/{network}_start",
+        seed=0,
+        log_every=50,
+        images_every=1_000,
+        save_every=1_000,
+        keep=3,
+        divergence=10.0,
     )
     return ConfigDict(run_config.to_dict(run))
 
 
-def pretraining() -> StageConfig:
+def static() -> StageConfig:
     """Single objects that move over static images."""
-    data = recipes.pretraining(".", **READING)
-    return StageConfig("static", data.num_steps, single_object=True, data=data, step=PRE_TRAINING)
+    data = DataConfig(
+        sources=IMAGES,
+        seed=0,
+        crop=384,
+        num_frames=3,
+        max_objects=1,
+        skips=((0.0, 5), (0.1, 10), (0.3, 15), (0.8, 5)),
+        reverse=0.5,
+        merge=0.0,
+        image=IMAGE_AUGMENTATION,
+        video=VIDEO_AUGMENTATION,
+        fill_colour=(124, 116, 104),
+        crops_tried=5,
+        seeds_tried=5,
+        sequences_tried=100,
+        max_failing=0.05,
+        num_workers=8,
+        num_threads=1,
+        clips_ahead=4,
+    )
+    return StageConfig(
+        name="static",
+        steps=80_000,
+        batch_size=16,
+        dtype="float32",
+        single_object=True,
+        trainable_blocks=(),
+        data=data,
+        step=_step(objects=1, references=2, points=8_192, rate=1e-4, decay="constant"),
+    )
 
 
-def main_training(model: ModelConfig, more: tuple[str, ...]) -> StageConfig:
+def video(network: str, data: str) -> StageConfig:
     """Clips of videos with several objects, in mixed precision."""
-    data = recipes.main_training(".", more, **READING)
-    changes: dict[str, Any] = {}
-    if model.query_attention == "multi_head":
-        changes["learning_rate"] = CUTIE_LEARNING_RATE
-    if data.num_steps > MAIN_TRAINING.optimizer.iterations:
-        changes["milestones"] = LONG_MILESTONES
-    return StageConfig("video", data.num_steps, dtype="bfloat16", data=data, step=_step(**changes))
+    long = data == "mega"
+    clips = DataConfig(
+        sources=VIDEOS[data],
+        seed=0,
+        crop=480,
+        num_frames=8,
+        max_objects=3,
+        skips=((0.0, 5), (0.1, 10), (0.3, 15), (0.8, 5)),
+        reverse=0.5,
+        merge=0.5,
+        image=IMAGE_AUGMENTATION,
+        video=VIDEO_AUGMENTATION,
+        fill_colour=(124, 116, 104),
+        crops_tried=5,
+        seeds_tried=5,
+        sequences_tried=100,
+        max_failing=0.05,
+        num_workers=8,
+        num_threads=1,
+        clips_ahead=4,
+    )
+    return StageConfig(
+        name="video",
+        steps=175_000 if long else 125_000,
+        batch_size=16,
+        dtype="bfloat16",
+        single_object=False,
+        trainable_blocks=(),
+        data=clips,
+        step=_step(
+            objects=3,
+            references=3,
+            points=12_544,
+            rate=1e-4 if network.startswith("cutie") else 5e-5,
+            decay="steps",
+            milestones=(140_000, 165_000) if long else (100_000, 115_000),
+        ),
+    )
 
 
-def _step(**changes: Any) -> StepConfig:
-    optimizer = dataclasses.replace(MAIN_TRAINING.optimizer, **changes)
-    return dataclasses.replace(MAIN_TRAINING, optimizer=optimizer)
+def _step(
+    objects: int,
+    references: int,
+    points: int,
+    rate: float,
+    decay: Decay,
+    milestones: tuple[int, ...] = (100_000, 115_000),
+) -> StepConfig:
+    """A step; with decay "constant" the milestones are not used."""
+    return StepConfig(
+        clip=ClipConfig(
+            num_objects=objects,
+            num_ref_frames=references,
+            deep_update_prob=0.2,
+            remat_encoder="none",
+            remat_frames="none",
+        ),
+        loss=LossConfig(
+            num_points=points,
+            oversampling=3.0,
+            uncertain_part=0.75,
+            sensory_weight=0.01,
+            query_weight=0.01,
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=rate,
+            decay=decay,
+            milestones=milestones,
+            gamma=0.1,
+            power=0.9,
+            backbone_ratio=0.1,
+            weight_decay=1e-3,
+            embedding_weight_decay=0.0,
+            beta1=0.9,
+            beta2=0.999,
+            epsilon=None,
+            clip_norm=3.0,
+        ),
+        accumulate=1,
+        ema_decay=None,
+    )

@@ -60,9 +60,11 @@ def _parse(argv: list[str]) -> list[str]:
         _forget_output()
         raise SystemExit(0) from None
     except flags.Error as error:
-        raise SystemExit(fail(f"{reason(error)}; --help lists all flags")) from error
+        hint = "; --help lists all flags" if isinstance(error, flags.UnrecognizedFlagError) else ""
+        raise SystemExit(fail(f"{reason(error)}{hint}")) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise SystemExit(fail(f"a value given for the configuration: {reason(error)}")) from error
+        problem = " ".join(str(error.args[0] if error.args else error).split())
+        raise SystemExit(fail(f"a value given for the configuration: {problem}")) from error
 
 
 def frame_size(text: str, flag: str = "size") -> tuple[int, int]:

@@ -25,9 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 from absl import flags, logging
-from ml_collections import config_flags
 
-from s3_jax.cli import command
+from s3_jax.cli import command, config_flag
 from s3_jax.config import MODELS, PropagationConfig
 from s3_jax.errors import InputError
 from s3_jax.media.writers import replacing
@@ -39,7 +38,8 @@ if TYPE_CHECKING:
     from s3_jax.training.run_config import RunConfig
     from s3_jax.training.step_config import StepConfig
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Training configuration.")
+CONFIG = config_flag.define_config_flag()
+flags.adopt_module_key_flags(config_flag)
 STAGE = flags.DEFINE_string("stage", None, "Which of the configuration's; the last if not given.")
 MODEL = flags.DEFINE_enum("model", None, sorted(MODELS), "Network, where there is no --config.")
 TOPOLOGY = flags.DEFINE_string(

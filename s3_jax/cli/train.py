@@ -28,11 +28,12 @@ What appears in --workdir:
 from pathlib import Path
 
 from absl import flags, logging
-from ml_collections import config_flags
 
+from s3_jax.cli import config_flag
 from s3_jax.errors import InputError, reason
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file. Required.")
+CONFIG = config_flag.define_config_flag()
+flags.adopt_module_key_flags(config_flag)
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run. Required.")
 ADOPT = flags.DEFINE_bool(
     "adopt_config", False, "Go on with this configuration in a directory of another one."

@@ -1,26 +1,31 @@
-"""Every file in configs/ gives a valid run, and those of the published recipe say what it says."""
+"""Every file in configs/ gives a valid run, and the published recipe says what it says."""
 
+import ast
+import dataclasses
 import importlib
+import typing
 from pathlib import Path
 
 import pytest
 
-from s3_jax.config import MODELS
+from configs import published
+from s3_jax.cli.config_flag import find_config
+from s3_jax.config import MODELS, ModelConfig, ViTConfig
+from s3_jax.data import recipes
 from s3_jax.errors import InputError
 from s3_jax.training.run_config import from_dict
+from s3_jax.training.step_config import MAIN_TRAINING, PRE_TRAINING
 
 ROOT = Path(__file__).parents[2]
-NAMES = sorted(
-    path.stem
-    for path in (ROOT / "configs").glob("*.py")
-    if path.stem not in ("__init__", "published")
-)
+NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
 PUBLISHED = sorted(name for name in MODELS if not name.startswith("s3_lite"))
 
 
 def run_of(name, *arguments):
-    module = importlib.import_module(f"configs.{name}")
-    return from_dict(module.get_config(*arguments).to_dict())
+    """The run that --config=NAME:ARGUMENT describes."""
+    file, colon, argument = find_config(":".join((name, *arguments))).partition(":")
+    module = importlib.import_module(f"configs.{Path(file).stem}")
+    return from_dict(module.get_config(*[argument] * bool(colon)).to_dict())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -37,9 +42,7 @@ def test_is_valid_and_says_how_it_is_used(name):
 def test_every_published_network_has_one(name):
     run = run_of(f"train_{name}")
     assert run.model == MODELS[name]
-    assert (
-        f"--model={name}_single_object" in importlib.import_module(f"configs.train_{name}").__doc__
-    )
+    assert f"--model={name}_single_object" in importlib.import_module("configs.published").__doc__
     static, video = run.stages
     assert static.single_object
     assert not video.single_object
@@ -86,3 +89,45 @@ def test_cutie_learns_at_its_own_rate():
 def test_unknown_data_is_refused():
     with pytest.raises(InputError, match="'davis' is none of base, mose, mega"):
         run_of("train_s3_vitb", "davis")
+
+
+def test_other_networks_are_refused():
+    with pytest.raises(InputError, match=r"'s3_vitx' is none of s3_vitb_depthanything, s3_vitb"):
+        published.get_config("s3_vitx,base")
+
+
+def test_the_published_numbers_are_the_library_s_defaults():
+    static, video = run_of("published", "s3_vitb,base").stages
+    assert (static.step, video.step) == (PRE_TRAINING, MAIN_TRAINING)
+    reading = {"num_workers": 8}
+    assert static.data == recipes.pretraining(".", **reading)
+    assert video.data == recipes.main_training(".", **reading)
+
+
+# Set by the stage's `steps`.
+SPANNED = {"num_steps", "iterations"}
+
+
+def _numbers(cls: type) -> set[str]:
+    """Fields that hold numbers, or settings that do."""
+    hints = typing.get_type_hints(cls)
+    words = (str, typing.ClassVar[str])
+    names = [field.name for field in dataclasses.fields(cls) if hints[field.name] not in words]
+    return set(names) - SPANNED
+
+
+@pytest.mark.parametrize("name", ["ablation_s3_lite", "pretrain_s3_lite", "published", "smoke"])
+def test_every_number_is_on_the_page(name):
+    """No setting of the run is left to a default that is written elsewhere."""
+    module = importlib.import_module(f"configs.{name}")
+    unsaid = {}
+    for call in ast.walk(ast.parse(Path(module.__file__).read_text())):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+            cls = getattr(module, call.func.id, None)
+            if dataclasses.is_dataclass(cls) and cls not in (ModelConfig, ViTConfig):
+                said = {word.arg for word in call.keywords}
+                said |= {field.name for field in dataclasses.fields(cls)[: len(call.args)]}
+                unsaid |= {(call.func.id, call.lineno): _numbers(cls) - said}
+    assert len(unsaid) > 5
+    off = {"backgrounds", "background_share", "binary", "validation"}  # of use with a path
+    assert {place: missing - off for place, missing in unsaid.items() if missing - off} == {}

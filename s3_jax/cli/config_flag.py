@@ -1,0 +1,71 @@
+"""The flag --config: a training configuration by its name, or a file of yours."""
+
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+from ml_collections.config_flags.config_flags import ConfigFileFlagParser
+
+from s3_jax.config import MODELS
+from s3_jax.errors import InputError, reason
+
+_PACKAGE = Path(__file__).parents[1]
+HELP = (
+    "Training configuration: the name of one that comes with s3_jax, such as smoke or "
+    "train_s3_vitb:base, or a Python file with get_config(); what follows a colon is its argument."
+)
+
+
+def define_config_flag() -> flags.FlagHolder:
+    """Define --config, and with it --config.FIELD for every field of the configuration."""
+    holder = config_flags.DEFINE_config_file("config", None, HELP)
+    flags.FLAGS["config"].parser = _NamedConfigParser("config")
+    return holder
+
+
+def find_config(name: str) -> str:
+    """Return what --config says as a file and, after a colon, its argument.
+
+    A file goes before a name. One network trained by the published recipe has a name of its own:
+    `train_s3_vitb:base` is `published:s3_vitb,base`.
+
+    Raises:
+      InputError: there is neither such a file nor such a name.
+    """
+    file, colon, argument = name.partition(":")
+    stem = Path(file).stem
+    network = stem.removeprefix("train_")
+    if Path(file).is_file():
+        return name
+    if file not in (stem, f"configs/{stem}.py"):
+        raise InputError(f"there is no file {file}")
+    if stem in names():
+        return f"{folder() / stem}.py{colon}{argument}"
+    if stem != network and network in MODELS:
+        return f"{folder() / 'published.py'}:{network},{argument or 'base'}"
+    raise InputError(
+        f"{file} is no file, and no configuration of that name comes with s3_jax "
+        f"(there are: {', '.join(names())}, and train_NETWORK for a published network)"
+    )
+
+
+def names() -> list[str]:
+    """List the configurations that come with s3_jax."""
+    return sorted(path.stem for path in folder().glob("*.py") if path.stem != "__init__")
+
+
+def folder() -> Path:
+    """Return the directory of the configurations: part of the package where that is installed,
+    beside it in a checkout."""
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+
+
+class _NamedConfigParser(ConfigFileFlagParser):
+    def parse(self, path: str) -> Any:
+        file = find_config(path)
+        try:
+            return super().parse(file)
+        except (TypeError, ValueError) as error:  # which has a traceback for a message
+            raise InputError(reason(error.__context__ or error)) from error
