@@ -1,3 +1,69 @@
-"""S3 video object segmentation (ICLR 2025) in JAX and Flax."""
+"""S3 video object segmentation (ICLR 2025) in JAX and Flax: what most programs need of it.
+
+    config, variables = s3_jax.load_model("s3_lite")
+    session = s3_jax.Session(config, variables, s3_jax.PropagationConfig(long_term=True))
+    session.add(first_mask)  # (H, W) ids, 0 is background
+    for result in session.propagate(frames):  # (H, W, 3) uint8 each
+        ids, confidence = result.index_mask(), result.confidence
+
+`Session` segments one video frame by frame. Under it are pure functions: `step` for a frame and
+`scan` for many, on a `VideoState` from `init_state` that `annotate` gives masks; and in them
+`segment` and `remember`, on a `Network`. A name is imported, and JAX with it, when first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from s3_jax.checkpoints.model import load_model, save_model
+    from s3_jax.config import MODELS, ModelConfig, PropagationConfig
+    from s3_jax.errors import InputError
+    from s3_jax.propagation.frame import Network, remember, segment
+    from s3_jax.propagation.scan import scan
+    from s3_jax.propagation.session import FrameResult, Session
+    from s3_jax.propagation.state import VideoState, init_state
+    from s3_jax.propagation.step import annotate, step
+
+__all__ = [
+    "MODELS",
+    "FrameResult",
+    "InputError",
+    "ModelConfig",
+    "Network",
+    "PropagationConfig",
+    "Session",
+    "VideoState",
+    "annotate",
+    "init_state",
+    "load_model",
+    "remember",
+    "save_model",
+    "scan",
+    "segment",
+    "step",
+]
+_MODULES = {
+    "s3_jax.checkpoints.model": ("load_model", "save_model"),
+    "s3_jax.config": ("MODELS", "ModelConfig", "PropagationConfig"),
+    "s3_jax.errors": ("InputError",),
+    "s3_jax.propagation.frame": ("Network", "remember", "segment"),
+    "s3_jax.propagation.scan": ("scan",),
+    "s3_jax.propagation.session": ("FrameResult", "Session"),
+    "s3_jax.propagation.state": ("VideoState", "init_state"),
+    "s3_jax.propagation.step": ("annotate", "step"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 's3_jax' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
