@@ -253,11 +253,6 @@ def l2_normalize(
     return x / jnp.where(square == 0, 1.0, jnp.maximum(norm, epsilon))
 
 
-def max_pool_3x3_stride_2(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """3 x 3 max pooling, stride 2, padding 1 (padding never wins)."""
-    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-
-
 class ChannelAttentionBlock(nn.Module):
     """Residual block whose output channels are weighted by a 1-D convolution over their means.
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from s3_jax.models.layers import BatchNorm, Conv, Dtype, max_pool_3x3_stride_2
+from s3_jax.models.layers import BatchNorm, Conv, Dtype
+from s3_jax.ops.pooling import max_pool_3x3_stride_2
 
 BLOCKS = {18: (2, 2, 2), 50: (3, 4, 6)}
 

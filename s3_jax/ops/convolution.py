@@ -10,10 +10,10 @@ from jaxtyping import Array, Float
 
 from s3_jax.ops import winograd
 from s3_jax.ops.backend import backend
+from s3_jax.ops.convolution_gradients import LAYOUT, input_gradient, kernel_gradient
 
 # Name of results whose own derivatives hide that they are convolutions.
 CONVOLUTION = "convolution"
-LAYOUT = ("NHWC", "HWIO", "NHWC")
 # Fewest channels, and positions of the result, for which fewer multiplications save time on a CPU:
 # below, moving the transformed numbers takes longer.
 WINOGRAD_CHANNELS = 128
@@ -96,37 +96,9 @@ def _backward(
 ) -> tuple[Array, Array]:
     x, kernel = saved
     return (
-        _input_gradient(x.shape, kernel, grad, stride, padding),
-        _kernel_gradient(x, kernel, grad, stride, padding),
+        input_gradient(x.shape, kernel, grad, stride, padding),
+        kernel_gradient(x, kernel, grad, stride, padding),
     )
 
 
 _convolve_on_cpu.defvjp(_forward, _backward)
-
-
-def _input_gradient(
-    shape: tuple[int, ...], kernel: Array, grad: Array, stride: int, padding: int
-) -> Array:
-    """The gradient spread out by the stride, convolved with the kernel turned around."""
-    low = kernel.shape[0] - 1 - padding
-    spread = [stride * (n - 1) + 1 for n in grad.shape[1:3]]
-    pad = [(low, old + padding - n) for old, n in zip(shape[1:3], spread, strict=True)]
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    return lax.conv_general_dilated(
-        grad, turned, (1, 1), pad, lhs_dilation=(stride, stride), dimension_numbers=LAYOUT
-    )
-
-
-def _kernel_gradient(x: Array, kernel: Array, grad: Array, stride: int, padding: int) -> Array:
-    """Every tap is one matrix product: what the tap saw, times the gradient."""
-    size, inputs, outputs = kernel.shape[0], x.shape[-1], grad.shape[-1]
-    h, w = (stride * (n - 1) + 1 for n in grad.shape[1:3])
-    padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    flat = grad.reshape(-1, outputs)
-
-    def tap(dy: int, dx: int) -> Array:
-        seen = padded[:, dy : dy + h : stride, dx : dx + w : stride].reshape(-1, inputs)
-        return jnp.matmul(seen.T, flat, preferred_element_type=jnp.float32)
-
-    taps = [tap(dy, dx) for dy in range(size) for dx in range(size)]
-    return jnp.stack(taps).reshape(kernel.shape).astype(kernel.dtype)

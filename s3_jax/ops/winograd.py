@@ -49,17 +49,39 @@ def convolve_3x3(
 ) -> Float[Array, "b h w o"]:
     """Convolution with stride 1 and zero padding of 1."""
     b, h, w, _ = x.shape
-    tiles = -(-h // ROWS)
-    end = ROWS * tiles
-    padded = jnp.pad(x, ((0, 0), (1, end + 1 - h), (0, 0), (0, 0)))
-    rows = [padded[:, i : i + end - ROWS + 1 : ROWS] for i in range(ROWS + TAPS - 1)]
+    rows = _input_rows(x)
     # One array of all taps: six small ones would each be computed by one thread.
     taps = jnp.stack([_combine(weights, list(kernel)) for weights in _TAPS])
     products = [
         _convolve_1x3(_combine(weights, rows), taps[i]) for i, weights in enumerate(_INPUTS)
     ]
     results = [_combine(weights, products) for weights in _RESULTS]
-    return jnp.stack(results, axis=2).reshape(b, end, w, -1)[:, :h]
+    return jnp.stack(results, axis=2).reshape(b, -1, w, results[0].shape[-1])[:, :h]
+
+
+def kernel_gradient_3x3(
+    x: Float[Array, "b h w i"], grad: Float[Array, "b h w o"]
+) -> Float[Array, "3 3 i o"]:
+    """Gradient of the kernel of `convolve_3x3`, from its result's: the same changes of basis the
+    other way around, and one matrix product for every point and column of taps.
+    """
+    w = x.shape[2]
+    padded = jnp.pad(grad, ((0, 0), (0, -grad.shape[1] % ROWS), (0, 0), (0, 0)))
+    results = _at_points(_RESULTS.T, [padded[:, i::ROWS] for i in range(ROWS)])
+    rows = _input_rows(jnp.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0))))
+    columns = []
+    for column in range(TAPS):
+        seen = _at_points(_INPUTS, [row[:, :, column : column + w] for row in rows])
+        columns.append(lax.dot_general(seen, results, (((1,), (1,)), ((0,), (0,)))))
+    products = jnp.stack(columns, axis=1)
+    return jnp.stack([_combine(weights, list(products)) for weights in _TAPS.T])
+
+
+def _input_rows(x: Float[Array, "b h w i"]) -> list[Float[Array, "b tiles w i"]]:
+    """The six rows that every tile of results is made of, zeros above and below."""
+    end = ROWS * -(-x.shape[1] // ROWS)
+    padded = jnp.pad(x, ((0, 0), (1, end + 1 - x.shape[1]), (0, 0), (0, 0)))
+    return [padded[:, i : i + end - ROWS + 1 : ROWS] for i in range(ROWS + TAPS - 1)]
 
 
 def _combine(weights: np.ndarray, arrays: Sequence[Array]) -> Array:
@@ -72,3 +94,11 @@ def _convolve_1x3(x: Array, taps: Float[Array, "3 i o"]) -> Array:
     return lax.conv_general_dilated(
         x, taps[None], (1, 1), ((0, 0), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+
+
+def _at_points(
+    transform: np.ndarray, rows: Sequence[Float[Array, "b tiles w c"]]
+) -> Float[Array, "points n c"]:
+    """The rows' values at all points, positions one after the other."""
+    values = [_combine(weights, rows) for weights in transform]
+    return jnp.stack([x.reshape(-1, x.shape[-1]) for x in values])

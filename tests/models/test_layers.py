@@ -15,8 +15,8 @@ from s3_jax.models.layers import (
     LayerNorm,
     Upsample2x,
     l2_normalize,
-    max_pool_3x3_stride_2,
 )
+from s3_jax.ops.pooling import max_pool_3x3_stride_2
 from tests.support.goldens import Recording, object_pixels, pixels
 from tests.support.gradients import with_gradients
 from tests.support.params import flax_params

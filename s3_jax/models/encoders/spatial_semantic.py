@@ -27,11 +27,11 @@ from s3_jax.models.layers import (
     Linear,
     Upsample2x,
     add_bias,
-    max_pool_3x3_stride_2,
 )
 from s3_jax.models.resnet import he_normal_fan_out
 from s3_jax.models.vit import FROZEN_VIT, NORM_EPSILON, ViT
 from s3_jax.ops.deformable import Form
+from s3_jax.ops.pooling import max_pool_3x3_stride_2
 from s3_jax.ops.resize import resize_bilinear
 
 NUM_BLOCKS = 4
