@@ -170,7 +170,7 @@ def run_clip(
 ) -> tuple[ClipPrediction, Any]:
     """Our prediction of all frames, and BatchNorm statistics."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    run = _compiled_clip(trainer.model, trainer.step.clip.num_objects)
+    run = _compiled_clip(trainer.model, trainer.config.clip.num_objects)
     return run(variables, case.batch, draws(case, points))
 
 
