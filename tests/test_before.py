@@ -112,4 +112,6 @@ def test_training_goes_on_with_the_same_losses(tmp_path: Path) -> None:
     assert outcome.step == 10
     entries = read_metrics(tmp_path / "run/metrics.jsonl")
     losses = [loss for entry in entries for loss in entry["losses"]]
-    np.testing.assert_allclose(losses, json.loads((tmp_path / "losses.json").read_text()), rtol=1e-3)
+    np.testing.assert_allclose(
+        losses, json.loads((tmp_path / "losses.json").read_text()), rtol=1e-3
+    )

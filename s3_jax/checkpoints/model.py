@@ -8,10 +8,11 @@ item, "model", of its steps, beside what else it keeps there:
     manager.save(step, args=ocp.args.Composite(model=ModelSave(config, variables), training=...))
 
 so that WORKDIR/checkpoints/<step>/model can be copied anywhere and used, and
-`load_model(WORKDIR)` finds the latest one.
+`load_model(WORKDIR)` finds the one with the best validation score, or the last.
 """
 
 import contextlib
+import logging as python_logging
 import os
 import re
 import shutil
@@ -56,6 +57,7 @@ __all__ = [
 ]
 
 ITEM = "model"
+log = python_logging.getLogger("s3_jax")
 # After an error, threads of the writer may go on adding files to what is deleted for a while.
 REMOVALS = 50
 SHIPPED = Path(__file__).parent
@@ -156,18 +158,23 @@ def find_model(path_or_name: str | os.PathLike[str]) -> Path:
     """The directory of a model checkpoint.
 
     Args:
-      path_or_name: a checkpoint's directory; a training run's directory, or its `checkpoints`, of
-        which the latest step is taken, or one step's directory; or, if there is no such path, the
-        name of a checkpoint that comes with the package.
+      path_or_name: a checkpoint's directory; a training run's directory, or its `checkpoints`;
+        one step's directory; or, if there is no such path, the name of a checkpoint that comes
+        with the package. Of a run, the step with the best validation score is taken among those
+        of the network that it trained last; without validation, the last step. A log line says
+        which.
 
     Raises:
       CheckpointError: there is no checkpoint; the message says what was found instead.
     """
     path = Path(path_or_name)
-    steps = (*_steps(path / "checkpoints"), *_steps(path))
-    for candidate in (path, path / ITEM, *steps, _beside(path, "previous")):
+    for candidate in (path, path / ITEM):
         if _is_model(candidate):
             return candidate
+    if steps := _steps(path / "checkpoints") or _steps(path):
+        return _best(path, steps)
+    if _is_model(previous := _beside(path, "previous")):
+        return previous
     name = os.fspath(path_or_name)
     if not path.exists() and name in shipped_names():
         return SHIPPED / name
@@ -208,7 +215,42 @@ def _is_model(path: Path) -> bool:
 def _steps(path: Path) -> list[Path]:
     """The model items of the steps that a training run left in `path`, latest first."""
     steps = (step for step in path.glob("*") if step.name.isdecimal())
-    return [step / ITEM for step in sorted(steps, key=lambda step: int(step.name), reverse=True)]
+    ordered = sorted(steps, key=lambda step: int(step.name), reverse=True)
+    return [step / ITEM for step in ordered if _is_model(step / ITEM)]
+
+
+def _best(run: Path, steps: list[Path]) -> Path:
+    """The step of a run to use; says which and why."""
+    last, number = steps[0], int(steps[0].parent.name)
+    scores = _scores(steps)
+    if not scores:
+        log.info("%s: taking its last step, %d; it was not validated", run, number)
+        return last
+    best = max(scores, key=lambda step: scores[step])  # of equals the latest
+    log.info(
+        "%s: taking step %s, the best of %d validated steps (J&F %.1f); the last is %d",
+        run, best.parent.name, len(scores), 100 * scores[best], number,
+    )  # fmt: skip
+    return best
+
+
+def _scores(steps: list[Path]) -> dict[Path, float]:
+    """Validation scores of the steps that have the last one's network.
+
+    An earlier stage may have trained a narrower network, for single objects.
+    """
+    headers = {step: header for step in steps if (header := _readable_header(step)) is not None}
+    last = headers.get(steps[0])
+    own = {step: x for step, x in headers.items() if last is not None and x.config == last.config}
+    scores = {step: header.metadata.get("score") for step, header in own.items()}
+    return {step: score for step, score in scores.items() if score is not None}
+
+
+def _readable_header(step: Path) -> Header | None:
+    try:
+        return checkpoint_layout.read_header(step)
+    except CheckpointError:
+        return None  # told when it is the one to be loaded
 
 
 def _why_no_model(path: Path) -> str:

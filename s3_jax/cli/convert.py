@@ -167,12 +167,13 @@ def main() -> None:
 def _listing(path: Path) -> str:
     if path.is_file():
         return describe(path)
+    path = find_model(path)
     header = read_header(path)
     arrays = stored_arrays(path)
     width = max(map(len, arrays))
     rows = [f"  {name:<{width}}  {shape!s:<20}  {dtype}" for name, (shape, dtype) in arrays.items()]
     settings = {"model": to_dict(header.config), "metadata": header.metadata}
-    return "\n".join([f"{find_model(path)}: {name_of(header.config)}, {len(arrays):,} arrays",
+    return "\n".join([f"{path}: {name_of(header.config)}, {len(arrays):,} arrays",
                       json.dumps(settings, indent=1), *rows])  # fmt: skip
 
 

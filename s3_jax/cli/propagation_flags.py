@@ -12,8 +12,9 @@ from s3_jax.errors import InputError
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     None,
-    "Checkpoint directory as written by s3 convert, a training run's directory (its "
-    "latest step is taken), or the name of a checkpoint that comes with s3_jax. Required.",
+    "Checkpoint directory as written by s3 convert, a training run's directory (its best validated "
+    "step is taken, or else its last), or the name of a checkpoint that comes with s3_jax. "
+    "Required.",
 )
 DTYPE = flags.DEFINE_enum(
     "dtype",

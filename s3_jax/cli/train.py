@@ -22,7 +22,9 @@ What appears in --workdir:
   tensorboard/          the same as curves, and pictures: tensorboard --logdir=WORKDIR
   run.json              the configuration, which later starts have to agree with
 
-`s3 segment --checkpoint=WORKDIR` and `s3 convert --input=WORKDIR` take the latest.
+Where WORKDIR is given as a checkpoint (`s3 segment --checkpoint=WORKDIR`, `s3 convert
+--input=WORKDIR`) it is the step with the best validation score, or the last one if there was no
+validation.
 """
 
 from pathlib import Path
@@ -30,6 +32,7 @@ from pathlib import Path
 from absl import flags, logging
 
 from s3_jax.cli import config_flag
+from s3_jax.cli.logs import quiet_logging
 from s3_jax.errors import InputError, reason
 
 CONFIG = config_flag.define_config_flag()
@@ -56,8 +59,7 @@ def main() -> None:
     from s3_jax.training.loop import train
     from s3_jax.training.progress import say
 
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
+    quiet_logging()
     _join_other_hosts()
     # Processes on CPUs wait 30 seconds for one another at their first exchange: all of them must
     # compile, or one that found its program in the cache gives up on the others.

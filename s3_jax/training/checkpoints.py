@@ -195,7 +195,7 @@ class Checkpoints:
                             {"step": record.step, "score": record.score}),
             TRAINING: TrainingSave(_on_host(_beside_the_model(state)), record),
         })  # fmt: skip
-        metrics = None if record.score is None else {"score": record.score}
+        metrics = None if record.score is None else _ranking(record)
         if record.step not in self.steps():
             self._told(lambda: self._manager.save(record.step, args=args, metrics=metrics))
 
@@ -273,10 +273,16 @@ def resumed(restored: Restored, template: TrainState) -> TrainState:
     )
 
 
+def _ranking(record: Record) -> dict[str, float]:
+    """What the best checkpoint is chosen by: of the latest stage, the highest score."""
+    order = list(record.run.get("order", (record.stage,)))
+    return {"stage": order.index(record.stage), "score": record.score or 0.0}
+
+
 def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:
     latest = policies.LatestN(n=keep)
-    best = policies.BestN(get_metric_fn=lambda metrics: metrics["score"], n=1,
-                          keep_checkpoints_without_metrics=False)  # fmt: skip
+    best = policies.BestN(get_metric_fn=lambda metrics: (metrics.get("stage", 0), metrics["score"]),
+                          n=1, keep_checkpoints_without_metrics=False)  # fmt: skip
     return ocp.CheckpointManager(
         directory,
         item_handlers={ITEM: ModelHandler(), TRAINING: TrainingHandler()},

@@ -1,5 +1,6 @@
 """Model checkpoints: what is saved is loaded, and nothing is lost, half-written or misread."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -24,6 +25,7 @@ from s3_jax.checkpoints.model import (
     save_model,
     stored_arrays,
 )
+from s3_jax.conversion.initialise import initial_variables
 from s3_jax.conversion.weights import Variables, flatten
 from tests.support.tiny_models import TINY_RESNET, TINY_VIT, tiny_variables
 
@@ -310,6 +312,36 @@ def test_a_training_run_is_read_at_its_latest_step(tmp_path):
         assert_same(load_model(place)[1], tiny_variables(seed=100))
     shutil.rmtree(steps / "100" / "model")
     assert find_model(tmp_path) == steps / "9" / "model"
+
+
+@pytest.mark.parametrize(
+    ("scores", "taken", "words"),
+    [
+        ({10: 0.6, 20: 0.7, 30: 0.5, 40: None}, 20, "best of 3 validated steps (J&F 70.0)"),
+        ({10: 0.7, 20: 0.7}, 20, "best of 2 validated steps"),
+        ({10: None, 20: None}, 20, "last step, 20"),
+    ],
+)
+def test_a_training_run_is_its_best_step_and_says_so(tmp_path, caplog, scores, taken, words):
+    for step, score in scores.items():
+        folder = tmp_path / "checkpoints" / str(step) / "model"
+        save_model(folder, TINY_VIT, tiny_variables(), metadata={"step": step, "score": score})
+    with caplog.at_level("INFO", "s3_jax"):
+        assert find_model(tmp_path).parent.name == str(taken)
+    assert words in caplog.text
+    assert caplog.text.count("\n") == 1
+
+
+def test_scores_of_another_network_are_another_stage(tmp_path):
+    """The first stage, of single objects, may well have the higher score."""
+    single = dataclasses.replace(TINY_VIT, single_object=True)
+    for step, config, score in ((1, single, 0.9), (2, TINY_VIT, 0.4), (3, TINY_VIT, 0.3)):
+        folder = tmp_path / "checkpoints" / str(step) / "model"
+        variables = initial_variables(config, 0)
+        save_model(folder, config, variables, metadata={"step": step, "score": score})
+    assert find_model(tmp_path).parent.name == "2"
+    (tmp_path / "checkpoints/2/model/config.json").write_text("{")
+    assert find_model(tmp_path).parent.name == "3"
 
 
 def test_sharded_arrays_load_on_one_device(tmp_path):

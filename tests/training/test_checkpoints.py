@@ -87,6 +87,16 @@ def test_checkpoints_without_score_go_too(tmp_path):
     assert kept == [2, 4, 5]
 
 
+def test_the_best_is_of_the_latest_stage(tmp_path):
+    """However well an earlier stage's network did."""
+    with Checkpoints(tmp_path, 1) as checkpoints:
+        for step, (stage, score) in enumerate([("a", 0.9), ("b", 0.4), ("b", 0.3), ("b", 0.2)]):
+            made = dataclasses.replace(record(step, score), stage=stage, run={"order": ["a", "b"]})
+            checkpoints.save(TINY_VIT, state_of(seed=step), made)
+        checkpoints.wait()
+        assert checkpoints.steps() == [1, 3]
+
+
 def damage_array(step):
     file = next((step / "training" / "d").iterdir())
     content = bytearray(file.read_bytes())
