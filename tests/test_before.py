@@ -19,8 +19,8 @@ from PIL import Image
 from s3_jax.checkpoints.model import load_model, read_header
 from s3_jax.config import PropagationConfig
 from s3_jax.propagation.session import Session
-from s3_jax.training.loop import train
 from s3_jax.training.progress import read_metrics
+from s3_jax.training.train import train
 from tests.training.tiny_run import MODEL, RUN
 
 ROOT = Path(__file__).parents[1]

@@ -20,11 +20,12 @@ from s3_jax.propagation import state as video
 from s3_jax.propagation.frame import Network
 from s3_jax.propagation.geometry import frame_geometry
 from s3_jax.propagation.scan import scan
-from s3_jax.training import step as training
 from s3_jax.training.clip import ClipBatch
+from s3_jax.training.clip_loss import make_trainer
 from s3_jax.training.parallel import REPLICAS, parallel_step
 from s3_jax.training.run_config import RunConfig
 from s3_jax.training.stages import stage_model
+from s3_jax.training.step import init_state
 from s3_jax.training.step_config import MAIN_TRAINING, StepConfig
 
 LONG_VIDEO = PropagationConfig(long_term=True)
@@ -84,9 +85,9 @@ def trace_training(task: TrainingTask, devices: Sequence[jax.Device]) -> Traced:
     model = S3(task.model, trainable_blocks=task.trainable_blocks, axis_name=REPLICAS,
                dtype=jnp.dtype(task.dtype))  # fmt: skip
     with compiling_for(devices[0].platform):
-        trainer = training.make_trainer(model, task.step)
+        trainer = make_trainer(model, task.step)
         variables = variable_shapes(task.model)
-        state = jax.eval_shape(lambda v: training.init_state(trainer, v, 0), variables)
+        state = jax.eval_shape(lambda v: init_state(trainer, v, 0), variables)
         frames = (len(devices), rows, task.frames, task.crop, task.crop)
         batch = _batch_shapes(frames)
         step: Any = parallel_step(trainer, devices)

@@ -21,8 +21,9 @@ from s3_jax.propagation.frame import Network
 from s3_jax.propagation.geometry import frame_geometry
 from s3_jax.propagation.scan import scan
 from s3_jax.propagation.state import VideoState
-from s3_jax.training import step as training
+from s3_jax.training.clip_loss import make_trainer
 from s3_jax.training.parallel import REPLICAS, parallel_step
+from s3_jax.training.step import init_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,8 +164,8 @@ def training_point(curve: str, x: int, task: TrainingTask, replicas: int, repeat
     """A training step on so many of the local devices."""
     devices = jax.local_devices()[:replicas]
     model = S3(task.model, axis_name=REPLICAS, dtype=jax.numpy.dtype(task.dtype))
-    trainer = training.make_trainer(model, task.step)
-    state = training.init_state(trainer, workloads.random_variables(task.model), 0)
+    trainer = make_trainer(model, task.step)
+    state = init_state(trainer, workloads.random_variables(task.model), 0)
     batch = workloads.random_batch(task, replicas)
     step: Any = parallel_step(trainer, devices)
     memory = program_gb(step.lower(state, batch).compile())

@@ -56,8 +56,8 @@ def main() -> None:
 
     from s3_jax.cli.compilation_cache import enable_compilation_cache
     from s3_jax.training import run_config
-    from s3_jax.training.loop import train
     from s3_jax.training.progress import say
+    from s3_jax.training.train import train
 
     quiet_logging()
     _join_other_hosts()

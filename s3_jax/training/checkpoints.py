@@ -51,6 +51,7 @@ class Record:
     run: the configuration, as `run_config.to_dict` made it.
     processes, replicas: hosts, and devices of all of them.
     score: validation J&F of this step, if it was measured.
+    skipped: steps so far whose loss or gradient was not finite.
     """
 
     stage: str
@@ -60,6 +61,7 @@ class Record:
     processes: int
     replicas: int
     score: float | None = None
+    skipped: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

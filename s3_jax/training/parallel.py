@@ -13,9 +13,9 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from s3_jax.training.clip import ClipBatch
-from s3_jax.training.state import TrainState
-from s3_jax.training.step import Metrics, Trainer, train_step
+from s3_jax.training.parts import Batch, Trainer
+from s3_jax.training.state import Metrics, TrainState
+from s3_jax.training.step import train_step
 
 T = TypeVar("T")
 REPLICAS = "replicas"  # the mapped axis: `S3(axis_name=REPLICAS)`
@@ -44,7 +44,7 @@ def join_processes(
 
 def parallel_step(
     trainer: Trainer, devices: Sequence[jax.Device] | None = None
-) -> Callable[[TrainState, ClipBatch], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """`train_step` on all devices of all processes at once.
 
     The returned function takes a state from `replicate` (which it consumes: use the one returned)
@@ -54,11 +54,11 @@ def parallel_step(
       devices: other ones, such as those of a topology that is only compiled for.
 
     Raises:
-      ValueError: the trainer's model does not name the axis `REPLICAS`.
+      ValueError: the trainer does not name the axis `REPLICAS`.
     """
-    if trainer.model.axis_name != REPLICAS:
+    if trainer.axis_name != REPLICAS:
         raise ValueError(
-            f"the model's axis_name is {trainer.model.axis_name!r}; make it S3(..., "
+            f"the model's axis_name is {trainer.axis_name!r}; make it S3(..., "
             f"axis_name={REPLICAS!r}), or replicas drift apart"
         )
     return jax.pmap(
@@ -81,13 +81,19 @@ def unreplicate(tree: T) -> T:
     return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
-def shard_batch(batch: ClipBatch) -> ClipBatch:
-    """This process's rows, (b ...), spread in order over its devices: (devices b/devices ...).
+def shard_batch(batch: T) -> T:
+    """This process's rows, spread in order over its devices.
+
+    Args:
+      batch: a pytree of arrays (b ...).
+
+    Returns:
+      Arrays (devices b/devices ...).
 
     Raises:
       ValueError: the rows cannot be divided equally.
     """
-    devices, rows = jax.local_device_count(), batch.frames.shape[0]
+    devices, rows = jax.local_device_count(), jax.tree.leaves(batch)[0].shape[0]
     if rows % devices:
         raise ValueError(
             f"a batch of {rows} rows per process cannot be divided over {devices} devices; "

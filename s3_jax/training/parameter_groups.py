@@ -1,6 +1,6 @@
 """Which parameters train, and in which group of the optimizer (protocol.md section 5)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -52,10 +52,15 @@ def group_labels(params: Params, model: S3, pretrained_apart: bool = False) -> P
 
 def split_frozen(params: Params, model: S3) -> tuple[Params, Params]:
     """Parameters that train, and those that do not; `merge` undoes it."""
+    return split(params, lambda path: group_of(path, model) != "frozen")
+
+
+def split(params: Params, chosen: Callable[[Path], bool]) -> tuple[Params, Params]:
+    """Parameters at the chosen paths, and the others; `merge` undoes it."""
     flat = flatten_dict(params)
-    frozen = {path for path in flat if group_of(path, model) == "frozen"}
-    trained = unflatten_dict({path: x for path, x in flat.items() if path not in frozen})
-    return trained, unflatten_dict({path: flat[path] for path in frozen})
+    others = {path for path in flat if not chosen(path)}
+    first = unflatten_dict({path: x for path, x in flat.items() if path not in others})
+    return first, unflatten_dict({path: flat[path] for path in others})
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> Params:

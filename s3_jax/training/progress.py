@@ -1,9 +1,11 @@
 """What a run says while it goes on: progress bar, log lines, `metrics.jsonl`, TensorBoard."""
 
+import dataclasses
 import datetime
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -12,28 +14,51 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from s3_jax.benchmarks.summary import RunSummary
 from s3_jax.media.writers import replacing
-from s3_jax.training.run_config import RunConfig, StageConfig
 from s3_jax.training.window import WindowSummary
 
 METRICS = "metrics.jsonl"
 CURVES = "tensorboard"
 
 
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What was measured of a network.
+
+    score: the higher the better; the best checkpoint is kept by it.
+    values, videos: numbers to log, of all together and of each video; just the score if left out.
+    summary: what to say, if not the values.
+    """
+
+    score: float
+    values: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    videos: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            object.__setattr__(self, "values", {"score": self.score})
+
+    @property
+    def words(self) -> str:
+        """For people, on one line."""
+        return self.summary or ", ".join(f"{name} {x:.4g}" for name, x in self.values.items())
+
+
 class Journal:
     """Of the first process; the others are silent. A context manager.
 
+    total: steps of the whole run.
     step: that the run goes on from; what was written of later ones is removed, for they are
       done again.
     """
 
-    def __init__(self, workdir: Path, run: RunConfig, step: int):
+    def __init__(self, workdir: Path, total: int, step: int):
         self._speaks = jax.process_index() == 0
-        self._total = run.total_steps
+        self._total = total
         self._stage = ""
         self._bar = tqdm(
-            total=run.total_steps,
+            total=total,
             initial=step,
             unit="step",
             dynamic_ncols=True,
@@ -59,10 +84,10 @@ class Journal:
         if self._curves is not None:
             self._curves.close()
 
-    def enter(self, stage: StageConfig) -> None:
+    def enter(self, stage: str) -> None:
         """A stage begins or goes on."""
-        self._stage = stage.name
-        self._bar.set_description(stage.name)
+        self._stage = stage
+        self._bar.set_description(stage)
 
     def advance(self) -> None:
         """A step was given to the device."""
@@ -73,26 +98,24 @@ class Journal:
         left = datetime.timedelta(seconds=round(report.seconds * (self._total - step)))
         parts = {name: value for name, value in report.metrics.items() if name.startswith("mask_")}
         losses = " ".join(f"{name} {value:.4f}" for name, value in parts.items())
+        words = f" ({losses})" if losses else ""
         say(
-            f"step {step}/{self._total} {self._stage}: loss {report.metrics['total']:.4f} "
-            f"({losses}) gradient {report.metrics['grad_norm']:.2f}, {report.seconds:.2f} s/step, "
-            f"{left} left"
+            f"step {step}/{self._total} {self._stage}: loss {report.metrics['total']:.4f}{words} "
+            f"gradient {report.metrics['grad_norm']:.2f}, {report.seconds:.2f} s/step, {left} left"
         )
         self._write({"step": step, "stage": self._stage, "stage_step": report.step,
                      **report.metrics, "losses": report.losses,
                      "seconds": report.seconds})  # fmt: skip
         self._draw("training", {**report.metrics, "seconds_per_step": report.seconds}, step)
 
-    def validated(self, result: RunSummary, step: int) -> None:
-        """Scores on the validation videos after `step` steps of all stages."""
-        columns = result.overall.columns()
-        say(f"step {step}/{self._total}: validation " + ", ".join(
-            f"{name} {100 * columns[name]:.1f}" for name in ("J&F-Mean", "J-Mean", "F-Mean")
-        ))  # fmt: skip
-        each = {name: video.overall.score for name, video in result.sequences.items()}
-        self._write({"step": step, "validation": columns, "videos": each})
-        self._draw("validation", columns, step)
-        self._draw("validation_videos", each, step)
+    def evaluated(self, result: Evaluation, step: int) -> None:
+        """What an evaluation found after `step` steps of all stages."""
+        say(f"step {step}/{self._total}: validation {result.words}")
+        self._write(
+            {"step": step, "validation": dict(result.values), "videos": dict(result.videos)}
+        )
+        self._draw("validation", result.values, step)
+        self._draw("validation_videos", result.videos, step)
 
     def show(self, pictures: dict[str, np.ndarray], step: int) -> None:
         """Pictures (h, w, 3), uint8, for TensorBoard."""
@@ -100,7 +123,7 @@ class Journal:
             for name, picture in pictures.items():
                 self._curves.add_image(f"clip/{name}", picture, step, dataformats="HWC")
 
-    def _draw(self, group: str, values: dict[str, float], step: int) -> None:
+    def _draw(self, group: str, values: Mapping[str, float], step: int) -> None:
         if self._curves is not None:
             for name, value in values.items():
                 self._curves.add_scalar(f"{group}/{name}", value, step)

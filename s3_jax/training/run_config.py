@@ -136,6 +136,8 @@ class RunConfig:
     keep: latest checkpoints that are kept, beside the one with the best validation score.
     divergence: training stops where the mean loss since the last log is this many times the
       median of those before; 0 for never.
+    max_skipped: steps whose loss or gradient may be not finite; each is skipped, and one more
+      stops the run.
     """
 
     model: ModelConfig
@@ -149,6 +151,7 @@ class RunConfig:
     save_every: int = 1_000
     keep: int = 3
     divergence: float = 10.0
+    max_skipped: int = 10
 
     def __post_init__(self) -> None:
         for name in ("log_every", "save_every", "keep"):

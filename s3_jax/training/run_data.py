@@ -15,11 +15,21 @@ from s3_jax.data.pipeline import Batches, make_pipeline
 from s3_jax.errors import InputError, reason
 from s3_jax.media.writers import replacing, write_json
 from s3_jax.training import run_config
+from s3_jax.training.clip import ClipBatch
 from s3_jax.training.run_config import RunConfig, StageConfig
 
 RECORD = "run.json"
 # What may change between one start and the next, since it decides no number of a step.
-_FREE = ("log_every", "images_every", "save_every", "keep", "divergence", "validation", "data_root")
+_FREE = (
+    "log_every",
+    "images_every",
+    "save_every",
+    "keep",
+    "divergence",
+    "validation",
+    "data_root",
+    "max_skipped",
+)
 _FREE_OF_DATA = ("num_workers", "num_threads", "clips_ahead", "max_failing")
 
 
@@ -41,6 +51,43 @@ def claim(workdir: Path, run: RunConfig, adopt: bool) -> None:
             write_json(file, mine)
     except (OSError, json.JSONDecodeError) as error:
         raise InputError(f"{file}: {reason(error)}; choose another --workdir") from error
+
+
+def refuse_uneven_batches(run: RunConfig) -> None:
+    """Raises an InputError if a stage's batch cannot be divided over devices and micro-batches."""
+    devices = jax.device_count()
+    for stage in run.stages:
+        parts = stage.step.accumulate
+        if stage.batch_size % (devices * parts):
+            unit = devices * parts
+            least = stage.batch_size // unit * unit
+            sizes = ", ".join(str(size) for size in (least, least + unit, least + 2 * unit) if size)
+            over = f"{devices} devices" + (f" and {parts} micro-batches each" * (parts > 1))
+            raise InputError(
+                f"stage {stage.name}: a batch_size of {stage.batch_size} cannot be divided over "
+                f"{over}: make it a multiple of {unit}, such as {sizes}"
+            )
+
+
+def claim_directory(workdir: Path, about: dict[str, Any]) -> None:
+    """Makes the directory of a run of your own parts, or sees that it is of this one.
+
+    Raises:
+      InputError: it holds a run of another network or seed.
+    """
+    file = workdir / RECORD
+    mine = json.loads(json.dumps(about))
+    workdir.mkdir(parents=True, exist_ok=True)
+    if file.exists():
+        old, new = run_config.flat(json.loads(file.read_text())), run_config.flat(mine)
+        for name in sorted(old | new):
+            if old.get(name) != new.get(name):
+                raise InputError(
+                    f"{workdir} holds a run with another {name} ({old.get(name)}, now "
+                    f"{new.get(name)}): choose another directory"
+                )
+    elif jax.process_index() == 0:
+        write_json(file, mine)
 
 
 def _refuse_another(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any]) -> None:
@@ -80,14 +127,9 @@ def batches(run: RunConfig, stage: StageConfig, step: int) -> Iterator[Batches]:
     """This process's part of the stage's batches, from a step on.
 
     Raises:
-      InputError: a data set is missing, or the batch cannot be divided among the processes.
+      InputError: a data set is missing.
     """
     processes = jax.process_count()
-    if stage.batch_size % jax.device_count():
-        raise InputError(
-            f"stage {stage.name}: a batch_size of {stage.batch_size} cannot be divided over "
-            f"{jax.device_count()} devices: make it a multiple"
-        )
     pipeline = make_pipeline(
         data_config(run, stage),
         batch_size=stage.batch_size // processes,
@@ -99,6 +141,14 @@ def batches(run: RunConfig, stage: StageConfig, step: int) -> Iterator[Batches]:
         yield pipeline
 
 
+def clip_batches(run: RunConfig, stage: StageConfig, step: int) -> Iterator[ClipBatch]:
+    """The batches as a step takes them."""
+    with batches(run, stage, step) as clips:
+        for batch in clips:
+            arrays: Any = (batch["frames"], batch["masks"], batch["num_objects"])
+            yield ClipBatch(*arrays)
+
+
 def data_config(run: RunConfig, stage: StageConfig) -> DataConfig:
     """The stage's data, with paths below the run's `data_root`."""
     if not run.data_root:
@@ -107,15 +157,14 @@ def data_config(run: RunConfig, stage: StageConfig) -> DataConfig:
     return dataclasses.replace(stage.data, sources=sources)
 
 
-def save_batch(run: RunConfig, stage: StageConfig, step: int, file: Path) -> None:
-    """Writes this process's part of the batch of a step, made once more, as npz."""
+def save_batch(batch: Any, file: Path) -> None:
+    """Writes this process's part of a batch, a pytree of arrays, as npz."""
     if jax.process_count() > 1:
         file = file.with_stem(f"{file.stem}_process{jax.process_index()}")
-    with batches(run, stage, step) as again:
-        batch = next(again)
-    arrays: dict[str, Any] = dict(batch)
+    leaves, _ = jax.tree_util.tree_flatten_with_path(batch)
+    named = {jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in leaves}
     with replacing(file) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)
+        np.savez_compressed(stream, **named)
 
 
 def any_process(flag: bool) -> bool:

@@ -10,9 +10,10 @@ from s3_jax.conversion.initialise import initial_variables, widen
 from s3_jax.conversion.weights import Variables, from_torch, to_torch
 from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
+from s3_jax.training.clip_loss import make_trainer
 from s3_jax.training.parallel import REPLICAS
+from s3_jax.training.parts import Trainer
 from s3_jax.training.run_config import RunConfig, StageConfig
-from s3_jax.training.step import Trainer, make_trainer
 
 
 def stage_model(run: RunConfig, stage: StageConfig) -> ModelConfig:

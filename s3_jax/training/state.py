@@ -6,9 +6,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int, Key, UInt32
+from jaxtyping import Array, Float, Int, Key, UInt32
 
 from s3_jax.training.parameter_groups import Params, merge
+
+Metrics = dict[str, Float[Array, ""]]
 
 
 class TrainState(flax.struct.PyTreeNode):

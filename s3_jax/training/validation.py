@@ -12,6 +12,7 @@ from s3_jax.conversion.weights import Variables
 from s3_jax.data.folders import EvaluationVideo, evaluation_videos
 from s3_jax.errors import InputError
 from s3_jax.propagation.session import Session
+from s3_jax.training.progress import Evaluation
 from s3_jax.training.run_config import RunConfig
 
 
@@ -32,7 +33,7 @@ class Validator:
         )
         self._videos = _videos(run) if self.enabled else []
 
-    def measure(self, config: ModelConfig, variables: Variables, dtype: str) -> RunSummary:
+    def measure(self, config: ModelConfig, variables: Variables, dtype: str) -> Evaluation:
         """Scores of a network.
 
         Raises:
@@ -44,7 +45,7 @@ class Validator:
             session.reset()
             return session
 
-        return validate(new_session, self._videos, self._rules)
+        return _evaluation(validate(new_session, self._videos, self._rules))
 
 
 def _videos(run: RunConfig) -> list[EvaluationVideo]:
@@ -55,3 +56,10 @@ def _videos(run: RunConfig) -> list[EvaluationVideo]:
     if missing:
         raise InputError(f"validation.videos names {missing[0]!r}, which is not in {root}")
     return [video for video in found if video.name in settings.videos or not settings.videos]
+
+
+def _evaluation(result: RunSummary) -> Evaluation:
+    columns = result.overall.columns()
+    shown = [f"{name} {100 * columns[name]:.1f}" for name in ("J&F-Mean", "J-Mean", "F-Mean")]
+    each = {name: video.overall.score for name, video in result.sequences.items()}
+    return Evaluation(result.overall.score, columns, each, ", ".join(shown))

@@ -4,14 +4,16 @@ Metrics stay on the device until the window is closed, so that steps follow one 
 waiting for the host.
 """
 
+import contextlib
 import dataclasses
 import statistics
 import time
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 
-from s3_jax.training.step import Metrics
+from s3_jax.training.state import Metrics
 
 LEAST_WINDOWS = 5  # before which the median says too little
 REMEMBERED = 50  # windows that the median is of
@@ -22,9 +24,10 @@ IN_FLIGHT = 2  # steps that are given to the device before it has done them
 class WindowSummary:
     """Of the steps of a window, which end with step `step` of the stage.
 
-    metrics: means over the steps.
+    metrics: means over the steps, without those that were skipped if there are others.
     losses: the total loss of every step.
-    seconds: wall time of a step.
+    seconds: wall time of a step. data_wait: the part of it spent waiting for the batch.
+    skipped: steps whose loss or gradient was not finite.
     bad_step: the step, counted from 0, whose batch is to be blamed; None if all is well.
     problem: what is wrong with it.
     """
@@ -33,6 +36,8 @@ class WindowSummary:
     metrics: dict[str, float]
     losses: list[float]
     seconds: float
+    data_wait: float = 0.0
+    skipped: int = 0
     bad_step: int | None = None
     problem: str = ""
 
@@ -48,9 +53,17 @@ class Window:
         self._pending: list[Metrics] = []
         self._medians: list[float] = []
         self._started = time.perf_counter()
+        self._waited = 0.0
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the time within as waiting for data."""
+        began = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - began
 
     def add(self, metrics: Metrics) -> None:
         """Metrics of a step that may still be running; waits if too many are."""
@@ -65,11 +78,15 @@ class Window:
         table = {name: np.array([float(m[name]) for m in steps]) for name in steps[0]}
         first = step - len(steps)
         bad, problem = self._judge(table)
+        finite = table["finite"] > 0
+        counted = finite if finite.any() else ~finite
         report = WindowSummary(
             step=step,
-            metrics={name: float(values.mean()) for name, values in table.items()},
+            metrics={name: float(values[counted].mean()) for name, values in table.items()},
             losses=table["total"].tolist(),
             seconds=elapsed / len(steps),
+            data_wait=self._waited / len(steps),
+            skipped=int((~finite).sum()),
             bad_step=None if bad is None else first + bad,
             problem=problem,
         )
@@ -79,7 +96,7 @@ class Window:
     def restart(self) -> None:
         """Forgets the steps so far, and does not count the time until now."""
         self._pending = []
-        self._started = time.perf_counter()
+        self._started, self._waited = time.perf_counter(), 0.0
 
     def _judge(self, table: dict[str, np.ndarray]) -> tuple[int | None, str]:
         """The step of the window to be blamed, if any, and what for."""

@@ -19,11 +19,13 @@ from s3_jax.conversion.weights import flatten, from_torch, pairs, torch_shapes
 from s3_jax.models.s3 import S3
 from s3_jax.training import clip
 from s3_jax.training.clip import ClipBatch, ClipPrediction
+from s3_jax.training.clip_loss import make_trainer
 from s3_jax.training.draws import Draws
 from s3_jax.training.losses import ChoosePoints, clip_losses, num_pairs
+from s3_jax.training.parts import Trainer
 from s3_jax.training.points import Candidates, num_unsure, select_points
 from s3_jax.training.state import TrainState
-from s3_jax.training.step import Trainer, gradients_of, init_state, make_trainer
+from s3_jax.training.step import gradients_of, init_state
 from s3_jax.training.step_config import ClipConfig, LossConfig, OptimizerConfig, StepConfig
 from tests.support.goldens import Recording, load_recording
 from tests.support.weights import state_dict
@@ -130,7 +132,7 @@ def trainer(case: Case) -> Trainer:
 
 def initial_state(trainer: Trainer) -> TrainState:
     """The state that the recordings start from."""
-    config = trainer.model.config
+    config = trainer.loss.model.config
     return init_state(trainer, from_torch(state_dict(torch_shapes(config)), config), seed=0)
 
 
@@ -170,7 +172,7 @@ def run_clip(
 ) -> tuple[ClipPrediction, Any]:
     """Our prediction of all frames, and BatchNorm statistics."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    run = _compiled_clip(trainer.model, trainer.config.clip.num_objects)
+    run = _compiled_clip(trainer.loss.model, trainer.loss.config.clip.num_objects)
     return run(variables, case.batch, draws(case, points))
 
 
@@ -223,11 +225,14 @@ def gradients(
 ) -> tuple[Any, Any, dict[str, jax.Array]]:
     """The step's gradients, BatchNorm statistics, and losses."""
     points, choose = _points(case, kind)
+    replayed = lambda drawn: dataclasses.replace(  # noqa: E731
+        trainer.loss, draw_clip=lambda *_: drawn, choose_points=choose
+    )
     key = (case.config, case.step.clip.num_objects, case.recording["in.cls_gt"].shape, kind)
     if key not in _compiled_gradients:  # so that cases which differ in their draws share a program
         _compiled_gradients[key] = jax.jit(
             lambda state, batch, drawn: gradients_of(
-                dataclasses.replace(trainer, draw_clip=lambda *_: drawn, choose_points=choose),
+                dataclasses.replace(trainer, loss=replayed(drawn)),
                 state,
                 batch,
                 jnp.arange(2),

@@ -14,10 +14,11 @@ import numpy as np
 
 from s3_jax.conversion.weights import flatten
 from s3_jax.models.s3 import S3
-from s3_jax.training import step as training_step
+from s3_jax.training import clip_loss
 from s3_jax.training.clip import ClipBatch
+from s3_jax.training.clip_loss import make_trainer
 from s3_jax.training.parallel import REPLICAS, join_processes, parallel_step, replicate, shard_batch
-from s3_jax.training.step import init_state, make_trainer
+from s3_jax.training.step import init_state
 from tests.training import toy
 
 ROWS = 8  # of the global batch, which every layout divides
@@ -28,7 +29,7 @@ def main(output: str, *layout: str) -> None:
     if layout:
         coordinator, processes, process = layout
         join_processes(coordinator, int(processes), int(process))
-    training_step.run_clip = toy.run_clip
+    clip_loss.run_clip = toy.run_clip
     trainer = make_trainer(S3(toy.CONFIG, axis_name=REPLICAS), toy.SETTINGS)
     state, advance = replicate(init_state(trainer, toy.variables(), 0)), parallel_step(trainer)
     found: dict[str, np.ndarray] = {"devices": np.array(jax.device_count())}

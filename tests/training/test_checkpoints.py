@@ -11,8 +11,9 @@ from s3_jax.checkpoints.model import find_model, load_model
 from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
 from s3_jax.training.checkpoints import Checkpoints, Record, resumed
+from s3_jax.training.clip_loss import make_trainer
 from s3_jax.training.state import evaluation_variables
-from s3_jax.training.step import init_state, make_trainer
+from s3_jax.training.step import init_state
 from s3_jax.training.step_config import StepConfig
 from tests.support.tiny_models import TINY_VIT, tiny_variables
 

@@ -14,12 +14,13 @@ import pytest
 from s3_jax.checkpoints.model import load_model
 from s3_jax.data.config import VideoFolderConfig
 from s3_jax.errors import InputError
-from s3_jax.training import loop, run_data
+from s3_jax.training import fit, run_data
+from s3_jax.training import train as usual
 from s3_jax.training.checkpoints import Record
-from s3_jax.training.loop import train
 from s3_jax.training.progress import Journal, read_metrics
 from s3_jax.training.run_config import ValidationConfig
 from s3_jax.training.stages import first_variables
+from s3_jax.training.train import train
 from tests.benchmarks.sequences import squares
 from tests.benchmarks.test_validation import write_video
 from tests.training.tiny_run import RUN, STATIC
@@ -28,6 +29,10 @@ from tests.training.tiny_run import RUN, STATIC
 def run_of(**changes):
     """The tiny run with changes of its first stage only."""
     return dataclasses.replace(RUN, stages=(dataclasses.replace(STATIC, **changes),))
+
+
+def begin(run):
+    return fit.begin(usual.usual_stages(run), 0, None, run.seed)
 
 
 def losses(workdir):
@@ -132,7 +137,7 @@ def test_numbers_that_are_not_finite_stop_it_and_the_batch_is_kept(tmp_path, mon
         )
         return variables
 
-    monkeypatch.setattr(loop, "first_variables", spoilt)
+    monkeypatch.setattr(usual, "first_variables", spoilt)
     run = dataclasses.replace(run_of(), log_every=3, save_every=3)
     with pytest.raises(InputError, match="step 0 of stage static: the loss is not finite") as error:
         train(run, tmp_path)
@@ -187,7 +192,7 @@ def test_a_batch_that_cannot_be_divided_is_named(tmp_path, monkeypatch):
 
 def test_another_number_of_devices_is_told(capsys, caplog):
     record = Record("static", 4, 4, {}, processes=2, replicas=8)
-    loop._tell_where(record, STATIC)
+    fit._tell_where(record)
     assert "step 4 of stage static" in capsys.readouterr().out
     assert "was on 8 devices of 2 processes, now it is on 1 of 1" in caplog.text
 
@@ -195,11 +200,11 @@ def test_another_number_of_devices_is_told(capsys, caplog):
 def test_begins_from_a_checkpoint(finished, tmp_path):
     workdir, run, _ = finished
     run = dataclasses.replace(run, initial_checkpoint=str(workdir), stages=run.stages[1:])
-    start = loop._begin(run)
+    start = begin(run)
     _, variables = load_model(workdir)
     jax.tree.map(np.testing.assert_array_equal, start.state.params, variables["params"])
     other = dataclasses.replace(run, model=dataclasses.replace(run.model, ff_dim=32))
     with pytest.raises(InputError, match="ff_dim is 16, here 32"):
-        loop._begin(other)
+        begin(other)
     with pytest.raises(InputError, match="single_object is False, here True"):
-        loop._begin(dataclasses.replace(run, stages=RUN.stages))
+        begin(dataclasses.replace(run, stages=RUN.stages))

@@ -9,9 +9,9 @@ from configs import smoke
 from s3_jax.data.config import ColourConfig, VideoAugmentationConfig, VideoFolderConfig
 from s3_jax.data.synthetic import SceneConfig, synthetic_video
 from s3_jax.training import run_config
-from s3_jax.training.loop import train
 from s3_jax.training.progress import read_metrics
 from s3_jax.training.run_config import ValidationConfig
+from s3_jax.training.train import train
 
 STILL = VideoAugmentationConfig(
     flip=0.0,

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from s3_jax.models.s3 import S3
+from s3_jax.training.clip_loss import make_trainer
 from s3_jax.training.parallel import join_processes, parallel_step, shard_batch
-from s3_jax.training.step import make_trainer
 from tests.training import toy
 
 ROOT = Path(__file__).parents[2]

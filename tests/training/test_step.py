@@ -11,9 +11,11 @@ import pytest
 
 from s3_jax.conversion.weights import flatten
 from s3_jax.models.s3 import S3
-from s3_jax.training import step
+from s3_jax.training import clip_loss
+from s3_jax.training.clip_loss import make_trainer
+from s3_jax.training.parts import Trainer
 from s3_jax.training.state import TrainState, evaluation_variables
-from s3_jax.training.step import Trainer, init_state, make_trainer, train_step
+from s3_jax.training.step import init_state, train_step
 from s3_jax.training.step_config import ClipConfig, StepConfig
 from tests.support import tiny
 from tests.training import toy
@@ -25,7 +27,7 @@ VIT = "image_encoder/vit"
 def toy_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """BatchNorm is frozen: results of micro-batches then add up to those of a batch."""
     frozen = functools.partial(toy.run_clip, normalize=False)
-    monkeypatch.setattr(step, "run_clip", frozen)
+    monkeypatch.setattr(clip_loss, "run_clip", frozen)
 
 
 def make(**config: Any) -> tuple[Trainer, TrainState]:
@@ -135,7 +137,8 @@ def test_no_average_is_kept_unless_asked_for() -> None:
 def test_batch_that_is_not_finite_changes_nothing() -> None:
     trainer, state = make(ema_decay=0.5)
     nowhere = lambda *_: jnp.full((4, 2), jnp.nan)  # noqa: E731
-    bad = dataclasses.replace(trainer, choose_points=nowhere)
+    loss = dataclasses.replace(trainer.loss, choose_points=nowhere)
+    bad = dataclasses.replace(trainer, loss=loss)
     after, metrics = compiled(bad)(state, toy.batch(4))
     assert float(metrics["finite"]) == 0
     assert not np.isfinite(metrics["total"])

@@ -150,7 +150,8 @@ def _prepare(shape: Shape) -> tuple[Any, Any, Any]:
     import jax.numpy as jnp
 
     from s3_jax.models.s3 import S3
-    from s3_jax.training.step import init_state, make_trainer
+    from s3_jax.training.clip_loss import make_trainer
+    from s3_jax.training.step import init_state
 
     config = _config(shape)
     trainer = make_trainer(S3(config, dtype=jnp.dtype(DTYPE.value)), _settings(shape))

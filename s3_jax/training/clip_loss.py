@@ -1,0 +1,86 @@
+"""The usual loss and trainer: the published losses on clips, AdamW with parameter groups."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+from jaxtyping import Array, Int, Key
+
+from s3_jax.models.s3 import S3
+from s3_jax.training.clip import ClipBatch, run_clip
+from s3_jax.training.draws import Draws, draw
+from s3_jax.training.losses import ChoosePoints, clip_losses, num_pairs
+from s3_jax.training.optimizer import make_optimizer
+from s3_jax.training.parameter_groups import Params, Path, group_of
+from s3_jax.training.parts import Trainer, Variables
+from s3_jax.training.points import choose_points
+from s3_jax.training.schedules import learning_rate_schedule
+from s3_jax.training.state import Metrics
+from s3_jax.training.step_config import StepConfig
+
+# (step's key, rows in the global batch, frames of a clip) -> random choices
+DrawClip = Callable[[Array, Array, int], Draws]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipLoss:
+    """Run a clip through the network, and compare its masks with those annotated.
+
+    draw_clip, choose_points: where chance comes in; replaced where choices are to be replayed.
+    """
+
+    model: S3
+    config: StepConfig
+    draw_clip: DrawClip
+    choose_points: ChoosePoints
+
+    def __call__(
+        self, variables: Variables, batch: ClipBatch, rows: Int[Array, "b"], key: Key[Array, ""]
+    ) -> tuple[Metrics, Params]:
+        draws = self.draw_clip(key, rows, batch.frames.shape[1])
+        prediction, stats = run_clip(self.model, variables, self.config.clip, batch, draws)
+        losses = clip_losses(prediction, batch, self.config.loss, draws.points, self.choose_points)
+        return losses, stats
+
+
+def clip_loss(model: S3, config: StepConfig) -> ClipLoss:
+    """The published loss of a network.
+
+    Raises:
+      ValueError: a network for single objects is to be trained with several.
+    """
+    slots = config.clip.num_objects
+    if model.config.single_object and slots != 1:
+        raise ValueError(f"num_objects is {slots}, but a single_object network needs 1")
+    return ClipLoss(
+        model=model,
+        config=config,
+        draw_clip=functools.partial(draw, pairs=num_pairs(model.config), config=config.clip),
+        choose_points=functools.partial(choose_points, config.loss),
+    )
+
+
+def make_trainer(model: S3, config: StepConfig) -> Trainer:
+    """The usual trainer of a model.
+
+    Args:
+      model: with `axis_name` set if the step runs on replicas; its dtype is the one computed in,
+        its `trainable_blocks` the part of the ViT that is fine-tuned.
+
+    Raises:
+      ValueError: a network for single objects is to be trained with several.
+    """
+    schedule = learning_rate_schedule(config.optimizer)
+    return Trainer(
+        loss=clip_loss(model, config),
+        optimizer=make_optimizer(config.optimizer, schedule, model),
+        trains=functools.partial(_trains, model),
+        schedule=schedule,
+        accumulate=config.accumulate,
+        ema_decay=config.ema_decay,
+        axis_name=model.axis_name,
+    )
+
+
+def _trains(model: S3, path: Path) -> bool:
+    return group_of(path, model) != "frozen"

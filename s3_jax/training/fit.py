@@ -1,0 +1,394 @@
+"""Training from its parts: set up, restore, then steps, with measurements between them.
+
+The phases, named as in big_vision's train.py:
+
+    restore           where the run was left, or how it begins
+    for every stage that is not done:
+        input pipeline        batches from the step that comes next
+        train loop, for every step:
+            update step       state, batch -> state, metrics
+            callbacks         pictures, profiles, whatever is given
+            training progress every log_every steps; too many skipped steps and divergence stop
+            evaluation        every evaluate_every steps
+            checkpoint saving every save_every steps, in the background
+        next stage            goes on with what this one learnt
+
+Everything that decides a step (parameters, optimizer, random key, place in the data) is in the
+checkpoint, so that a run that was killed gives the same numbers as one that was not.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+from absl import logging
+
+from s3_jax.config import ModelConfig, to_dict
+from s3_jax.errors import InputError
+from s3_jax.training import run_data
+from s3_jax.training.checkpoints import Checkpoints, Record, resumed
+from s3_jax.training.parallel import REPLICAS, parallel_step, replicate, shard_batch, unreplicate
+from s3_jax.training.parts import (
+    Batch,
+    Callback,
+    Data,
+    Evaluate,
+    Evaluation,
+    Learnt,
+    Loss,
+    Stage,
+    StepDone,
+    Trainer,
+    Variables,
+)
+from s3_jax.training.progress import Journal, say
+from s3_jax.training.state import TrainState, evaluation_variables
+from s3_jax.training.step import init_state
+from s3_jax.training.stopping import StopRequest
+from s3_jax.training.window import Window, WindowSummary
+
+
+@dataclasses.dataclass(frozen=True)
+class FitConfig:
+    """How often what is done; decides no number of a step.
+
+    log_every, save_every, evaluate_every: steps between logged losses, checkpoints and
+      evaluations. The last step of a stage is always logged, saved and evaluated.
+    evaluate_first: evaluate before the first step too.
+    keep: latest checkpoints that are kept, beside the one with the best score.
+    divergence: training stops where the mean loss since the last log is this many times the
+      median of those before; 0 for never.
+    max_skipped: steps of the whole run whose loss or gradient may be not finite; each is skipped,
+      and one more stops the run. So does one before any step was finite.
+    """
+
+    log_every: int = 50
+    save_every: int = 1_000
+    evaluate_every: int = 5_000
+    evaluate_first: bool = True
+    keep: int = 3
+    divergence: float = 10.0
+    max_skipped: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("log_every", "save_every", "evaluate_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a run ended: steps of all stages that are done, whether it was asked to stop, and the
+    score of the last evaluation."""
+
+    step: int
+    stopped: bool
+    score: float | None
+
+
+@dataclasses.dataclass(eq=False)
+class Start:
+    """A stage as it begins or goes on.
+
+    number: of the stage. state: on the devices. step: how many of its steps are done.
+    skipped: steps of the run so far that were not finite.
+    """
+
+    number: int
+    state: TrainState
+    step: int
+    skipped: int = 0
+
+
+def fit(
+    workdir: Path,
+    model: ModelConfig,
+    variables: Variables,
+    *,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    data: Data,
+    steps: int,
+    evaluate: Evaluate | None = None,
+    callbacks: Sequence[Callback] = (),
+    config: FitConfig = FitConfig(),
+    seed: int = 0,
+    **trainer: Any,
+) -> Outcome:
+    """Train a network with your own parts; go on where the run in `workdir` was left.
+
+    Args:
+      workdir: for checkpoints, curves and the log; made if it is not there. Given as
+        `--checkpoint` to any command it stands for the network.
+      model: configuration of the network, which checkpoints record.
+      variables: what training starts from, such as `initial_variables(model, seed)`.
+      loss, data, evaluate, callbacks: see `s3_jax.training.parts`. A loss that runs the network
+        makes it `S3(model, axis_name=REPLICAS)`, so that BatchNorm sees all devices' rows.
+      optimizer: of the parameters that train; an optax schedule in it counts its own steps.
+      seed: of what is random in steps.
+      trainer: further fields of `parts.Trainer`, such as `trains`, `ema_decay` or `accumulate`.
+
+    Raises:
+      InputError: the directory holds a run of another network, its checkpoints cannot be used,
+        training went wrong, or the disk is full.
+    """
+    parts = Trainer(loss, optimizer, **({"axis_name": REPLICAS} | trainer))
+    stage = Stage("training", steps, model, lambda _: variables, parts, data, evaluate)
+    about = {"model": to_dict(model), "seed": seed}
+    run_data.claim_directory(workdir, about)
+    return run_stages(workdir, [stage], about, config, callbacks, seed)
+
+
+def run_stages(
+    workdir: Path,
+    stages: Sequence[Stage],
+    about: dict[str, Any],
+    config: FitConfig,
+    callbacks: Sequence[Callback] = (),
+    seed: int = 0,
+) -> Outcome:
+    """Train to the end of the last stage, or to where SIGTERM or SIGINT asks to stop.
+
+    Args:
+      about: what checkpoints record of the run, as JSON values.
+      seed: of the first stage; the others' follow from it.
+
+    Raises:
+      InputError: the data or the checkpoints cannot be used; training went wrong (the message
+        names the file with the batch); or the disk is full.
+    """
+    with Checkpoints(workdir, config.keep) as checkpoints, StopRequest() as stop:
+        start = restore(stages, checkpoints, seed) or begin(stages, 0, None, seed)
+        total = sum(stage.steps for stage in stages)
+        done = _first_step(stages, start.number) + start.step
+        with Journal(workdir, total, done) as journal:
+            run = _Run(workdir, stages, about, config, callbacks, seed, checkpoints, stop, journal)
+            return run.fit(start)
+
+
+def restore(stages: Sequence[Stage], checkpoints: Checkpoints, seed: int) -> Start | None:
+    """Where the run was left; None if it has not begun."""
+    restored = checkpoints.restore()
+    if restored is None:
+        return None
+    record = restored.record
+    number = [stage.name for stage in stages].index(record.stage)
+    _tell_where(record)
+    state = resumed(restored, init_state(stages[number].trainer, restored.variables, seed))
+    return Start(number, replicate(state), record.stage_step, record.skipped)
+
+
+def begin(
+    stages: Sequence[Stage], number: int, before: Learnt | None, seed: int, skipped: int = 0
+) -> Start:
+    """The beginning of a stage; all that is random in it follows from the run's seed."""
+    stage = stages[number]
+    state = init_state(stage.trainer, stage.begin(before), seed + number)
+    return Start(number, replicate(state), 0, skipped)
+
+
+def _tell_where(record: Record) -> None:
+    say(f"going on from step {record.stage_step} of stage {record.stage}")
+    before = record.replicas, record.processes
+    now = jax.device_count(), jax.process_count()
+    if before != now:
+        logging.warning(
+            "so far this run was on %d devices of %d processes, now it is on %d of %d: the batches "
+            "stay the same and are spread anew, so that losses are equal to rounding, not to the "
+            "bit",
+            *before,
+            *now,
+        )
+
+
+def _first_step(stages: Sequence[Stage], number: int) -> int:
+    """Steps of all stages before the one of this number."""
+    return sum(stage.steps for stage in stages[:number])
+
+
+class _Run:
+    """What all stages of a run share."""
+
+    def __init__(
+        self,
+        workdir: Path,
+        stages: Sequence[Stage],
+        about: dict[str, Any],
+        config: FitConfig,
+        callbacks: Sequence[Callback],
+        seed: int,
+        checkpoints: Checkpoints,
+        stop: StopRequest,
+        journal: Journal,
+    ):
+        self._workdir, self._stages, self._about = workdir, stages, about
+        self._config, self._callbacks, self._seed = config, callbacks, seed
+        self._checkpoints, self._stop, self._journal = checkpoints, stop, journal
+        self._score: float | None = None
+        self._skipped = 0
+
+    def fit(self, start: Start) -> Outcome:
+        """All stages from `start` on."""
+        self._skipped = start.skipped
+        if start.step == 0 and start.number == 0 and self._config.evaluate_first:
+            self._evaluate(self._stages[0], start.state, 0)
+        while True:
+            stage = self._stages[start.number]
+            state, step = self._train_loop(start)
+            done = _first_step(self._stages, start.number) + step
+            if step < stage.steps:
+                return Outcome(done, True, self._score)
+            if start.number + 1 == len(self._stages):
+                return Outcome(done, False, self._score)
+            start = self._next_stage(start.number, state)
+
+    def _train_loop(self, start: Start) -> tuple[TrainState, int]:
+        """The state after the stage's last step, or after the one it was asked to stop at."""
+        stage, first = self._stages[start.number], _first_step(self._stages, start.number)
+        state, step = start.state, start.step
+        if step == stage.steps:
+            return state, step
+        self._journal.enter(stage.name)
+        update = parallel_step(stage.trainer)
+        window = Window(self._config.divergence)
+        with _input_pipeline(stage, step) as batches:
+            while step < stage.steps:
+                batch = self._next_batch(batches, stage, state, step, first, window)
+                placed = shard_batch(batch)
+                with jax.transfer_guard("disallow"):
+                    state, metrics = update(state, placed)
+                window.add(metrics)
+                step += 1
+                self._journal.advance()
+                done = StepDone(
+                    stage.name, step, first + step, stage.trainer, batch, state, self._journal
+                )
+                for callback in self._callbacks:
+                    callback(done)
+                if self._after_step(stage, state, step, first + step, window):
+                    break
+        return state, step
+
+    def _next_batch(
+        self,
+        batches: Iterator[Batch],
+        stage: Stage,
+        state: TrainState,
+        step: int,
+        first: int,
+        window: Window,
+    ) -> Batch:
+        """The next batch; if there is none, since too much of the data is damaged, what has been
+        learnt so far is saved first."""
+        try:
+            with window.waiting():
+                return next(batches)
+        except (InputError, StopIteration) as error:
+            if len(window):
+                self._training_progress(stage, window.close(step), first + step, state)
+            if step:
+                self._save(stage, state, step, first + step, None)
+            if isinstance(error, StopIteration):
+                raise InputError(
+                    f"the data of stage {stage.name} end after {step} of {stage.steps} steps: "
+                    "make them repeat, or train for fewer steps"
+                ) from error
+            raise
+
+    def _after_step(
+        self, stage: Stage, state: TrainState, step: int, total: int, window: Window
+    ) -> bool:
+        """Logs, evaluates and saves, whatever is due; returns whether to stop here."""
+        config, last = self._config, step == stage.steps
+        stop = self._agreed_stop(total, last)
+        evaluate = stage.evaluate is not None and (last or step % config.evaluate_every == 0)
+        save = last or stop or evaluate or total % config.save_every == 0
+        if save or total % config.log_every == 0:
+            self._training_progress(stage, window.close(step), total, state)
+            self._checkpoints.check()
+        score = self._evaluate(stage, state, total) if evaluate and not stop else None
+        if save:
+            self._save(stage, state, step, total, score)
+            window.restart()
+        return stop
+
+    def _agreed_stop(self, total: int, last: bool) -> bool:
+        """Whether any process was asked to stop; several agree at the steps that are logged."""
+        if jax.process_count() == 1:
+            return self._stop.requested
+        if total % self._config.log_every and not last:
+            return False
+        return run_data.any_process(self._stop.requested)
+
+    def _training_progress(
+        self, stage: Stage, summary: WindowSummary, total: int, state: TrainState
+    ) -> None:
+        self._journal.log(summary, total)
+        self._skipped += summary.skipped
+        if summary.bad_step is None:
+            return
+        file = self._workdir / f"bad_batch_{stage.name}_{summary.bad_step}.npz"
+        with _input_pipeline(stage, summary.bad_step) as again:
+            run_data.save_batch(next(again), file)
+        where = f"step {summary.bad_step} of stage {stage.name}: {summary.problem}"
+        learnt = int(unreplicate(state).step) > 0
+        if summary.skipped and learnt and self._skipped <= self._config.max_skipped:
+            logging.warning(
+                "%s; it was skipped, and is in %s (%d skipped so far, of at most %d)",
+                where, file, self._skipped, self._config.max_skipped,
+            )  # fmt: skip
+            return
+        saved = self._checkpoints.steps()
+        raise InputError(
+            f"{where}; its batch is in {file}, the last checkpoint is of step "
+            f"{saved[-1] if saved else 'none'}; lower the learning rate or mend the data, and go "
+            "on with --adopt_config"
+        )
+
+    def _evaluate(self, stage: Stage, state: TrainState, total: int) -> float | None:
+        """The score, with averaged parameters if there are any."""
+        if stage.evaluate is None:
+            return None
+        result: Evaluation = stage.evaluate(evaluation_variables(unreplicate(state)))
+        self._score = result.score
+        self._journal.evaluated(result, total)
+        return self._score
+
+    def _save(
+        self, stage: Stage, state: TrainState, step: int, total: int, score: float | None
+    ) -> None:
+        record = Record(
+            stage=stage.name,
+            stage_step=step,
+            step=total,
+            run=self._about,
+            processes=jax.process_count(),
+            replicas=jax.device_count(),
+            score=score,
+            skipped=self._skipped,
+        )
+        self._checkpoints.save(stage.model, unreplicate(state), record)
+
+    def _next_stage(self, number: int, state: TrainState) -> Start:
+        """The next stage, from what this one has learnt, which is kept in `stages/`."""
+        stage = self._stages[number]
+        variables = jax.device_get(evaluation_variables(unreplicate(state)))
+        kept = self._workdir / "stages" / stage.name
+        self._checkpoints.export_model(_first_step(self._stages, number + 1), kept)
+        learnt = Learnt(stage.model, variables)
+        return begin(self._stages, number + 1, learnt, self._seed, self._skipped)
+
+
+@contextlib.contextmanager
+def _input_pipeline(stage: Stage, step: int) -> Iterator[Iterator[Batch]]:
+    """The stage's batches from a step on, closed in the end if they can be."""
+    batches = iter(stage.data(step))
+    try:
+        yield batches
+    finally:
+        if hasattr(batches, "close"):
+            batches.close()

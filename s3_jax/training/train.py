@@ -1,0 +1,88 @@
+"""What the command line trains with: the usual choice of parts for every stage of a configuration.
+
+    clip_loss, AdamW          `clip_loss.make_trainer`
+    clips of the data sets    `run_data.clip_batches`
+    J&F on validation videos  `validation.Validator`
+    pictures of a clip        `callbacks.Pictures`
+
+`fit.run_stages` takes them; `fit.fit` takes yours.
+"""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from s3_jax.training import run_config, run_data
+from s3_jax.training.callbacks import Pictures
+from s3_jax.training.fit import FitConfig, Outcome, run_stages
+from s3_jax.training.parts import Callback, Evaluation, Learnt, Stage, Variables
+from s3_jax.training.run_config import RunConfig, StageConfig
+from s3_jax.training.stages import first_variables, hand_over, stage_model, stage_trainer
+from s3_jax.training.validation import Validator
+
+
+def train(run: RunConfig, workdir: Path, adopt: bool = False) -> Outcome:
+    """Train to the end, or to where SIGTERM or SIGINT asks to stop; go on where it was left.
+
+    Args:
+      workdir: for checkpoints, curves and the log; made if it is not there.
+      adopt: go on although the directory was trained in with another configuration.
+
+    Raises:
+      InputError: the configuration, its data or its checkpoints cannot be used; training went
+        wrong (the message names the file with the batch); or the disk is full.
+    """
+    run_data.refuse_uneven_batches(run)
+    run_data.claim(workdir, run, adopt)
+    stages = usual_stages(run)
+    about = run_config.to_dict(run)
+    return run_stages(workdir, stages, about, fit_config(run), usual_callbacks(run), run.seed)
+
+
+def usual_stages(run: RunConfig) -> list[Stage]:
+    """The stages of a configuration, with their parts.
+
+    Raises:
+      InputError: the validation videos are missing.
+    """
+    validator = Validator(run)
+    return [_stage(run, stage, validator) for stage in run.stages]
+
+
+def usual_callbacks(run: RunConfig) -> Sequence[Callback]:
+    return (Pictures(run.images_every),) if run.images_every else ()
+
+
+def fit_config(run: RunConfig) -> FitConfig:
+    """How often what is done in a run."""
+    return FitConfig(
+        log_every=run.log_every,
+        save_every=run.save_every,
+        evaluate_every=run.validation.every,
+        evaluate_first=run.validation.at_start,
+        keep=run.keep,
+        divergence=run.divergence,
+        max_skipped=run.max_skipped,
+    )
+
+
+def _stage(run: RunConfig, stage: StageConfig, validator: Validator) -> Stage:
+    model = stage_model(run, stage)
+
+    def begin(before: Learnt | None) -> Variables:
+        if before is None:
+            return first_variables(run)
+        return hand_over(before.model, before.variables, model, run.seed)
+
+    def evaluate(variables: Variables) -> Evaluation:
+        return validator.measure(model, variables, stage.dtype)
+
+    return Stage(
+        name=stage.name,
+        steps=stage.steps,
+        model=model,
+        begin=begin,
+        trainer=stage_trainer(run, stage),
+        data=functools.partial(run_data.clip_batches, run, stage),
+        evaluate=evaluate if validator.enabled else None,
+    )
