@@ -7,7 +7,6 @@ ended at any moment goes on where its videos stopped, with equal results.
 
 import dataclasses
 import functools
-import json
 import threading
 import time
 from collections import deque
@@ -21,9 +20,10 @@ from absl import logging
 
 from s3_jax.benchmarks.layouts.video import BenchmarkVideo
 from s3_jax.errors import InputError
+from s3_jax.media.run_json import NAME, differences, read_record
 from s3_jax.media.video_files import VideoSource
 from s3_jax.segmentation.lockstep import Batch, Job, segment_together
-from s3_jax.segmentation.run_folder import RECORD, Identity, RunFolder
+from s3_jax.segmentation.run_folder import Identity, RunFolder
 from s3_jax.segmentation.video import (
     Progress,
     SegmentConfig,
@@ -80,12 +80,12 @@ class PredictionFolder:
     def record(self, video: BenchmarkVideo) -> dict[str, Any] | None:
         """What is known of a video that was finished with the same settings; None for others."""
         try:
-            values = json.loads((self._progress(video) / RECORD).read_text())
+            record = read_record(self._progress(video) / NAME)
         except (FileNotFoundError, ValueError):
             return None
-        settings = {name: v for name, v in values.get("identity", {}).items() if name != "video"}
-        same = settings == json.loads(json.dumps(self._identity))
-        return values if same and values.get("finished") else None
+        settings = {name: v for name, v in record["settings"].items() if name != "video"}
+        same = not differences(settings, self._identity)
+        return record if same and record["finished"] else None
 
     def _progress(self, video: BenchmarkVideo) -> Path:
         return self.path / "progress" / video.name

@@ -58,7 +58,7 @@ def main() -> None:
     frames = [scored_frames(run) for run in runs]
     refuse_different_frames(runs, frames)
     identity = {"dataset": datasets[0], "merged": [str(run.resolve()) for run in runs]}
-    record = RunRecord(output, identity, (0, 1))
+    record = RunRecord(output, identity, (0, 1), kind="merging")
     record.note(**{key: records[0][key] for key in ("data_dir", "layout")})
     _merge(runs, frames[0], output)
     print(f"{output}: {sum(map(len, frames[0].values()))} frames of {len(runs)} runs merged")

@@ -8,15 +8,14 @@ Masks and scores may lie elsewhere, so that the results of many videos share one
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from s3_jax.errors import InputError, reason
-from s3_jax.media.writers import replacing, write_json
+from s3_jax.media.run_json import NAME, differences, new_record, read_record, write_record
+from s3_jax.media.writers import replacing
 
-RECORD = "run.json"
 Identity = dict[str, Any]
 
 
@@ -77,7 +76,7 @@ class RunFolder:
         self.masks = masks or path / "masks"
         self.scores = scores or path / "scores"
         self.overlay = path / "overlay.mp4"
-        self._record: dict[str, Any] = {"identity": identity, "finished": False, "frames": 0}
+        self._record = new_record("segmentation", identity) | {"frames": 0}
         self._refuse_inputs_inside(inputs)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -88,7 +87,7 @@ class RunFolder:
                 self._clear()
             self._clear_unfinished()
             # The record comes first: results without one are taken for somebody else's.
-            write_json(path / RECORD, self._record)
+            write_record(path / NAME, self._record)
             self.masks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
@@ -120,7 +119,7 @@ class RunFolder:
         results = frames if results is None else results
         self._record |= {"finished": True, "frames": frames, "results": results}
         self._record |= {"notes": notes} if notes else {}
-        write_json(self.path / RECORD, self._record)
+        write_record(self.path / NAME, self._record)
         for state in self._states():
             state.unlink()
 
@@ -152,30 +151,27 @@ class RunFolder:
     def _previous(self) -> dict[str, Any] | None:
         """The record of an earlier run, None in a directory that has no results in it."""
         try:
-            record = json.loads((self.path / RECORD).read_text())
-            return {"identity": dict(record["identity"])} | record
+            return read_record(self.path / NAME)
         except FileNotFoundError:
             strangers = [p for p in (self.masks, self.scores, self.overlay) if p.exists()]
             if strangers:
                 raise InputError(
                     f"{strangers[0]} exists already and was not made by a run recorded in "
-                    f"{RECORD}: choose another --output"
+                    f"{NAME}: choose another --output"
                 ) from None
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{self.path / RECORD} is damaged: choose another --output or delete the directory"
+                f"{self.path / NAME} is damaged: choose another --output or delete the directory"
             ) from error
 
     def _adopt(self, previous: dict[str, Any]) -> None:
-        old, new = previous["identity"], json.loads(json.dumps(self._record["identity"]))
-        for name in sorted(old | new):
-            if old.get(name) != new.get(name):
-                raise InputError(
-                    f"{self.path} holds a run with another {name} ({old.get(name)}, now "
-                    f"{new.get(name)}): choose another --output or pass --overwrite"
-                )
-        kept = ("finished", "frames", "results", "notes")
+        for name, old, new in differences(previous["settings"], self._record["settings"]):
+            raise InputError(
+                f"{self.path} holds a run with another {name} ({old}, now {new}): choose another "
+                "--output or pass --overwrite"
+            )
+        kept = ("versions", "finished", "frames", "results", "notes")
         self._record |= {key: previous[key] for key in kept if key in previous}
         if self._record["finished"]:
             for state in self._states():

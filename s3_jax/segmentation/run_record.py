@@ -1,20 +1,14 @@
-"""What is recorded of a run beside its results: settings, versions, speed and memory."""
+"""The record of a run over many videos: settings, versions, speed and memory."""
 
-import importlib.metadata
-import json
-import platform
 import resource
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from s3_jax.errors import InputError, reason
-from s3_jax.media.writers import write_json
+from s3_jax.media.run_json import Kind, differences, new_record, read_record, write_record
 from s3_jax.segmentation.run_folder import Identity
-
-PACKAGES = ("jax", "jaxlib", "flax", "numpy", "opencv-python-headless", "Pillow", "av")
 
 
 class RunRecord:
@@ -25,13 +19,18 @@ class RunRecord:
     """
 
     def __init__(
-        self, output: Path, identity: Identity, shard: tuple[int, int], overwrite: bool = False
+        self,
+        output: Path,
+        identity: Identity,
+        shard: tuple[int, int],
+        overwrite: bool = False,
+        kind: Kind = "prediction",
     ):
         self.shard = shard
         index, count = shard
         name = "run.json" if count == 1 else f"run_{index}_of_{count}.json"
         self._path = output / name
-        self._values: dict[str, Any] = {"settings": identity, "versions": versions()}
+        self._values = new_record(kind, identity)
         if overwrite:
             _remove_other_runs(output, identity)
         else:
@@ -41,7 +40,7 @@ class RunRecord:
     def note(self, **values: Any) -> None:
         """Adds values, and writes the file."""
         self._values |= values
-        write_json(self._path, self._values)
+        write_record(self._path, self._values)
 
     def finish(
         self,
@@ -60,6 +59,7 @@ class RunRecord:
             devices=describe_devices(devices),
             videos={name: record.get("notes", {}) for name, record in records.items()},
             problems=dict(problems),
+            finished=not problems,
         )
 
     def summary(self) -> str:
@@ -79,8 +79,7 @@ def read_run_records(output: Path) -> list[dict[str, Any]]:
     records = []
     for path in sorted(output.glob("run*.json")):
         try:
-            values = json.loads(path.read_text())
-            records.append({**values, "settings": dict(values["settings"])})
+            records.append(read_record(path))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is damaged ({reason(error)}): delete it") from error
     return records
@@ -90,7 +89,7 @@ def _remove_other_runs(output: Path, identity: Identity) -> None:
     """Deletes records with other settings, and those that are damaged."""
     for path in output.glob("run*.json"):
         try:
-            same = json.loads(path.read_text())["settings"] == json.loads(json.dumps(identity))
+            same = not differences(read_record(path)["settings"], identity)
         except (OSError, ValueError, KeyError, TypeError):
             same = False
         if not same:
@@ -104,26 +103,12 @@ def _refuse_other_run(output: Path, identity: Identity) -> None:
             f"{output / 'Annotations'} exists already and was not made by s3 predict: choose "
             "another --output"
         )
-    mine = json.loads(json.dumps(identity))
     for record in records:
-        for name in sorted(record["settings"] | mine):
-            old, new = record["settings"].get(name), mine.get(name)
-            if old != new:
-                raise InputError(
-                    f"{output} holds a run with another {name} ({old}, now {new}): choose another "
-                    "--output or pass --overwrite"
-                )
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the results; of the project its commit, in a checkout of it."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found | _commit()
+        for name, old, new in differences(record["settings"], identity):
+            raise InputError(
+                f"{output} holds a run with another {name} ({old}, now {new}): choose another "
+                "--output or pass --overwrite"
+            )
 
 
 def describe_devices(devices: Sequence[Any]) -> list[dict[str, Any]]:
@@ -158,15 +143,3 @@ def speed(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _rate(frames: float, seconds: float) -> float | None:
     return round(frames / seconds, 3) if frames and seconds else None
-
-
-def _commit() -> dict[str, str]:
-    root = Path(__file__).parent
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=root, capture_output=True, text=True, timeout=10, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return {}
-    return {"s3_jax": done.stdout.strip()} if done.returncode == 0 else {}

@@ -80,6 +80,17 @@ class FitConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
 
 
+class TrainingError(InputError):
+    """Training cannot go on as it is: too many steps are not finite, or it diverges.
+
+    problem: what is wrong, which is recorded so that a start with the same command is refused.
+    """
+
+    def __init__(self, message: str, problem: str):
+        super().__init__(message)
+        self.problem = problem
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """How a run ended: steps of all stages that are done, whether it was asked to stop, and the
@@ -117,6 +128,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     config: FitConfig = FitConfig(),
     seed: int = 0,
+    adopt: bool = False,
     **trainer: Any,
 ) -> Outcome:
     """Train a network with your own parts; go on where the run in `workdir` was left.
@@ -130,6 +142,8 @@ def fit(
         makes it `S3(model, axis_name=REPLICAS)`, so that BatchNorm sees all devices' rows.
       optimizer: of the parameters that train; an optax schedule in it counts its own steps.
       seed: of what is random in steps.
+      adopt: go on although the directory is of another network or seed, or was stopped by a
+        problem.
       trainer: further fields of `parts.Trainer`, such as `trains`, `ema_decay` or `accumulate`.
 
     Raises:
@@ -139,7 +153,7 @@ def fit(
     parts = Trainer(loss, optimizer, **({"axis_name": REPLICAS} | trainer))
     stage = Stage("training", steps, model, lambda _: variables, parts, data, evaluate)
     about = {"model": to_dict(model), "seed": seed}
-    run_data.claim_directory(workdir, about)
+    run_data.claim_directory(workdir, about, adopt)
     return run_stages(workdir, [stage], about, config, callbacks, seed)
 
 
@@ -167,7 +181,13 @@ def run_stages(
         done = _first_step(stages, start.number) + start.step
         with Journal(workdir, total, done) as journal:
             run = _Run(workdir, stages, about, config, callbacks, seed, checkpoints, stop, journal)
-            return run.fit(start)
+            try:
+                outcome = run.fit(start)
+            except TrainingError as error:
+                run_data.note(workdir, problem=error.problem)
+                raise
+            run_data.note(workdir, finished=not outcome.stopped, steps=outcome.step)
+            return outcome
 
 
 def restore(stages: Sequence[Stage], checkpoints: Checkpoints, seed: int) -> Start | None:
@@ -261,7 +281,7 @@ class _Run:
                 placed = shard_batch(batch)
                 with jax.transfer_guard("disallow"):
                     state, metrics = update(state, placed)
-                window.add(metrics)
+                window.add(metrics, _frames(batch))
                 step += 1
                 self._journal.advance()
                 done = StepDone(
@@ -343,10 +363,11 @@ class _Run:
             )  # fmt: skip
             return
         saved = self._checkpoints.steps()
-        raise InputError(
+        raise TrainingError(
             f"{where}; its batch is in {file}, the last checkpoint is of step "
             f"{saved[-1] if saved else 'none'}; lower the learning rate or mend the data, and go "
-            "on with --adopt_config"
+            "on with --adopt_config",
+            where,
         )
 
     def _evaluate(self, stage: Stage, state: TrainState, total: int) -> float | None:
@@ -381,6 +402,14 @@ class _Run:
         self._checkpoints.export_model(_first_step(self._stages, number + 1), kept)
         learnt = Learnt(stage.model, variables)
         return begin(self._stages, number + 1, learnt, self._seed, self._skipped)
+
+
+def _frames(batch: Batch) -> int:
+    """Frames of a step, of all processes; rows, where the batch has no frames."""
+    frames = getattr(batch, "frames", None)
+    rows = jax.tree.leaves(batch)[0].shape[0]
+    count = rows if frames is None else rows * frames.shape[1]
+    return count * jax.process_count()
 
 
 @contextlib.contextmanager

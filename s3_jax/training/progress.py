@@ -15,6 +15,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from s3_jax.media.writers import replacing
+from s3_jax.segmentation.run_record import peak_host_memory
 from s3_jax.training.window import WindowSummary
 
 METRICS = "metrics.jsonl"
@@ -103,10 +104,12 @@ class Journal:
             f"step {step}/{self._total} {self._stage}: loss {report.metrics['total']:.4f}{words} "
             f"gradient {report.metrics['grad_norm']:.2f}, {report.seconds:.2f} s/step, {left} left"
         )
+        speed = _speed(report)
         self._write({"step": step, "stage": self._stage, "stage_step": report.step,
-                     **report.metrics, "losses": report.losses,
-                     "seconds": report.seconds})  # fmt: skip
-        self._draw("training", {**report.metrics, "seconds_per_step": report.seconds}, step)
+                     **report.metrics, **speed, "skipped": report.skipped,
+                     "losses": [x if np.isfinite(x) else None for x in report.losses]})  # fmt: skip
+        self._draw("training", report.metrics, step)
+        self._draw("speed", speed, step)
 
     def evaluated(self, result: Evaluation, step: int) -> None:
         """What an evaluation found after `step` steps of all stages."""
@@ -132,6 +135,18 @@ class Journal:
         if self._speaks:
             with self._file.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
+
+
+def _speed(summary: WindowSummary) -> dict[str, float]:
+    """Speed and memory of this process; memory in bytes, the most that was taken so far."""
+    device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return {
+        "seconds": summary.seconds,
+        "steps_per_second": 1 / summary.seconds,
+        "frames_per_second": summary.frames / summary.seconds,
+        "data_wait": summary.data_wait,
+        "host_memory": peak_host_memory(),
+    } | ({} if device is None else {"device_memory": device})
 
 
 def say(line: str) -> None:

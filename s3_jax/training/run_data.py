@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ import numpy as np
 from s3_jax.data.config import DataConfig
 from s3_jax.data.pipeline import Batches, make_pipeline
 from s3_jax.errors import InputError, reason
-from s3_jax.media.writers import replacing, write_json
+from s3_jax.media.run_json import NAME, differences, new_record, read_record, write_record
+from s3_jax.media.writers import replacing
 from s3_jax.training import run_config
 from s3_jax.training.clip import ClipBatch
 from s3_jax.training.run_config import RunConfig, StageConfig
 
-RECORD = "run.json"
 # What may change between one start and the next, since it decides no number of a step.
 _FREE = (
     "log_every",
@@ -36,21 +36,60 @@ _FREE_OF_DATA = ("num_workers", "num_threads", "clips_ahead", "max_failing")
 def claim(workdir: Path, run: RunConfig, adopt: bool) -> None:
     """Makes the directory, or sees that it is of this run.
 
-    adopt: record this configuration in place of another one.
+    adopt: record this configuration in place of another one, and go on after a problem.
 
     Raises:
-      InputError: it holds a run of another configuration; the message names what differs.
+      InputError: it holds a run of another configuration, and the message names what differs; or
+        one that was stopped by a problem.
     """
-    file = workdir / RECORD
-    mine = run_config.to_dict(run)
+    claim_directory(workdir, run_config.to_dict(run), adopt, _refuse_another)
+
+
+def claim_directory(
+    workdir: Path,
+    settings: dict[str, Any],
+    adopt: bool = False,
+    refuse: Callable[[Path, dict[str, Any], dict[str, Any]], None] | None = None,
+) -> None:
+    """Makes a training directory, or sees that it is of a run with these settings.
+
+    refuse: raises an error if recorded and present settings are of different runs; by default if
+      any differs.
+
+    Raises:
+      InputError: it holds another run, or one that was stopped by a problem.
+    """
+    file, record = workdir / NAME, new_record("training", settings)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if file.exists() and not adopt:
-            _refuse_another(workdir, json.loads(file.read_text()), json.loads(json.dumps(mine)))
+            before = read_record(file)
+            (refuse or _refuse_any)(workdir, before["settings"], record["settings"])
+            if before.get("problem"):
+                raise InputError(
+                    f"{workdir}: training was stopped: {before['problem']}; once it is mended, go "
+                    "on from the last checkpoint with --adopt_config"
+                )
         if jax.process_index() == 0:
-            write_json(file, mine)
-    except (OSError, json.JSONDecodeError) as error:
+            write_record(file, record)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{file}: {reason(error)}; choose another --workdir") from error
+
+
+def note(workdir: Path, **facts: Any) -> None:
+    """Adds facts to the record of a training directory, from the first process only."""
+    if jax.process_index() == 0:
+        write_record(workdir / NAME, read_record(workdir / NAME) | facts)
+
+
+def _refuse_any(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any]) -> None:
+    for name, old, new in differences(run_config.flat(theirs), run_config.flat(mine)):
+        raise InputError(
+            f"{workdir} holds a run with another {name} ({old}, now {new}): choose another "
+            "directory"
+        )
 
 
 def refuse_uneven_batches(run: RunConfig) -> None:
@@ -67,27 +106,6 @@ def refuse_uneven_batches(run: RunConfig) -> None:
                 f"stage {stage.name}: a batch_size of {stage.batch_size} cannot be divided over "
                 f"{over}: make it a multiple of {unit}, such as {sizes}"
             )
-
-
-def claim_directory(workdir: Path, about: dict[str, Any]) -> None:
-    """Makes the directory of a run of your own parts, or sees that it is of this one.
-
-    Raises:
-      InputError: it holds a run of another network or seed.
-    """
-    file = workdir / RECORD
-    mine = json.loads(json.dumps(about))
-    workdir.mkdir(parents=True, exist_ok=True)
-    if file.exists():
-        old, new = run_config.flat(json.loads(file.read_text())), run_config.flat(mine)
-        for name in sorted(old | new):
-            if old.get(name) != new.get(name):
-                raise InputError(
-                    f"{workdir} holds a run with another {name} ({old.get(name)}, now "
-                    f"{new.get(name)}): choose another directory"
-                )
-    elif jax.process_index() == 0:
-        write_json(file, mine)
 
 
 def _refuse_another(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any]) -> None:

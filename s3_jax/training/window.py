@@ -27,6 +27,7 @@ class WindowSummary:
     metrics: means over the steps, without those that were skipped if there are others.
     losses: the total loss of every step.
     seconds: wall time of a step. data_wait: the part of it spent waiting for the batch.
+    frames: of a step, of all processes.
     skipped: steps whose loss or gradient was not finite.
     bad_step: the step, counted from 0, whose batch is to be blamed; None if all is well.
     problem: what is wrong with it.
@@ -37,6 +38,7 @@ class WindowSummary:
     losses: list[float]
     seconds: float
     data_wait: float = 0.0
+    frames: int = 0
     skipped: int = 0
     bad_step: int | None = None
     problem: str = ""
@@ -53,7 +55,7 @@ class Window:
         self._pending: list[Metrics] = []
         self._medians: list[float] = []
         self._started = time.perf_counter()
-        self._waited = 0.0
+        self._waited, self._frames = 0.0, 0
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -65,8 +67,12 @@ class Window:
         yield
         self._waited += time.perf_counter() - began
 
-    def add(self, metrics: Metrics) -> None:
-        """Metrics of a step that may still be running; waits if too many are."""
+    def add(self, metrics: Metrics, frames: int = 0) -> None:
+        """Metrics of a step that may still be running; waits if too many are.
+
+        frames: of the step.
+        """
+        self._frames = frames
         self._pending.append(metrics)
         if len(self._pending) > IN_FLIGHT:
             jax.block_until_ready(self._pending[-1 - IN_FLIGHT])
@@ -85,6 +91,7 @@ class Window:
             metrics={name: float(values[counted].mean()) for name, values in table.items()},
             losses=table["total"].tolist(),
             seconds=elapsed / len(steps),
+            frames=self._frames,
             data_wait=self._waited / len(steps),
             skipped=int((~finite).sum()),
             bad_step=None if bad is None else first + bad,

@@ -89,7 +89,7 @@ def test_other_settings_are_refused_by_name_or_overwritten(tmp_path):
     assert not list(fresh.masks.iterdir())
     assert fresh.load_session(Counter()) == 0
     assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert json.loads((tmp_path / "run.json").read_text())["identity"] == other
+    assert json.loads((tmp_path / "run.json").read_text())["settings"] == other
 
 
 def test_a_run_without_results_binds_nobody(tmp_path):

@@ -7,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from s3_jax.errors import InputError
-from s3_jax.training.run_data import RECORD, claim
+from s3_jax.media.run_json import NAME
+from s3_jax.training.run_data import claim
 from tests.training.tiny_run import RUN
 
 
 def _recorded(workdir: Path, change) -> None:
     claim(workdir, RUN, adopt=False)
-    values = json.loads((workdir / RECORD).read_text())
-    change(values)
-    (workdir / RECORD).write_text(json.dumps(values))
+    values = json.loads((workdir / NAME).read_text())
+    change(values["settings"])
+    (workdir / NAME).write_text(json.dumps(values))
 
 
 def test_settings_that_are_younger_than_the_record_count_as_their_defaults(tmp_path):

@@ -1,0 +1,130 @@
+"""What a run writes about itself, `run.json` in its directory: one schema for all commands.
+
+    format, version   of this file
+    kind              segmentation (one video), prediction (a benchmark), merging or training
+    settings          everything that decides the results; a later start has to agree
+    versions          of what the run was first made with
+    finished          whether all is done
+    ...               what the kind notes beside: frames, notes, videos, problem, ...
+
+Files of earlier versions, which had one form each, are read as if they were of this one.
+"""
+
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from s3_jax.config import PropagationConfig
+from s3_jax.media.writers import write_json
+
+NAME = "run.json"
+FORMAT = "s3_jax run"
+VERSION = 1
+PACKAGES = ("jax", "jaxlib", "flax", "numpy", "opencv-python-headless", "Pillow", "av")
+Kind = Literal["segmentation", "prediction", "merging", "training"]
+Record = dict[str, Any]
+Settings = Mapping[str, Any]
+
+
+def new_record(kind: Kind, settings: Settings) -> Record:
+    """The record of a run that begins."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": kind,
+        "settings": _as_json(settings),
+        "versions": versions(),
+        "finished": False,
+    }
+
+
+def read_record(path: Path) -> Record:
+    """A record from its file, of this or an earlier version.
+
+    Raises:
+      OSError: the file cannot be read. ValueError: it is damaged or of something else.
+    """
+    content = json.loads(path.read_text())
+    if not isinstance(content, dict):
+        raise ValueError("not a dictionary")
+    if content.get("format", FORMAT) != FORMAT or content.get("version", VERSION) > VERSION:
+        raise ValueError("of something else, or of a later version of s3_jax")
+    record = content if "format" in content else _of_earlier_version(content)
+    if not isinstance(record["settings"], dict):
+        raise ValueError("its settings are no dictionary")
+    return record
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record, in whole or not at all."""
+    write_json(path, record)
+
+
+def differences(recorded: Settings, mine: Settings) -> list[tuple[str, Any, Any]]:
+    """Name, recorded value and present value of settings that differ, by name.
+
+    Settings of the propagation that are younger than the record count as their defaults.
+    """
+    old, new = _DEFAULTS | dict(recorded), _as_json(mine)
+    return [
+        (name, recorded.get(name), new.get(name))
+        for name in sorted(recorded.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+@functools.cache
+def _found_versions() -> tuple[tuple[str, str], ...]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return tuple((found | _commit()).items())
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the results; of the project its commit, in a checkout of it."""
+    return dict(_found_versions())
+
+
+def _of_earlier_version(content: dict[str, Any]) -> Record:
+    settings: Any
+    if "identity" in content:  # of one video
+        kind, settings = "segmentation", content.pop("identity")
+    elif "settings" in content:
+        settings = content.pop("settings")
+        kind = "merging" if "merged" in settings else "prediction"
+    elif {"model", "stages"} <= content.keys():
+        kind, settings, content = "training", content, {}
+    else:
+        raise ValueError("its settings are missing")
+    about = {"format": FORMAT, "version": VERSION, "kind": kind, "finished": False}
+    return about | content | {"settings": settings}
+
+
+def _as_json(settings: Settings) -> dict[str, Any]:
+    """As they are read back: tuples are lists."""
+    return json.loads(json.dumps(dict(settings)))
+
+
+_DEFAULTS = _as_json(dataclasses.asdict(PropagationConfig()))
+
+
+def _commit() -> dict[str, str]:
+    root = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=root, capture_output=True, text=True, timeout=10, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"s3_jax": done.stdout.strip()} if done.returncode == 0 else {}

@@ -1,0 +1,80 @@
+"""Steps whose loss is not finite: skipped, counted, and no loop through crash and restore."""
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from s3_jax.conversion.initialise import initial_variables
+from s3_jax.errors import InputError
+from s3_jax.media.run_json import NAME, read_record
+from s3_jax.training.checkpoints import Checkpoints
+from s3_jax.training.fit import FitConfig, Outcome, fit
+from s3_jax.training.progress import read_metrics
+from tests.training.tiny_run import MODEL
+
+STEPS = 6
+
+
+@functools.cache
+def variables() -> Any:
+    return initial_variables(MODEL, 0)
+
+
+def loss(variables: Any, batch: Any, rows: Any, key: Any) -> Any:
+    """No network: the mean of all parameters, times what the batch says."""
+    means = [jnp.mean(x) for x in jax.tree.leaves(variables["params"])]
+    return {"total": sum(means, jnp.zeros(())) * batch["scale"].mean()}, variables["batch_stats"]
+
+
+def run(workdir: Path, bad: tuple[int, ...], **options: Any) -> Outcome:
+    def data(step: int) -> Iterator[Any]:
+        while True:
+            yield {"scale": np.full(2, np.nan if step in bad else 1.0, np.float32)}
+            step += 1
+
+    config = FitConfig(log_every=1, save_every=2, max_skipped=1)
+    return fit(
+        workdir, MODEL, variables(), loss=loss, optimizer=optax.sgd(0.1), data=data, steps=STEPS,
+        config=config, **options,
+    )  # fmt: skip
+
+
+def test_one_is_skipped_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert run(tmp_path, bad=(2,)).step == STEPS
+    assert "step 2 of stage training: the loss is not finite; it was skipped" in caplog.text
+    assert "(1 skipped so far, of at most 1)" in caplog.text
+    with np.load(tmp_path / "bad_batch_training_2.npz") as saved:
+        assert np.isnan(saved["scale"]).all()
+    with Checkpoints(tmp_path, 1) as checkpoints:
+        restored = checkpoints.restore()
+    assert (restored.record.stage_step, restored.record.skipped) == (STEPS, 1)
+    assert restored.arrays["step"] == STEPS - 1  # of the optimizer
+    losses = [entry["losses"][0] for entry in read_metrics(tmp_path / "metrics.jsonl")]
+    assert losses[2] is None and losses[3] == pytest.approx(2 * losses[1] - losses[0], rel=1e-3)
+    assert read_record(tmp_path / NAME)["finished"]
+
+
+def test_one_more_stops_the_run_and_the_same_command_does_not_run_into_it_again(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(InputError, match="step 3 of stage training: the loss is not finite"):
+        run(tmp_path, bad=(1, 3))
+    steps = len(read_metrics(tmp_path / "metrics.jsonl"))
+    with pytest.raises(InputError, match=r"training was stopped: step 3 .*--adopt_config"):
+        run(tmp_path, bad=(1, 3))
+    assert len(read_metrics(tmp_path / "metrics.jsonl")) == steps
+    assert run(tmp_path, bad=(), adopt=True).step == STEPS
+    record = read_record(tmp_path / NAME)
+    assert record["finished"] and "problem" not in record
+
+
+def test_without_a_single_good_step_nothing_is_tolerated(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="step 0 of stage training"):
+        run(tmp_path, bad=tuple(range(STEPS)))
