@@ -19,6 +19,7 @@ What appears in --workdir:
   checkpoints/<step>/   the latest ones, and the one with the best validation score
   stages/<name>/        the network at the end of each stage but the last
   metrics.jsonl         losses and validation scores
+  profile/              with --profile_steps=100:110, an XProf trace of these steps
   tensorboard/          the same as curves, and pictures: tensorboard --logdir=WORKDIR
   run.json              the configuration, which later starts have to agree with
 
@@ -41,6 +42,11 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run. Required."
 ADOPT = flags.DEFINE_bool(
     "adopt_config", False, "Go on with this configuration in a directory of another one."
 )
+PROFILE = flags.DEFINE_string(
+    "profile_steps",
+    None,
+    "Steps to trace for XProf, like 100:110 of the whole run; written to WORKDIR/profile.",
+)
 COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "Of several hosts, the first one and a free port of it, or auto."
 )
@@ -51,11 +57,13 @@ PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0."
 def main() -> None:
     if not (CONFIG.value and WORKDIR.value):
         raise InputError("give --config and --workdir; --help shows how the command is used")
+    profiled = _profiled_steps()
     # Imported late: JAX takes seconds, which wrong flags need not wait for.
     import jax
 
     from s3_jax.cli.compilation_cache import enable_compilation_cache
     from s3_jax.training import run_config
+    from s3_jax.training.callbacks import Profile
     from s3_jax.training.progress import say
     from s3_jax.training.train import train
 
@@ -66,9 +74,23 @@ def main() -> None:
     if jax.process_count() == 1 or jax.default_backend() != "cpu":
         enable_compilation_cache()
     run = run_config.from_dict(CONFIG.value.to_dict())
-    outcome = train(run, Path(WORKDIR.value), adopt=ADOPT.value)
+    workdir = Path(WORKDIR.value)
+    callbacks = [Profile(*profiled, workdir / "profile")] if profiled else []
+    outcome = train(run, workdir, adopt=ADOPT.value, callbacks=callbacks)
     what = "stopped as asked after" if outcome.stopped else "finished"
     say(f"{what} {outcome.step} steps; the network is in {WORKDIR.value}")
+
+
+def _profiled_steps() -> tuple[int, int] | None:
+    if PROFILE.value is None:
+        return None
+    try:
+        first, last = (int(n) for n in PROFILE.value.split(":"))
+    except ValueError:
+        first, last = 0, 0
+    if not 0 < first < last:
+        raise InputError(f"--profile_steps is {PROFILE.value!r}; write it like 100:110, from 1 on")
+    return first, last
 
 
 def _join_other_hosts() -> None:

@@ -1,14 +1,37 @@
 """Callbacks of training: what is done after steps that changes nothing of them."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
 
 from s3_jax.training.clip_loss import ClipLoss
-from s3_jax.training.parallel import unreplicate
 from s3_jax.training.parts import StepDone
 from s3_jax.training.pictures import draw_clip
+from s3_jax.training.progress import say
+
+
+class Profile:
+    """An XProf trace of some steps of the run, for `tensorboard --logdir` with its plugin.
+
+    first, last: the trace begins when `first` steps are done and ends when `last` are.
+    """
+
+    def __init__(self, first: int, last: int, directory: Path):
+        self._first, self._last, self._directory = first, last, directory
+        self._running = False
+
+    def __call__(self, done: StepDone) -> None:
+        if not self._running and done.total == self._first:
+            done.wait()
+            jax.profiler.start_trace(str(self._directory))
+            self._running = True
+        elif self._running and done.total == self._last:
+            done.wait()
+            jax.profiler.stop_trace()
+            self._running = False
+            say(f"steps {self._first} to {self._last} are profiled in {self._directory}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +44,7 @@ class Pictures:
         loss = done.trainer.loss
         if done.total % self.every or jax.process_index() or not isinstance(loss, ClipLoss):
             return
-        state, slots = unreplicate(done.state), loss.config.clip.num_objects
+        state, slots = done.state(), loss.config.clip.num_objects
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         batch = {name: np.asarray(x) for name, x in done.batch._asdict().items()}
         done.journal.show(draw_clip(loss.model, variables, batch, slots), done.total)

@@ -19,6 +19,7 @@ checkpoint, so that a run that was killed gives the same numbers as one that was
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from s3_jax.config import ModelConfig, to_dict
 from s3_jax.errors import InputError
 from s3_jax.training import run_data
 from s3_jax.training.checkpoints import Checkpoints, Record, resumed
-from s3_jax.training.parallel import REPLICAS, parallel_step, replicate, shard_batch, unreplicate
+from s3_jax.training.parallel import REPLICAS, Devices, devices_as
 from s3_jax.training.parts import (
     Batch,
     Callback,
@@ -46,6 +47,7 @@ from s3_jax.training.parts import (
     Variables,
 )
 from s3_jax.training.progress import Journal, say
+from s3_jax.training.run_config import Form
 from s3_jax.training.state import TrainState, evaluation_variables
 from s3_jax.training.step import init_state
 from s3_jax.training.stopping import StopRequest
@@ -105,7 +107,7 @@ class Outcome:
 class Start:
     """A stage as it begins or goes on.
 
-    number: of the stage. state: on the devices. step: how many of its steps are done.
+    number: of the stage. state: not yet on all devices. step: how many of its steps are done.
     skipped: steps of the run so far that were not finite.
     """
 
@@ -128,6 +130,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     config: FitConfig = FitConfig(),
     seed: int = 0,
+    devices: Form = "pmap",
     adopt: bool = False,
     **trainer: Any,
 ) -> Outcome:
@@ -142,6 +145,7 @@ def fit(
         makes it `S3(model, axis_name=REPLICAS)`, so that BatchNorm sees all devices' rows.
       optimizer: of the parameters that train; an optax schedule in it counts its own steps.
       seed: of what is random in steps.
+      devices: see `parallel`; for other forms than "pmap" the loss's network has no `axis_name`.
       adopt: go on although the directory is of another network or seed, or was stopped by a
         problem.
       trainer: further fields of `parts.Trainer`, such as `trains`, `ema_decay` or `accumulate`.
@@ -150,11 +154,12 @@ def fit(
       InputError: the directory holds a run of another network, its checkpoints cannot be used,
         training went wrong, or the disk is full.
     """
-    parts = Trainer(loss, optimizer, **({"axis_name": REPLICAS} | trainer))
+    axis_name = REPLICAS if devices == "pmap" else None
+    parts = Trainer(loss, optimizer, axis_name=axis_name, **trainer)
     stage = Stage("training", steps, model, lambda _: variables, parts, data, evaluate)
     about = {"model": to_dict(model), "seed": seed}
     run_data.claim_directory(workdir, about, adopt)
-    return run_stages(workdir, [stage], about, config, callbacks, seed)
+    return run_stages(workdir, [stage], about, config, callbacks, seed, devices)
 
 
 def run_stages(
@@ -164,12 +169,14 @@ def run_stages(
     config: FitConfig,
     callbacks: Sequence[Callback] = (),
     seed: int = 0,
+    devices: Form = "pmap",
 ) -> Outcome:
     """Train to the end of the last stage, or to where SIGTERM or SIGINT asks to stop.
 
     Args:
       about: what checkpoints record of the run, as JSON values.
       seed: of the first stage; the others' follow from it.
+      devices: see `parallel`; for "pmap" the stages' trainers and networks name its axis.
 
     Raises:
       InputError: the data or the checkpoints cannot be used; training went wrong (the message
@@ -180,7 +187,8 @@ def run_stages(
         total = sum(stage.steps for stage in stages)
         done = _first_step(stages, start.number) + start.step
         with Journal(workdir, total, done) as journal:
-            run = _Run(workdir, stages, about, config, callbacks, seed, checkpoints, stop, journal)
+            shared = workdir, stages, about, config, callbacks, seed, devices_as(devices)
+            run = _Run(*shared, checkpoints, stop, journal)
             try:
                 outcome = run.fit(start)
             except TrainingError as error:
@@ -199,7 +207,7 @@ def restore(stages: Sequence[Stage], checkpoints: Checkpoints, seed: int) -> Sta
     number = [stage.name for stage in stages].index(record.stage)
     _tell_where(record)
     state = resumed(restored, init_state(stages[number].trainer, restored.variables, seed))
-    return Start(number, replicate(state), record.stage_step, record.skipped)
+    return Start(number, state, record.stage_step, record.skipped)
 
 
 def begin(
@@ -208,7 +216,7 @@ def begin(
     """The beginning of a stage; all that is random in it follows from the run's seed."""
     stage = stages[number]
     state = init_state(stage.trainer, stage.begin(before), seed + number)
-    return Start(number, replicate(state), 0, skipped)
+    return Start(number, state, 0, skipped)
 
 
 def _tell_where(record: Record) -> None:
@@ -241,12 +249,14 @@ class _Run:
         config: FitConfig,
         callbacks: Sequence[Callback],
         seed: int,
+        devices: Devices,
         checkpoints: Checkpoints,
         stop: StopRequest,
         journal: Journal,
     ):
         self._workdir, self._stages, self._about = workdir, stages, about
         self._config, self._callbacks, self._seed = config, callbacks, seed
+        self._devices = devices
         self._checkpoints, self._stop, self._journal = checkpoints, stop, journal
         self._score: float | None = None
         self._skipped = 0
@@ -254,11 +264,12 @@ class _Run:
     def fit(self, start: Start) -> Outcome:
         """All stages from `start` on."""
         self._skipped = start.skipped
-        if start.step == 0 and start.number == 0 and self._config.evaluate_first:
-            self._evaluate(self._stages[0], start.state, 0)
         while True:
             stage = self._stages[start.number]
-            state, step = self._train_loop(start)
+            state = self._devices.put_state(start.state)
+            if start.step == 0 and start.number == 0 and self._config.evaluate_first:
+                self._evaluate(stage, state, 0)
+            state, step = self._train_loop(start, state)
             done = _first_step(self._stages, start.number) + step
             if step < stage.steps:
                 return Outcome(done, True, self._score)
@@ -266,32 +277,39 @@ class _Run:
                 return Outcome(done, False, self._score)
             start = self._next_stage(start.number, state)
 
-    def _train_loop(self, start: Start) -> tuple[TrainState, int]:
+    def _train_loop(self, start: Start, state: TrainState) -> tuple[TrainState, int]:
         """The state after the stage's last step, or after the one it was asked to stop at."""
         stage, first = self._stages[start.number], _first_step(self._stages, start.number)
-        state, step = start.state, start.step
+        step = start.step
         if step == stage.steps:
             return state, step
         self._journal.enter(stage.name)
-        update = parallel_step(stage.trainer)
+        update = self._devices.update(stage.trainer)
         window = Window(self._config.divergence)
         with _input_pipeline(stage, step) as batches:
             while step < stage.steps:
                 batch = self._next_batch(batches, stage, state, step, first, window)
-                placed = shard_batch(batch)
-                with jax.transfer_guard("disallow"):
+                placed = self._devices.put_batch(batch)
+                with jax.transfer_guard("disallow"), _named_step(first + step):
                     state, metrics = update(state, placed)
                 window.add(metrics, _frames(batch))
                 step += 1
                 self._journal.advance()
-                done = StepDone(
-                    stage.name, step, first + step, stage.trainer, batch, state, self._journal
-                )
-                for callback in self._callbacks:
-                    callback(done)
+                self._call_back(stage, state, batch, step, first + step)
                 if self._after_step(stage, state, step, first + step, window):
                     break
         return state, step
+
+    def _call_back(
+        self, stage: Stage, state: TrainState, batch: Batch, step: int, total: int
+    ) -> None:
+        done = StepDone(
+            stage.name, step, total, stage.trainer, batch,
+            functools.partial(self._devices.get, state),
+            functools.partial(jax.block_until_ready, state), self._journal,
+        )  # fmt: skip
+        for callback in self._callbacks:
+            callback(done)
 
     def _next_batch(
         self,
@@ -355,7 +373,7 @@ class _Run:
         with _input_pipeline(stage, summary.bad_step) as again:
             run_data.save_batch(next(again), file)
         where = f"step {summary.bad_step} of stage {stage.name}: {summary.problem}"
-        learnt = int(unreplicate(state).step) > 0
+        learnt = int(self._devices.get(state.step)) > 0
         if summary.skipped and learnt and self._skipped <= self._config.max_skipped:
             logging.warning(
                 "%s; it was skipped, and is in %s (%d skipped so far, of at most %d)",
@@ -374,7 +392,7 @@ class _Run:
         """The score, with averaged parameters if there are any."""
         if stage.evaluate is None:
             return None
-        result: Evaluation = stage.evaluate(evaluation_variables(unreplicate(state)))
+        result: Evaluation = stage.evaluate(evaluation_variables(self._devices.get(state)))
         self._score = result.score
         self._journal.evaluated(result, total)
         return self._score
@@ -392,12 +410,12 @@ class _Run:
             score=score,
             skipped=self._skipped,
         )
-        self._checkpoints.save(stage.model, unreplicate(state), record)
+        self._checkpoints.save(stage.model, self._devices.get(state), record)
 
     def _next_stage(self, number: int, state: TrainState) -> Start:
         """The next stage, from what this one has learnt, which is kept in `stages/`."""
         stage = self._stages[number]
-        variables = jax.device_get(evaluation_variables(unreplicate(state)))
+        variables = jax.device_get(evaluation_variables(self._devices.get(state)))
         kept = self._workdir / "stages" / stage.name
         self._checkpoints.export_model(_first_step(self._stages, number + 1), kept)
         learnt = Learnt(stage.model, variables)
@@ -410,6 +428,11 @@ def _frames(batch: Batch) -> int:
     rows = jax.tree.leaves(batch)[0].shape[0]
     count = rows if frames is None else rows * frames.shape[1]
     return count * jax.process_count()
+
+
+def _named_step(number: int) -> contextlib.AbstractContextManager[None]:
+    """A step by its number, for profiles."""
+    return jax.profiler.StepTraceAnnotation("train", step_num=number)
 
 
 @contextlib.contextmanager

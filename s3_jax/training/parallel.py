@@ -1,24 +1,35 @@
-"""Replicas of the training step on many devices and hosts.
+"""The training step on many devices and hosts, in one of three forms.
 
-Every process (host) runs the same program and gives its own rows; every local device is a
-replica. The state is one array per leaf, a copy of it on every device, so that saving and
-restoring it does not depend on how many replicas there are.
+    pmap   a replica on every device, each with a copy of the state
+    mesh   one program, `jax.jit` over a mesh; every device has a copy of the state
+    fsdp   the same, and of every large array of the state each device has only a part
+
+Every process (host) runs the same program and gives its own rows; the losses are equal to rounding
+in all forms. What is saved is the same array per leaf, whatever the form and number of devices, so
+that a run can go on in another one.
+
+The mesh has the axes "data" and "model". Rows of a batch are spread over both, the state over
+"model", which has one device in the form "mesh" and all in "fsdp".
 """
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from s3_jax.training.parts import Batch, Trainer
+from s3_jax.training.run_config import Form
 from s3_jax.training.state import Metrics, TrainState
 from s3_jax.training.step import train_step
 
 T = TypeVar("T")
+Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 REPLICAS = "replicas"  # the mapped axis: `S3(axis_name=REPLICAS)`
+LEAST_SHARDED = 1024  # numbers in an array that is worth spreading
 
 
 def join_processes(
@@ -42,10 +53,94 @@ def join_processes(
     jax.distributed.initialize(coordinator, processes, process)
 
 
-def parallel_step(
-    trainer: Trainer, devices: Sequence[jax.Device] | None = None
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """`train_step` on all devices of all processes at once.
+class Devices(Protocol):
+    """How the step runs on the devices of all processes."""
+
+    def update(self, trainer: Trainer) -> Update:
+        """`train_step` compiled for placed states, which it consumes, and placed batches."""
+        ...
+
+    def put_state(self, state: TrainState) -> TrainState:
+        """A state on the devices; equal in all processes."""
+        ...
+
+    def put_batch(self, batch: T) -> T:
+        """This process's rows on the devices."""
+        ...
+
+    def get(self, tree: T) -> T:
+        """Whole arrays of a placed state, that this process can read."""
+        ...
+
+
+def devices_as(form: Form) -> Devices:
+    """All devices in one of the three forms.
+
+    For "pmap" trainers and networks have the `axis_name` REPLICAS, for the others None.
+    """
+    return Replicas() if form == "pmap" else MeshDevices(1 if form == "mesh" else None)
+
+
+class Replicas:
+    """`jax.pmap`: a replica on every device."""
+
+    def update(self, trainer: Trainer) -> Update:
+        return parallel_step(trainer)
+
+    def put_state(self, state: TrainState) -> TrainState:
+        return replicate(state)
+
+    def put_batch(self, batch: T) -> T:
+        return shard_batch(batch)
+
+    def get(self, tree: T) -> T:
+        return unreplicate(tree)
+
+
+class MeshDevices:
+    """`jax.jit` over a mesh of all devices.
+
+    model: devices along the axis that the state is spread over; None for all.
+    """
+
+    def __init__(self, model: int | None = 1):
+        devices = np.array(jax.devices())
+        shape = (1, devices.size) if model is None else (devices.size // model, model)
+        self.mesh = Mesh(devices.reshape(shape), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+
+    def update(self, trainer: Trainer) -> Update:
+        def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            after, metrics = train_step(trainer, state, batch)
+            return jax.lax.with_sharding_constraint(after, self._shardings(after)), metrics
+
+        return jax.jit(step, donate_argnums=0)
+
+    def put_state(self, state: TrainState) -> TrainState:
+        return jax.device_put(state, self._shardings(state))
+
+    def put_batch(self, batch: T) -> T:
+        rows = NamedSharding(self.mesh, PartitionSpec(("data", "model")))
+        put = functools.partial(jax.make_array_from_process_local_data, rows)
+        return jax.tree.map(lambda x: put(np.asarray(x)), batch)
+
+    def get(self, tree: T) -> T:
+        return jax.tree.map(_whole, tree)
+
+    def _shardings(self, tree: Any) -> Any:
+        return jax.tree.map(lambda x: NamedSharding(self.mesh, self._spec(x.shape)), tree)
+
+    def _spec(self, shape: tuple[int, ...]) -> PartitionSpec:
+        """Spread along the longest axis that can be divided; small arrays are not."""
+        count = self.mesh.shape["model"]
+        axes = [i for i, size in enumerate(shape) if size % count == 0]
+        if count == 1 or np.prod(shape, dtype=int) < LEAST_SHARDED or not axes:
+            return PartitionSpec()
+        longest = max(axes, key=lambda i: shape[i])
+        return PartitionSpec(*("model" if i == longest else None for i in range(len(shape))))
+
+
+def parallel_step(trainer: Trainer, devices: Sequence[jax.Device] | None = None) -> Update:
+    """`train_step` on all devices of all processes at once, a replica on each.
 
     The returned function takes a state from `replicate` (which it consumes: use the one returned)
     and a batch from `shard_batch`, and gives the next state and metrics, equal everywhere.
@@ -106,5 +201,13 @@ def shard_batch(batch: T) -> T:
 
 
 def _sharding(spec: PartitionSpec) -> NamedSharding:
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (REPLICAS,))
-    return NamedSharding(mesh, spec)
+    return NamedSharding(Mesh(np.array(jax.local_devices()), (REPLICAS,)), spec)
+
+
+def _whole(x: jax.Array) -> Any:
+    """An array with all its parts; a copy on one device where there is one."""
+    if x.is_fully_replicated:
+        return x.addressable_data(0)
+    if x.is_fully_addressable:
+        return jax.device_get(x)
+    return multihost_utils.process_allgather(x, tiled=True)

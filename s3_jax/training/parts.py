@@ -85,7 +85,8 @@ class StepDone:
 
     stage, step: name of the stage, and steps of it that are done. total: of all stages.
     trainer, batch: of the step; the batch as `data` gave it.
-    state: after the step, on the devices; the next step consumes it, so keep copies only.
+    state: gives the state after the step, which the next step consumes: keep copies only.
+    wait: returns when the devices are done with the step.
     journal: for pictures and numbers; silent on all processes but the first.
     """
 
@@ -94,7 +95,8 @@ class StepDone:
     total: int
     trainer: Trainer
     batch: Batch
-    state: TrainState
+    state: Callable[[], TrainState]
+    wait: Callable[[], Any]
     journal: Journal
 
 

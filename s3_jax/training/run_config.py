@@ -22,6 +22,7 @@ from s3_jax.training.step_config import StepConfig
 
 T = TypeVar("T")
 ComputeType = Literal["float32", "bfloat16"]
+Form = Literal["pmap", "mesh", "fsdp"]
 
 
 def _require(ok: bool, where: str, name: str, value: Any, rule: str) -> None:
@@ -138,6 +139,8 @@ class RunConfig:
       median of those before; 0 for never.
     max_skipped: steps whose loss or gradient may be not finite; each is skipped, and one more
       stops the run.
+    devices: how a step runs on several devices, see `training.parallel`: "pmap", "mesh", or "fsdp"
+      where the state is too large for one; losses are equal to rounding.
     """
 
     model: ModelConfig
@@ -152,10 +155,13 @@ class RunConfig:
     keep: int = 3
     divergence: float = 10.0
     max_skipped: int = 10
+    devices: Form = "pmap"
 
     def __post_init__(self) -> None:
         for name in ("log_every", "save_every", "keep"):
             _require(getattr(self, name) >= 1, "", name, getattr(self, name), "at least 1")
+        forms = typing.get_args(Form)
+        _require(self.devices in forms, "", "devices", self.devices, f"one of {forms}")
         _require(self.images_every >= 0, "", "images_every", self.images_every, "0 or more")
         _require(bool(self.stages), "", "order", (), "the name of at least one stage")
         _require(

@@ -28,6 +28,7 @@ _FREE = (
     "divergence",
     "validation",
     "data_root",
+    "devices",
     "max_skipped",
 )
 _FREE_OF_DATA = ("num_workers", "num_threads", "clips_ahead", "max_failing")

@@ -26,7 +26,7 @@ def stage_trainer(run: RunConfig, stage: StageConfig) -> Trainer:
     model = S3(
         stage_model(run, stage),
         trainable_blocks=stage.trainable_blocks,
-        axis_name=REPLICAS,
+        axis_name=REPLICAS if run.devices == "pmap" else None,
         dtype=jnp.dtype(stage.dtype),
     )
     return make_trainer(model, stage.step)

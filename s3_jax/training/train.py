@@ -21,12 +21,16 @@ from s3_jax.training.stages import first_variables, hand_over, stage_model, stag
 from s3_jax.training.validation import Validator
 
 
-def train(run: RunConfig, workdir: Path, adopt: bool = False) -> Outcome:
+def train(
+    run: RunConfig, workdir: Path, adopt: bool = False, callbacks: Sequence[Callback] = ()
+) -> Outcome:
     """Train to the end, or to where SIGTERM or SIGINT asks to stop; go on where it was left.
 
     Args:
       workdir: for checkpoints, curves and the log; made if it is not there.
-      adopt: go on although the directory was trained in with another configuration.
+      adopt: go on although the directory was trained in with another configuration, or was
+        stopped by a problem.
+      callbacks: beside the usual ones.
 
     Raises:
       InputError: the configuration, its data or its checkpoints cannot be used; training went
@@ -36,7 +40,10 @@ def train(run: RunConfig, workdir: Path, adopt: bool = False) -> Outcome:
     run_data.claim(workdir, run, adopt)
     stages = usual_stages(run)
     about = run_config.to_dict(run)
-    return run_stages(workdir, stages, about, fit_config(run), usual_callbacks(run), run.seed)
+    return run_stages(
+        workdir, stages, about, fit_config(run), (*usual_callbacks(run), *callbacks), run.seed,
+        run.devices,
+    )  # fmt: skip
 
 
 def usual_stages(run: RunConfig) -> list[Stage]:

@@ -24,10 +24,12 @@ TIMEOUT = 600  # seconds, for compiling on a busy machine
 Arrays = dict[str, np.ndarray]
 
 
-def start(output: Path, devices: int, *layout: str) -> subprocess.Popen:
+def start(
+    output: Path, devices: int, *layout: str, module: str = "tests.training.replicas"
+) -> subprocess.Popen:
     flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    command = [sys.executable, "-m", "tests.training.replicas", str(output), *layout]
+    command = [sys.executable, "-m", module, str(output), *layout]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -41,6 +43,11 @@ def finish(process: subprocess.Popen, output: Path) -> Arrays:
     assert process.returncode == 0, log.decode()[-3000:]
     with np.load(output) as file:
         return dict(file)
+
+
+def start_module(module: str, output: Path, devices: int) -> Arrays:
+    """What a module writes that runs on so many virtual devices."""
+    return finish(start(output, devices, module=module), output)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Steps whose loss is not finite: skipped, counted, and no loop through crash and restore."""
+"""The loop around steps: those not finite are skipped and counted; profiles, speed, memory."""
 
 import functools
 from collections.abc import Iterator
@@ -14,6 +14,7 @@ import pytest
 from s3_jax.conversion.initialise import initial_variables
 from s3_jax.errors import InputError
 from s3_jax.media.run_json import NAME, read_record
+from s3_jax.training.callbacks import Profile
 from s3_jax.training.checkpoints import Checkpoints
 from s3_jax.training.fit import FitConfig, Outcome, fit
 from s3_jax.training.progress import read_metrics
@@ -78,3 +79,17 @@ def test_one_more_stops_the_run_and_the_same_command_does_not_run_into_it_again(
 def test_without_a_single_good_step_nothing_is_tolerated(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="step 0 of stage training"):
         run(tmp_path, bad=tuple(range(STEPS)))
+
+
+def test_steps_are_profiled(tmp_path: Path) -> None:
+    assert run(tmp_path, bad=(), callbacks=[Profile(2, 4, tmp_path / "profile")]).step == STEPS
+    (trace,) = (tmp_path / "profile").rglob("*.xplane.pb")
+    assert trace.stat().st_size > 1000
+
+
+def test_speed_and_memory_are_logged(tmp_path: Path) -> None:
+    run(tmp_path, bad=())
+    entry = read_metrics(tmp_path / "metrics.jsonl")[-1]
+    assert entry["frames_per_second"] == pytest.approx(2 * entry["steps_per_second"])
+    assert 0 <= entry["data_wait"] < entry["seconds"]
+    assert entry["host_memory"] > 10**8

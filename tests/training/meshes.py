@@ -1,0 +1,90 @@
+"""A process that trains on four virtual devices in every form of `parallel`.
+
+  python -m tests.training.meshes OUTPUT
+
+Writes OUTPUT.npz: the toy network's losses of 20 steps by form, and of a larger one, whose state
+is worth spreading, the bytes of the state on the first device before and after a step.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from s3_jax.models.s3 import S3
+from s3_jax.training import clip_loss
+from s3_jax.training.clip_loss import make_trainer
+from s3_jax.training.parallel import REPLICAS, devices_as
+from s3_jax.training.parts import Trainer
+from s3_jax.training.step import init_state
+from tests.training import toy
+
+ROWS = 8
+STEPS = 20
+SIZES = (64, 128, 256, 32)
+
+
+def toy_losses(form: Any) -> np.ndarray:
+    """Total losses of the toy network, BatchNorm included."""
+    model = S3(toy.CONFIG, axis_name=REPLICAS if form == "pmap" else None)
+    trainer, devices = make_trainer(model, toy.STEP), devices_as(form)
+    state = devices.put_state(init_state(trainer, toy.variables(), 0))
+    update = devices.update(trainer)
+    losses = []
+    for step in range(STEPS):
+        state, metrics = update(state, devices.put_batch(toy.batch(ROWS, step)))
+        losses.append(float(metrics["total"]))
+    return np.array(losses)
+
+
+def layers_loss(variables: Any, batch: Any, rows: Any, key: Any) -> Any:
+    x = batch["x"]
+    for name in sorted(variables["params"]):
+        x = jnp.tanh(x @ variables["params"][name])
+    return {"total": jnp.mean((x - batch["y"]) ** 2)}, {}
+
+
+def layers(form: Any) -> dict[str, np.ndarray]:
+    """Losses and bytes of a state with Adam's moments."""
+    rng = np.random.default_rng(0)
+    shapes = zip(SIZES, SIZES[1:], strict=False)
+    params = {f"w{i}": rng.normal(0, 0.1, s).astype(np.float32) for i, s in enumerate(shapes)}
+    trainer = Trainer(layers_loss, optax.adam(1e-2), axis_name=REPLICAS if form == "pmap" else None)
+    devices = devices_as(form)
+    state = devices.put_state(init_state(trainer, {"params": params}, 0))
+    held, losses = [bytes_on_first_device(state)], []
+    update = devices.update(trainer)
+    for _ in range(STEPS):
+        x = rng.normal(size=(ROWS, SIZES[0])).astype(np.float32)
+        batch = {"x": x, "y": np.sin(x[:, : SIZES[-1]])}
+        state, metrics = update(state, devices.put_batch(batch))
+        losses.append(float(metrics["total"]))
+    whole = devices.get(state)
+    return {
+        "losses": np.array(losses),
+        "held": np.array([*held, bytes_on_first_device(state)]),
+        "w1": np.asarray(whole.params["w1"]),
+    }
+
+
+def bytes_on_first_device(tree: Any) -> int:
+    return sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(tree))
+
+
+def main(output: str) -> None:
+    assert jax.device_count() == 4
+    clip_loss.run_clip = toy.run_clip
+    found = {}
+    for form in ("pmap", "mesh", "fsdp"):
+        found[f"{form}/toy"] = toy_losses(form)
+        found |= {f"{form}/{name}": x for name, x in layers(form).items()}
+    with Path(output).open("wb") as file:
+        np.savez(file, **found)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
