@@ -6,6 +6,7 @@ Writes OUTPUT.npz: the toy network's losses of 20 steps by form, and of a larger
 is worth spreading, the bytes of the state on the first device before and after a step.
 """
 
+import itertools
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ SIZES = (64, 128, 256, 32)
 def toy_losses(form: Any) -> np.ndarray:
     """Total losses of the toy network, BatchNorm included."""
     model = S3(toy.CONFIG, axis_name=REPLICAS if form == "pmap" else None)
-    trainer, devices = make_trainer(model, toy.STEP), devices_as(form)
+    trainer, devices = make_trainer(model, toy.SETTINGS), devices_as(form)
     state = devices.put_state(init_state(trainer, toy.variables(), 0))
     update = devices.update(trainer)
     losses = []
@@ -51,7 +52,7 @@ def layers_loss(variables: Any, batch: Any, rows: Any, key: Any) -> Any:
 def layers(form: Any) -> dict[str, np.ndarray]:
     """Losses and bytes of a state with Adam's moments."""
     rng = np.random.default_rng(0)
-    shapes = zip(SIZES, SIZES[1:], strict=False)
+    shapes = itertools.pairwise(SIZES)
     params = {f"w{i}": rng.normal(0, 0.1, s).astype(np.float32) for i, s in enumerate(shapes)}
     trainer = Trainer(layers_loss, optax.adam(1e-2), axis_name=REPLICAS if form == "pmap" else None)
     devices = devices_as(form)
