@@ -14,7 +14,7 @@ The mesh has the axes "data" and "model". Rows of a batch are spread over both, 
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -53,6 +53,7 @@ def join_processes(
     jax.distributed.initialize(coordinator, processes, process)
 
 
+@runtime_checkable
 class Devices(Protocol):
     """How the step runs on the devices of all processes."""
 
