@@ -17,6 +17,7 @@ Everything that decides a step (parameters, optimizer, random key, place in the 
 checkpoint, so that a run that was killed gives the same numbers as one that was not.
 """
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from absl import logging
 
@@ -49,9 +51,9 @@ from s3_jax.training.parts import (
 from s3_jax.training.progress import Journal, say
 from s3_jax.training.run_config import Form
 from s3_jax.training.state import TrainState, evaluation_variables
-from s3_jax.training.step import init_state
+from s3_jax.training.step import init_state, voting_step
 from s3_jax.training.stopping import StopRequest
-from s3_jax.training.window import Window, WindowSummary
+from s3_jax.training.window import IN_FLIGHT, Window, WindowSummary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,6 +262,7 @@ class _Run:
         self._checkpoints, self._stop, self._journal = checkpoints, stop, journal
         self._score: float | None = None
         self._skipped = 0
+        self._votes: collections.deque[jax.Array] = collections.deque()
 
     def fit(self, start: Start) -> Outcome:
         """All stages from `start` on."""
@@ -284,14 +287,16 @@ class _Run:
         if step == stage.steps:
             return state, step
         self._journal.enter(stage.name)
-        update = self._devices.update(stage.trainer)
+        update = self._devices.update(stage.trainer, voting_step)
+        self._votes.clear()
         window = Window(self._config.divergence)
         with _input_pipeline(stage, step) as batches:
             while step < stage.steps:
                 batch = self._next_batch(batches, stage, state, step, first, window)
-                placed = self._devices.put_batch(batch)
+                placed = self._devices.put_batch((batch, self._vote(batch)))
                 with jax.transfer_guard("disallow"), _named_step(first + step):
                     state, metrics = update(state, placed)
+                self._votes.append(metrics.pop("votes"))
                 window.add(metrics, _frames(batch))
                 step += 1
                 self._journal.advance()
@@ -299,6 +304,10 @@ class _Run:
                 if self._after_step(stage, state, step, first + step, window):
                     break
         return state, step
+
+    def _vote(self, batch: Batch) -> np.ndarray:
+        """This process's vote to stop, a row of it beside every row of the batch."""
+        return np.full(jax.tree.leaves(batch)[0].shape[0], float(self._stop.requested), np.float32)
 
     def _call_back(
         self, stage: Stage, state: TrainState, batch: Batch, step: int, total: int
@@ -342,7 +351,7 @@ class _Run:
     ) -> bool:
         """Logs, evaluates and saves, whatever is due; returns whether to stop here."""
         config, last = self._config, step == stage.steps
-        stop = self._agreed_stop(total, last)
+        stop = self._agreed_stop(last)
         evaluate = stage.evaluate is not None and (last or step % config.evaluate_every == 0)
         save = last or stop or evaluate or total % config.save_every == 0
         if save or total % config.log_every == 0:
@@ -354,13 +363,15 @@ class _Run:
             window.restart()
         return stop
 
-    def _agreed_stop(self, total: int, last: bool) -> bool:
-        """Whether any process was asked to stop; several agree at the steps that are logged."""
+    def _agreed_stop(self, last: bool) -> bool:
+        """Whether any process was asked to stop.
+
+        Several processes agree without waiting for one another: each step carries their votes, and
+        they act on those of a step that the devices are done with.
+        """
         if jax.process_count() == 1:
             return self._stop.requested
-        if total % self._config.log_every and not last:
-            return False
-        return run_data.any_process(self._stop.requested)
+        return not last and len(self._votes) > IN_FLIGHT and bool(self._votes.popleft() > 0)
 
     def _training_progress(
         self, stage: Stage, summary: WindowSummary, total: int, state: TrainState

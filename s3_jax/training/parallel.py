@@ -24,7 +24,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from s3_jax.training.parts import Batch, Trainer
 from s3_jax.training.run_config import Form
 from s3_jax.training.state import Metrics, TrainState
-from s3_jax.training.step import train_step
+from s3_jax.training.step import Step, train_step
 
 T = TypeVar("T")
 Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -57,8 +57,8 @@ def join_processes(
 class Devices(Protocol):
     """How the step runs on the devices of all processes."""
 
-    def update(self, trainer: Trainer) -> Update:
-        """`train_step` compiled for placed states, which it consumes, and placed batches."""
+    def update(self, trainer: Trainer, step: Step = train_step) -> Update:
+        """A trainer's step compiled for placed states, which it consumes, and placed batches."""
         ...
 
     def put_state(self, state: TrainState) -> TrainState:
@@ -85,8 +85,8 @@ def devices_as(form: Form) -> Devices:
 class Replicas:
     """`jax.pmap`: a replica on every device."""
 
-    def update(self, trainer: Trainer) -> Update:
-        return parallel_step(trainer)
+    def update(self, trainer: Trainer, step: Step = train_step) -> Update:
+        return parallel_step(trainer, step=step)
 
     def put_state(self, state: TrainState) -> TrainState:
         return replicate(state)
@@ -109,12 +109,12 @@ class MeshDevices:
         shape = (1, devices.size) if model is None else (devices.size // model, model)
         self.mesh = Mesh(devices.reshape(shape), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 
-    def update(self, trainer: Trainer) -> Update:
-        def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-            after, metrics = train_step(trainer, state, batch)
+    def update(self, trainer: Trainer, step: Step = train_step) -> Update:
+        def placed(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            after, metrics = step(trainer, state, batch)
             return jax.lax.with_sharding_constraint(after, self._shardings(after)), metrics
 
-        return jax.jit(step, donate_argnums=0)
+        return jax.jit(placed, donate_argnums=0)
 
     def put_state(self, state: TrainState) -> TrainState:
         return jax.device_put(state, self._shardings(state))
@@ -140,8 +140,10 @@ class MeshDevices:
         return PartitionSpec(*("model" if i == longest else None for i in range(len(shape))))
 
 
-def parallel_step(trainer: Trainer, devices: Sequence[jax.Device] | None = None) -> Update:
-    """`train_step` on all devices of all processes at once, a replica on each.
+def parallel_step(
+    trainer: Trainer, devices: Sequence[jax.Device] | None = None, step: Step = train_step
+) -> Update:
+    """The step on all devices of all processes at once, a replica on each.
 
     The returned function takes a state from `replicate` (which it consumes: use the one returned)
     and a batch from `shard_batch`, and gives the next state and metrics, equal everywhere.
@@ -158,7 +160,7 @@ def parallel_step(trainer: Trainer, devices: Sequence[jax.Device] | None = None)
             f"axis_name={REPLICAS!r}), or replicas drift apart"
         )
     return jax.pmap(
-        functools.partial(train_step, trainer),
+        functools.partial(step, trainer),
         axis_name=REPLICAS,
         in_axes=(None, 0),
         out_axes=(None, None),

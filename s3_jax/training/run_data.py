@@ -186,13 +186,6 @@ def save_batch(batch: Any, file: Path) -> None:
         np.savez_compressed(stream, **named)
 
 
-def any_process(flag: bool) -> bool:
-    """Whether the flag is set in any process; every process has to ask at the same step."""
-    from jax.experimental import multihost_utils
-
-    return bool(multihost_utils.process_allgather(np.array([flag])).any())
-
-
 def _below(root: str, source: Any) -> Any:
     """A source with its paths below a directory; absolute ones stay."""
     names = [name for name in ("path", "backgrounds", "pictures") if getattr(source, name, "")]

@@ -8,17 +8,20 @@ averaged over the axis that the trainer names, BatchNorm statistics by the netwo
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from s3_jax.training.parameter_groups import Params, merge, split
 from s3_jax.training.parts import Batch, Trainer, Variables
 from s3_jax.training.state import Metrics, TrainState, base_key, step_key, zero_step
 
+Step = Callable[[Trainer, TrainState, Any], tuple[TrainState, Metrics]]
 # The first averages are over about a tenth of the steps so far.
 EMA_START = 9
 
@@ -67,6 +70,19 @@ def train_step(trainer: Trainer, state: TrainState, batch: Batch) -> tuple[Train
     rate = {} if trainer.schedule is None else {"learning_rate": trainer.schedule(state.step)}
     state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
     return state, losses | {"grad_norm": norm, "finite": finite.astype(jnp.float32)} | rate
+
+
+def voting_step(
+    trainer: Trainer, state: TrainState, batch: tuple[Batch, Float[Array, "b"]]
+) -> tuple[TrainState, Metrics]:
+    """`train_step`, which carries a vote beside every row; "votes" of its metrics is the largest
+    of all replicas, so that all processes come to know of it at the same step."""
+    rows, votes = batch
+    state, metrics = train_step(trainer, state, rows)
+    largest = jnp.max(votes)
+    if trainer.axis_name is not None:
+        largest = lax.pmax(largest, trainer.axis_name)
+    return state, metrics | {"votes": largest}
 
 
 def gradients_of(

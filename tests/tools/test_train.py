@@ -155,3 +155,22 @@ def test_two_processes_share_a_run(uninterrupted, tmp_path):
         np.testing.assert_allclose(values, theirs[step], rtol=1e-3)
     assert find_model(tmp_path).parent.name == "6"
     assert load_model(tmp_path)[0].single_object
+
+
+@pytest.mark.slow
+def test_processes_stop_at_the_same_step_when_one_is_asked_to(tmp_path):
+    """The first one hears of it with a step of both."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    flags = [f"--coordinator=localhost:{port}", "--processes=2", "--config.log_every=1",
+             "--config.stages.static.steps=4000", "--config.save_every=4000"]  # fmt: skip
+    processes = [start(tmp_path, *flags, f"--process={i}") for i in range(2)]
+    wait_for_step(processes[0], tmp_path, 3)
+    processes[1].send_signal(signal.SIGTERM)
+    for process in processes:
+        _, errors = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0, errors
+    steps = len(losses(tmp_path))
+    assert find_model(tmp_path).parent.name == str(steps)
+    assert 3 <= steps < 4000
