@@ -56,8 +56,8 @@ def read_record(path: Path) -> Record:
     if content.get("format", FORMAT) != FORMAT or content.get("version", VERSION) > VERSION:
         raise ValueError("of something else, or of a later version of s3_jax")
     record = content if "format" in content else _of_earlier_version(content)
-    if not isinstance(record["settings"], dict):
-        raise ValueError("its settings are no dictionary")
+    if not isinstance(record.get("settings"), dict):
+        raise ValueError("its settings are missing")
     return record
 
 
@@ -99,7 +99,7 @@ def _of_earlier_version(content: dict[str, Any]) -> Record:
     settings: Any
     if "identity" in content:  # of one video
         kind, settings = "segmentation", content.pop("identity")
-    elif "settings" in content:
+    elif isinstance(content.get("settings"), dict):
         settings = content.pop("settings")
         kind = "merging" if "merged" in settings else "prediction"
     elif {"model", "stages"} <= content.keys():
