@@ -37,7 +37,8 @@ from s3_jax.ops.backend import compiling_for
 from s3_jax.propagation.frame import Network
 from s3_jax.propagation.geometry import frame_geometry
 from s3_jax.propagation.scan import scan
-from s3_jax.training.step import init_state, make_trainer, train_step
+from s3_jax.training.clip_loss import make_trainer
+from s3_jax.training.step import init_state, train_step
 from tests.support import stages, weights
 from tests.support.goldens import load_keys, load_recording
 from tests.support.stage_names import by_recorded_name

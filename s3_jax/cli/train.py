@@ -30,7 +30,7 @@ validation.
 
 from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
 
 from s3_jax.cli import config_flag
 from s3_jax.cli.logs import quiet_logging
