@@ -94,6 +94,8 @@ class PropagationConfig:
     max_mem_frames: frames in working memory, the permanent first frame included.
     stagger: number of frames per memory interval at which the decoder updates sensory memory.
     top_k: memory tokens read per query pixel.
+    memory_policy: what is kept, read and evicted: "first_in_first_out", "long_term", "auto" for
+      the one that `long_term` says, or anyone's as `package.module:Name` (docs/extend.md).
     long_term: compress old working memory into long-term prototypes; the `lt_` values below
       then replace `max_mem_frames`.
     lt_max_frames: working-memory frames (permanent one included) that trigger consolidation.
@@ -110,6 +112,7 @@ class PropagationConfig:
     max_mem_frames: int = 5
     stagger: int = 5
     top_k: int = 30
+    memory_policy: str = "auto"
     long_term: bool = False
     lt_max_frames: int = 10
     lt_min_frames: int = 5

@@ -5,19 +5,22 @@ it ran in bfloat16 too. Both are root mean squares relative to the float32 resul
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from s3_jax.config import ModelConfig
-from s3_jax.memory.object_memory import object_values
+from s3_jax.memory.object_memory import init_object_memory
 from s3_jax.memory.read import read_frames
 from s3_jax.models.key_projection import Key
-from s3_jax.models.s3 import S3, ImageFeatures
+from s3_jax.models.s3 import S3, EncodedMask, ImageFeatures
+from s3_jax.propagation.frame import Network, Objects, remember, segment
 
 Results = dict[str, Any]
 Call = Callable[..., Any]
@@ -34,6 +37,13 @@ class StageError:
     largest: float
 
 
+class Stage(NamedTuple):
+    """What a stage was given, and what it made of it."""
+
+    inputs: tuple[Any, ...]
+    results: Results
+
+
 def stage_errors(
     config: ModelConfig,
     variables: Any,
@@ -41,22 +51,22 @@ def stage_errors(
     masks: Float[Array, "1 k H W"],
 ) -> list[StageError]:
     """For a frame that enters the memory with its masks and is then segmented."""
+    network = Network(S3(config), variables)
     call32, call16 = (_caller(config, variables, dtype) for dtype in (jnp.float32, jnp.bfloat16))
-    exact: Results = {"image": image, "masks": masks}
-    chain: Results = dict(exact)
+    exact, chain = (_frame(network, call, image, masks) for call in (call32, call16))
     errors = []
-    for name, stage in _STAGES.items():
-        own = stage(call16, exact)
-        chain |= stage(call16, chain)
-        results = stage(call32, exact)
-        exact |= results
-        for key, value in results.items():
+    for name, stage in exact.items():
+        own = _results(name, call16(name, *stage.inputs))
+        for key, value in stage.results.items():
             errors.append(
                 StageError(
-                    name, key, relative_error(own[key], value), relative_error(chain[key], value),
-                    _largest(chain[key], value),
+                    name,
+                    key,
+                    relative_error(own[key], value),
+                    relative_error(chain[name].results[key], value),
+                    _largest(chain[name].results[key], value),
                 )
-            )  # fmt: skip
+            )
     return errors
 
 
@@ -71,72 +81,80 @@ def _largest(value: Any, exact: Any) -> float:
     return float(np.max(np.abs(np.asarray(value, np.float64) - np.asarray(exact, np.float64))))
 
 
+def _frame(
+    network: Network, call: Call, image: Float[Array, "1 H W 3"], masks: Float[Array, "1 k H W"]
+) -> dict[str, Stage]:
+    """Sends a frame on its way, every stage of which is computed by `call`, and notes them."""
+    stages: dict[str, Stage] = {}
+
+    def take(name: str, *inputs: Any) -> Any:
+        result = call(name, *inputs)
+        stages[name] = Stage(inputs, _results(name, result))
+        return result
+
+    def intercept(
+        method: Call, args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
+        name = context.method_name
+        if name not in _RESULTS or not isinstance(context.module, S3):
+            return method(*args, **kwargs)
+        # Behind the arrays come chunk sizes and the like, which are as by default.
+        return take(name, *itertools.takewhile(lambda x: isinstance(x, tuple | jax.Array), args))
+
+    def write(value: Array) -> Array:
+        return value
+
+    config, (b, k) = network.model.config, masks.shape[:2]
+    with nn.intercept_methods(intercept):
+        features = network(S3.encode_image, image)
+        h, w, c = features.pix_feat.shape[1:]
+        queries = init_object_memory(b, k, config.num_queries, c)
+        objects = Objects(jnp.zeros((b, k, h, w, c)), queries, masks)
+        objects, value = remember(network, image, features.pix_feat, objects, write)
+        key = features.key
+        segment(network, features, objects,
+                lambda query: (take("read_memory", key, value, query), value),
+                jnp.ones((b, k)))  # fmt: skip
+    return stages
+
+
 def _caller(config: ModelConfig, variables: Any, dtype: Any) -> Call:
+    """Computes a stage by name in a number type; the memory has float32 in any case."""
     model = S3(config, dtype=dtype)
-    return jax.jit(
-        lambda method, *args: model.apply(variables, *args, method=method), static_argnums=0
-    )
+
+    def call(name: str, *inputs: Any) -> Any:
+        if name == "read_memory":
+            return _read(*inputs)
+        return model.apply(variables, *inputs, method=name)
+
+    return jax.jit(call, static_argnums=0)
 
 
-def _encode_image(call: Call, x: Results) -> Results:
-    features = call(S3.encode_image, x["image"])._asdict()
-    key: Key = features.pop("key")
-    return features | key._asdict()
-
-
-def _encode_mask(call: Call, x: Results) -> Results:
-    return call(S3.encode_mask, x["image"], x["pix_feat"], x["masks"])._asdict()
-
-
-def _update_deep(call: Call, x: Results) -> Results:
-    empty = jnp.zeros(x["value"].shape, jnp.float32)
-    return {"sensory": call(S3.update_sensory_deep, empty, x["value"])}
-
-
-def _read(call: Call, x: Results) -> Results:
+def _read(key: Key, value: Float[Array, "b k h w c"], query: Key) -> Float[Array, "b k h w c"]:
     """The frame reads the memory that it has just written."""
-    del call  # memory computes in float32 and gives what its values are stored in
-    b, h, w, channels = x["key"].shape
-    flat = lambda name: x[name].reshape(b, h * w, channels)  # noqa: E731
-    value = x["value"]
-    tokens = value.reshape(*value.shape[:2], 1, h * w, value.shape[-1])
+    b, k, h, w, _ = value.shape
+    flat = lambda x: x.reshape(b, h * w, -1)  # noqa: E731
     readout = read_frames(
-        flat("key")[:, None], x["shrinkage"].reshape(b, 1, h * w), tokens, jnp.ones((b, 1), bool),
-        flat("key"), flat("selection"),
+        flat(key.key)[:, None], key.shrinkage.reshape(b, 1, h * w),
+        value.reshape(b, k, 1, h * w, -1), jnp.ones((b, 1), bool),
+        flat(query.key), flat(query.selection),
     )  # fmt: skip
-    return {"readout": readout.reshape(value.shape)}
+    return readout.reshape(value.shape)
 
 
-def _fuse(call: Call, x: Results) -> Results:
-    fused = call(S3.fuse_pixels, x["pix_feat"], x["readout"], x["sensory"], x["masks"])
-    return {"fused": fused}
+def _results(name: str, result: Any) -> Results:
+    """A stage's results by name."""
+    return dict(zip(_RESULTS[name], jax.tree.leaves(result), strict=False))
 
 
-def _transform(call: Call, x: Results) -> Results:
-    out = call(S3.transform_objects, x["fused"], object_values(x["summaries"]))
-    return {"pixel": out.pixel, "query logits": out.logits}
-
-
-def _decode(call: Call, x: Results) -> Results:
-    key = Key(*(x[name] for name in Key._fields))
-    names = (name for name in ImageFeatures._fields if name != "key")
-    features = ImageFeatures(**{name: x[name] for name in names}, key=key)
-    decoded = call(S3.decode_mask, features, x["pixel"], x["sensory"])
-    return {"logits": decoded.logits, "sensory input": decoded.sensory_input}
-
-
-def _finish(call: Call, x: Results) -> Results:
-    prob, _ = call(S3.finish, x["logits"])
-    return {"probability": prob}
-
-
-_STAGES: dict[str, Callable[[Call, Results], Results]] = {
-    "encode_image": _encode_image,
-    "encode_mask": _encode_mask,
-    "update_sensory_deep": _update_deep,
-    "read_memory": _read,
-    "fuse_pixels": _fuse,
-    "transform_objects": _transform,
-    "decode_mask": _decode,
-    "finish": _finish,
+# Stages by the name of the network's method, and their results in order; of `finish` the first.
+_RESULTS: dict[str, tuple[str, ...]] = {
+    "encode_image": (*(name for name in ImageFeatures._fields if name != "key"), *Key._fields),
+    "encode_mask": EncodedMask._fields,
+    "update_sensory_deep": ("sensory",),
+    "read_memory": ("readout",),
+    "fuse_pixels": ("fused",),
+    "transform_objects": ("pixel", "query logits"),
+    "decode_mask": ("logits", "sensory input"),
+    "finish": ("probability",),
 }

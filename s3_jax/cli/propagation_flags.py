@@ -27,6 +27,8 @@ _HELP = {
     "max_mem_frames": "Frames in working memory, the first one included.",
     "stagger": "How many times between two memory frames the sensory memory is updated.",
     "top_k": "Memory tokens read for each pixel.",
+    "memory_policy": "What memory keeps and gives up: first_in_first_out, long_term, auto for the "
+    "one that --long_term says, or your own as package.module:Name (docs/extend.md).",
     "long_term": "Compress old memory into long-term prototypes instead of forgetting it; for "
     "videos of more than about 1,000 frames. The lt_ flags then replace --max_mem_frames.",
     "lt_max_frames": "Frames in working memory at which it is compressed.",
@@ -66,6 +68,11 @@ def propagation_config(
 
 
 def _define(field: dataclasses.Field, decided: str | None) -> flags.FlagHolder:
-    define = flags.DEFINE_bool if isinstance(field.default, bool) else flags.DEFINE_integer
+    kinds: dict[type, Any] = {
+        bool: flags.DEFINE_bool,
+        int: flags.DEFINE_integer,
+        str: flags.DEFINE_string,
+    }
+    define = kinds[type(field.default)]
     text = _HELP[field.name] + (f" Default: {decided}." if decided else "")
     return define(field.name, None if decided else field.default, text)  # type: ignore[arg-type]

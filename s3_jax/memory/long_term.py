@@ -21,6 +21,7 @@ from s3_jax.memory.state import (
     valid_tokens,
 )
 from s3_jax.ops import in_place
+from s3_jax.ops.precision import widen
 from s3_jax.ops.similarity import similarity
 
 
@@ -71,7 +72,8 @@ def consolidate(
     its least used tokens are dropped first, so many that `buffer_tokens` further ones fit as well.
 
     To be called after every write to a memory with a long-term part. Buckets that are not full
-    stay as they are, and if none is, nothing is computed.
+    stay as they are, and if none is, nothing is computed. Differentiable in what is kept and
+    averaged; which tokens are chosen is a constant.
 
     Args:
       memory: with a long-term part.
@@ -177,7 +179,7 @@ def _rewrite_tokens(
 ) -> Float[Array, "b s n *c"]:
     """Consolidates the tokens of every slot; `prototypes(slot, tokens)` is what joins them."""
 
-    def update(slot: Int[Array, ""], tokens: Array) -> Array:
+    def read(slot: Int[Array, ""], tokens: Array) -> tuple[Array, Array]:
         bucket = bucket_of[slot]
         made = prototypes(slot, tokens)
 
@@ -186,7 +188,6 @@ def _rewrite_tokens(
             newest = in_place.get(tokens, slot, layout.num_tokens - place.newest, place.newest)
             return pick(long_term), newest
 
-        # Both parts come out of the conditional, so that they are read before either is written.
         long_term, newest = lax.cond(
             place.overflow[bucket],
             lambda: parts(partial(_to_front, order=condensed.survivors[:, bucket])),
@@ -195,11 +196,15 @@ def _rewrite_tokens(
         long_term = lax.dynamic_update_slice_in_dim(
             long_term, made.astype(long_term.dtype), place.held[bucket], axis=1
         )
+        return long_term, newest
+
+    def write(tokens: Array, slot: Int[Array, ""], parts: tuple[Array, ...]) -> Array:
+        long_term, newest = parts
         tokens = in_place.put(tokens, slot, 0, long_term)
         return in_place.put(tokens, slot, layout.temporary_start, newest)
 
     chosen = place.full[jnp.maximum(bucket_of, 0)] & (bucket_of >= 0)
-    return in_place.update_slots(tokens, chosen, update)
+    return in_place.update_slots(tokens, chosen, read, write)
 
 
 def _to_front(
@@ -217,6 +222,6 @@ def _average(
     return jnp.einsum(
         "...pn,...nc->...pc",
         weight,
-        tokens.astype(jnp.float32),
+        widen(tokens),
         precision=lax.Precision.HIGHEST,
     )

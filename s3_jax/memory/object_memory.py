@@ -13,10 +13,10 @@ AREA_EPSILON = 1e-4
 
 
 def init_object_memory(
-    batch: int, objects: int, queries: int, channels: int
+    batch: int, objects: int, queries: int, channels: int, dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "b k q s"]:
-    """Sums of zero, float32."""
-    return jnp.zeros((batch, objects, queries, channels + 1), jnp.float32)
+    """Sums of zero."""
+    return jnp.zeros((batch, objects, queries, channels + 1), dtype)
 
 
 def init_sensory_memory(

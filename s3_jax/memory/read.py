@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from s3_jax.memory.state import KeyValueMemory, valid_tokens
 from s3_jax.ops.affinity import DenseAffinity, ListedAffinity, dense_affinity, listed_affinity
 from s3_jax.ops.in_place import compute_if
+from s3_jax.ops.precision import wide_type
 from s3_jax.ops.similarity import masked_softmax, query_features, similarity, token_features
 
 Affinity = ListedAffinity | DenseAffinity
@@ -33,7 +34,8 @@ def read(
     """Readout of every object, and the memory with usage and life counted.
 
     Each query pixel reads the `top_k` most similar tokens of the object's bucket, weighted by a
-    softmax over them; fewer if the bucket has fewer, and zeros if it is empty.
+    softmax over them; fewer if the bucket has fewer, and zeros if it is empty. Which tokens these
+    are is a constant to derivatives.
 
     Args:
       memory: n tokens in u buckets for k objects.
@@ -79,7 +81,7 @@ def read_frames(
         affinity.astype(value.dtype),
         value.reshape(b, value.shape[1], f * hw, value.shape[-1]),
         precision=lax.Precision.HIGHEST,
-        preferred_element_type=jnp.float32,
+        preferred_element_type=wide_type(value.dtype),
     ).astype(value.dtype)
 
 

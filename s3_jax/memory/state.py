@@ -14,8 +14,11 @@ import dataclasses
 from typing import no_type_check
 
 import flax.struct
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, DTypeLike, Float, Int
+from jaxtyping import Array, Bool, DTypeLike, Float, Int, Shaped
+
+from s3_jax.ops.precision import wide_type
 
 INITIAL_LIFE = 1e-7
 
@@ -76,6 +79,9 @@ class KeyValueMemory(flax.struct.PyTreeNode):
     long_term_tokens, permanent_frames and temporary_frames count what a bucket holds. Without
     long-term memory temporary_frames counts all frames ever written: the latest are held, frame i
     in slot i modulo the capacity.
+
+    notes: what a memory policy keeps for itself, arrays with a row per bucket; zeros while the
+    bucket is empty.
     """
 
     key: Float[Array, "b u n ck"]
@@ -87,6 +93,7 @@ class KeyValueMemory(flax.struct.PyTreeNode):
     long_term_tokens: Int[Array, " u"]
     permanent_frames: Int[Array, " u"]
     temporary_frames: Int[Array, " u"]
+    notes: dict[str, Shaped[Array, "u *rest"]]
     layout: MemoryLayout = flax.struct.field(pytree_node=False)
 
 
@@ -98,19 +105,21 @@ def init(
     key_dim: int,
     value_dim: int,
     dtype: DTypeLike = jnp.float32,
+    notes: dict[str, Array] | None = None,
 ) -> KeyValueMemory:
-    """An empty memory; `dtype` is that of the values (float32 or bfloat16)."""
-    tokens = (batch, buckets, layout.num_tokens)
+    """An empty memory; `dtype` is that of the values (float32, bfloat16, or float64)."""
+    tokens, wide = (batch, buckets, layout.num_tokens), wide_type(dtype)
     return KeyValueMemory(
-        key=jnp.zeros((*tokens, key_dim), jnp.float32),
-        shrinkage=jnp.zeros(tokens, jnp.float32),
-        selection=jnp.zeros((*tokens, key_dim), jnp.float32) if layout.long_term else None,
+        key=jnp.zeros((*tokens, key_dim), wide),
+        shrinkage=jnp.zeros(tokens, wide),
+        selection=jnp.zeros((*tokens, key_dim), wide) if layout.long_term else None,
         value=jnp.zeros((batch, objects, layout.num_tokens, value_dim), dtype),
-        usage=jnp.zeros(tokens, jnp.float32) if layout.long_term else None,
-        life=jnp.full(tokens, INITIAL_LIFE, jnp.float32) if layout.long_term else None,
+        usage=jnp.zeros(tokens, wide) if layout.long_term else None,
+        life=jnp.full(tokens, INITIAL_LIFE, wide) if layout.long_term else None,
         long_term_tokens=jnp.zeros(buckets, jnp.int32),
         permanent_frames=jnp.zeros(buckets, jnp.int32),
         temporary_frames=jnp.zeros(buckets, jnp.int32),
+        notes=notes or {},
         layout=layout,
     )
 
@@ -153,13 +162,14 @@ def valid_tokens(memory: KeyValueMemory) -> Bool[Array, "u n"]:
 def clear_buckets(memory: KeyValueMemory, buckets: Bool[Array, " u"]) -> KeyValueMemory:
     """Empties the given buckets, so that their slots (and their objects' slots) can be reused."""
 
-    def clear(count: Int[Array, " u"]) -> Int[Array, " u"]:
-        return jnp.where(buckets, 0, count)
+    def clear(rows: Shaped[Array, "u *rest"]) -> Shaped[Array, "u *rest"]:
+        return jnp.where(buckets.reshape(-1, *(1,) * (rows.ndim - 1)), 0, rows).astype(rows.dtype)
 
     return memory.replace(
         long_term_tokens=clear(memory.long_term_tokens),
         permanent_frames=clear(memory.permanent_frames),
         temporary_frames=clear(memory.temporary_frames),
+        notes=jax.tree.map(clear, memory.notes),
     )
 
 
@@ -189,8 +199,8 @@ def grow(
         tokens = _pad(tokens, axis=1, at=tokens.shape[1], extra=slots - tokens.shape[1])
         return _pad(tokens, axis=2, at=old.temporary_start, extra=extra_tokens)
 
-    def pad_count(count: Int[Array, " u"]) -> Int[Array, " w"]:
-        return _pad(count, axis=0, at=u, extra=buckets - u)
+    def pad_rows(rows: Shaped[Array, "u *rest"]) -> Shaped[Array, "w *rest"]:
+        return _pad(rows, axis=0, at=u, extra=buckets - u)
 
     return memory.replace(
         key=pad(buckets, memory.key),
@@ -199,9 +209,10 @@ def grow(
         value=pad(objects, memory.value),
         usage=pad(buckets, memory.usage),
         life=pad(buckets, memory.life),
-        long_term_tokens=pad_count(memory.long_term_tokens),
-        permanent_frames=pad_count(memory.permanent_frames),
-        temporary_frames=pad_count(memory.temporary_frames),
+        long_term_tokens=pad_rows(memory.long_term_tokens),
+        permanent_frames=pad_rows(memory.permanent_frames),
+        temporary_frames=pad_rows(memory.temporary_frames),
+        notes=jax.tree.map(pad_rows, memory.notes),
         layout=dataclasses.replace(old, permanent=permanent),
     )
 

@@ -20,12 +20,13 @@ def write_frame(
     bucket_of: Int[Array, " k"],
     active: Bool[Array, " u"],
     permanent: bool | Bool[Array, ""] = False,
+    evicted: Int[Array, " u"] | None = None,
 ) -> KeyValueMemory:
     """Stores a frame in every active bucket.
 
     A bucket's first frame becomes permanent, later ones if `permanent` says so. Others are
-    temporary: without long-term memory the oldest is replaced when all slots are taken (with no
-    slots nothing is stored); with it, `consolidate` has to follow every write and make room.
+    temporary: without long-term memory one is replaced when all slots are taken (with no slots
+    nothing is stored); with it, `consolidate` has to follow every write and make room.
     New temporary tokens have usage 0 and life 1e-7.
 
     The host must `grow` the memory before the permanent slots run out; a permanent frame that
@@ -40,12 +41,13 @@ def write_frame(
       bucket_of: bucket slot of every object slot; -1 for padding, which is not written.
       active: buckets that take the frame.
       permanent: whether the frame is kept for ever.
+      evicted: the temporary slot whose frame is replaced once all are taken; None for the oldest.
 
     Raises:
       ValueError: selection is None and the memory has a long-term part.
     """
     frame = memory.layout.tokens_per_frame
-    start, kept, replaced = _places(memory, active, permanent)
+    start, kept, replaced = _places(memory, active, permanent, evicted)
     stored = kept | replaced
     of_object = jnp.maximum(bucket_of, 0)
     memory = memory.replace(
@@ -59,7 +61,7 @@ def write_frame(
         return memory
     if selection is None:
         raise ValueError("selection is None, but a memory with a long-term part needs it")
-    counters = jnp.zeros((key.shape[0], 1, frame), jnp.float32)
+    counters = jnp.zeros((key.shape[0], 1, frame), memory.usage.dtype)
     return memory.replace(
         selection=_write(memory.selection, selection[:, None], start, stored),
         usage=_write(memory.usage, counters, start, stored),
@@ -68,7 +70,10 @@ def write_frame(
 
 
 def _places(
-    memory: KeyValueMemory, active: Bool[Array, " u"], permanent: bool | Bool[Array, ""]
+    memory: KeyValueMemory,
+    active: Bool[Array, " u"],
+    permanent: bool | Bool[Array, ""],
+    evicted: Int[Array, " u"] | None,
 ) -> tuple[Int[Array, " u"], Bool[Array, " u"], Bool[Array, " u"]]:
     """Per bucket: first token of the new frame's window, and whether it is stored there as a
     permanent or as a temporary frame."""
@@ -77,6 +82,9 @@ def _places(
     kept = active & (first | permanent) & (memory.permanent_frames < layout.permanent)
     replaced = active & ~kept & (layout.temporary > 0)
     slot = memory.temporary_frames % max(layout.temporary, 1)
+    if evicted is not None:
+        full = memory.temporary_frames >= layout.temporary
+        slot = jnp.where(full, evicted, slot).astype(jnp.int32)
     start = jnp.where(
         kept,
         layout.permanent_start + memory.permanent_frames * layout.tokens_per_frame,

@@ -6,6 +6,7 @@ from jaxtyping import Array, Float
 
 from s3_jax.models.layers import Linear
 from s3_jax.models.masks import aggregate
+from s3_jax.ops.precision import widen
 
 
 class AuxiliaryHeads(nn.Module):
@@ -21,8 +22,8 @@ class AuxiliaryHeads(nn.Module):
     ) -> tuple[Float[Array, "b k+1 h w"], Float[Array, "b k+1 l h w"]]:
         """Aggregated logits (background first), float32; `active` is 0 for padding objects."""
         channels = pix_feat.shape[-1]
-        pix_feat = pix_feat.astype(jnp.float32)
-        weight = Linear(channels + 1, name="sensory_proj")(sensory)
+        pix_feat = widen(pix_feat)
+        weight = Linear(channels + 1, dtype=pix_feat.dtype, name="sensory_proj")(sensory)
         logits = jnp.einsum("bkhwc,bhwc->bkhw", weight[..., :channels], pix_feat)
         logits = logits + weight[..., channels]
         levels = [logits, *jnp.moveaxis(query_logits, 2, 0)]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from s3_jax.models.layers import Conv, Linear
+from s3_jax.ops.precision import widen
 
 
 class Key(NamedTuple):
@@ -27,8 +28,9 @@ class KeyProjection(nn.Module):
     @nn.compact
     def __call__(self, f16: Float[Array, "b h w c"]) -> Key:
         orthogonal, zeros = nn.initializers.orthogonal(), nn.initializers.zeros
-        x = Linear(self.width, name="proj")(f16.astype(jnp.float32))
-        head = functools.partial(Conv, kernel_init=orthogonal, bias_init=zeros)
+        f16 = widen(f16)
+        x = Linear(self.width, dtype=f16.dtype, name="proj")(f16)
+        head = functools.partial(Conv, kernel_init=orthogonal, bias_init=zeros, dtype=x.dtype)
         key = head(self.key_dim, name="key")(x)
         shrinkage = head(1, name="shrinkage")(x)[..., 0]
         selection = head(self.key_dim, name="selection")(x)

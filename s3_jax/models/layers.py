@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from s3_jax.ops.convolution import convolve
+from s3_jax.ops.precision import widen
 
 Dtype = jnp.dtype | type
 Initializer = Callable[..., Array]
@@ -173,7 +174,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        x = x.astype(jnp.float32)
+        x = widen(x)
         centred = x - jnp.mean(x, -1, keepdims=True)
         var = jnp.mean(jnp.square(centred), -1, keepdims=True)
         shape = (1,) * (x.ndim - 1) + (-1,)
@@ -229,7 +230,7 @@ class BatchNorm(nn.Module):
 
     def _batch_statistics(self, x: Array) -> tuple[Array, Array, int]:
         axes = tuple(range(x.ndim - 1))
-        x = x.astype(jnp.float32)
+        x = widen(x)
         mean = jnp.mean(x, axes)
         if self.axis_name is not None:
             mean = jax.lax.pmean(mean, self.axis_name)
@@ -276,8 +277,8 @@ class ChannelAttentionBlock(nn.Module):
         size = int((abs(math.log2(self.features)) + 1) // 2)
         size = size if size % 2 else size + 1
         kernel = self.param("channel_kernel", fan_in_uniform(size), (size,))
-        padded = jnp.pad(mean, ((0, 0), (size // 2, size // 2))).astype(jnp.float32)
-        scores = jnp.zeros_like(mean, jnp.float32)
+        padded = widen(jnp.pad(mean, ((0, 0), (size // 2, size // 2))))
+        scores = jnp.zeros_like(widen(mean))
         for i in range(size):
             scores = scores + padded[:, i : i + self.features] * kernel[i]
         return scores
@@ -313,9 +314,10 @@ class GatedUpdate(nn.Module):
         self, values: Float[Array, "b k h w g"], state: Float[Array, "b k h w c"]
     ) -> Float[Array, "b k h w c"]:
         channels = state.shape[-1]
-        joined = jnp.concatenate([values, state], -1, dtype=jnp.float32)
+        joined = widen(jnp.concatenate([values, state], -1))
         flat = joined.reshape(-1, *joined.shape[2:])
-        gates = Conv(3 * channels, kernel_init=nn.initializers.xavier_normal(), name="gates")(flat)
+        xavier = nn.initializers.xavier_normal()
+        gates = Conv(3 * channels, kernel_init=xavier, dtype=flat.dtype, name="gates")(flat)
         forget, update, candidate = jnp.split(gates.reshape(*state.shape[:-1], -1), 3, axis=-1)
         forget, update = nn.sigmoid(forget), nn.sigmoid(update)
         return forget * state * (1 - update) + update * jnp.tanh(candidate)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from s3_jax.models.layers import Conv, Dtype, GatedUpdate, Linear
+from s3_jax.ops.precision import wide_type, widen
 from s3_jax.ops.resize import resize_area, resize_bilinear
 
 
@@ -44,10 +45,11 @@ class MaskDecoder(nn.Module):
         self.skip4 = Linear(self.dims[1], dtype=self.dtype)
         self.up_16_8 = UpsampleBlock(self.dims[1], self.dtype)
         self.up_8_4 = UpsampleBlock(self.dims[2], self.dtype)
-        self.predict = Conv(1)
-        self.sensory_from_16 = Linear(self.width)
-        self.sensory_from_8 = Linear(self.width)
-        self.sensory_from_4 = Linear(self.width)
+        wide = wide_type(self.dtype)
+        self.predict = Conv(1, dtype=wide)
+        self.sensory_from_16 = Linear(self.width, dtype=wide)
+        self.sensory_from_8 = Linear(self.width, dtype=wide)
+        self.sensory_from_4 = Linear(self.width, dtype=wide)
         self.gated_update = GatedUpdate()
 
     def __call__(
@@ -62,7 +64,7 @@ class MaskDecoder(nn.Module):
         map8 = self.up_16_8(pixel, skip8)
         map4 = self.up_8_4(map8, skip4)
         b, k, h, w, channels = map4.shape
-        logits = self.predict(nn.relu(map4.reshape(b * k, h, w, channels)).astype(jnp.float32))
+        logits = self.predict(widen(nn.relu(map4.reshape(b * k, h, w, channels))))
         return logits.reshape(b, k, h, w), map8, map4
 
     def sensory_input(
@@ -74,10 +76,10 @@ class MaskDecoder(nn.Module):
     ) -> Float[Array, "b k h w c"]:
         """What the decoder's maps of all three strides tell the sensory memory, float32."""
         size = (pixel.shape[2], pixel.shape[3])
-        map4 = jnp.concatenate([map4.astype(jnp.float32), logits[..., None]], axis=-1)
+        map4 = jnp.concatenate([widen(map4), logits[..., None]], axis=-1)
         return (
             self.sensory_from_16(pixel)
-            + self.sensory_from_8(_area(map8.astype(jnp.float32), size))
+            + self.sensory_from_8(_area(widen(map8), size))
             + self.sensory_from_4(_area(map4, size))
         )
 

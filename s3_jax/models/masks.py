@@ -7,18 +7,20 @@ while memory is read; `same_bucket` then holds 1 where two objects belong togeth
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from s3_jax.ops.precision import widen
+
 EPSILON = 1e-7  # probabilities are clamped to [EPSILON, 1 - EPSILON] before their logit
 
 
 def logit(prob: Float[Array, "..."]) -> Float[Array, "..."]:
     """log(p / (1 - p)) of clamped probabilities, float32."""
-    prob = jnp.clip(prob.astype(jnp.float32), EPSILON, 1 - EPSILON)
+    prob = jnp.clip(widen(prob), EPSILON, 1 - EPSILON)
     return jnp.log(prob / (1 - prob))
 
 
 def aggregate(prob: Float[Array, "b k h w"]) -> Float[Array, "b k+1 h w"]:
     """Logits of background (no object present) and objects, float32 (network.md section 0)."""
-    prob = prob.astype(jnp.float32)
+    prob = widen(prob)
     background = jnp.prod(1 - prob, axis=1, keepdims=True)
     return logit(jnp.concatenate([background, prob], axis=1))
 
@@ -44,7 +46,7 @@ def foreground(
     Returns:
       bool (b, k, h, w). Ties, also those made by the clamp, count as foreground (network.md 6.1).
     """
-    prob = prob.astype(jnp.float32)
+    prob = widen(prob)
     objects = logit(prob)
     if same_bucket is None:
         background = logit(jnp.prod(1 - prob, axis=1, keepdims=True))

@@ -1,11 +1,14 @@
 """Object summaries: mask-weighted sums of value features, one per query (network.md section 3)."""
 
+import functools
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from s3_jax.models.layers import Linear
 from s3_jax.models.positional import sinusoidal_encoding
+from s3_jax.ops.precision import widen
 from s3_jax.ops.resize import resize_masks
 
 
@@ -21,14 +24,15 @@ class ObjectSummarizer(nn.Module):
     ) -> tuple[Float[Array, "b k q c+1"], Float[Array, "b k h w q"]]:
         """Returns sums with their area as last channel, and the weights' logits."""
         h, w = value.shape[2:4]
-        inside = resize_masks(masks.astype(jnp.float32), (h, w))[..., None]
-        x = Linear(self.width, name="proj")(value.astype(jnp.float32))
+        inside, value = resize_masks(widen(masks), (h, w))[..., None], widen(value)
+        linear = functools.partial(Linear, dtype=value.dtype)
+        x = linear(self.width, name="proj")(value)
         x = x + jnp.asarray(sinusoidal_encoding(h, w, self.width))[None, None]
-        feature = Linear(self.width, name="feature_out")(
-            nn.relu(Linear(self.width, name="feature_in")(x))
+        feature = linear(self.width, name="feature_out")(
+            nn.relu(linear(self.width, name="feature_in")(x))
         )
-        logits = Linear(self.num_queries, name="weight_out")(
-            nn.relu(Linear(self.width, name="weight_in")(x))
+        logits = linear(self.num_queries, name="weight_out")(
+            nn.relu(linear(self.width, name="weight_in")(x))
         )
         half = self.num_queries // 2
         weight = nn.sigmoid(logits)

@@ -24,6 +24,7 @@ from s3_jax.models.layers import (
 )
 from s3_jax.models.masks import foreground
 from s3_jax.models.positional import sinusoidal_encoding
+from s3_jax.ops.precision import wide_type
 from s3_jax.ops.selection import take_tokens
 
 normal = nn.initializers.normal(1.0)
@@ -71,7 +72,11 @@ class DiscriminativeCrossAttention(nn.Module):
         feature = feature.reshape(b, n, heads, c // heads)
         key = key.reshape(b, -1, heads, c // heads)
         similarity = jnp.einsum(
-            "bqhd,bnhd->bhqn", key, feature, preferred_element_type=jnp.float32, precision="highest"
+            "bqhd,bnhd->bhqn",
+            key,
+            feature,
+            preferred_element_type=wide_type(key.dtype),
+            precision="highest",
         )
         if blocked is not None:
             similarity = jnp.where(blocked, -jnp.inf, similarity)
@@ -183,7 +188,8 @@ class ObjectTransformer(nn.Module):
         self.pixel_init = Linear(config.width, dtype=self.dtype)
         self.pixel_emb = Linear(config.width, dtype=self.dtype)
         self.blocks = [ObjectTransformerBlock(config, self.dtype) for _ in range(config.num_blocks)]
-        self.mask_heads = [Linear(1) for _ in range(config.num_blocks + 1)]
+        wide = wide_type(self.dtype)
+        self.mask_heads = [Linear(1, dtype=wide) for _ in range(config.num_blocks + 1)]
 
     def __call__(
         self,

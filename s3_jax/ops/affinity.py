@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from s3_jax.ops.in_place import vary_like
+from s3_jax.ops.precision import wide_type, widen
 from s3_jax.ops.similarity import EXCLUDED, feature_similarity, masked_softmax
 from s3_jax.ops.top_k import BLOCK, block_top_k, top_k_mask
 
@@ -30,20 +32,21 @@ class ListedAffinity(NamedTuple):
         A loop over places, each adding one gathered row per pixel: compiled into one pass over the
         result, where gathering all rows first would write m * top * cv numbers.
         """
-        rows = value.astype(jnp.float32)
+        rows = widen(value)
 
         def add(total: Float[Array, "m cv"], place: tuple[Array, Array]) -> tuple[Array, None]:
             token, weight = place
             return total + weight[:, None] * rows.at[token].get(mode="clip"), None
 
         m, top = self.token.shape
-        total = jnp.zeros((m, value.shape[-1]), jnp.float32)
+        total = jnp.zeros((m, value.shape[-1]), rows.dtype)
+        total = vary_like(total, self.weight)
         total, _ = lax.scan(add, total, (self.token.T, self.weight.T), unroll=min(top, 32))
         return total.astype(value.dtype)
 
     def usage(self, num_tokens: int) -> Float[Array, " n"]:
         """Weights summed over query pixels."""
-        return jnp.zeros(num_tokens, jnp.float32).at[self.token].add(self.weight, mode="drop")
+        return jnp.zeros(num_tokens, self.weight.dtype).at[self.token].add(self.weight, mode="drop")
 
 
 class DenseAffinity(NamedTuple):
@@ -57,7 +60,7 @@ class DenseAffinity(NamedTuple):
             self.weight.astype(value.dtype),
             value,
             precision=lax.Precision.HIGHEST,
-            preferred_element_type=jnp.float32,
+            preferred_element_type=wide_type(value.dtype),
         ).astype(value.dtype)
 
     def usage(self, num_tokens: int) -> Float[Array, " n"]:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from s3_jax.ops.backend import backend
+from s3_jax.ops.precision import widen
 
 
 def attend(
@@ -20,7 +21,7 @@ def attend(
     scale = query.shape[-1] ** -0.5
     if blocked is None and backend() == "cpu" and key.shape[1] >= 256:
         return _attend_head_by_head(query * scale, key, value)
-    score = jnp.einsum("bmhd,bnhd->bhmn", query * scale, key).astype(jnp.float32)
+    score = widen(jnp.einsum("bmhd,bnhd->bhmn", query * scale, key))
     if blocked is not None:
         score = jnp.where(blocked, -jnp.inf, score)
     weight = jax.nn.softmax(score, axis=-1).astype(value.dtype)
@@ -33,7 +34,7 @@ def _attend_head_by_head(query: Array, key: Array, value: Array) -> Array:
 
     def one_head(qkv: tuple[Array, Array, Array]) -> Array:
         q, k, v = qkv
-        score = (q @ k.T).astype(jnp.float32)
+        score = widen(q @ k.T)
         weight = jnp.exp(score - jax.lax.stop_gradient(jnp.max(score, -1, keepdims=True)))
         total = jnp.sum(weight, -1, keepdims=True)
         return ((weight.astype(v.dtype) @ v) / total.astype(v.dtype)).astype(v.dtype)
@@ -59,7 +60,7 @@ def attend_few_keys(
     folded_keys = jnp.einsum("chd,bnhd->bchn", query_kernel.reshape(c, heads, d), keys)
     offset = jnp.einsum("hd,bnhd->bhn", query_bias.reshape(heads, d), keys)
     score = query @ folded_keys.reshape(b, c, heads * n) + offset.reshape(b, 1, heads * n)
-    score = score.reshape(b, -1, heads, n).astype(jnp.float32)
+    score = widen(score.reshape(b, -1, heads, n))
     weight = jax.nn.softmax(score, axis=-1).astype(query.dtype)
     folded_values = jnp.einsum("bnhd,hdc->bhnc", values, out_kernel.reshape(heads, d, c))
     mixed = weight.reshape(b, -1, heads * n) @ folded_values.reshape(b, heads * n, c)

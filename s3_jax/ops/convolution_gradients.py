@@ -7,11 +7,11 @@ padding on all four sides, channels last.
 import itertools
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from s3_jax.ops import winograd
+from s3_jax.ops.precision import wide_type
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 # Fewest channels for which fewer multiplications save time in the kernel's gradient; for the
@@ -117,7 +117,7 @@ def _input_gradient_by_product(
     total = jnp.zeros((), grad.dtype)
     for dy, dx in itertools.product(range(3), repeat=2):
         move = ((0, 0, 0), (dy - 1, 1 - dy, 0), (dx - 1, 1 - dx, 0), (0, 0, 0))
-        total = total + lax.pad(sent[:, :, :, dy, dx], np.float32(0), move)
+        total = total + lax.pad(sent[:, :, :, dy, dx], jnp.zeros((), sent.dtype), move)
     return total
 
 
@@ -188,4 +188,6 @@ def _padded(x: Float[Array, "b h w c"], by: int) -> Float[Array, "b h2 w2 c"]:
 def _product(x: Float[Array, "b h w i"], y: Float[Array, "b h w o"]) -> Float[Array, "i o"]:
     """Sum over all positions, in float32."""
     x, y = (z.reshape(-1, z.shape[-1]) for z in (x, y))
-    return lax.dot_general(x, y, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    return lax.dot_general(
+        x, y, (((0,), (0,)), ((), ())), preferred_element_type=wide_type(x.dtype)
+    )

@@ -4,7 +4,7 @@ A slot is a bucket or an object; arrays are (batch b, slots s, tokens n, channel
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Int, Shaped
 
 Result = TypeVar("Result")
 Tokens = Shaped[Array, "b s n *c"]
-Update = Callable[[Int[Array, ""], Tokens], Tokens]
+Windows = tuple[Shaped[Array, "b w *c"], ...]
+Write = Callable[[Int[Array, ""], Tokens], Tokens]
 
 
 def get(
@@ -21,7 +22,7 @@ def get(
 ) -> Shaped[Array, "b w *c"]:
     """Tokens start, ..., start + size - 1 of a slot."""
     b, _, _, *channels = tokens.shape
-    place = (0, slot, start, *(0 for _ in channels))
+    place = _place(tokens, slot, start)
     return jnp.squeeze(lax.dynamic_slice(tokens, place, (b, 1, size, *channels)), axis=1)
 
 
@@ -32,33 +33,88 @@ def put(
     window: Shaped[Array, "b w *c"],
 ) -> Tokens:
     """The tokens with a slot's from `start` on replaced by a window, cast to their dtype."""
-    place = (0, slot, start, *(0 for _ in tokens.shape[3:]))
+    place = _place(tokens, slot, start)
     return lax.dynamic_update_slice(tokens, window[:, None].astype(tokens.dtype), place)
 
 
-def put_in_slots(tokens: Tokens, chosen: Bool[Array, " s"], update: Update) -> Tokens:
-    """Applies `update(slot, tokens)`, which only puts, for every chosen slot."""
+def _place(
+    tokens: Tokens, slot: Int[Array, ""], start: int | Int[Array, ""]
+) -> tuple[Int[Array, ""], ...]:
+    """Indices of one type, which is what slicing wants, also with 64 bit numbers switched on."""
+    place = (0, slot, start, *(0 for _ in tokens.shape[3:]))
+    return tuple(jnp.asarray(index, jnp.int32) for index in place)
 
-    def visit(slot: Int[Array, ""], tokens: Tokens) -> Tokens:
-        return lax.cond(chosen[slot], lambda t: update(slot, t), lambda t: t, tokens)
 
-    return lax.fori_loop(0, tokens.shape[1], visit, tokens)
+def put_in_slots(tokens: Tokens, chosen: Bool[Array, " s"], write: Write) -> Tokens:
+    """Applies `write(slot, tokens)`, which only puts, for every chosen slot."""
+
+    def visit(tokens: Tokens, slot: Int[Array, ""]) -> tuple[Tokens, None]:
+        return update_if(chosen[slot], lambda t: write(slot, t), tokens), None
+
+    return _over_slots(visit, tokens)
 
 
-def update_slots(tokens: Tokens, chosen: Bool[Array, " s"], update: Update) -> Tokens:
-    """Applies `update(slot, tokens)`, which may read too, for every chosen slot.
+def update_slots(
+    tokens: Tokens,
+    chosen: Bool[Array, " s"],
+    read: Callable[[Int[Array, ""], Tokens], Windows],
+    write: Callable[[Tokens, Int[Array, ""], Windows], Tokens],
+) -> Tokens:
+    """Applies `write(tokens, slot, read(slot, tokens))` for every chosen slot.
 
-    A conditional would copy tokens that it both reads and writes. So this is a loop over the chosen
-    slots only, which has no reverse-mode derivative.
+    A conditional would copy tokens that it both reads and writes, hence the two functions.
     """
-    order = jnp.argsort(~chosen)
-    return lax.fori_loop(0, jnp.sum(chosen), lambda i, t: update(order[i], t), tokens)
+
+    def visit(tokens: Tokens, slot: Int[Array, ""]) -> tuple[Tokens, None]:
+        windows = compute_if(chosen[slot], lambda: read(slot, tokens))
+        put_windows = lambda tokens: write(tokens, slot, windows)  # noqa: E731
+        return update_if(chosen[slot], put_windows, tokens), None
+
+    return _over_slots(visit, tokens)
+
+
+def _over_slots(
+    visit: Callable[[Tokens, Int[Array, ""]], tuple[Tokens, None]], tokens: Tokens
+) -> Tokens:
+    return lax.scan(visit, tokens, jnp.arange(tokens.shape[1], dtype=jnp.int32))[0]
 
 
 def compute_if(condition: Bool[Array, ""], compute: Callable[[], Result]) -> Result:
     """The pytree of arrays that `compute` gives, or zeros at no cost."""
 
     def nothing() -> Result:
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(compute))
+        return jax.tree.map(
+            lambda x: vary_like(jnp.zeros(x.shape, x.dtype), x), jax.eval_shape(compute)
+        )
 
     return lax.cond(condition, compute, nothing)
+
+
+def update_if(
+    condition: Bool[Array, ""], update: Callable[[Result], Result], state: Result
+) -> Result:
+    """The pytree of arrays `update(state)` where the condition holds, else the state.
+
+    Within `jax.shard_map` both branches of a `lax.cond` must vary over the same axes.
+    """
+    if not jax.sharding.get_abstract_mesh().manual_axes:
+        return lax.cond(condition, update, lambda state: state, state)
+    state = jax.tree.map(vary_like, state, jax.eval_shape(update, state))
+    return lax.cond(
+        condition,
+        lambda state: jax.tree.map(vary_like, update(state), state),
+        lambda state: state,
+        state,
+    )
+
+
+def vary_like(x: Shaped[Array, "..."], like: Any) -> Shaped[Array, "..."]:
+    """x, varying over the axes of a `jax.shard_map` over which `like` (an array or what describes
+    one) varies."""
+    missing = _varying(like) - _varying(x)
+    return lax.pcast(x, tuple(sorted(missing)), to="varying") if missing else x
+
+
+def _varying(x: Any) -> frozenset[str]:
+    described = x if isinstance(x, jax.ShapeDtypeStruct) else jax.typeof(x)
+    return getattr(getattr(described, "manual_axis_type", None), "varying", frozenset())

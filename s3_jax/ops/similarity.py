@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from s3_jax.ops.precision import widen
+
 # Similarity of tokens that must not be read: far below any real one, yet finite.
 EXCLUDED = -1e30
 
@@ -23,8 +25,8 @@ def token_features(
     valid: Bool[Array, "*batch n"] | None = None,
 ) -> Float[Array, "*batch n f"]:
     """Features of memory tokens; without shrinkage it is 1. Tokens not valid become EXCLUDED."""
-    key = key.astype(jnp.float32)
-    scale = jnp.full((*key.shape[:-1], 1), 1 / math.sqrt(key.shape[-1]), jnp.float32)
+    key = widen(key)
+    scale = jnp.full((*key.shape[:-1], 1), 1 / math.sqrt(key.shape[-1]), key.dtype)
     if shrinkage is not None:
         scale = scale * shrinkage[..., None]
     excluded = jnp.zeros_like(scale)
@@ -41,7 +43,7 @@ def query_features(
 
     Without selection it is 1 in every channel, and the term of the query alone is left out.
     """
-    query_key = query_key.astype(jnp.float32)
+    query_key = widen(query_key)
     if query_selection is None:
         selection = jnp.ones_like(query_key)
         square = jnp.zeros_like(query_key[..., :1])

@@ -77,6 +77,7 @@ def _largest_with_count(
 
 def _as_ordered_integers(values: Float[Array, "m n"]) -> UInt32[Array, "m n"]:
     """Unsigned integers in the order of the given float32 numbers."""
-    bits = lax.bitcast_convert_type(lax.stop_gradient(values), jnp.uint32)
+    values = lax.stop_gradient(values).astype(jnp.float32)
+    bits = lax.bitcast_convert_type(values, jnp.uint32)
     sign = jnp.uint32(1 << 31)
     return jnp.where(bits >= sign, ~bits, bits | sign)

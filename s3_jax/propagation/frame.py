@@ -11,13 +11,13 @@ differ in the key/value memory, which `read` and `write` stand for.
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from s3_jax.memory.object_memory import add_summaries, object_values
 from s3_jax.models.key_projection import Key
 from s3_jax.models.s3 import S3, ImageFeatures, Segmentation
+from s3_jax.ops.in_place import update_if
 
 Variables = dict[str, Any]
 Flag = bool | Bool[Array, ""]
@@ -37,6 +37,20 @@ class Network(NamedTuple):
         return self.model.apply(self.variables, *args, method=method, **kwargs)
 
 
+class WatchedNetwork:
+    """A `Network` that notes what its modules sow into "intermediates"."""
+
+    def __init__(self, model: S3, variables: Variables):
+        self._network = Network(model, variables)
+        self.seen: dict[str, Any] = {}
+
+    def __call__(self, method: Any, *args: Any) -> Any:
+        """Calls one of the network's methods."""
+        result, noted = self._network(method, *args, mutable=["intermediates"])
+        self.seen |= noted.get("intermediates", {})
+        return result
+
+
 class Objects(NamedTuple):
     """What is remembered of every object beside keys and values.
 
@@ -51,7 +65,7 @@ class Objects(NamedTuple):
 
 
 def segment(
-    network: Network,
+    network: Network | WatchedNetwork,
     features: ImageFeatures,
     objects: Objects,
     read: Callable[[Key], tuple[Readout, Memory]],
@@ -88,7 +102,7 @@ def segment(
 
 
 def remember(
-    network: Network,
+    network: Network | WatchedNetwork,
     image: Float[Array, "b H W 3"],
     pix_feat: Float[Array, "b h w c"],
     objects: Objects,
@@ -115,7 +129,7 @@ def remember(
     if isinstance(deep, bool):
         sensory = update(objects.sensory) if deep else objects.sensory
     else:
-        sensory = jax.lax.cond(deep, update, lambda sensory: sensory, objects.sensory)
+        sensory = update_if(deep, update, objects.sensory)
     summed = add_summaries(objects.object_memory, encoded.summaries, active)
     return objects._replace(sensory=sensory, object_memory=summed), write(encoded.value)
 
@@ -134,7 +148,7 @@ def update_sensory(
         new = network(S3.update_sensory, sensory, segmentation.decoded.sensory_input, chunk_size)
         return new if active is None else where_object(active, new, sensory)
 
-    return jax.lax.cond(due, update, lambda sensory: sensory, objects.sensory)
+    return update_if(due, update, objects.sensory)
 
 
 def where_object(

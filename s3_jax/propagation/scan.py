@@ -23,8 +23,9 @@ def scan(
     frames: UInt8[Array, "t h w 3"],
     last: bool = False,
     encode_at_once: int = 1,
+    remat: bool = False,
 ) -> tuple[VideoState, Float[Array, "t n H W"]]:
-    """Segments frames one after the other; the same as calling `step` for each.
+    """Segments frames one after the other; the same as calling `step` for each, derivatives too.
 
     Args:
       state: after the frames before these; its objects have been annotated.
@@ -33,6 +34,8 @@ def scan(
       encode_at_once: frames that go through the image encoder together, which does not depend on
         masks: larger products, for the memory of so many frames' features. Changes no result but
         for rounding.
+      remat: for gradients through many frames: between frames keep only the state, and compute a
+        frame again in the backward pass. Changes no result.
 
     Returns:
       The state after the last frame, and probabilities at the padded size.
@@ -45,6 +48,8 @@ def scan(
     count = frames.shape[0]
     rest = count % encode_at_once
     end = jnp.arange(count) == (count - 1 if last else -1)
+    # Within a scan nothing need keep the compiler from merging the two computations.
+    checkpoint = functools.partial(jax.checkpoint, prevent_cse=False) if remat else lambda f: f
 
     def step(state: VideoState, inputs: tuple[Any, ...]) -> tuple[VideoState, Array]:
         images, features, end = inputs
@@ -55,11 +60,12 @@ def scan(
         images = jax.vmap(functools.partial(_images, config, geometry))(frames)
         features = network(S3.encode_image, images.reshape(-1, *images.shape[2:]))
         features = jax.tree.map(lambda x: x.reshape(*images.shape[:2], *x.shape[1:]), features)
-        return jax.lax.scan(step, state, (images, features, end))
+        one = checkpoint(step) if encode_at_once > 1 else step
+        return jax.lax.scan(one, state, (images, features, end))
 
     def run(state: VideoState, chosen: slice, size: int) -> tuple[VideoState, Array]:
         chunks = (x[chosen].reshape(-1, size, *x.shape[1:]) for x in (frames, end))
-        state, prob = jax.lax.scan(together, state, tuple(chunks))
+        state, prob = jax.lax.scan(checkpoint(together), state, tuple(chunks))
         return state, prob.reshape(-1, *prob.shape[2:])
 
     state, prob = run(state, slice(count - rest), encode_at_once)

@@ -11,7 +11,6 @@ be given for any frame and any known or new ids; objects may be deleted at any t
 
 import dataclasses
 import functools
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-from s3_jax.config import ModelConfig, PropagationConfig
+from s3_jax.config import ModelConfig, PropagationConfig, from_dict, to_dict
 from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
 from s3_jax.propagation import snapshot
@@ -258,9 +257,10 @@ class Session:
           InputError: the file is missing, damaged, or of a session with other settings.
         """
         about, arrays = snapshot.read(path)
-        mine = json.loads(json.dumps(self._about()))  # as read back: tuples are lists
-        for name in ("model", "propagation", "dtype"):
-            if about.get(name) != mine[name]:
+        mine = self._about()
+        kinds = {"model": ModelConfig, "propagation": PropagationConfig, "dtype": str}
+        for name, kind in kinds.items():
+            if _setting(kind, about.get(name)) != _setting(kind, mine[name]):
                 raise InputError(
                     f"{path} was saved with another {name} setting ({about.get(name)}), not "
                     f"{mine[name]}: use the settings it was saved with, or start anew"
@@ -274,8 +274,8 @@ class Session:
 
     def _about(self) -> dict[str, Any]:
         return {
-            "model": dataclasses.asdict(self.config),
-            "propagation": dataclasses.asdict(self.propagation),
+            "model": to_dict(self.config),
+            "propagation": to_dict(self.propagation),
             "dtype": jnp.dtype(self._dtype).name,
             "slots": self._slots.to_dict(),
             "next_frame": self._next_frame,
@@ -423,6 +423,16 @@ def _finish(
     pixels = jnp.sum(won, axis=(1, 2))
     confidence = jnp.sum(jnp.where(won, prob[1:], 0), axis=(1, 2)) / jnp.maximum(pixels, 1)
     return prob, labels.astype(jnp.uint8 if prob.shape[0] <= 256 else jnp.uint16), confidence
+
+
+def _setting(kind: type, saved: Any) -> Any:
+    """A setting as its class has it: files of earlier versions lack what was added since."""
+    if not isinstance(saved, dict):
+        return saved
+    try:
+        return from_dict(kind, saved)
+    except ValueError:  # of a later version
+        return saved
 
 
 def _masks_by_id(masks: Masks) -> dict[int, np.ndarray]:

@@ -15,7 +15,9 @@ from jaxtyping import Array, Bool, Float, Int
 from s3_jax.config import ModelConfig, PropagationConfig
 from s3_jax.memory import state as key_value
 from s3_jax.memory.object_memory import clear_objects, init_object_memory, init_sensory_memory
-from s3_jax.memory.state import KeyValueMemory, MemoryLayout
+from s3_jax.memory.policy import policy_of
+from s3_jax.memory.state import KeyValueMemory
+from s3_jax.ops.precision import wide_type
 from s3_jax.propagation.frame import Objects
 
 EMPTY_SLOT = -1
@@ -74,26 +76,24 @@ def init_state(
     height, width = size
     h, w = height // STRIDE, width // STRIDE
     batch = 2 if config.flip else 1
-    layout = memory_layout(config, h * w)
-    memory = key_value.init(layout, batch, 1, objects, model.key_dim, model.width, dtype)
+    policy = policy_of(config)
+    wide = wide_type(dtype)
     return VideoState(
-        memory=memory,
-        sensory=init_sensory_memory(batch, objects, h, w, model.width),
-        object_memory=init_object_memory(batch, objects, model.num_queries, model.width),
-        last_mask=jnp.zeros((batch, objects, height, width), jnp.float32),
+        memory=key_value.init(
+            policy.layout(h * w),
+            batch,
+            1,
+            objects,
+            model.key_dim,
+            model.width,
+            dtype,
+            policy.notes(1),
+        ),
+        sensory=init_sensory_memory(batch, objects, h, w, model.width, wide),
+        object_memory=init_object_memory(batch, objects, model.num_queries, model.width, wide),
+        last_mask=jnp.zeros((batch, objects, height, width), wide),
         bucket_of=jnp.full((objects,), EMPTY_SLOT, jnp.int32),
         since_memory=jnp.zeros((), jnp.int32),
-    )
-
-
-def memory_layout(config: PropagationConfig, tokens_per_frame: int) -> MemoryLayout:
-    """Capacities that the settings ask for."""
-    frames = config.lt_max_frames if config.long_term else config.max_mem_frames
-    return MemoryLayout(
-        tokens_per_frame=tokens_per_frame,
-        permanent=1,
-        temporary=frames - 1,
-        long_term=config.lt_max_tokens if config.long_term else 0,
     )
 
 

@@ -2,6 +2,12 @@
 
 `step` handles frames without a mask, `annotate` frames with one. Both take the state and return
 the next; shapes and dtypes stay the same (protocol.md sections 1 and 2).
+
+Both have derivatives in reverse mode, by images, masks and parameters, through either kind of memory.
+Choices count as constants in them: which memory tokens are read (top-k), condensed into prototypes
+or dropped; which pixel a discriminative query picks (arg-max), and which it may not read (the
+foreground rule). Where all given masks of a pixel are hard, see `normalize`. Frames as uint8, as
+`scan` and the session take them, have no derivative: `step` takes images in [0, 1].
 """
 
 import functools
@@ -13,12 +19,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from s3_jax.config import PropagationConfig
-from s3_jax.memory import long_term, read, working
+from s3_jax.memory.policy import MemoryFrame, MemoryQuery, policy_of
 from s3_jax.memory.state import KeyValueMemory
 from s3_jax.models.key_projection import Key
-from s3_jax.models.masks import aggregate
+from s3_jax.models.masks import EPSILON, aggregate
 from s3_jax.models.s3 import S3, ImageFeatures, Segmentation
-from s3_jax.ops.backend import backend
+from s3_jax.ops.in_place import update_if
 from s3_jax.propagation import frame
 from s3_jax.propagation.frame import Flag, Network
 from s3_jax.propagation.state import (
@@ -85,10 +91,9 @@ def step_encoded(
     state = _update_sensory(network, config, state, prediction, distance, end)
     state = state.replace(last_mask=prediction.prob[:, 1:], since_memory=distance)
     is_memory_frame = ((distance >= config.mem_every) & ~end) | permanent
-    state = jax.lax.cond(
+    state = update_if(
         is_memory_frame,
         lambda state: remember_last(network, config, state, images, features, permanent),
-        lambda state: state,
         state,
     )
     return state, prediction.prob[0]
@@ -126,10 +131,9 @@ def annotate(
         predicted = prediction.prob[:, 1:]
     prob = normalize(_overwrite(predicted, masks, given), active(state))
     state = state.replace(last_mask=prob[:, 1:], since_memory=distance)
-    state = jax.lax.cond(
+    state = update_if(
         ~end | permanent,
         lambda state: remember_last(network, config, state, images, features, permanent),
-        lambda state: state,
         state,
     )
     return state, prob[0]
@@ -145,7 +149,7 @@ def segment_next(
         features,
         state.objects,
         functools.partial(read_memory, config, state),
-        jnp.broadcast_to(seen.astype(jnp.float32)[None], state.sensory.shape[:2]),
+        jnp.broadcast_to(seen.astype(state.sensory.dtype)[None], state.sensory.shape[:2]),
         same_bucket(state),
         config.chunk_size,
     )
@@ -184,13 +188,9 @@ def read_memory(
 ) -> tuple[Float[Array, "b k h w c"], KeyValueMemory]:
     """What every object's memory says at the frame's pixels, and the memory with usage counted."""
     h, w = query.key.shape[1:3]
-    readout, memory = read.read(
+    readout, memory = policy_of(config).read(
         state.memory,
-        _flatten_space(query.key),
-        _flatten_space(query.selection),
-        state.bucket_of,
-        config.top_k,
-        dense=backend() == "tpu",
+        MemoryQuery(_flatten_space(query.key), _flatten_space(query.selection), state.bucket_of),
     )
     return readout.reshape(*readout.shape[:2], h, w, readout.shape[-1]), memory
 
@@ -203,25 +203,17 @@ def write_memory(
     value: Float[Array, "b k h w c"],
 ) -> KeyValueMemory:
     """The memory with a frame's keys, and values of every object, in it."""
-    memory = working.write_frame(
-        state.memory,
-        _flatten_space(key.key),
-        key.shrinkage.reshape(key.shrinkage.shape[0], -1),
-        _flatten_space(key.selection),
-        value.reshape(*value.shape[:2], -1, value.shape[-1]),
-        state.bucket_of,
-        active_buckets(state),
-        permanent,
+    entry = MemoryFrame(
+        key=_flatten_space(key.key),
+        shrinkage=key.shrinkage.reshape(key.shrinkage.shape[0], -1),
+        selection=_flatten_space(key.selection),
+        value=value.reshape(*value.shape[:2], -1, value.shape[-1]),
+        mask=state.last_mask,
+        bucket_of=state.bucket_of,
+        active=active_buckets(state),
+        permanent=permanent,
     )
-    if not config.long_term:
-        return memory
-    return long_term.consolidate(
-        memory,
-        config.lt_prototypes,
-        config.lt_min_frames,
-        config.lt_buffer_tokens,
-        state.bucket_of,
-    )
+    return policy_of(config).admit(state.memory, entry)
 
 
 @functools.lru_cache(maxsize=64)
@@ -254,9 +246,20 @@ def _update_sensory(
 
 
 def normalize(masks: Float[Array, "b k H W"], active: Bool[Array, " k"]) -> Float[Array, "b n H W"]:
-    """Given and predicted masks as probabilities over background and objects."""
+    """Given and predicted masks as probabilities over background and objects.
+
+    At pixels where all masks are hard (0 or 1) the derivative of that is 0, which would cut off a
+    hard first mask from everything after it. There the derivative is that of the masks themselves
+    (straight-through), with the remainder for background.
+    """
     masks = jnp.where(active.reshape(1, -1, 1, 1), masks, 0)
-    return _softmax_over_objects(aggregate(masks), active)
+    prob = _softmax_over_objects(aggregate(masks), active)
+    clamped = (masks <= EPSILON) | (masks >= 1 - EPSILON)
+    hard = jnp.all(clamped, axis=1, keepdims=True)
+    remainder = 1 - jnp.sum(masks, axis=1, keepdims=True)
+    given = jnp.concatenate([remainder, masks], axis=1)
+    straight = jax.lax.stop_gradient(prob) + (given - jax.lax.stop_gradient(given))
+    return jnp.where(hard, straight, prob)
 
 
 def _softmax_over_objects(

@@ -22,6 +22,7 @@ from s3_jax.memory.object_memory import init_object_memory, init_sensory_memory
 from s3_jax.memory.read import read_frames
 from s3_jax.models.key_projection import Key
 from s3_jax.models.s3 import S3, ImageFeatures
+from s3_jax.ops.in_place import vary_like
 from s3_jax.ops.selection import take_rows
 from s3_jax.propagation import frame as trip
 from s3_jax.propagation.frame import Network, Objects, Variables
@@ -114,6 +115,7 @@ def run_clip(
         active,
     )
     start = _empty_memory(model.config, features, first_mask, model.dtype)
+    start = jax.tree.map(lambda x: vary_like(x, features.pix_feat), start)
     step = rematerialize(advance, config.remat_frames, in_scan=True)
     _, prediction = lax.scan(step, start, (previous, current))
     return prediction, batch_stats

@@ -149,6 +149,24 @@ def test_saved_session_continues_bit_for_bit(tiny_network, video, tmp_path, dtyp
         np.testing.assert_array_equal(a.prob, b.prob)
 
 
+def test_a_session_saved_by_an_earlier_version_continues(tiny_network, video, goldens):
+    """Seven frames, a third object from frame 3 on; long-term memory has been condensed."""
+    config = PropagationConfig(
+        mem_every=2, long_term=True, lt_max_frames=3, lt_min_frames=2, lt_prototypes=16,
+        lt_max_tokens=64, lt_buffer_tokens=16,
+    )  # fmt: skip
+    loaded, session = (Session(TINY, tiny_network.variables, config) for _ in range(2))
+    loaded.load(goldens / "session_before.safetensors")
+    session.add(video.hard_masks(0, 1, 2))
+    session.add(video.hard_masks(3, 3), frame_index=3)
+    for frame in video.frames[:7]:
+        session.step(frame)
+    for frame in video.frames[7:10]:
+        found, expected = loaded.step(frame), session.step(frame)
+        assert found.object_ids == expected.object_ids == (1, 2, 3)
+        np.testing.assert_allclose(found.prob, expected.prob, atol=CLOSE)
+
+
 def test_a_damaged_or_foreign_file_is_refused(tiny_network, video, tmp_path):
     session = make(tiny_network)
     session.add(video.hard_masks(0, 1))

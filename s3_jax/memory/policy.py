@@ -1,0 +1,158 @@
+"""Memory policies: which frames a video's memory keeps, which it gives up, and what is read.
+
+A policy is a subclass of `MemoryPolicy`: pure functions on a `KeyValueMemory`. `PropagationConfig`
+names one of `POLICIES`, or anyone's as `package.module:Name` (docs/extend.md has a complete one).
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+from jaxtyping import Array, Bool, Float, Int
+
+from s3_jax import references
+from s3_jax.config import PropagationConfig
+from s3_jax.errors import InputError
+from s3_jax.memory import long_term, read, working
+from s3_jax.memory.state import KeyValueMemory, MemoryLayout
+from s3_jax.ops.backend import backend
+
+POLICIES = {
+    "first_in_first_out": "s3_jax.memory.policy:FirstInFirstOut",
+    "long_term": "s3_jax.memory.policy:LongTerm",
+}
+
+
+class MemoryFrame(NamedTuple):
+    """A frame to be remembered; n tokens are its positions at stride 16.
+
+    mask: soft masks of the objects, at the padded size.
+    bucket_of: bucket of every object slot, -1 for empty ones.
+    active: buckets that hold an object.
+    permanent: the caller asks for this frame to be kept for ever.
+    """
+
+    key: Float[Array, "b n ck"]
+    shrinkage: Float[Array, "b n"]
+    selection: Float[Array, "b n ck"]
+    value: Float[Array, "b k n cv"]
+    mask: Float[Array, "b k H W"]
+    bucket_of: Int[Array, " k"]
+    active: Bool[Array, " u"]
+    permanent: bool | Bool[Array, ""]
+
+
+class MemoryQuery(NamedTuple):
+    """The m positions at which the memory is read."""
+
+    key: Float[Array, "b m ck"]
+    selection: Float[Array, "b m ck"]
+    bucket_of: Int[Array, " k"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryPolicy:
+    """Base class of memory policies: a subclass defines `layout` and `admit`, and may do more.
+
+    Its functions are pure, and keep shapes and types of what they are given.
+    """
+
+    config: PropagationConfig
+
+    def layout(self, tokens_per_frame: int) -> MemoryLayout:
+        """Return how much there is room for."""
+        raise NotImplementedError(f"{type(self).__name__} does not define layout")
+
+    def notes(self, buckets: int) -> dict[str, Array]:
+        """Return the policy's own arrays for an empty memory: zeros, a row per bucket."""
+        del buckets
+        return {}
+
+    def admit(self, memory: KeyValueMemory, frame: MemoryFrame) -> KeyValueMemory:
+        """Return the memory after a memory frame."""
+        raise NotImplementedError(f"{type(self).__name__} does not define admit")
+
+    def read(
+        self, memory: KeyValueMemory, query: MemoryQuery
+    ) -> tuple[Float[Array, "b k m cv"], KeyValueMemory]:
+        """Return every object's readout, and the memory with what reading changes in it.
+
+        By default a softmax average over the `top_k` most similar tokens (`memory.read`).
+        """
+        return read.read(
+            memory,
+            query.key,
+            query.selection,
+            query.bucket_of,
+            self.config.top_k,
+            dense=backend() == "tpu",
+        )
+
+
+class FirstInFirstOut(MemoryPolicy):
+    """Keep a bucket's first frame for ever, and the newest `max_mem_frames - 1` others.
+
+    A subclass that overrides `evict` keeps others than the newest.
+    """
+
+    def layout(self, tokens_per_frame: int) -> MemoryLayout:
+        """Return room for one permanent frame (the caller makes more) and the newest ones."""
+        return MemoryLayout(tokens_per_frame, 1, self.config.max_mem_frames - 1)
+
+    def admit(self, memory: KeyValueMemory, frame: MemoryFrame) -> KeyValueMemory:
+        """Return the memory with the frame in every active bucket."""
+        return working.write_frame(
+            memory,
+            frame.key,
+            frame.shrinkage,
+            frame.selection,
+            frame.value,
+            frame.bucket_of,
+            frame.active,
+            frame.permanent,
+            self.evict(memory, frame),
+        )
+
+    def evict(self, memory: KeyValueMemory, frame: MemoryFrame) -> Int[Array, " u"]:
+        """Return the temporary frame that each bucket gives up for this one once it is full."""
+        del frame
+        return memory.temporary_frames % max(memory.layout.temporary, 1)
+
+
+class LongTerm(FirstInFirstOut):
+    """Condense full working memory into prototypes (`memory.long_term`), the most used of which
+    are kept; the `lt_` values of the configuration."""
+
+    def layout(self, tokens_per_frame: int) -> MemoryLayout:
+        """Return room for working memory and prototypes."""
+        config = self.config
+        return MemoryLayout(tokens_per_frame, 1, config.lt_max_frames - 1, config.lt_max_tokens)
+
+    def admit(self, memory: KeyValueMemory, frame: MemoryFrame) -> KeyValueMemory:
+        """Return the memory with the frame, condensed where that made it full."""
+        config = self.config
+        return long_term.consolidate(
+            super().admit(memory, frame),
+            config.lt_prototypes,
+            config.lt_min_frames,
+            config.lt_buffer_tokens,
+            frame.bucket_of,
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def policy_of(config: PropagationConfig) -> MemoryPolicy:
+    """Return the policy that a configuration names.
+
+    Raises:
+      InputError: there is no such policy, or it is something else.
+    """
+    name = config.memory_policy
+    if name == "auto":
+        name = "long_term" if config.long_term else "first_in_first_out"
+    policy = references.load(name, POLICIES, "memory_policy")
+    if not (isinstance(policy, type) and issubclass(policy, MemoryPolicy)):
+        raise InputError(
+            f"memory_policy {name} is no subclass of s3_jax.memory.policy.MemoryPolicy"
+        )
+    return policy(config)

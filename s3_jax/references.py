@@ -1,0 +1,41 @@
+"""Parts that a configuration names: ours by a short name, anyone's as `package.module:Name`."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from s3_jax.errors import InputError, reason
+
+
+class MissingPartError(InputError):
+    """A named part cannot be imported; the message says which, and what to do."""
+
+
+def load(reference: str, known: Mapping[str, str], what: str) -> Any:
+    """Return the object that a configuration names.
+
+    Args:
+      reference: a key of `known`, or `package.module:Name`.
+      known: ours, short name -> `package.module:Name`.
+      what: the kind of part, for messages.
+
+    Raises:
+      InputError: there is no such short name, or the module has no such name.
+      MissingPartError: the module cannot be imported.
+    """
+    module, _, name = known.get(reference, reference).partition(":")
+    if not (module and name):
+        raise InputError(
+            f"{what} {reference!r} is unknown: choose one of {', '.join(known)}, or name your own "
+            "as package.module:Name"
+        )
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise MissingPartError(
+            f"{what} {reference} cannot be imported ({reason(error)}): install its package, or put "
+            "it on the path (PYTHONPATH)"
+        ) from error
+    if not hasattr(found, name):
+        raise InputError(f"{what} {reference} does not exist: {found.__file__} has no {name}")
+    return getattr(found, name)
