@@ -3,11 +3,11 @@
 `step` handles frames without a mask, `annotate` frames with one. Both take the state and return
 the next; shapes and dtypes stay the same (protocol.md sections 1 and 2).
 
-Both have derivatives in reverse mode, by images, masks and parameters, through either kind of memory.
-Choices count as constants in them: which memory tokens are read (top-k), condensed into prototypes
-or dropped; which pixel a discriminative query picks (arg-max), and which it may not read (the
-foreground rule). Where all given masks of a pixel are hard, see `normalize`. Frames as uint8, as
-`scan` and the session take them, have no derivative: `step` takes images in [0, 1].
+Both have derivatives in reverse mode, by images, masks and parameters, through either kind of
+memory. Choices count as constants in them: which memory tokens are read (top-k), condensed into
+prototypes or dropped; which pixel a discriminative query picks (arg-max), and which it may not
+read (the foreground rule). Where all given masks of a pixel are hard, see `normalize`. Frames as
+uint8, as `scan` and the session take them, have no derivative: `step` takes images in [0, 1].
 """
 
 import functools
