@@ -35,6 +35,9 @@ COMMANDS = {
     "synthetic-video": Command(
         "synthetic_video", "make_synthetic_video", "a made-up video with exact masks"
     ),
+    "crossing-videos": Command(
+        "crossing_videos", "crossing_videos", "videos of objects that cross, to test identities"
+    ),
     "demo-clip": Command("demo_clip", "make_demo_clip", "draw the clip of s3 demo again"),
     "bench frame": Command("bench.frame", "benchmark", "time of a frame, stage by stage"),
     "bench training": Command("bench.training", "benchmark_training", "time of a training step"),
@@ -43,9 +46,16 @@ COMMANDS = {
     "bench metrics": Command("bench.metrics", "benchmark_metrics", "time to score masks"),
     "bench bfloat16": Command("bench.bfloat16", "bfloat16_errors", "errors of half precision"),
 }
-GROUPS = {
+GROUPS: dict[str, tuple[str, ...]] = {
     "Segment videos": ("segment", "visualize", "export", "demo"),
-    "Benchmarks": ("predict", "score", "merge-scores", "first-annotations", "baselines"),
+    "Benchmarks": (
+        "predict",
+        "score",
+        "merge-scores",
+        "first-annotations",
+        "baselines",
+        "crossing-videos",
+    ),
     "Networks": ("convert", "train", "prepare", "synthetic-video", "plan"),
     "Measure": tuple(name for name in COMMANDS if name.startswith("bench ")),
     "For work on s3_jax itself": ("demo-clip",),

@@ -1,10 +1,10 @@
 """Make the multi-object validation set, or see how many identities results on it keep.
 
-  python -m tools.crossing_videos --data_root=data --output=crossings
-  python -m tools.predict --dataset=generic --noall_masks --data_dir=crossings \\
+  s3 crossing-videos --data_root=data --output=crossings
+  s3 predict --dataset=generic --noall_masks --data_dir=crossings \\
       --checkpoint=s3_lite --output=results
-  python -m tools.score --annotations=crossings/Annotations --results=results/Annotations
-  python -m tools.crossing_videos --annotations=crossings/Annotations \\
+  s3 score --annotations=crossings/Annotations --results=results/Annotations
+  s3 crossing-videos --annotations=crossings/Annotations \\
       --results=results/Annotations
 
 Two or three objects of different clips cross, one hidden by more than a third on the way. They come
