@@ -148,7 +148,7 @@ def update_sensory(
         new = network(S3.update_sensory, sensory, segmentation.decoded.sensory_input, chunk_size)
         return new if active is None else where_object(active, new, sensory)
 
-    return update_if(due, update, objects.sensory)
+    return update_if(jnp.asarray(due), update, objects.sensory)
 
 
 def where_object(
