@@ -251,7 +251,8 @@ class _Worker:
         clock = _Clock(progress)
         done, problem = segment(
             session, source, masks, folder, self._options_for(video),
-            Progress(progress.found, clock.frame_done, progress.stop), save_at_end=False,
+            Progress(progress.found, progress.advanced, progress.stop, clock.frame_written),
+            save_at_end=False,
         )  # fmt: skip
         if problem is not None:
             raise problem
@@ -312,11 +313,14 @@ class _Clock:
         self._frames = 0
 
     def frame_done(self) -> None:
+        self.frame_written()
+        self._progress.advanced()
+
+    def frame_written(self) -> None:
         self._now = time.monotonic()
         self._frames += 1
         if self._frames == WARM_AFTER * self._videos:
             self._warm = self._now
-        self._progress.advanced()
 
     def notes(self) -> dict[str, Any]:
         """The share of each video."""

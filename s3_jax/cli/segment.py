@@ -33,6 +33,7 @@ More examples:
 import dataclasses
 import sys
 import time
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -50,7 +51,8 @@ from s3_jax.cli.propagation_flags import (
 )
 from s3_jax.config import PropagationConfig
 from s3_jax.errors import InputError, reason
-from s3_jax.media.mask_files import MaskFiles
+from s3_jax.media.mask_files import MaskConfig, MaskFiles
+from s3_jax.media.timeline import ranges
 from s3_jax.media.video_files import VideoSource, open_video
 from s3_jax.segmentation.run_folder import Identity, RunFolder, fingerprint, named_fingerprint
 from s3_jax.segmentation.video import (
@@ -89,8 +91,40 @@ VOID = flags.DEFINE_integer(
     "Id in --masks that marks pixels to ignore (often 255 in palette masks): taken as background. "
     "-1: every id is an object.",
 )
+THRESHOLD = flags.DEFINE_integer(
+    "threshold",
+    None,
+    "The masks show one object, where they are at least this bright (1 to 255; of a mask drawn in "
+    "its alpha channel: this opaque). For masks with soft edges: 128.",
+)
+BACKGROUND = flags.DEFINE_integer(
+    "background",
+    None,
+    "Value in --masks that is background, for masks in which it is not 0. Objects of value 0 take "
+    "its place. Given as 0, it confirms a mask that looks inverted.",
+)
+OBJECTS = flags.DEFINE_integer(
+    "objects",
+    None,
+    "How many objects the masks show: the most frequent values; all others are rounded to them. "
+    "For masks with dithering, or soft edges of several colours.",
+)
+FIRST_NUMBER = flags.DEFINE_integer(
+    "first_number",
+    0,
+    "Number, in the names of --masks, of the first frame of a video file. 1 for masks numbered "
+    "from 1.",
+    lower_bound=0,
+)
 SAVE_SCORES = flags.DEFINE_bool(
     "save_scores", False, "Also write probabilities, scores/<frame>.npz (large)."
+)
+STRICT = flags.DEFINE_bool(
+    "strict",
+    None,
+    "Stop at the first frame that cannot be decoded; with --nostrict, go on without it: others "
+    "keep their numbers, and the command ends with an error that lists what is missing. Default: "
+    "stop in a directory of images, which can be repaired; go on in a video file.",
 )
 OVERLAY = flags.DEFINE_bool("overlay", True, "Write overlay.mp4.")
 FPS = flags.DEFINE_float(
@@ -126,7 +160,9 @@ def _segment_video() -> int:
     """Check everything that can be checked quickly, then load the model and work."""
     begin = time.monotonic()
     config = propagation_config(_PROPAGATION_FLAGS)
-    source = open_video(Path(_required("video", VIDEO.value)))
+    video = Path(_required("video", VIDEO.value))
+    strict = video.is_dir() if STRICT.value is None else STRICT.value
+    source = open_video(video, keep_going=not strict)
     masks = _open_masks(source)
     checkpoint = _find_checkpoint(_required("checkpoint", CHECKPOINT.value))
     folder = RunFolder(
@@ -140,7 +176,7 @@ def _segment_video() -> int:
         print(f"{folder.path} is finished: {done} frames")
         if OVERLAY.value and not folder.overlay.exists():
             _overlay(source, masks, folder, done)
-        return 0
+        return _report_lost(source, folder, folder.notes.get("lost_frames", []))
     return _run(_load_session(checkpoint, config), source, masks, folder, begin)
 
 
@@ -148,7 +184,9 @@ def _run(
     session: Segmenter, source: VideoSource, masks: MaskFiles, folder: RunFolder, begin: float
 ) -> int:
     """Segment, draw, and report; the exit code."""
-    options = SegmentConfig(SIZE.value, ALL_MASKS.value, SAVE_SCORES.value)
+    config = SegmentConfig(
+        SIZE.value, ALL_MASKS.value, SAVE_SCORES.value, empty_clears=ALL_MASKS.value
+    )
     pace = _Pace(begin)
     with interruption() as interrupted, _bar(source, "segment") as bar:
 
@@ -158,10 +196,10 @@ def _run(
 
         def advanced() -> None:
             bar.update()
-            pace.frame_done()
 
-        progress = Progress(resume_at, advanced, lambda: bool(interrupted))
-        done, problem = segment(session, source, masks, folder, options, progress)
+        stop = lambda: bool(interrupted)  # noqa: E731
+        progress = Progress(resume_at, advanced, stop, pace.frame_done)
+        done, problem = segment(session, source, masks, folder, config, progress)
     if interrupted:
         return command.fail(
             f"interrupted after {done} frames; the same command goes on from there", 130
@@ -176,17 +214,31 @@ def _run(
         _overlay(source, masks, folder, done)
     if problem is not None:
         return command.fail(f"{problem} (the {done} frames before it are in {folder.path})")
-    folder.finish(done)
+    lost = list(source.lost)
+    folder.finish(done, done - len(lost), {"lost_frames": lost} if lost else None)
     height, width = source.size
     print(
         f"{folder.path}: {done} frames of {width}x{height}, {pace.frames} of them now, "
         f"{pace.words()}, objects {list(session.object_ids)}"
     )
-    return 0
+    return _report_lost(source, folder, lost)
+
+
+def _report_lost(source: VideoSource, folder: RunFolder, lost: Sequence[int]) -> int:
+    """Say which frames have no result; the exit code."""
+    if not lost:
+        return 0
+    return command.fail(
+        f"{source.path} is damaged: {len(lost)} frames cannot be decoded and have no mask in "
+        f"{folder.masks}: {ranges(lost)}; repair it (for example by re-encoding it), or pass "
+        "--strict to stop at the first"
+    )
 
 
 class _Pace:
     """How long frames take, those apart that wait for loading and compiling.
+
+    A frame counts when its results are written: what a device still computes is not done.
 
     begin: when the command began, on the clock of `time.monotonic`.
     """
@@ -194,20 +246,24 @@ class _Pace:
     SLOW = 2  # the frame whose mask is given, and the first one that is segmented
 
     def __init__(self, begin: float):
-        self.frames = 0
-        self._begin = self._ready = self._now = begin
+        self._begin = begin
+        self._done: list[float] = []
+
+    @property
+    def frames(self) -> int:
+        return len(self._done)
 
     def frame_done(self) -> None:
-        self.frames += 1
-        self._now = time.monotonic()
-        if self.frames <= self.SLOW:
-            self._ready = self._now
+        self._done.append(time.monotonic())
 
     def words(self) -> str:
-        if self.frames <= self.SLOW:
-            return f"{self.frames / max(self._now - self._begin, 1e-9):.2f} frames/s"
-        wait = self._ready - self._begin
-        rate = (self.frames - self.SLOW) / max(self._now - self._ready, 1e-9)
+        done = sorted(self._done)
+        if len(done) <= self.SLOW + 1:  # one frame is no rate
+            last = done[-1] if done else self._begin + 1e-9
+            return f"{len(done) / max(last - self._begin, 1e-9):.2f} frames/s"
+        ready = done[self.SLOW - 1]
+        rate = (len(done) - self.SLOW) / max(done[-1] - ready, 1e-9)
+        wait = ready - self._begin
         return f"the first {self.SLOW} after {wait:.1f} s, then {rate:.2f} frames/s"
 
 
@@ -221,8 +277,11 @@ def _open_masks(source: VideoSource) -> MaskFiles:
     if VOID.value < -1 or VOID.value == 0:
         raise InputError(f"--void is {VOID.value}, but must be a positive id, or -1 for none")
     void = None if VOID.value == -1 else VOID.value
-    masks = MaskFiles(Path(_required("masks", MASKS.value)), source.frame_names, void)
+    said = MaskConfig(THRESHOLD.value, BACKGROUND.value, OBJECTS.value)
+    path = Path(_required("masks", MASKS.value))
+    masks = MaskFiles(path, source.frame_names, void, said, FIRST_NUMBER.value)
     check_mask_size(masks.first, source)
+    print(masks.describe())
     if SIZE.value != -1 and SIZE.value < 32:
         raise InputError(f"--size is {SIZE.value}, but must be at least 32, or -1 for as it is")
     return masks
@@ -245,6 +304,10 @@ def _identity(
         "dtype": DTYPE.value,
         "all_masks": ALL_MASKS.value,
         "void": VOID.value,
+        "threshold": THRESHOLD.value,
+        "background": BACKGROUND.value,
+        "objects": OBJECTS.value,
+        "first_number": FIRST_NUMBER.value,
         "save_scores": SAVE_SCORES.value,
         **dataclasses.asdict(config),
     }

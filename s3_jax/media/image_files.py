@@ -1,14 +1,21 @@
 """Directories of images: which files count, in which order, and how one is read."""
 
+import contextlib
 import re
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 from absl import logging
 from jaxtyping import UInt8
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from s3_jax.errors import InputError, reason
+from s3_jax.limits import require_within
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
@@ -23,6 +30,8 @@ DECODE_ERRORS = (
     IndexError,
     Image.DecompressionBombError,
 )
+Deep = NDArray[Any]  # (h, w) or (h, w, 3), uint16, int32 or float32
+_MOST_CHUNKS = 10_000
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
@@ -60,18 +69,41 @@ def list_images(directory: Path) -> list[Path]:
     return images
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+def read_image(path: Path, white: float | None = None) -> UInt8[np.ndarray, "h w 3"]:
     """An image file as RGB, uint8, turned upright as its EXIF orientation says.
+
+    white: the value that becomes 255 in pictures of more than 8 bits; by default the one that
+      fits this picture (see `full_range`).
 
     Raises:
       InputError: the file is missing, cut off or no image.
     """
     try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            return np.array(_eight_bit(upright).convert("RGB"))
+        deep = read_deep(path)
+        if deep is not None:
+            return _eight_bit(deep, white or full_range(float(deep.max()), deep.dtype))
+        with opened_image(path) as image:
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except DECODE_ERRORS as error:
         raise InputError(f"cannot read the image {path}: {reason(error)}") from error
+
+
+@contextlib.contextmanager
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image file whose size, as its header has it, is within the budget.
+
+    Raises:
+      InputError: it is larger. DECODE_ERRORS: it is missing, or its header is damaged.
+    """
+    _refuse_long_chunks(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow's own limit, which is above ours
+        image = Image.open(path)
+    with image:
+        pixels = image.width * image.height / 1e6
+        size = f"{path} has {image.width}x{image.height} pixels, {pixels:.0f} megapixels"
+        require_within("megapixels", pixels, size)
+        yield image
 
 
 def shortened(names: list[str], most: int = 5) -> str:
@@ -80,11 +112,83 @@ def shortened(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + rest
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey scaled to 8 bits (Pillow's own conversion would clip it)."""
-    if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+def read_deep(path: Path) -> Deep | None:
+    """Return the values of a grey or colour picture of more than 8 bits; None for all others.
+
+    Raises:
+      InputError, DECODE_ERRORS: as `read_image`.
+    """
+    with opened_image(path) as image:
+        if image.mode.startswith("I") or image.mode == "F":
+            return _checked(path, np.asarray(ImageOps.exif_transpose(image)))
+        if not _is_deep_colour(path, image):
+            return None
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise InputError(f"cannot read the image {path}: its 16-bit pixels are damaged")
+    if pixels.dtype == np.uint8:
+        return None
+    if pixels.ndim == 2:
+        return _checked(path, pixels)
+    colours = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
+    return _checked(path, colours[..., ::-1])
+
+
+def full_range(largest: float, dtype: np.dtype) -> float:
+    """Return the value that stands for white in a recording with this largest value: that of the
+    smallest usual depth that holds it.
+
+    Cameras of 10, 12 or 14 bits are stored in files of 16, and would look nearly black.
+    """
+    if np.issubdtype(dtype, np.floating) and largest <= 1:
+        return 1.0
+    whites = [2.0**bits - 1 for bits in (8, 10, 12, 14, 16)]
+    if np.issubdtype(dtype, np.floating) and largest < whites[0] / 4:
+        return float(largest)  # a linear recording that goes beyond 1
+    return next((white for white in whites if largest <= white), float(largest))
+
+
+def _is_deep_colour(path: Path, image: Image.Image) -> bool:
+    """Tell whether Pillow would cut the pixels of a file of several channels to 8 bits."""
+    if image.format == "PNG":
+        with path.open("rb") as file:
+            return file.read(25)[24:25] == b"\x10"  # bit depth in the header
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(258, (8,))  # type: ignore[attr-defined]
+        return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+    return False
+
+
+def _checked(path: Path, values: Deep) -> Deep:
+    if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+        raise InputError(f"{path} has pixels that are not finite (NaN or infinity): repair it")
+    if values.min() < 0:
+        raise InputError(f"{path} has values below 0: scale it to 0 to 1, or to integers")
+    return values
+
+
+def _eight_bit(values: Deep, white: float) -> UInt8[np.ndarray, "h w 3"]:
+    if np.issubdtype(values.dtype, np.floating):
+        scaled = np.round(values * (255 / white)).clip(0, 255).astype(np.uint8)
+    else:  # the highest 8 of the recording's bits
+        scaled = (values.astype(np.float32) * (256 / (white + 1))).clip(0, 255).astype(np.uint8)
+    return scaled if scaled.ndim == 3 else np.repeat(scaled[..., None], 3, axis=2)
+
+
+def _refuse_long_chunks(path: Path) -> None:
+    """Raise an OSError for a PNG chunk longer than the file: readers would allocate it."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if file.read(8) != b"\x89PNG\r\n\x1a\n":
+            return
+        for _ in range(_MOST_CHUNKS):
+            header = file.read(8)
+            if len(header) < 8 or header[4:] in (b"IDAT", b"IEND"):
+                return
+            after = file.tell() + int.from_bytes(header[:4], "big") + 4
+            if after > size:
+                raise OSError(f"a chunk of the PNG is longer than the file ({size:,} bytes)")
+            file.seek(after)
 
 
 def _hint(entries: list[Path]) -> str:

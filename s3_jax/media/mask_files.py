@@ -8,74 +8,51 @@ The encodings, and the ids they give (0 is always background):
 * colour ("RGB"): id = R + 256 G + 65536 B, for more than 255 objects. Where every pixel of the
   file is grey (R = G = B) it is a grey mask saved in colour and the id is the grey value.
 
-Alpha channels are ignored. Results are written in the encoding of the first mask, so that ids
-and colours stay as given. JPEG and other lossy files cannot hold ids and are refused.
+A pixel that an alpha channel (or a palette's transparent entry) makes transparent is background.
+Where all pixels have one colour, the object is what is opaque. Results are written in the encoding
+of the first mask, so that ids and colours stay as given. JPEG and other lossy files cannot hold
+ids and are refused.
 """
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from absl import logging
-from jaxtyping import Int32
+from jaxtyping import Int32, UInt8
 from PIL import Image
 
 from s3_jax.errors import InputError, reason
 from s3_jax.media.image_files import (
     DECODE_ERRORS,
     list_images,
+    opened_image,
     shortened,
     trailing_number,
 )
+from s3_jax.media.mask_encoding import LARGEST_ID, VOID, Mask, MaskEncoding
+from s3_jax.media.mask_gate import UNTOLD, MaskConfig, describe, findings, settle
 
-Kind = Literal["palette", "grey", "grey16", "bilevel", "rgb", "grey_rgb"]
+__all__ = ["VOID", "Mask", "MaskConfig", "MaskEncoding", "MaskFiles", "read_mask"]
+
 LOSSY_SUFFIXES = frozenset((".jpg", ".jpeg"))
-VOID = 255  # the label that palette masks of several data sets use for "do not score"
 # More colours than this are a photograph, not a mask.
 MAX_COLOURS = 4096
-_LARGEST_ID: dict[Kind, int] = {
-    "palette": 255,
-    "grey": 255,
-    "grey16": 65535,
-    "bilevel": 1,
-    "rgb": 2**24 - 1,
-    "grey_rgb": 255,
-}
+HALF_OPAQUE = 128
+CHECKED_FIRST = 32  # masks of a directory that are looked at before any work
 
 
-@dataclasses.dataclass(frozen=True)
-class MaskEncoding:
-    """How ids are stored in an image; `palette` holds R, G, B bytes for kind "palette"."""
-
-    kind: Kind
-    palette: bytes = b""
-
-    @property
-    def largest_id(self) -> int:
-        return _LARGEST_ID[self.kind]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Mask:
-    """Object ids per pixel, 0 for background, and how the file stored them."""
-
-    path: Path
-    ids: Int32[np.ndarray, "h w"]
-    encoding: MaskEncoding
-
-    @property
-    def object_ids(self) -> tuple[int, ...]:
-        """The ids present, in ascending order, without background."""
-        return tuple(int(i) for i in np.unique(self.ids) if i)
-
-
-def read_mask(path: Path, void: int | None = None, encoding: MaskEncoding | None = None) -> Mask:
-    """A mask file; pixels whose id is `void` count as background.
+def read_mask(
+    path: Path,
+    void: int | None = None,
+    encoding: MaskEncoding | None = None,
+    config: MaskConfig = UNTOLD,
+) -> Mask:
+    """Return a mask file's ids; pixels whose id is `void` count as background.
 
     encoding: that of an earlier mask of the same video; where it is "rgb", a colour mask that
-    happens to be all grey is read by the same rule.
+    happens to be all grey is read by the same rule. config: what the caller knows of the file.
 
     Raises:
       InputError: missing, damaged, lossy, or an image that cannot be a mask.
@@ -85,7 +62,7 @@ def read_mask(path: Path, void: int | None = None, encoding: MaskEncoding | None
             f"{path} is a JPEG, which blurs object ids: save masks as PNG from the original"
         )
     try:
-        with Image.open(path) as image:
+        with opened_image(path) as image:
             image.load()
     except DECODE_ERRORS as error:
         raise InputError(f"cannot read the mask {path}: {reason(error)}") from error
@@ -93,7 +70,11 @@ def read_mask(path: Path, void: int | None = None, encoding: MaskEncoding | None
     ids, own_encoding = _decode(path, image, coloured)
     if void is not None:
         ids = np.where(ids == void, 0, ids)
-    return Mask(path, ids, own_encoding)
+    mask = Mask(path, ids, own_encoding)
+    alpha = _alpha(image)
+    if alpha is not None and alpha.min() < VOID:
+        mask = _seen(mask, alpha, config.threshold or HALF_OPAQUE)
+    return settle(mask, config)
 
 
 class MaskFiles:
@@ -107,17 +88,30 @@ class MaskFiles:
       InputError: nothing there, or a file of the directory that fits no frame.
     """
 
-    def __init__(self, path: Path, frame_names: Sequence[str] | None, void: int | None = None):
+    def __init__(
+        self,
+        path: Path,
+        frame_names: Sequence[str] | None,
+        void: int | None = None,
+        config: MaskConfig | None = None,
+        first_number: int = 0,
+    ):
         if not path.exists():
             raise InputError(f"{path} does not exist: give a mask image or a directory of them")
         self.path = path
         self.void = void
+        self._config = config
         if path.is_dir():
-            self.files = _match(path, list_images(path), frame_names)
+            self.files = _match(path, list_images(path), frame_names, first_number)
         else:
             self.files = {0: path}
             _warn_if_elsewhere(path, frame_names)
         self.first_index, self.first = self._first_with_objects()
+        self._known = set(self.first.object_ids)
+        if config is not None:
+            for index in sorted(self.files)[:CHECKED_FIRST]:
+                self.read(index)
+        _warn_if_late(self.files, self.first_index, frame_names)
 
     def read(self, frame_index: int) -> Mask | None:
         """The mask of a frame, None where there is no file for it."""
@@ -127,14 +121,43 @@ class MaskFiles:
         return self.first if file == self.first.path else self._read_later(file)
 
     def _read_later(self, file: Path) -> Mask:
-        mask = read_mask(file, self.void, self.first.encoding)
+        mask = read_mask(file, self.void, self.first.encoding, self._config or UNTOLD)
         largest, limit = max(mask.object_ids, default=0), self.first.encoding.largest_id
         if largest > limit:
             raise InputError(
                 f"{file} has an object {largest}, but the first mask, {self.first.path.name}, is "
                 f"a {self.first.encoding.kind} image with ids up to {limit}: save all masks alike"
             )
+        if self._config is not None:
+            self._judge(mask)
+            self._refuse_other_ids(mask)
         return mask
+
+    def describe(self) -> str:
+        """Return what was read from the first mask with objects, in words."""
+        others = len(self.files) - 1
+        more = f" (and {others} more mask{'s' if others > 1 else ''})" if others else ""
+        return f"{self.first.path}, frame {self.first_index}: {describe(self.first)}{more}"
+
+    def _judge(self, mask: Mask) -> None:
+        """Stop at a doubt about a mask, or tell it where the caller made no statement at all."""
+        _warn_of_void(mask, self.void)
+        for finding in findings(mask, self._config or UNTOLD):
+            if self._config is not None:
+                raise InputError(f"{mask.path}: {finding}")
+            logging.warning("%s: %s", mask.path, finding)
+
+    def _refuse_other_ids(self, mask: Mask) -> None:
+        """Raise an InputError where a mask in another encoding brings ids of its own."""
+        new = [i for i in mask.object_ids if i not in self._known]
+        kinds = {mask.encoding.kind, self.first.encoding.kind}
+        if new and len(kinds) > 1 and kinds != {"grey", "grey_rgb"}:
+            raise InputError(
+                f"{mask.path} is a {mask.encoding.kind} mask with object {new[0]}, but the first "
+                f"mask, {self.first.path.name}, is a {self.first.encoding.kind} mask with "
+                f"{describe(self.first)}: save all masks alike, so that one object has one id"
+            )
+        self._known.update(new)
 
     def beyond(self, num_frames: int) -> list[str]:
         """Names of mask files for frames that the video turned out not to have."""
@@ -142,9 +165,9 @@ class MaskFiles:
 
     def _first_with_objects(self) -> tuple[int, Mask]:
         for index in sorted(self.files):
-            mask = read_mask(self.files[index], self.void)
+            mask = read_mask(self.files[index], self.void, config=self._config or UNTOLD)
             if mask.object_ids:
-                _warn_if_suspicious(mask, self.void)
+                self._judge(mask)
                 return index, mask
         which = f"{self.path} is" if len(self.files) == 1 else f"all masks in {self.path} are"
         raise InputError(
@@ -166,7 +189,7 @@ def _decode(
         return np.asarray(image).astype(np.int32), MaskEncoding("bilevel")
     if mode.startswith("I"):
         ids = np.asarray(image).astype(np.int64)
-        if ids.min() >= 0 and ids.max() <= _LARGEST_ID["grey16"]:
+        if ids.min() >= 0 and ids.max() <= LARGEST_ID["grey16"]:
             return ids.astype(np.int32), MaskEncoding("grey16")
     if mode in ("RGB", "RGBA"):
         return _decode_colours(path, np.asarray(image)[..., :3].astype(np.int32), coloured)
@@ -193,12 +216,56 @@ def _plane(image: Image.Image) -> Int32[np.ndarray, "h w"]:
     return np.asarray(image).astype(np.int32)
 
 
+def _alpha(image: Image.Image) -> UInt8[np.ndarray, "h w"] | None:
+    """Return the opacity of every pixel, None where the file says nothing of it."""
+    transparent = image.info.get("transparency")
+    if image.mode in ("LA", "PA", "RGBA"):
+        return np.asarray(image.getchannel("A"))
+    if transparent is None:
+        return None
+    if image.mode == "P":
+        table = np.full(256, 255, np.uint8)
+        if isinstance(transparent, bytes):
+            table[: len(transparent)] = np.frombuffer(transparent, np.uint8)
+        else:
+            table[int(transparent)] = 0
+        return table[np.asarray(image)]
+    if image.mode in ("1", "L", "RGB"):
+        return np.asarray(image.convert("RGBA").getchannel("A"))
+    return None
+
+
+def _seen(mask: Mask, alpha: UInt8[np.ndarray, "h w"], threshold: int) -> Mask:
+    """Return a mask without its transparent pixels.
+
+    Raises:
+      InputError: it has no others.
+    """
+    opaque = alpha >= threshold
+    if not opaque.any():
+        raise InputError(
+            f"{mask.path}: every pixel is transparent, so nothing can be seen in it: save it "
+            "without an alpha channel"
+        )
+    drawn = len(np.unique(mask.ids)) == 1
+    if drawn and not mask.ids.any():  # black on transparent black
+        mask = dataclasses.replace(
+            mask, ids=np.full_like(mask.ids, VOID), encoding=MaskEncoding("grey")
+        )
+    return dataclasses.replace(
+        mask,
+        ids=np.where(opaque, mask.ids, 0),
+        from_alpha=drawn,
+        soft_alpha=int(np.count_nonzero((alpha > 0) & (alpha < VOID))),
+    )
+
+
 def _match(
-    directory: Path, files: Sequence[Path], frame_names: Sequence[str] | None
+    directory: Path, files: Sequence[Path], frame_names: Sequence[str] | None, first_number: int
 ) -> dict[int, Path]:
     """Frame index -> mask file."""
     if frame_names is None:
-        return _match_numbers(directory, files, None)
+        return _match_numbers(directory, files, None, first_number)
     index_of = {name: index for index, name in enumerate(frame_names)}
     if not any(file.stem in index_of for file in files):
         return _match_numbers(directory, files, frame_names)
@@ -212,14 +279,19 @@ def _match(
 
 
 def _match_numbers(
-    directory: Path, files: Sequence[Path], frame_names: Sequence[str] | None
+    directory: Path,
+    files: Sequence[Path],
+    frame_names: Sequence[str] | None,
+    first_number: int = 0,
 ) -> dict[int, Path]:
     index_of = None if frame_names is None else _index_by_number(frame_names)
     matched: dict[int, Path] = {}
     for file in files:
         number = trailing_number(file.stem)
         index = number if index_of is None or number is None else index_of.get(number)
-        if index is None:
+        if index is not None and index_of is None:
+            index -= first_number
+        if index is None or index < 0:
             wanted = "the index of its frame, such as 00000.png"
             wanted = wanted if frame_names is None else f"its frame, such as {frame_names[0]}.png"
             raise InputError(f"{file} belongs to no frame of the video: name a mask after {wanted}")
@@ -251,8 +323,27 @@ def _warn_if_elsewhere(path: Path, frame_names: Sequence[str] | None) -> None:
         )
 
 
-def _warn_if_suspicious(mask: Mask, void: int | None) -> None:
-    """Two mistakes that cannot be told from intent for certain."""
+def _warn_if_late(
+    files: dict[int, Path], first_index: int, frame_names: Sequence[str] | None
+) -> None:
+    """Say that frames stay empty because the first object comes later."""
+    if not first_index:
+        return
+    hint = ""
+    if frame_names is None and first_index == 1 and 0 not in files:
+        hint = "; if files are numbered from 1, pass --first_number=1"
+    logging.warning(
+        "%s is for frame %d (counted from 0), so the %s no mask and %s empty%s",
+        files[first_index],
+        first_index,
+        "first frame has" if first_index == 1 else f"{first_index} frames before it have",
+        "stays" if first_index == 1 else "stay",
+        hint,
+    )
+
+
+def _warn_of_void(mask: Mask, void: int | None) -> None:
+    """Say that an object of a palette mask may be the label of what is not to be scored."""
     ids = mask.object_ids
     if mask.encoding.kind == "palette" and VOID in ids and len(ids) > 1 and void is None:
         logging.warning(
@@ -260,12 +351,4 @@ def _warn_if_suspicious(mask: Mask, void: int | None) -> None:
             mask.path,
             VOID,
             VOID,
-        )
-    extremes = np.isin(mask.ids, (0, VOID)).mean()
-    if mask.encoding.kind.startswith("grey") and VOID in ids and len(ids) > 16 and extremes > 0.9:
-        logging.warning(
-            "%s holds %d grey values, each taken for an object; if it is a black-and-white "
-            "mask with soft edges, threshold it first",
-            mask.path,
-            len(ids),
         )

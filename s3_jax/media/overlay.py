@@ -58,35 +58,51 @@ def object_colour(object_id: int, encoding: MaskEncoding | None = None) -> Colou
 
 
 def write_video(
-    path: Path, pictures: Iterable[UInt8[np.ndarray, "h w 3"]], frame_rate: Fraction
+    path: Path,
+    pictures: Iterable[UInt8[np.ndarray, "h w 3"]],
+    frame_rate: Fraction,
+    times: Iterable[Fraction] | None = None,
 ) -> int:
     """Pictures as an MP4 that browsers play; returns how many there were.
 
     H.264 where FFmpeg has an encoder for it, else MPEG-4; 4:2:0 in BT.709; odd sizes get one
     repeated row or column; the index comes first, so that playing starts before all is loaded.
+
+    times: seconds of every picture since the first, where they are not spaced evenly.
     """
     count = 0
+    clock = iter(times) if times is not None else None
     with (
         replacing(path) as temporary,
-        av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+        av.open(
+            f"file:{temporary}", "w", format="mp4", options={"movflags": "+faststart"}
+        ) as container,
     ):
         stream: av.VideoStream | None = None
         for picture in pictures:
-            stream = stream or _add_stream(container, picture.shape, frame_rate)
-            container.mux(stream.encode(_video_frame(picture)))
+            stream = stream or _add_stream(container, picture.shape, frame_rate, clock is not None)
+            frame = _video_frame(picture)
+            if clock is not None:
+                frame.time_base = _TICK
+                frame.pts = round(next(clock) / _TICK)
+            container.mux(stream.encode(frame))
             count += 1
         if stream is not None:
             container.mux(stream.encode(None))
     return count
 
 
+_TICK = Fraction(1, 1000)  # MPEG-4 cannot store time bases finer than 16 bits
+
+
 def _add_stream(
-    container: OutputContainer, shape: tuple[int, ...], frame_rate: Fraction
+    container: OutputContainer, shape: tuple[int, ...], frame_rate: Fraction, timed: bool
 ) -> av.VideoStream:
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    # MPEG-4 cannot store time bases finer than 16 bits.
     stream = container.add_stream(codec, rate=frame_rate.limit_denominator(1001))
     assert isinstance(stream, av.VideoStream)
+    if timed:
+        stream.codec_context.time_base = _TICK
     stream.height, stream.width = (length + length % 2 for length in shape[:2])
     stream.pix_fmt = "yuv420p"
     context = stream.codec_context

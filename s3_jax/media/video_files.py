@@ -9,19 +9,30 @@ import contextlib
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import av
+import av.video.reformatter
 import numpy as np
 from absl import logging
 from av.container import InputContainer
 from jaxtyping import UInt8
 
 from s3_jax.errors import InputError, reason
-from s3_jax.media.image_files import list_images, read_image, shortened, trailing_number
+from s3_jax.limits import require_within
+from s3_jax.media.image_files import (
+    DECODE_ERRORS,
+    full_range,
+    list_images,
+    read_deep,
+    read_image,
+    shortened,
+    trailing_number,
+)
+from s3_jax.media.timeline import Timeline, complaints, scan
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,6 +53,8 @@ class VideoSource(Protocol):
     frame_rate: frames per second, None where the source tells none.
     num_frames: the length, a guess or None for some video files; only for progress bars.
     frame_names: the name of every frame where they are known beforehand, else None.
+    times: seconds of every frame since the first, where frames are spaced unevenly, else None.
+    lost: numbers of the frames that the last pass could not decode and went on without.
     """
 
     path: Path
@@ -50,6 +63,8 @@ class VideoSource(Protocol):
     frame_rate: Fraction | None
     num_frames: int | None
     frame_names: list[str] | None
+    times: list[Fraction] | None
+    lost: list[int]
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """Frames from index `start` on, decoded as they are asked for.
@@ -60,77 +75,174 @@ class VideoSource(Protocol):
         ...
 
 
-def open_video(path: Path) -> VideoSource:
+def open_video(path: Path, keep_going: bool = False) -> VideoSource:
     """The source for a video file or a directory of images; decodes its first frame.
+
+    keep_going: pass over frames that cannot be decoded instead of ending with an error there.
 
     Raises:
       InputError: nothing there, no frames, or not a video.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist: give a video file or a directory of images")
-    return FrameDirectory(path) if path.is_dir() else VideoFile(path)
+    return (FrameDirectory if path.is_dir() else VideoFile)(path, keep_going)
 
 
 class FrameDirectory:
     """A directory of images, one a frame, in natural order of their names."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, keep_going: bool = False):
         self.path = path
         self.files = list_images(path)
+        self.keep_going = keep_going
+        self.lost: list[int] = []
+        self.times: list[Fraction] | None = None
         self.frame_names: list[str] | None = [file.stem for file in self.files]
         self.num_frames: int | None = len(self.files)
         self.frame_rate: Fraction | None = None
-        self.size = read_image(self.files[0]).shape[:2]
+        self._white = _white(path, self.files)
+        first = read_image(self.files[0], self._white)
+        self.size = first.shape[:2]
+        warn_if_dark(self.files[0], first)
         missing = _numbering_gaps(self.frame_names)
         if missing:
             logging.warning("%s: frames seem to be missing: %s", path, shortened(missing))
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """See `VideoSource.frames`."""
+        self.lost = []
         for index in range(start, len(self.files)):
             file = self.files[index]
-            image = read_image(file)
-            _require_size(file, image, self.size)
+            try:
+                image = read_image(file, self._white)
+                _require_size(file, image, self.size)
+            except InputError:
+                if not self.keep_going:
+                    raise
+                self.lost.append(index)
+                continue
             yield Frame(index, file.stem, image)
+
+
+def _white(path: Path, files: Sequence[Path]) -> float | None:
+    """Return the value that is white in a recording of more than 8 bits, the same for all frames;
+    None for others."""
+    try:
+        first = read_deep(files[0])
+    except (InputError, *DECODE_ERRORS):
+        return None
+    if first is None:
+        return None
+    largest = float(first.max())
+    for file in files[:: max(1, len(files) // _SAMPLED)]:
+        with contextlib.suppress(InputError, *DECODE_ERRORS):
+            values = read_deep(file)
+            largest = largest if values is None else max(largest, float(values.max()))
+    white = full_range(largest, first.dtype)
+    logging.warning("%s: frames hold values up to %g: %g is taken for white", path, largest, white)
+    return white
+
+
+_SAMPLED = 32  # frames from which the range of a recording is told
 
 
 class VideoFile:
     """A video file; frames are named by their zero-padded index and turned as its metadata says.
 
-    Every decoded frame counts, whatever its time stamp. A file that is damaged or ends before
-    the length it announces gives all frames before the damage and then raises.
+    A frame's index is its place among the time stamps of all frames, decoded or not. A file that
+    is damaged or ends before the length it announces gives all frames before the damage and then
+    raises; with `keep_going`, it gives all other frames too, and `lost` has the numbers of those
+    that were passed over.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, keep_going: bool = False):
         self.path = path
         self.files = [path]
+        self.keep_going = keep_going
+        self.lost: list[int] = []
         self.frame_names: list[str] | None = None
-        with _container(path) as (_, stream):
+        with _container(path) as (container, stream):
             self.frame_rate = _frame_rate(stream)
-            self.num_frames = _announced_frames(stream)
+            self._timeline = scan(container, stream)
+            self._announced = stream.frames
+        self.num_frames: int | None = (
+            max(len(self._timeline.stamps) or self._timeline.packets, self._announced) or None
+        )
+        self.times: list[Fraction] | None = None
+        if self._timeline.variable:
+            self.times = self._timeline.seconds()
         first = next(self._images(), None)
         if first is None:
             raise InputError(f"{path} has no frames that can be decoded")
-        self.size = first.shape[:2]
+        self.size = first[1].shape[:2]
+        require_within(
+            "megapixels",
+            self.size[0] * self.size[1] / 1e6,
+            f"{path} has frames of {self.size[1]}x{self.size[0]} pixels",
+        )
+        with _container(path) as (_, stream):
+            _warn_of_appearance(path, stream, first[1])
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """See `VideoSource.frames`; frames before `start` are decoded and dropped."""
-        for index, image in enumerate(self._images()):
+        self.lost = []
+        for index, image in self._images():
             if index < start:
                 continue
             _require_size(f"{self.path}, frame {index},", image, self.size)
             yield Frame(index, f"{index:05d}", image)
 
-    def _images(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    def _images(self) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
+        """Yield every frame that can be trusted, with its number."""
+        expected = 0
+        turn = _Turn()
         with _container(self.path) as (container, stream):
-            for frame in _decode(self.path, container, stream):
-                yield _upright(frame)
+            decoding = _Decoding(container, stream, self._timeline, self.keep_going)
+            for place, frame in decoding.frames():
+                index = expected if place is None else place
+                if index > expected:
+                    self._pass_over(range(expected, index), decoding.problem)
+                yield index, turn.upright(frame)
+                expected = index + 1
+        self._finish(expected, decoding)
+
+    def _pass_over(self, missing: Sequence[int], problem: str) -> None:
+        if not self.keep_going:
+            raise InputError(self._damaged(missing[0] - 1, problem or "a frame is missing"))
+        self.lost += missing
+
+    def _finish(self, shown: int, decoding: "_Decoding") -> None:
+        """Raise an InputError where the end is missing."""
+        total = len(self._timeline.stamps)
+        problem = decoding.problem or self._shortfall(shown, decoding)
+        if not problem and shown >= total:
+            return
+        if self.keep_going and not decoding.problem and not self._timeline.stamps:
+            problem = problem or "frames are missing"
+        if self.keep_going and shown == total and self._timeline.stamps:
+            return  # all that was lost is in the list
+        raise InputError(self._damaged(shown - 1, problem or "its last frames are missing"))
+
+    def _shortfall(self, shown: int, decoding: "_Decoding") -> str:
+        missing = self._announced - self._timeline.packets
+        if missing > 0:
+            return f"{missing} of {self._announced} frames are missing"
+        return "" if self._announced else decoding.early_end()
+
+    def _damaged(self, last: int, problem: str) -> str:
+        return (
+            f"{self.path} is damaged or cut off after frame {last}: {problem}; repair it "
+            "(for example by re-encoding it) or cut it there"
+        )
 
 
 @contextlib.contextmanager
 def _container(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+    # "file:" and the list of protocols: a name like 12:30.mp4 is no address, and a playlist in a
+    # file does not reach the network.
+    options = {"protocol_whitelist": "file"}
     try:
-        container = av.open(str(path))
+        container = av.open(f"file:{path}", options=options)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise InputError(f"{path} is not a video that can be read: {reason(error)}") from error
     with container:
@@ -138,98 +250,196 @@ def _container(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
         streams = [s for s in container.streams.video if not s.disposition & pictures]
         if not streams or container.format.name == "tty":  # FFmpeg draws text files as video
             raise InputError(f"{path} holds no video: give a video file or a directory of images")
-        # Threads over frames would report an error late, beside the wrong packet.
+        _require_decoder(path, streams[0])
+        # Threads over frames would report an error late, beside the wrong packet; with threads
+        # over slices, complaints come from threads that nobody listens to.
         streams[0].thread_type = "SLICE"
+        if streams[0].codec_context.name not in ("vp9", "av1", "hevc", "libdav1d"):
+            streams[0].codec_context.thread_count = 1
         yield container, streams[0]
 
 
-def _decode(
-    path: Path, container: InputContainer, stream: av.VideoStream
-) -> Iterator[av.VideoFrame]:
-    """Decoded frames in display order up to the first damaged one, then an InputError."""
-    watch = _Watch(stream)
-    for packet in _packets(container, stream, watch):
-        yield from filter(watch.accepts, _decode_packet(packet, watch))
-        if watch.problem:
-            # What the decoder still holds back for reordering may come before the damage.
-            with contextlib.suppress(av.FFmpegError):
-                yield from filter(watch.accepts, stream.codec_context.decode(None))
-            break
-    problem = watch.problem or watch.shortfall()
-    if problem:
+def _require_decoder(path: Path, stream: av.VideoStream) -> None:
+    try:
+        found = stream.codec_context is not None and stream.codec_context.is_decoder
+    except AttributeError:
+        found = False
+    if not found:
         raise InputError(
-            f"{path} is damaged or cut off after frame {watch.shown - 1}: {problem}; repair it "
-            "(for example by re-encoding it) or cut it there"
+            f"{path} is in a format that the installed FFmpeg has no decoder for: re-encode it as "
+            "H.264"
         )
 
 
-def _decode_packet(packet: av.Packet, watch: "_Watch") -> list[av.VideoFrame]:
-    try:
-        return packet.decode()
-    except av.FFmpegError as error:
-        watch.report(packet.pts, reason(error))
-        return []
+class _Decoding:
+    """The decoded frames of one pass, with their places, up to damage or passing over it.
 
+    After damage nothing is trusted until a key frame has been decoded: what is predicted from
+    damaged pictures decodes without complaint.
+    """
 
-def _packets(
-    container: InputContainer, stream: av.VideoStream, watch: "_Watch"
-) -> Iterator[av.Packet]:
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError as error:
-            watch.report(None, reason(error))
-            return
-        if packet is None:
-            return
-        watch.packets += packet.size > 0
-        if packet.is_corrupt:
-            watch.report(packet.pts, "incomplete data")
-        yield packet
-
-
-class _Watch:
-    """Counts what a stream delivers, to notice damage and a missing end."""
-
-    def __init__(self, stream: av.VideoStream):
-        self.packets = 0
-        self.shown = 0
+    def __init__(
+        self, container: InputContainer, stream: av.VideoStream, timeline: Timeline,
+        keep_going: bool,
+    ):  # fmt: skip
         self.problem = ""
-        self._stream = stream
-        self._bad_pts: int | None = None
-        self._closed = False
+        self._container, self._stream = container, stream
+        self._timeline, self._keep_going = timeline, keep_going and bool(timeline.stamps)
+        self._suspect: int | None = None  # time stamp from which on nothing is trusted
+        self._blind = False
         self._end = Fraction(0)
 
-    def report(self, pts: int | None, problem: str) -> None:
-        """Nothing from the time stamp `pts` on is to be trusted."""
-        if not self.problem:
-            self.problem, self._bad_pts = problem, pts
+    def frames(self) -> Iterator[tuple[int | None, av.VideoFrame]]:
+        """Yield place (None where time stamps tell none) and frame."""
+        for packet in self._packets():
+            yield from self._accepted(self._decode(packet))
+            if self.problem and not self._keep_going:
+                # What the decoder still holds back for reordering may come before the damage.
+                with contextlib.suppress(av.FFmpegError):
+                    yield from self._accepted(self._stream.codec_context.decode(None))
+                return
 
-    def accepts(self, frame: av.VideoFrame) -> bool:
-        """Whether a frame is undamaged and comes before any damage; counts it if so."""
-        if frame.is_corrupt:
-            self.report(frame.pts, "damaged data")
-        beyond = self._bad_pts is not None and frame.pts is not None and frame.pts >= self._bad_pts
-        self._closed |= frame.is_corrupt or beyond
-        if self._closed:
-            return False
-        self.shown += 1
-        if frame.pts is not None and frame.time_base is not None:
-            self._end = (frame.pts + (frame.duration or 0)) * frame.time_base
-        return True
-
-    def shortfall(self) -> str:
-        """How far the stream ended before its announced length; empty if it did not."""
-        if self._stream.frames:
-            missing = self._stream.frames - self.packets
-            return f"{missing} of {self._stream.frames} frames are missing" if missing > 0 else ""
+    def early_end(self) -> str:
+        """Say how far the stream ended before its announced length; nothing if it did not."""
         rate = self._stream.average_rate or Fraction(1)
         seconds = _announced_seconds(self._stream)
         # Containers round; half a second, or three frames of a slow video, are not a cut.
         if self._end and seconds - self._end > max(Fraction(1, 2), 3 / rate):
             return f"it ends at {float(self._end):.1f} s instead of {float(seconds):.1f} s"
         return ""
+
+    def _packets(self) -> Iterator[av.Packet]:
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError as error:
+                self._report(None, reason(error))
+                return
+            if packet is None:
+                return
+            if packet.is_corrupt:
+                self._report(packet.pts, "incomplete data")
+            yield packet
+
+    def _decode(self, packet: av.Packet) -> list[av.VideoFrame]:
+        with complaints() as said:
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                self._report(packet.pts, reason(error))
+                frames = []
+        if said:
+            self._report(packet.pts, said[0])
+        return frames
+
+    def _report(self, stamp: int | None, problem: str) -> None:
+        """Note that nothing from a time stamp on is to be trusted."""
+        self.problem = self.problem or problem
+        if stamp is not None:
+            self._suspect = stamp if self._suspect is None else min(stamp, self._suspect)
+
+    def _accepted(self, frames: Iterable[av.VideoFrame]) -> Iterator[tuple[int | None, Any]]:
+        for frame in frames:
+            if frame.is_corrupt:
+                self._report(frame.pts, "damaged data")
+            if not self._trusted(frame):
+                continue
+            if frame.pts is not None and frame.time_base is not None:
+                self._end = (frame.pts + (frame.duration or 0)) * frame.time_base
+            place = self._timeline.place(frame.pts)
+            if place is None and self._timeline.stamps:
+                continue  # it precedes the first key frame
+            yield place, frame
+
+    def _trusted(self, frame: av.VideoFrame) -> bool:
+        if frame.is_corrupt:
+            self._blind = True
+        elif self._suspect is None or frame.pts is None:
+            self._blind = self._blind or (self._suspect is not None)
+        elif frame.pts >= self._suspect:
+            again = self._keep_going and frame.key_frame and frame.pts > self._suspect
+            if again:
+                self._suspect, self._blind = None, False
+            return again
+        return not self._blind
+
+
+class _Turn:
+    """Turning frames upright: the display matrix is read from the first of them only, since
+    reading it ties a frame to itself until the garbage collector comes."""
+
+    def __init__(self) -> None:
+        self._matrix: list[list[int]] | None = None
+        self._rotation: int | None = None
+        # One for all frames: each frame's own would start threads of its own.
+        self._reformatter = av.video.reformatter.VideoReformatter()
+
+    def upright(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+        """Return RGB pixels, turned and mirrored by quarter turns.
+
+        The matrix holds x' = a x + c y, y' = b x + d y as rows (a, b, .), (c, d, .), (., ., .).
+        """
+        if frame.rotation != self._rotation:
+            self._rotation, self._matrix = frame.rotation, _display_matrix(frame)
+        image = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
+        if self._matrix is None:
+            return image
+        (a, b, _), (c, d, _), _ = self._matrix
+        if abs(a) < abs(c):
+            image, a, d = image.transpose(1, 0, 2), c, b
+        return np.ascontiguousarray(image[:: 1 if d >= 0 else -1, :: 1 if a >= 0 else -1])
+
+
+def _display_matrix(frame: av.VideoFrame) -> list[list[int]] | None:
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # side data of a kind that PyAV does not know, as EXIF in JPEG
+        data = None
+    if data is not None:
+        return np.frombuffer(data, np.int32).reshape(3, 3).tolist()  # type: ignore[call-overload]
+    turn = round(frame.rotation / 90) % 4
+    cosine, sine = (1, 0, -1, 0)[turn], (0, 1, 0, -1)[turn]
+    return [[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]] if turn else None
+
+
+def _warn_of_appearance(
+    path: Path, stream: av.VideoStream, image: UInt8[np.ndarray, "h w 3"]
+) -> None:
+    """Say what makes frames look otherwise than a player shows them."""
+    aspect, context = stream.sample_aspect_ratio, stream.codec_context
+    if aspect and aspect > 0 and aspect != 1:
+        logging.warning(
+            "%s has pixels that are not square (%s): frames and masks are %dx%d as they are "
+            "stored, not as players stretch them",
+            path, f"{aspect.numerator}:{aspect.denominator}", image.shape[1], image.shape[0],
+        )  # fmt: skip
+    if getattr(context, "field_order", 0) not in (0, 1):
+        logging.warning(
+            "%s is interlaced: moving edges are combed; deinterlace it first (ffmpeg -vf yadif)",
+            path,
+        )
+    if int(context.color_trc) in _HDR:
+        logging.warning(
+            "%s is HDR (%s): frames look flat, for they are not tone-mapped; convert it to SDR "
+            "first (ffmpeg -vf zscale,tonemap)",
+            path, _HDR[int(context.color_trc)],
+        )  # fmt: skip
+    warn_if_dark(path, image)
+
+
+_HDR = {16: "PQ", 18: "HLG"}
+
+
+def warn_if_dark(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
+    """Say that a frame is nearly black, as recordings of 10 or 12 bits in 16 are."""
+    if image.max() < 32:
+        logging.warning(
+            "%s: the first frame is nearly black (largest value %d of 255): if the recording has "
+            "10 or 12 bits, scale it to 8 or 16 first",
+            path,
+            image.max(),
+        )
 
 
 def _announced_seconds(stream: av.VideoStream) -> Fraction:
@@ -251,28 +461,6 @@ def _frame_rate(stream: av.VideoStream) -> Fraction | None:
     """Frames per second; None where the file says nothing, or gives its clock's ticks for it."""
     rate = stream.average_rate or stream.guessed_rate
     return rate if rate and rate <= 480 else None
-
-
-def _announced_frames(stream: av.VideoStream) -> int | None:
-    if stream.frames:
-        return stream.frames
-    return round(_announced_seconds(stream) * (stream.average_rate or 0)) or None
-
-
-def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-    """RGB pixels, turned and mirrored by quarter turns as the display matrix says.
-
-    The matrix holds x' = a x + c y, y' = b x + d y as rows (a, b, .), (c, d, .), (., ., .).
-    """
-    image = frame.to_ndarray(format="rgb24")
-    side_data = frame.side_data.get("DISPLAYMATRIX")
-    if side_data is None:
-        return image
-    matrix = np.frombuffer(side_data, np.int32).reshape(3, 3)  # type: ignore[call-overload]
-    (a, b, _), (c, d, _), _ = matrix.tolist()
-    if abs(a) < abs(c):
-        image, a, d = image.transpose(1, 0, 2), c, b
-    return np.ascontiguousarray(image[:: 1 if d >= 0 else -1, :: 1 if a >= 0 else -1])
 
 
 def _numbering_gaps(stems: list[str]) -> list[str]:

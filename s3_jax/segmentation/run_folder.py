@@ -101,7 +101,7 @@ class RunFolder:
         if not self._record["finished"]:
             return None
         frames: int = self._record["frames"]
-        results = len(list(self.masks.glob("*.png")))
+        results = sum(map(_is_whole, self.masks.glob("*.png")))
         return frames if results >= self._record.get("results", frames) else None
 
     @property
@@ -204,6 +204,19 @@ class RunFolder:
                         f"{path} is read by this run, which would write over it: choose another "
                         "--output"
                     )
+
+
+def _is_whole(mask: Path) -> bool:
+    """Tell whether a mask was written to its end: it is not empty, and no PNG without one."""
+    size = mask.stat().st_size
+    with mask.open("rb") as file:
+        if file.read(1) != _PNG_BEGIN:
+            return size > 0
+        file.seek(max(0, size - len(_PNG_END)))
+        return file.read() == _PNG_END
+
+
+_PNG_BEGIN, _PNG_END = b"\x89", b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def _frames_done(state: Path) -> int:

@@ -58,7 +58,7 @@ class Segmenter(Protocol):
     @property
     def object_ids(self) -> tuple[int, ...]: ...
 
-    def add(self, masks: np.ndarray) -> Any: ...
+    def add(self, masks: Any) -> Any: ...
 
     def step(self, image: np.ndarray, *, end: bool = False) -> Any: ...
 
@@ -91,6 +91,7 @@ class SegmentConfig:
     saved: names of the frames that get result files; None for all.
     size_of_masks: masks may be smaller or larger than the frames, and results have the size of
       the masks; otherwise all have the frames' size.
+    empty_clears: with `all_masks`, a mask without any object says that all of them are gone.
     """
 
     short_side: int = -1
@@ -98,6 +99,7 @@ class SegmentConfig:
     save_scores: bool = False
     saved: frozenset[str] | None = None
     size_of_masks: bool = False
+    empty_clears: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,12 +107,15 @@ class Progress:
     """What `segment` tells its caller after every frame, and asks it.
 
     started: called once with the number of frames done by an earlier run.
-    advanced: called after every frame. stop: whether to end after this frame.
+    advanced: called after every frame, whose results may be still to come.
+    stop: whether to end after this frame.
+    written: called, from other threads, when a frame is computed and its results are written.
     """
 
     started: Callable[[int], None] = lambda done: None
     advanced: Callable[[], None] = lambda: None
     stop: Callable[[], bool] = lambda: False
+    written: Callable[[], None] = lambda: None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,6 +127,7 @@ class Step:
     given: Int32[np.ndarray, "h w"] | None
     mask_file: Path | None
     last: bool
+    clears: bool = False
 
 
 def check_mask_size(mask: Mask, source: VideoSource) -> None:
@@ -177,9 +183,8 @@ def segment(
         try:
             for step in steps:
                 result = _advance(session, step)
-                if config.saved is None or step.frame.name in config.saved:
-                    writer.submit(save_result, folder, config, masks.first, step, result)
-                done += 1
+                writer.submit(_keep, folder, config, masks.first, step, result, progress)
+                done = step.frame.index + 1
                 progress.advanced()
                 stopped = progress.stop()
                 if stopped:
@@ -190,6 +195,22 @@ def segment(
         if stopped or problem or save_at_end:
             saver.save(writer, done)
     return done, problem
+
+
+def _keep(
+    folder: RunFolder,
+    config: SegmentConfig,
+    first: Mask,
+    step: Step,
+    result: Result | None,
+    progress: Progress,
+) -> None:
+    """Write what was asked for of a frame, or wait until it is computed, and count it."""
+    if config.saved is None or step.frame.name in config.saved:
+        save_result(folder, config, first, step, result)
+    elif result is not None:
+        result.index_mask()
+    progress.written()
 
 
 class _Saver:
@@ -220,14 +241,20 @@ def render_overlay(
 ) -> None:
     """Write `overlay.mp4` from the first `num_frames` frames and their written masks."""
     with contextlib.closing(prefetch(source.frames())) as frames:
+        shown: list[int] = []
 
         def pictures() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
-            for frame in itertools.islice(frames, num_frames):
+            for frame in frames:
                 mask = read_mask(folder.masks / f"{frame.name}.png", encoding=encoding)
+                shown.append(frame.index)
                 yield draw_overlay(frame.image, mask.ids, encoding)
                 advanced()
+                if frame.index + 1 >= num_frames:  # the next one may be damaged
+                    return
 
-        write_video(folder.overlay, pictures(), frame_rate)
+        times = source.times
+        clock = None if times is None else (times[shown[-1]] for _ in itertools.count())
+        write_video(folder.overlay, pictures(), frame_rate, clock)
 
 
 def frame_steps(
@@ -243,8 +270,10 @@ def frame_steps(
             wanted = set(mask.object_ids) - (set() if config.all_masks else known)
             given = _given(mask, wanted, size)
             known |= wanted
+        clears = config.empty_clears and config.all_masks and mask is not None
+        clears = clears and mask is not None and not mask.object_ids
         file = mask.path if mask else None
-        yield Step(frame, shrink_image(frame.image, size), given, file, last)
+        yield Step(frame, shrink_image(frame.image, size), given, file, last, clears)
 
 
 def _with_last(frames: Iterator[Frame]) -> Iterator[tuple[Frame, bool]]:
@@ -290,6 +319,9 @@ def _advance(session: Segmenter, step: Step) -> Result | None:
             raise InputError(f"{step.mask_file}: {error}") from error
     elif not session.object_ids:
         return None
+    elif step.clears:
+        nothing = np.zeros(step.image.shape[:2], bool)
+        session.add(dict.fromkeys(session.object_ids, nothing))
     return session.step(step.image, end=step.last)
 
 

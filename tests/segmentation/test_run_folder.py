@@ -1,9 +1,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from s3_jax.errors import InputError
+from s3_jax.media.mask_files import MaskEncoding
+from s3_jax.media.writers import write_mask
 from s3_jax.segmentation.run_folder import RunFolder, fingerprint
 
 IDENTITY = {"video": "a 123", "mem_every": 5, "size": -1}
@@ -24,7 +27,7 @@ class Counter:
 
 def _with_a_mask(path: Path) -> RunFolder:
     folder = RunFolder(path, IDENTITY)
-    (folder.masks / "00000.png").touch()
+    (folder.masks / "00000.png").write_bytes(b"mask")
     return folder
 
 
@@ -133,3 +136,14 @@ def test_fingerprints_tell_names_and_contents_apart(tmp_path):
     prints += [fingerprint(["m"], [tmp_path / "a"]), fingerprint(["n"])]
     assert len(set(prints)) == 5
     assert fingerprint(["n"], [tmp_path / "a"]) == prints[0]
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-5]])
+def test_a_mask_cut_off_is_not_finished(tmp_path, damage):
+    folder = RunFolder(tmp_path / "out", IDENTITY)
+    write_mask(folder.masks / "0.png", np.ones((8, 8), np.uint8), MaskEncoding("grey"))
+    folder.finish(1)
+    assert RunFolder(folder.path, IDENTITY).finished_frames == 1
+    mask = folder.masks / "0.png"
+    mask.write_bytes(damage(mask.read_bytes()))
+    assert RunFolder(folder.path, IDENTITY).finished_frames is None

@@ -42,6 +42,9 @@ class FakeSession:
         size = image.shape[:2]
         moved = np.zeros(size, np.int32) if self._mask is None else np.roll(self._mask, 1, axis=1)
         if self._given is not None:
+            if isinstance(self._given, dict):  # masks by id, empty for objects that are gone
+                assert not any(mask.any() for mask in self._given.values())
+                moved, self._given = np.zeros_like(moved), np.zeros(size, np.int32)
             assert self._given.shape == size
             new = [int(i) for i in np.unique(self._given) if i]
             self.object_ids += tuple(i for i in new if i not in self.object_ids)

@@ -1,0 +1,57 @@
+"""Budgets for what a file may ask for, checked before the memory or the time is spent.
+
+Each has a default that ordinary data never reaches. The environment raises (or lowers) them:
+
+  S3_JAX_LIMITS=megapixels=200,objects=1000 python -m tools.segment ...
+"""
+
+import os
+
+from s3_jax.errors import InputError
+
+VARIABLE = "S3_JAX_LIMITS"
+DEFAULTS: dict[str, float] = {
+    "megapixels": 64.0,  # of one picture or mask; a frame of 8K video has 33
+    "objects": 512.0,  # of one video
+    "json_megabytes": 512.0,  # of one JSON file
+    "json_depth": 64.0,  # brackets within brackets in a JSON file
+    "checkpoint_gigabytes": 64.0,  # of tensors in one checkpoint file
+    "parameters": 4e9,  # of one network
+}
+
+
+def limit(name: str) -> float:
+    """Return a budget, as the environment or else the default has it.
+
+    Raises:
+      InputError: the environment's value names no budget, or gives one no number.
+    """
+    for item in filter(None, os.environ.get(VARIABLE, "").split(",")):
+        key, _, value = item.partition("=")
+        if key.strip() not in DEFAULTS:
+            raise InputError(f"{VARIABLE}: {key!r} is no limit; limits: {', '.join(DEFAULTS)}")
+        if key.strip() == name:
+            return _number(item, value)
+    return DEFAULTS[name]
+
+
+def require_within(name: str, amount: float, what: str) -> None:
+    """Raise an InputError that says how to go on if `amount` is above the budget `name`.
+
+    what: the file and what it asks for, such as "a.png has 169 megapixels".
+    """
+    if amount > limit(name):
+        raise InputError(
+            f"{what}, above the limit of {limit(name):g}: if that is meant, set the environment "
+            f"variable {VARIABLE}={name}={amount:.6g}"
+        )
+
+
+def _number(item: str, value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not number > 0:
+        raise InputError(f"{VARIABLE}: {item!r} needs a positive number after the =")
+    return number
