@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from s3_jax.errors import InputError
+from s3_jax.files import replacing
 from s3_jax.media.image_files import list_images
 from s3_jax.media.mask_files import MaskEncoding, read_mask
-from s3_jax.media.writers import replacing, write_mask
+from s3_jax.media.writers import write_mask
 
 
 def write_first_annotations(source: Path, output: Path, void: int | None = None) -> dict[int, str]:

@@ -12,10 +12,10 @@ import numpy as np
 from s3_jax.benchmarks.layouts.burst import BurstVideo, read_annotations
 from s3_jax.benchmarks.layouts.video import BenchmarkVideo
 from s3_jax.errors import InputError, listed
+from s3_jax.files import replacing
 from s3_jax.media.image_files import natural_key, shortened
 from s3_jax.media.mask_files import MaskEncoding, read_mask
 from s3_jax.media.rle import encode_rle
-from s3_jax.media.writers import replacing
 
 # A zip with the videos at its top, or inside Annotations/; or one JSON with masks as text.
 Package = Literal["videos", "annotations", "burst"]

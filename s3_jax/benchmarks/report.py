@@ -11,8 +11,8 @@ from typing import Any
 
 from s3_jax.benchmarks.protocols import Protocol
 from s3_jax.benchmarks.summary import RunSummary, SequenceSummary, Summary
+from s3_jax.files import replacing
 from s3_jax.media.image_files import shortened
-from s3_jax.media.writers import replacing
 
 MOST_ROWS = 40
 COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")

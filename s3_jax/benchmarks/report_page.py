@@ -16,8 +16,8 @@ from s3_jax.benchmarks.curves import CHART, SPARK, Curve
 from s3_jax.benchmarks.report import Report, percent
 from s3_jax.benchmarks.summary import RunSummary, SequenceSummary
 from s3_jax.benchmarks.worst_frames import WorstFrame
+from s3_jax.files import replacing
 from s3_jax.media.image_files import natural_key
-from s3_jax.media.writers import replacing
 
 MOST_CURVES = 8
 MOST_OPEN = 12  # as many sequences are shown unfolded

@@ -24,6 +24,7 @@ from s3_jax.config import ModelConfig, from_dict, to_dict
 from s3_jax.conversion.names import unused_tensors
 from s3_jax.conversion.weights import Variables, flatten, flax_shapes
 from s3_jax.errors import InputError, listed, reason
+from s3_jax.files import replacing
 
 CONFIG_FILE = "config.json"
 COMMIT_NOTE = "commit_success.txt"
@@ -166,12 +167,8 @@ def record_files(directory: Path, name: str, content: Mapping[str, Any]) -> None
         for other, path in files.items()
         if path.is_file() and other not in (*_UNRECORDED, name)
     }
-    temporary = directory / f"{name}.tmp"
-    with temporary.open("w") as file:
-        json.dump({**content, "files": recorded}, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(directory / name)
+    with replacing(directory / name) as temporary:
+        temporary.write_text(json.dumps({**content, "files": recorded}, indent=1))
 
 
 def check_recorded(directory: Path, name: str) -> dict[str, Any]:

@@ -29,9 +29,10 @@ from s3_jax.data.config import (
 from s3_jax.data.crossings import crossing_clips
 from s3_jax.data.merging import Clip
 from s3_jax.errors import InputError, reason
+from s3_jax.files import replacing
 from s3_jax.media.mask_files import MaskEncoding
 from s3_jax.media.palette import voc_palette
-from s3_jax.media.writers import replacing, write_mask
+from s3_jax.media.writers import write_mask
 
 DATA_ROOT = flags.DEFINE_string("data_root", None, "Directory that the data sets are below.")
 OUTPUT = flags.DEFINE_string("output", None, "Directory for JPEGImages/ and Annotations/.")

@@ -17,10 +17,11 @@ from absl import flags
 from s3_jax.data.synthetic import render
 from s3_jax.demo import clip
 from s3_jax.demo.pond import NUM_FRAMES, pond_scene
+from s3_jax.files import replacing
 from s3_jax.media.mask_files import MaskEncoding
 from s3_jax.media.overlay import write_video
 from s3_jax.media.palette import voc_palette
-from s3_jax.media.writers import replacing, write_mask
+from s3_jax.media.writers import write_mask
 
 OUTPUT = flags.DEFINE_string("output", str(clip.FOLDER), "Directory for the files.")
 FRAME_RATE = Fraction(18)

@@ -29,7 +29,7 @@ from absl import flags, logging
 from s3_jax.cli import command, config_flag
 from s3_jax.config import MODELS, PropagationConfig
 from s3_jax.errors import InputError
-from s3_jax.media.writers import replacing
+from s3_jax.files import replacing
 
 if TYPE_CHECKING:
     from s3_jax.analysis.estimate import Estimate, OutOfMemory

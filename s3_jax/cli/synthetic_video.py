@@ -18,10 +18,11 @@ from PIL import Image
 from s3_jax.cli import command
 from s3_jax.data.synthetic import Scene, SceneConfig, render, sample_scene
 from s3_jax.errors import InputError, reason
+from s3_jax.files import replacing
 from s3_jax.media.mask_files import MaskEncoding
 from s3_jax.media.overlay import write_video
 from s3_jax.media.palette import voc_palette
-from s3_jax.media.writers import replacing, write_mask
+from s3_jax.media.writers import write_mask
 
 OUTPUT = flags.DEFINE_string("output", None, "Directory for the video. Required.")
 FRAMES = flags.DEFINE_integer("frames", 60, "Number of frames.", lower_bound=1)

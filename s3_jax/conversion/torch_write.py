@@ -1,12 +1,11 @@
 """Writes checkpoints that PyTorch and safetensors load, atomically, a tensor at a time."""
 
-import contextlib
 import json
 import os
 import pathlib
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from s3_jax.conversion.errors import MalformedError, naming, printable
 from s3_jax.conversion.safetensors_file import DTYPES
 from s3_jax.conversion.torch_tensors import STORAGE_DTYPES, UNTYPED_DTYPES
+from s3_jax.files import replacing
 
 _STORAGE_NAMES = {dtype: f"torch\n{name}\n" for name, dtype in STORAGE_DTYPES.items()}
 _DTYPE_NAMES = {dtype: name.replace(".", "\n") + "\n" for name, dtype in UNTYPED_DTYPES.items()}
@@ -44,7 +44,7 @@ def write_torch_file(path: str | os.PathLike[str], tensors: Mapping[str, NDArray
     """
     with naming(path, "written"):
         arrays = _checked(tensors)
-        with _replacing(path) as temporary, temporary.open("wb") as file:
+        with replacing(pathlib.Path(path)) as temporary, temporary.open("wb") as file:
             _write_archive(file, arrays)
 
 
@@ -59,22 +59,8 @@ def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, NDArra
         arrays = _checked(tensors)
         if "__metadata__" in arrays:
             raise MalformedError("cannot hold a tensor named __metadata__", "rename the tensor")
-        with _replacing(path) as temporary, temporary.open("wb") as file:
+        with replacing(pathlib.Path(path)) as temporary, temporary.open("wb") as file:
             _write_safetensors(file, arrays)
-
-
-@contextlib.contextmanager
-def _replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """A temporary file beside `path` that takes its place when the block succeeds."""
-    final = pathlib.Path(path)
-    temporary = final.parent / f".{final.name}.{os.getpid()}.tmp"
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(final)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _checked(tensors: Mapping[str, Any]) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,6 @@ is thus just the step, whatever the number of hosts, worker processes or threads
 import dataclasses
 import functools
 from collections.abc import Generator, Iterator
-from types import TracebackType
 from typing import Any
 
 import grain
@@ -119,12 +118,7 @@ class Batches(Iterator[Batch]):
     def __enter__(self) -> "Batches":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self.close()
 
     def _make(self, rows: list[Row], step: int) -> Generator[Batch, None, None]:

@@ -11,9 +11,9 @@ from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import Integer, UInt8
 
+from s3_jax.files import replacing
 from s3_jax.media.mask_files import VOID, MaskEncoding
 from s3_jax.media.palette import colour_of
-from s3_jax.media.writers import replacing
 
 FILL = 0.45  # share of the object's colour inside its outline
 Colour = tuple[int, int, int]

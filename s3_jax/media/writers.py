@@ -1,10 +1,7 @@
 """Result files, each written under a temporary name first so that it is whole or absent."""
 
-import contextlib
 import json
-import os
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +11,9 @@ from jaxtyping import Float32, Integer, UInt8
 from PIL import Image
 
 from s3_jax.errors import InputError
+from s3_jax.files import replacing
 from s3_jax.media.mask_files import MaskEncoding
 from s3_jax.media.palette import voc_palette
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends without error.
-
-    An OSError that names no file, or the temporary one, is raised as one that names `path`.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.unlink(missing_ok=True)  # a link left there would be followed
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno and error.filename in (None, str(temporary)):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file is on disk: after a power failure a name alone would be no result."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:

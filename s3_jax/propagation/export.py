@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, UInt8
 
 from s3_jax.config import ModelConfig, PropagationConfig, to_dict
 from s3_jax.errors import InputError
+from s3_jax.files import replacing
 from s3_jax.models.s3 import S3
 from s3_jax.ops.backend import compiling_for
 from s3_jax.propagation.frame import Network
@@ -138,14 +139,9 @@ def write_export(
     parts = _serialized(programs, leaves)
     parts["weights.npz"] = _archive(leaves)
     parts["about.json"] = json.dumps(_about(model, config), indent=1).encode()
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w") as archive:
-            for name, content in parts.items():
-                archive.writestr(name, content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
     return {name: len(content) for name, content in parts.items()}
 
 

@@ -1,8 +1,6 @@
 """A video's state in a file: safetensors with a JSON description, written atomically."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import safetensors
 import safetensors.numpy
 
 from s3_jax.errors import InputError
+from s3_jax.files import replacing
 from s3_jax.propagation.slots import Capacity
 from s3_jax.propagation.state import VideoState, grow
 
@@ -21,20 +20,10 @@ KEY = "s3_jax_session"
 
 def save(path: str | Path, state: VideoState | None, about: dict[str, Any]) -> None:
     """Writes a state (None before the first mask) and its description."""
-    path = Path(path)
     leaves = [] if state is None else jax.tree.leaves(state)
     arrays = {f"{i:03d}": _storable(np.asarray(leaf)) for i, leaf in enumerate(leaves)}
-    data = safetensors.numpy.save(arrays, {KEY: json.dumps(about)})
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(Path(path)) as temporary:
+        temporary.write_bytes(safetensors.numpy.save(arrays, {KEY: json.dumps(about)}))
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], list[np.ndarray]]:

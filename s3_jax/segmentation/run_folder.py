@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from s3_jax.errors import InputError, reason
+from s3_jax.files import replacing
 from s3_jax.media.run_json import NAME, differences, new_record, read_record, write_record
-from s3_jax.media.writers import replacing
 
 Identity = dict[str, Any]
 

@@ -7,14 +7,13 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 
 import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from s3_jax.media.writers import replacing
+from s3_jax.files import replacing
 from s3_jax.segmentation.run_record import peak_host_memory
 from s3_jax.training.window import WindowSummary
 
@@ -75,12 +74,7 @@ class Journal:
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self._bar.close()
         if self._curves is not None:
             self._curves.close()

@@ -13,8 +13,8 @@ import numpy as np
 from s3_jax.data.config import DataConfig
 from s3_jax.data.pipeline import Batches, make_pipeline
 from s3_jax.errors import InputError, reason
+from s3_jax.files import replacing
 from s3_jax.media.run_json import NAME, differences, new_record, read_record, write_record
-from s3_jax.media.writers import replacing
 from s3_jax.training import run_config
 from s3_jax.training.clip import ClipBatch
 from s3_jax.training.run_config import RunConfig, StageConfig

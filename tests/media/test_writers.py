@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from s3_jax.errors import InputError
+from s3_jax.files import replacing
 from s3_jax.media.mask_files import MaskEncoding, read_mask
 from s3_jax.media.palette import voc_palette
-from s3_jax.media.writers import replacing, write_json, write_mask, write_scores
+from s3_jax.media.writers import write_json, write_mask, write_scores
 
 PALETTE = voc_palette().tobytes()
 ENCODINGS = [

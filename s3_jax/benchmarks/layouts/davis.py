@@ -45,16 +45,11 @@ def list_davis_videos(
         folders.annotations,
         f"there is no list {files[0]}" if files else "",
     )
-
-    def make(name: str, images: Path, masks: Path, frames: list[str]) -> FolderVideo:
-        return FolderVideo(
-            name,
-            images,
-            masks,
-            len(frames),
-            rule=config.rule or "first_frame",
-            one_object=one_object,
-            void=config.void_or(None if one_object else "auto"),
-        )
-
-    return list_videos(names, folders.images, folders.annotations, make)
+    return list_videos(
+        names,
+        folders.images,
+        folders.annotations,
+        rule=config.rule or "first_frame",
+        one_object=one_object,
+        void=config.void_or(None if one_object else "auto"),
+    )

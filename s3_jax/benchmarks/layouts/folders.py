@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
@@ -14,7 +15,7 @@ from s3_jax.errors import InputError, listed
 from s3_jax.media.image_files import IMAGE_SUFFIXES, natural_key, reason, shortened
 
 IMAGES, ANNOTATIONS, FULL = "JPEGImages", "Annotations", "Full-Resolution"
-MakeVideo = Callable[[str, Path, Path, list[str]], FolderVideo]
+SavedFrames = Callable[[str, list[str]], frozenset[str] | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,11 +115,16 @@ def subfolders(root: Path) -> list[str]:
 
 
 def list_videos(
-    names: Sequence[str], images: Path, annotations: Path, make: MakeVideo
+    names: Sequence[str],
+    images: Path,
+    annotations: Path,
+    saved: SavedFrames = lambda name, frames: None,
+    **rules: Any,
 ) -> list[FolderVideo]:
     """Videos by name, from a directory of image folders and one of annotation folders.
 
-    make: a video from its name, image folder, mask folder and frame names.
+    saved: the frames whose masks are results, from a video's name and frame names.
+    rules: the other fields of `FolderVideo`.
 
     Raises:
       InputError: with every video that lacks images or masks.
@@ -131,7 +137,8 @@ def list_videos(
         elif not frame_names(annotations / name):
             problems.append(f"{annotations / name} has no masks")
         else:
-            videos.append(make(name, images / name, annotations / name, frames))
+            folders, own = (images / name, annotations / name), saved(name, frames)
+            videos.append(FolderVideo(name, *folders, len(frames), saved=own, **rules))
     if problems:
         raise InputError(
             f"{listed(problems)}\n  extract the data set fully, or choose videos with --sequences"

@@ -28,17 +28,11 @@ def list_lvos_videos(data_dir: Path, config: LayoutConfig, *, split: str) -> lis
     found = subfolders(folders.annotations)
     names = chosen_names(config.sequences, found, folders.annotations)
     listing = folders.base / "JPEGImages"
-
-    def make(name: str, images: Path, masks: Path, frames: list[str]) -> FolderVideo:
-        listed = frozenset(frame_names(listing / name)) & frozenset(frames)
-        return FolderVideo(
-            name,
-            images,
-            masks,
-            len(frames),
-            saved=listed or None,
-            rule=config.rule or "first_of_each",
-            void=config.void_or("auto"),
-        )
-
-    return list_videos(names, folders.images, folders.annotations, make)
+    return list_videos(
+        names,
+        folders.images,
+        folders.annotations,
+        saved=lambda name, frames: frozenset(frame_names(listing / name)) & {*frames} or None,
+        rule=config.rule or "first_of_each",
+        void=config.void_or("auto"),
+    )

@@ -44,19 +44,14 @@ def list_youtube_vos_videos(data_dir: Path, config: LayoutConfig) -> list[Folder
     }
     names = chosen_names(config.sequences, list(saved), meta_file)
     images = folders.images if config.images else _all_frames(data_dir, folders.images)
-
-    def make(name: str, images: Path, masks: Path, frames: list[str]) -> FolderVideo:
-        return FolderVideo(
-            name,
-            images,
-            masks,
-            len(frames),
-            saved=listed_frames(saved, name, frames, meta_file),
-            rule=config.rule or "all",
-            void=config.void_or("auto"),
-        )
-
-    return list_videos(names, images, folders.annotations, make)
+    return list_videos(
+        names,
+        images,
+        folders.annotations,
+        saved=lambda name, frames: listed_frames(saved, name, frames, meta_file),
+        rule=config.rule or "all",
+        void=config.void_or("auto"),
+    )
 
 
 def _all_frames(data_dir: Path, sparse: Path) -> Path:

@@ -27,7 +27,8 @@ from absl import flags, logging
 from s3_jax.cli import command
 from s3_jax.config import MODELS
 from s3_jax.errors import InputError
-from s3_jax.media.writers import replacing, write_picture
+from s3_jax.files import replacing
+from s3_jax.media.writers import write_picture
 
 if TYPE_CHECKING:
     from s3_jax.analysis.scaling import Point
