@@ -4,11 +4,12 @@ Python's own unpickler imports and calls what a file names; even behind a restri
 `find_class` it hashes, sizes and allocates whatever the file says. This one is a small stack
 machine: it knows the opcodes that pickle protocols 2 to 5 write for data, keeps containers as
 list, tuple and dict, and hands every global name and persistent id to its caller, who answers
-with inert values. Work and memory are bounded by the number of bytes in the file.
+with inert values. Python's `pickletools` splits the bytes into opcodes and their arguments. Work
+and memory are bounded by the number of bytes in the file.
 """
 
-import pickle  # for the names of the opcodes only
-import struct
+import pickle  # for its highest protocol only
+import pickletools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ MAX_OPERATIONS = 10_000_000
 _MAX_NAME_LENGTH = 512
 _MAX_INTEGER_BYTES = 64
 _KEY_TYPES = (str, int, float, bool, bytes, type(None))
+_OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
 
 
 class Inert:
@@ -42,44 +44,45 @@ class Builder:
 
 
 class Reader:
-    """Bounds-checked reading from a buffer, front to back."""
+    """The part of a file's interface that `pickletools` reads from, on a buffer."""
 
     def __init__(self, data: memoryview, position: int = 0):
         self._data = data
         self.position = position
 
-    def take(self, count: int) -> memoryview:
-        """The next `count` bytes, without copying; raises MalformedError when there are fewer."""
+    def read(self, count: int) -> bytes:
+        """The next `count` bytes; raises MalformedError when there are fewer."""
         end = self.position + count
         if count < 0 or end > len(self._data):
             raise MalformedError(f"ends inside a pickle (at byte {len(self._data):,})")
         self.position, start = end, self.position
-        return self._data[start:end]
+        return bytes(self._data[start:end])
 
-    def number(self, layout: str) -> Any:
-        """One number in `struct` layout."""
-        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
-
-    def line(self) -> str:
-        """Text up to the next line feed, which is consumed."""
+    def readline(self) -> bytes:
+        """Bytes up to the next line feed, with it."""
         window = bytes(self._data[self.position : self.position + _MAX_NAME_LENGTH])
-        length = window.find(b"\n")
-        if length < 0:
+        length = window.find(b"\n") + 1
+        if not length:
             raise MalformedError("has a pickle with an endless name")
-        self.position += length + 1
-        return _text(window[:length])
+        self.position += length
+        return window[:length]
+
+    def argument(self, opcode: pickletools.OpcodeInfo) -> Any:
+        """What follows an opcode; None for one that takes nothing."""
+        try:
+            if opcode.name == "GLOBAL":  # pickletools would take names for quoted ASCII
+                return (self.readline()[:-1] + b"." + self.readline()[:-1]).decode()
+            return opcode.arg.reader(self) if opcode.arg else None  # type: ignore[arg-type]
+        except UnicodeDecodeError as error:
+            raise MalformedError("has a pickle with text that is not UTF-8") from error
+        except ValueError as error:
+            raise MalformedError(f"ends inside a pickle (at byte {len(self._data):,})") from error
 
 
 class _Machine:
     """The stack machine: its stack, the marks on the stack, and the memo."""
 
-    def __init__(
-        self,
-        reader: Reader,
-        find_global: Callable[[str], Any],
-        persistent_load: Callable[[Any], Any],
-    ):
-        self.reader = reader
+    def __init__(self, find_global: Callable[[str], Any], persistent_load: Callable[[Any], Any]):
         self.find_global = find_global
         self.persistent_load = persistent_load
         self.stack: list[Any] = []
@@ -118,7 +121,8 @@ class _Machine:
         return values
 
 
-Handler = Callable[[_Machine], object]  # what it returns is dropped
+# Of an opcode's argument, None where it has none; what it returns is dropped.
+Handler = Callable[[_Machine, Any], object]
 
 
 def load(
@@ -143,19 +147,19 @@ def load(
     Raises:
       MalformedError: the pickle is cut short, inconsistent, too large or uses other opcodes.
     """
-    machine = _Machine(Reader(data, start), find_global, persistent_load)
-    stop = pickle.STOP[0]
+    reader = Reader(data, start)
+    machine = _Machine(find_global, persistent_load)
     for _ in range(MAX_OPERATIONS):
-        code = machine.reader.take(1)[0]
-        if code == stop:
-            return machine.pop(), machine.reader.position
-        handler = _HANDLERS.get(code)
-        if handler is None:
+        code = reader.read(1)[0]
+        opcode = _OPCODES.get(code)
+        if opcode and opcode.name == "STOP":
+            return machine.pop(), reader.position
+        if opcode is None or opcode.name not in _HANDLERS:
             raise MalformedError(
-                f"has pickle opcode {code:#04x} at byte {machine.reader.position - 1:,}, "
+                f"has pickle opcode {code:#04x} at byte {reader.position - 1:,}, "
                 "which torch.save never writes"
             )
-        handler(machine)
+        _HANDLERS[opcode.name](machine, reader.argument(opcode))
     raise MalformedError(f"has a pickle of more than {MAX_OPERATIONS:,} operations", RESAVE)
 
 
@@ -170,74 +174,34 @@ def put_items(target: dict[Any, Any], items: Iterable[Sequence[Any]]) -> None:
         target[key] = value
 
 
-def _text(raw: bytes | memoryview) -> str:
+def _text(machine: _Machine, text: str) -> None:
     try:
-        return str(raw, "utf-8")
-    except UnicodeDecodeError as error:
+        text.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair
         raise MalformedError("has a pickle with text that is not UTF-8") from error
+    machine.push(text)
 
 
-def _python2_text(raw: memoryview) -> str:
-    return str(raw, "latin-1")
+def _integer(machine: _Machine, value: int) -> None:
+    size = (value.bit_length() + 7) // 8
+    if size > _MAX_INTEGER_BYTES:
+        raise MalformedError(f"has an integer of {size:,} bytes")
+    machine.push(value)
 
 
-def _integer(raw: memoryview) -> int:
-    if len(raw) > _MAX_INTEGER_BYTES:
-        raise MalformedError(f"has an integer of {len(raw):,} bytes")
-    return int.from_bytes(raw, "little", signed=True)
-
-
-def _number(layout: str) -> Handler:
-    return lambda machine: machine.push(machine.reader.number(layout))
-
-
-def _sized(layout: str, decode: Callable[[memoryview], Any]) -> Handler:
-    """A length in `layout`, then that many bytes."""
-
-    def handle(machine: _Machine) -> None:
-        reader = machine.reader
-        machine.push(decode(reader.take(reader.number(layout))))
-
-    return handle
-
-
-def _constant(value: Any) -> Handler:
-    return lambda machine: machine.push(value)
-
-
-def _fresh(make: Callable[[], Any]) -> Handler:
-    return lambda machine: machine.push(make())
-
-
-def _tuple_of(count: int) -> Handler:
-    return lambda machine: machine.push(machine.pop_many(count))
-
-
-def _protocol(machine: _Machine) -> None:
-    version = machine.reader.number("<B")
+def _protocol(machine: _Machine, version: int) -> None:
     if version > pickle.HIGHEST_PROTOCOL:
         raise MalformedError(f"has a pickle of protocol {version}, which does not exist")
 
 
-def _memoize(layout: str) -> Handler:
-    def handle(machine: _Machine) -> None:
-        machine.memo[machine.reader.number(layout)] = machine.top()
-
-    return handle
+def _memoize(machine: _Machine, index: int | None) -> None:
+    machine.memo[len(machine.memo) if index is None else index] = machine.top()
 
 
-def _recall(layout: str) -> Handler:
-    def handle(machine: _Machine) -> None:
-        index = machine.reader.number(layout)
-        if index not in machine.memo:
-            raise MalformedError(f"has a pickle that recalls value {index}, which it never stored")
-        machine.push(machine.memo[index])
-
-    return handle
-
-
-def _memoize_next(machine: _Machine) -> None:
-    machine.memo[len(machine.memo)] = machine.top()
+def _recall(machine: _Machine, index: int) -> None:
+    if index not in machine.memo:
+        raise MalformedError(f"has a pickle that recalls value {index}, which it never stored")
+    machine.push(machine.memo[index])
 
 
 def _append(machine: _Machine, values: Iterable[Any]) -> None:
@@ -258,17 +222,7 @@ def _set_items(machine: _Machine, flat: tuple[Any, ...]) -> None:
         raise MalformedError(f"has a pickle that sets items of a {type(target).__name__}")
 
 
-def _append_one(machine: _Machine) -> None:
-    (value,) = machine.pop_many(1)
-    _append(machine, (value,))
-
-
-def _global(machine: _Machine) -> None:
-    module, name = machine.reader.line(), machine.reader.line()
-    machine.push(machine.find_global(f"{module}.{name}"))
-
-
-def _stack_global(machine: _Machine) -> None:
+def _stack_global(machine: _Machine, _: None) -> None:
     module, name = machine.pop_many(2)
     if not (isinstance(module, str) and isinstance(name, str)):
         raise MalformedError("has a pickle whose global has no name")
@@ -288,17 +242,7 @@ def _call(machine: _Machine, function: Any, arguments: Any) -> None:
         raise MalformedError(f"has a pickle that calls a {type(function).__name__}")
 
 
-def _reduce(machine: _Machine) -> None:
-    function, arguments = machine.pop_many(2)
-    _call(machine, function, arguments)
-
-
-def _new_object_with_keywords(machine: _Machine) -> None:
-    function, arguments, _ = machine.pop_many(3)
-    _call(machine, function, arguments)
-
-
-def _build(machine: _Machine) -> None:
+def _build(machine: _Machine, _: None) -> None:
     """Attributes of an object: nothing here has any, so that they are dropped."""
     machine.pop()
     target = machine.top()
@@ -306,63 +250,49 @@ def _build(machine: _Machine) -> None:
         raise MalformedError(f"has a pickle that sets attributes of a {type(target).__name__}")
 
 
-def _persistent_id(machine: _Machine) -> None:
-    machine.push(machine.persistent_load(machine.pop()))
+def _each(names: str, handler: Handler) -> dict[str, Handler]:
+    return dict.fromkeys(names.split(), handler)
 
 
-_NAMED_HANDLERS: dict[bytes, Handler] = {
-    pickle.PROTO: _protocol,
-    pickle.FRAME: lambda machine: machine.reader.number("<Q"),
+_HANDLERS: dict[str, Handler] = {
+    "PROTO": _protocol,
+    "FRAME": lambda machine, size: None,
     # Values
-    pickle.NONE: _constant(None),
-    pickle.NEWTRUE: _constant(True),
-    pickle.NEWFALSE: _constant(False),
-    pickle.BININT: _number("<i"),
-    pickle.BININT1: _number("<B"),
-    pickle.BININT2: _number("<H"),
-    pickle.BINFLOAT: _number(">d"),
-    pickle.LONG1: _sized("<B", _integer),
-    pickle.LONG4: _sized("<i", _integer),
-    pickle.SHORT_BINUNICODE: _sized("<B", _text),
-    pickle.BINUNICODE: _sized("<I", _text),
-    pickle.BINUNICODE8: _sized("<Q", _text),
-    pickle.SHORT_BINSTRING: _sized("<B", _python2_text),
-    pickle.BINSTRING: _sized("<i", _python2_text),
-    pickle.SHORT_BINBYTES: _sized("<B", bytes),
-    pickle.BINBYTES: _sized("<I", bytes),
-    pickle.BINBYTES8: _sized("<Q", bytes),
-    pickle.BYTEARRAY8: _sized("<Q", bytes),
+    **_each("BININT BININT1 BININT2 BINFLOAT", _Machine.push),
+    **_each("SHORT_BINSTRING BINSTRING SHORT_BINBYTES BINBYTES BINBYTES8", _Machine.push),
+    **_each("SHORT_BINUNICODE BINUNICODE BINUNICODE8", _text),
+    **_each("LONG1 LONG4", _integer),
+    "BYTEARRAY8": lambda machine, value: machine.push(bytes(value)),
+    "NONE": lambda machine, _: machine.push(None),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
     # Containers
-    pickle.EMPTY_TUPLE: _constant(()),
-    pickle.TUPLE1: _tuple_of(1),
-    pickle.TUPLE2: _tuple_of(2),
-    pickle.TUPLE3: _tuple_of(3),
-    pickle.TUPLE: lambda machine: machine.push(machine.pop_to_mark()),
-    pickle.FROZENSET: lambda machine: machine.push(list(machine.pop_to_mark())),
-    pickle.EMPTY_LIST: _fresh(list),
-    pickle.EMPTY_SET: _fresh(list),
-    pickle.EMPTY_DICT: _fresh(dict),
-    pickle.APPEND: _append_one,
-    pickle.APPENDS: lambda machine: _append(machine, machine.pop_to_mark()),
-    pickle.ADDITEMS: lambda machine: _append(machine, machine.pop_to_mark()),
-    pickle.SETITEM: lambda machine: _set_items(machine, machine.pop_many(2)),
-    pickle.SETITEMS: lambda machine: _set_items(machine, machine.pop_to_mark()),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+    "TUPLE1": lambda machine, _: machine.push(machine.pop_many(1)),
+    "TUPLE2": lambda machine, _: machine.push(machine.pop_many(2)),
+    "TUPLE3": lambda machine, _: machine.push(machine.pop_many(3)),
+    "TUPLE": lambda machine, _: machine.push(machine.pop_to_mark()),
+    "FROZENSET": lambda machine, _: machine.push(list(machine.pop_to_mark())),
+    "EMPTY_LIST": lambda machine, _: machine.push([]),
+    "EMPTY_SET": lambda machine, _: machine.push([]),
+    "EMPTY_DICT": lambda machine, _: machine.push({}),
+    "APPEND": lambda machine, _: _append(machine, machine.pop_many(1)),
+    "APPENDS": lambda machine, _: _append(machine, machine.pop_to_mark()),
+    "ADDITEMS": lambda machine, _: _append(machine, machine.pop_to_mark()),
+    "SETITEM": lambda machine, _: _set_items(machine, machine.pop_many(2)),
+    "SETITEMS": lambda machine, _: _set_items(machine, machine.pop_to_mark()),
     # Stack and memo
-    pickle.MARK: lambda machine: machine.marks.append(len(machine.stack)),
-    pickle.POP: lambda machine: machine.pop(),
-    pickle.POP_MARK: lambda machine: machine.pop_to_mark(),
-    pickle.BINPUT: _memoize("<B"),
-    pickle.LONG_BINPUT: _memoize("<I"),
-    pickle.MEMOIZE: _memoize_next,
-    pickle.BINGET: _recall("<B"),
-    pickle.LONG_BINGET: _recall("<I"),
+    "MARK": lambda machine, _: machine.marks.append(len(machine.stack)),
+    "POP": lambda machine, _: machine.pop(),
+    "POP_MARK": lambda machine, _: machine.pop_to_mark(),
+    **_each("BINPUT LONG_BINPUT MEMOIZE", _memoize),
+    **_each("BINGET LONG_BINGET", _recall),
     # Objects
-    pickle.GLOBAL: _global,
-    pickle.STACK_GLOBAL: _stack_global,
-    pickle.REDUCE: _reduce,
-    pickle.NEWOBJ: _reduce,
-    pickle.NEWOBJ_EX: _new_object_with_keywords,
-    pickle.BUILD: _build,
-    pickle.BINPERSID: _persistent_id,
+    "GLOBAL": lambda machine, name: machine.push(machine.find_global(name)),
+    "STACK_GLOBAL": _stack_global,
+    "REDUCE": lambda machine, _: _call(machine, *machine.pop_many(2)),
+    "NEWOBJ": lambda machine, _: _call(machine, *machine.pop_many(2)),
+    "NEWOBJ_EX": lambda machine, _: _call(machine, *machine.pop_many(3)[:2]),
+    "BUILD": _build,
+    "BINPERSID": lambda machine, _: machine.push(machine.persistent_load(machine.pop())),
 }
-_HANDLERS = {code[0]: handler for code, handler in _NAMED_HANDLERS.items()}
