@@ -147,7 +147,7 @@ def group_videos(videos: Sequence[BenchmarkVideo], most: int) -> list[list[Bench
 def predict(
     groups: Sequence[Sequence[BenchmarkVideo]],
     folder: PredictionFolder,
-    options: SegmentConfig,
+    config: SegmentConfig,
     workplaces: Sequence[Workplace],
     progress: RunProgress = RunProgress(),
     make_batch: MakeBatch | None = None,
@@ -169,7 +169,7 @@ def predict(
     def work(workplace: Workplace) -> None:
         try:
             with workplace() as make_session:
-                worker = _Worker(make_session, make_batch, folder, options, progress, outcome)
+                worker = _Worker(make_session, make_batch, folder, config, progress, outcome)
                 for group in _taken(waiting):
                     if progress.stop():
                         break
@@ -204,12 +204,12 @@ class _Worker:
         make_session: Callable[[], ResettableSegmenter],
         make_batch: MakeBatch | None,
         folder: PredictionFolder,
-        options: SegmentConfig,
+        config: SegmentConfig,
         progress: RunProgress,
         outcome: Outcome,
     ):
         self._make_session, self._make_batch = make_session, make_batch
-        self._folder, self._options = folder, options
+        self._folder, self._config = folder, config
         self._progress, self._outcome = progress, outcome
         self._sessions: list[ResettableSegmenter] = []
 
@@ -250,7 +250,7 @@ class _Worker:
         (session,) = self._ready_sessions(1)
         clock = _Clock(progress)
         done, problem = segment(
-            session, source, masks, folder, self._options_for(video),
+            session, source, masks, folder, self._config_for(video),
             Progress(progress.found, progress.advanced, progress.stop, clock.frame_written),
             save_at_end=False,
         )  # fmt: skip
@@ -288,10 +288,10 @@ class _Worker:
         source = video.open_frames()
         masks = video.open_masks(source.frame_names)
         unfinished = folder.finished_frames is None
-        return Job(source, masks, folder if unfinished else None, self._options_for(video))
+        return Job(source, masks, folder if unfinished else None, self._config_for(video))
 
-    def _options_for(self, video: BenchmarkVideo) -> SegmentConfig:
-        return dataclasses.replace(self._options, saved=video.saved, all_masks=video.all_masks)
+    def _config_for(self, video: BenchmarkVideo) -> SegmentConfig:
+        return dataclasses.replace(self._config, saved=video.saved, all_masks=video.all_masks)
 
 
 def _finish(

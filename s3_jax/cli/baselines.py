@@ -84,10 +84,10 @@ def _run(baseline: Baseline, video: FolderVideo, folder: Path) -> None:
 
 def _list_videos(data_dir: Path) -> list[FolderVideo]:
     sequences = Path(SEQUENCES.value).resolve() if SEQUENCES.value else None
-    options = LayoutConfig(sequences=sequences)
-    videos = list_davis_videos(data_dir, options)
+    layout = LayoutConfig(sequences=sequences)
+    videos = list_davis_videos(data_dir, layout)
     one_object = looks_binary(video.masks for video in videos)
-    return list_davis_videos(data_dir, options, one_object=True) if one_object else videos
+    return list_davis_videos(data_dir, layout, one_object=True) if one_object else videos
 
 
 def _nearest_neighbours() -> Baseline:

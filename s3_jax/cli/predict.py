@@ -157,7 +157,7 @@ def main() -> None:
     size = settings.short_side if SIZE.value is None else SIZE.value
     if size != -1 and size < 32:
         raise InputError(f"--size is {size}, but must be at least 32, or -1 for as it is")
-    layout = _layout_options()
+    layout = _layout_config()
     videos = _list_videos(benchmark, layout)
     checkpoint = _find_checkpoint(_required(CHECKPOINT))
     shard = _shard()
@@ -234,7 +234,7 @@ def _pack(benchmark: Benchmark, videos: Sequence[BenchmarkVideo], folder: Predic
         print(command.as_typed(f"to score: s3 score --results={folder.path} {flags_of_score}"))
 
 
-def _layout_options() -> LayoutConfig:
+def _layout_config() -> LayoutConfig:
     if VOID.value is not None and (VOID.value < -1 or VOID.value == 0):
         raise InputError(f"--void is {VOID.value}, but must be a positive id, or -1 for none")
     return LayoutConfig(

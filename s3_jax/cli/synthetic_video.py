@@ -56,9 +56,9 @@ def main() -> int:
 def _make(output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output} exists and is not an empty directory: choose another --output")
-    options = SceneConfig(distractors=DISTRACTORS.value, motion_blur=MOTION_BLUR.value)
+    config = SceneConfig(distractors=DISTRACTORS.value, motion_blur=MOTION_BLUR.value)
     rng = np.random.default_rng(SEED.value)
-    scene = sample_scene(rng, HEIGHT.value, WIDTH.value, OBJECTS.value, options)
+    scene = sample_scene(rng, HEIGHT.value, WIDTH.value, OBJECTS.value, config)
     for folder in ("frames", "masks"):
         (output / folder).mkdir(parents=True)
     for index in range(FRAMES.value):

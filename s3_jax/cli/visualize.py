@@ -109,11 +109,11 @@ def _draw(what: str, subject: Subject, output: Path) -> Iterable[Path]:
     """Writes one kind of picture; where."""
     source = subject.open_frames()
     stem = output / f"{subject.name.replace('/', '_')}_{what}"
-    options = SheetConfig(FRAMES.value, COLUMNS.value, WIDTH.value)
+    config = SheetConfig(FRAMES.value, COLUMNS.value, WIDTH.value)
     match what:
         case "sheet":
             path = stem.with_name(f"{stem.name}.jpg")
-            write_sheet(path, source, subject.masks, options)
+            write_sheet(path, source, subject.masks, config)
             return [path]
         case "overlay":
             rate = source.frame_rate or Fraction(FPS.value)
@@ -123,13 +123,13 @@ def _draw(what: str, subject: Subject, output: Path) -> Iterable[Path]:
         case "heat":
             if subject.scores is None:
                 raise InputError("--what=heat needs --scores, the probabilities of --save_scores")
-            return write_heat_maps(stem, source, subject.scores, options)
+            return write_heat_maps(stem, source, subject.scores, config)
         case _:
-            return _draw_queries(stem, source, subject, options)
+            return _draw_queries(stem, source, subject, config)
 
 
 def _draw_queries(
-    stem: Path, source: VideoSource, subject: Subject, options: SheetConfig
+    stem: Path, source: VideoSource, subject: Subject, config: SheetConfig
 ) -> Iterable[Path]:
     from s3_jax.checkpoints.model import load_model
     from s3_jax.cli.compilation_cache import enable_compilation_cache
@@ -140,7 +140,7 @@ def _draw_queries(
     given = subject.open_given(source)
     enable_compilation_cache()
     session = WatchedSession(*load_model(subject.checkpoint))
-    return write_query_choices(stem, session, source, given, subject.short_side, options)
+    return write_query_choices(stem, session, source, given, subject.short_side, config)
 
 
 def _single_subject() -> Subject:

@@ -46,25 +46,25 @@ def sample_colours(
     rng: np.random.Generator, config: DataConfig, still: bool
 ) -> list[list[ColourChange]]:
     """The colour changes of every frame of a clip, its own before those of the clip."""
-    options = config.image if still else config.video
-    of_clip = [sample_colour(rng, options.clip_colour)]
-    if rng.random() < options.grey:
+    chosen = config.image if still else config.video
+    of_clip = [sample_colour(rng, chosen.clip_colour)]
+    if rng.random() < chosen.grey:
         of_clip.append(GREY)
-    own = (sample_colour(rng, options.frame_colour) for _ in range(config.num_frames))
+    own = (sample_colour(rng, chosen.frame_colour) for _ in range(config.num_frames))
     return [[change, *of_clip] for change in own]
 
 
 def image_warps(
-    rng: np.random.Generator, size: Size, side: int, count: int, options: ImageAugmentationConfig
+    rng: np.random.Generator, size: Size, side: int, count: int, config: ImageAugmentationConfig
 ) -> list[Warp]:
     """Affine map, resizing, crop and bend of each frame, then scale and flip of the clip."""
     middle = ((side - 1) / 2, (side - 1) / 2)
-    scale = rng.uniform(*options.clip_scale)
+    scale = rng.uniform(*config.clip_scale)
     to_crop = around(middle, np.eye(2) / scale)
-    if rng.random() < options.flip:
+    if rng.random() < config.flip:
         to_crop = to_crop @ mirror(side)
-    draws = _walk(rng, count, options.walk)
-    return [_image_warp(rng, size, side, to_crop, options, draw) for draw in draws]
+    draws = _walk(rng, count, config.walk)
+    return [_image_warp(rng, size, side, to_crop, config, draw) for draw in draws]
 
 
 def _walk(rng: np.random.Generator, count: int, reach: Number) -> Float[np.ndarray, "t 5"]:
@@ -81,44 +81,44 @@ def _image_warp(
     size: Size,
     side: int,
     to_crop: Matrix,
-    options: ImageAugmentationConfig,
+    config: ImageAugmentationConfig,
     draw: Float[np.ndarray, " 5"],
 ) -> Warp:
     """draw: where in their ranges rotation, shear, scale and place (x, y) lie."""
     height, width = size
-    low, high = options.scale
-    rotation, shear = (2 * draw[:2] - 1) * (options.rotation, options.shear)
+    low, high = config.scale
+    rotation, shear = (2 * draw[:2] - 1) * (config.rotation, config.shear)
     moved = rotation_shear(rotation, shear, low + draw[2] * (high - low))
     affine = around(((width - 1) / 2, (height - 1) / 2), np.linalg.inv(moved))
     resized = side / min(size)
     left, top = draw[3:] * (width * resized - side, height * resized - side)
     uncrop = scaling(1 / resized, 1 / resized) @ shift(left, top)
-    bends = rng.random() < options.bend
-    bend = sample_bend(rng, options.bend_strength) if bends else None
+    bends = rng.random() < config.bend
+    bend = sample_bend(rng, config.bend_strength) if bends else None
     return Warp(affine @ uncrop, to_crop, side, bend)
 
 
 def video_warp(
-    rng: np.random.Generator, size: Size, side: int, options: VideoAugmentationConfig
+    rng: np.random.Generator, size: Size, side: int, config: VideoAugmentationConfig
 ) -> Warp:
     """Affine map, crop of random area and aspect, resizing and flip."""
     height, width = size
     moved = rotation_shear(
-        rng.uniform(-options.rotation, options.rotation), rng.uniform(-options.shear, options.shear)
+        rng.uniform(-config.rotation, config.rotation), rng.uniform(-config.shear, config.shear)
     )
     affine = around(((width - 1) / 2, (height - 1) / 2), np.linalg.inv(moved))
-    left, top, wide, tall = _sample_box(rng, size, options)
+    left, top, wide, tall = _sample_box(rng, size, config)
     uncrop = shift(left, top) @ scaling(wide / side, tall / side)
-    flip = mirror(side) if rng.random() < options.flip else np.eye(3)
+    flip = mirror(side) if rng.random() < config.flip else np.eye(3)
     return Warp(affine @ uncrop, flip, side)
 
 
-def sample_zoom(rng: np.random.Generator, options: VideoAugmentationConfig) -> Zoom | None:
+def sample_zoom(rng: np.random.Generator, config: VideoAugmentationConfig) -> Zoom | None:
     """Return how a clip's scale changes; None for not at all."""
-    if max(options.zoom, options.zoom_aspect) <= 1 or rng.random() >= options.zoom_share:
+    if max(config.zoom, config.zoom_aspect) <= 1 or rng.random() >= config.zoom_share:
         return None
-    scale = rng.uniform(-1, 1) * np.log(options.zoom)
-    aspect = rng.uniform(-1, 1) * np.log(options.zoom_aspect) / 2
+    scale = rng.uniform(-1, 1) * np.log(config.zoom)
+    aspect = rng.uniform(-1, 1) * np.log(config.zoom_aspect) / 2
     return Zoom((scale + aspect, scale - aspect), tuple(rng.uniform(0.3, 0.7, 2)))
 
 
@@ -141,17 +141,17 @@ def _zoomed(warp: Warp, zoom: Zoom, pivot: np.ndarray, share: Number) -> Warp:
 
 
 def _sample_box(
-    rng: np.random.Generator, size: Size, options: VideoAugmentationConfig
+    rng: np.random.Generator, size: Size, config: VideoAugmentationConfig
 ) -> tuple[Number, Number, Number, Number]:
     """Left, top, width and height of a crop; the middle of the image where none fits."""
     height, width = size
     for _ in range(CROP_TRIES):
-        area = height * width * rng.uniform(*options.crop_area)
-        aspect = np.exp(rng.uniform(*np.log(options.crop_aspect)))
+        area = height * width * rng.uniform(*config.crop_area)
+        aspect = np.exp(rng.uniform(*np.log(config.crop_aspect)))
         wide, tall = np.sqrt(area * aspect), np.sqrt(area / aspect)
         if wide <= width and tall <= height:
             return rng.uniform(0, width - wide), rng.uniform(0, height - tall), wide, tall
-    low, high = options.crop_aspect
+    low, high = config.crop_aspect
     tall = min(height, width / low)
     wide = min(width, tall * high)
     return (width - wide) / 2, (height - tall) / 2, wide, tall

@@ -12,17 +12,17 @@ STEPS = 64  # points of a path that are drawn into a kernel
 
 
 def sample_blurs(
-    rng: np.random.Generator, options: BlurConfig, side: int, count: int
+    rng: np.random.Generator, config: BlurConfig, side: int, count: int
 ) -> list[Kernel] | None:
     """Return a kernel for each of `count` frames; None for a clip that stays sharp.
 
     side: of the crop, in pixels.
     """
-    if options.share <= 0 or rng.random() >= options.share:
+    if config.share <= 0 or rng.random() >= config.share:
         return None
-    sigma = rng.uniform(0, options.defocus) * side
+    sigma = rng.uniform(0, config.defocus) * side
     angle = rng.uniform(0, np.pi)
-    lengths = rng.uniform(0, options.motion, count) * side
+    lengths = rng.uniform(0, config.motion, count) * side
     return [path_kernel(length, angle, sigma) for length in lengths]
 
 

@@ -52,7 +52,7 @@ class Source(Protocol):
 
 
 def open_source(config: data_config.SourceConfig) -> Source:
-    """The source for its options; lists files but decodes none.
+    """The source of a configuration; lists files but decodes none.
 
     Raises:
       InputError: the data set is missing, empty or incomplete.

@@ -36,11 +36,11 @@ def find_folders(
     bases: Sequence[str] = (".",),
     resolutions: Sequence[str] = (".",),
 ) -> Folders:
-    """The directories of a split, where the options do not name them.
+    """The directories of a split, where the configuration does not name them.
 
     bases: directories below `data_dir` that may hold JPEGImages and Annotations.
     resolutions: directories within these that may hold the videos, best first; images are taken
-      in the full resolution where the options ask for it.
+      in the full resolution where the configuration asks for it.
 
     Raises:
       InputError: they are not there.
