@@ -64,6 +64,8 @@ def get_config(name: str = BASE) -> ConfigDict:
         save_every=250,
         keep=3,
         divergence=10.0,
+        max_skipped=10,
+        devices="pmap",
     )
     return ConfigDict(run_config.to_dict(run))
 

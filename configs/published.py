@@ -137,6 +137,8 @@ def get_config(choice: str = "s3_vitb_depthanything,base") -> ConfigDict:
         save_every=1_000,
         keep=3,
         divergence=10.0,
+        max_skipped=10,
+        devices="pmap",
     )
     return ConfigDict(run_config.to_dict(run))
 

@@ -72,6 +72,8 @@ def get_config() -> ConfigDict:
         save_every=8,
         keep=3,
         divergence=10.0,
+        max_skipped=10,
+        devices="pmap",
     )
     return ConfigDict(run_config.to_dict(run))
 
