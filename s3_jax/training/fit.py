@@ -262,7 +262,7 @@ class _Run:
         self._checkpoints, self._stop, self._journal = checkpoints, stop, journal
         self._score: float | None = None
         self._skipped = 0
-        self._votes: collections.deque[jax.Array] = collections.deque()
+        self._votes: collections.deque[jax.Array] = collections.deque(maxlen=IN_FLIGHT + 1)
 
     def fit(self, start: Start) -> Outcome:
         """All stages from `start` on."""
@@ -371,7 +371,7 @@ class _Run:
         """
         if jax.process_count() == 1:
             return self._stop.requested
-        return not last and len(self._votes) > IN_FLIGHT and bool(self._votes.popleft() > 0)
+        return not last and len(self._votes) > IN_FLIGHT and float(self._votes[0]) > 0
 
     def _training_progress(
         self, stage: Stage, summary: WindowSummary, total: int, state: TrainState
