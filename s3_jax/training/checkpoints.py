@@ -272,7 +272,7 @@ def resumed(restored: Restored, template: TrainState) -> TrainState:
 def _ranking(record: Record) -> dict[str, float]:
     """What the best checkpoint is chosen by: of the latest stage, the highest score."""
     order = list(record.run.get("order", (record.stage,)))
-    return {"stage": order.index(record.stage), "score": record.score or 0.0}
+    return {"stage": float(order.index(record.stage)), "score": record.score or 0.0}
 
 
 def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:
