@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from s3_jax.training.clip_loss import ClipLoss
 from s3_jax.training.parts import StepDone
@@ -46,5 +45,4 @@ class Pictures:
             return
         state, slots = done.state(), loss.config.clip.num_objects
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        batch = {name: np.asarray(x) for name, x in done.batch._asdict().items()}
-        done.journal.show(draw_clip(loss.model, variables, batch, slots), done.total)
+        done.journal.show(draw_clip(loss.model, variables, done.batch, slots), done.total)

@@ -293,11 +293,12 @@ class _Run:
         with _input_pipeline(stage, step) as batches:
             while step < stage.steps:
                 batch = self._next_batch(batches, stage, state, step, first, window)
-                placed = self._devices.put_batch((batch, self._vote(batch)))
+                taken = stage.step_input(batch)
+                placed = self._devices.put_batch((taken, self._vote(taken)))
                 with jax.transfer_guard("disallow"), _named_step(first + step):
                     state, metrics = update(state, placed)
                 self._votes.append(metrics.pop("votes"))
-                window.add(metrics, _frames(batch))
+                window.add(metrics, _frames(taken))
                 step += 1
                 self._journal.advance()
                 self._call_back(stage, state, batch, step, first + step)

@@ -60,6 +60,11 @@ def everything(path: Path) -> bool:
     return True
 
 
+def whole(batch: Batch) -> Batch:
+    """Take all of a batch."""
+    return batch
+
+
 @dataclasses.dataclass(frozen=True)
 class Trainer:
     """What every step computes with, and what never changes while training.
@@ -119,6 +124,7 @@ class Stage:
     begin: variables that the stage starts from, given what the stage before left, if there was
       one. Called only where there is no checkpoint to go on from.
     evaluate: None for no evaluation.
+    step_input: what a step takes of a batch, with rows first; all of it by default.
     """
 
     name: str
@@ -128,3 +134,4 @@ class Stage:
     trainer: Trainer
     data: Data
     evaluate: Evaluate | None = None
+    step_input: Callable[[Batch], Batch] = whole

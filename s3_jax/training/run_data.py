@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from s3_jax.data.config import DataConfig
-from s3_jax.data.pipeline import Batches, make_pipeline
+from s3_jax.data.pipeline import Batch, Batches, make_pipeline
 from s3_jax.errors import InputError, reason
 from s3_jax.files import replacing
 from s3_jax.media.run_json import NAME, differences, new_record, read_record, write_record
@@ -160,12 +160,16 @@ def batches(run: RunConfig, stage: StageConfig, step: int) -> Iterator[Batches]:
         yield pipeline
 
 
-def clip_batches(run: RunConfig, stage: StageConfig, step: int) -> Iterator[ClipBatch]:
-    """The batches as a step takes them."""
+def clip_batches(run: RunConfig, stage: StageConfig, step: int) -> Iterator[Batch]:
+    """The stage's batches from a step on, until they are closed."""
     with batches(run, stage, step) as clips:
-        for batch in clips:
-            arrays: Any = (batch["frames"], batch["masks"], batch["num_objects"])
-            yield ClipBatch(*arrays)
+        yield from clips
+
+
+def clip_batch(batch: Batch) -> ClipBatch:
+    """What a step takes of a batch."""
+    arrays: Any = (batch["frames"], batch["masks"], batch["num_objects"])
+    return ClipBatch(*arrays)
 
 
 def data_config(run: RunConfig, stage: StageConfig) -> DataConfig:

@@ -92,4 +92,5 @@ def _stage(run: RunConfig, stage: StageConfig, validator: Validator) -> Stage:
         trainer=stage_trainer(run, stage),
         data=functools.partial(run_data.clip_batches, run, stage),
         evaluate=evaluate if validator.enabled else None,
+        step_input=run_data.clip_batch,
     )
