@@ -5,12 +5,18 @@ a checkpoint carries its own `ModelConfig`, so that nothing has to be said twice
 """
 
 import dataclasses
+import types
 import typing
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
 
-Encoder = Literal["spatial_semantic", "compact_semantic", "feature_pyramid", "resnet"]
-QueryAttention = Literal["discriminative", "multi_head"]
+from absl import logging
+
+from s3_jax import references
+from s3_jax.errors import InputError
+
 T = TypeVar("T")
+_SCALARS = {bool, int, float, str, types.NoneType}
 
 
 def _require(ok: bool, name: str, value: Any, rule: str) -> None:
@@ -56,24 +62,106 @@ class CompactConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ResNetConfig:
+    """A residual network of 18 or 50 layers."""
+
+    depth: int = 50
+
+    def __post_init__(self) -> None:
+        _require(self.depth in (18, 50), "depth", self.depth, "18 or 50")
+
+
+@dataclasses.dataclass(frozen=True)
+class NoSettings:
+    """Settings of an encoder that has none."""
+
+
+class BuiltIn(NamedTuple):
+    """One of our encoders: `package.module:Name`, and the class of its settings."""
+
+    reference: str
+    settings: type
+
+
+_ENCODERS = "s3_jax.models.encoders"
+ENCODERS: dict[str, BuiltIn] = {
+    "spatial_semantic": BuiltIn(f"{_ENCODERS}.spatial_semantic:SpatialSemanticEncoder", ViTConfig),
+    "compact_semantic": BuiltIn(
+        f"{_ENCODERS}.compact_semantic:CompactSemanticEncoder", CompactConfig
+    ),
+    "feature_pyramid": BuiltIn(f"{_ENCODERS}.feature_pyramid:FeaturePyramidEncoder", ViTConfig),
+    "resnet": BuiltIn(f"{_ENCODERS}.resnet:ResNetEncoder", ResNetConfig),
+}
+QUERY_ATTENTIONS: dict[str, str] = {
+    "discriminative": "s3_jax.models.object_attention:DiscriminativeCrossAttention",
+    "multi_head": "s3_jax.models.object_attention:MultiHeadCrossAttention",
+}
+
+
+def load_encoder(name: str) -> Any:
+    """Return the class of the encoder that a configuration names (`s3_jax.models.encoders`)."""
+    known = {ours: entry.reference for ours, entry in ENCODERS.items()}
+    return references.load(name, known, "encoder")
+
+
+def load_query_attention(name: str) -> Any:
+    """Return the class of the attention of that name (`s3_jax.models.object_attention`)."""
+    return references.load(name, QUERY_ATTENTIONS, "query_attention")
+
+
+def encoder_settings_class(name: str) -> type:
+    """Return the frozen dataclass that an encoder's settings are."""
+    if name in ENCODERS:
+        return ENCODERS[name].settings
+    encoder = load_encoder(name)
+    settings = typing.get_type_hints(encoder).get("settings", Any)
+    if settings is Any:
+        return NoSettings
+    if not dataclasses.is_dataclass(settings) or settings.__hash__ is None:
+        raise InputError(f"encoder {name}: annotate its `settings` with a frozen dataclass")
+    return typing.cast(type, settings)
+
+
+# Until version 0.1, every configuration had the settings of all encoders, under these names.
+_SETTINGS_BEFORE = {
+    "spatial_semantic": "vit",
+    "feature_pyramid": "vit",
+    "compact_semantic": "compact",
+    "resnet": "resnet_depth",
+}
+
+
+def _settings_of(encoder: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The recorded settings, or none where they are of another kind of encoder."""
+    own = {name: value for name, value in values.items() if name != "of"}
+    other = values.get("of", encoder)
+    if other == encoder or encoder_settings_class(other) is encoder_settings_class(encoder):
+        return own
+    logging.warning(
+        "the encoder is %s and has its default settings; those of %s do not count", encoder, other
+    )
+    return {}
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """Everything that decides which parameters a network has and what they compute.
 
-    encoder: image encoder; "spatial_semantic" and "feature_pyramid" use `vit`,
-      "compact_semantic" uses `compact`, "resnet" uses `resnet_depth` (18 or 50).
+    encoder: image encoder; one of `ENCODERS`, or anyone's as `package.module:Name`.
+    encoder_settings: the encoder's own; its frozen dataclass, a mapping of the fields that differ
+      from its defaults, or None for these.
     query_attention: how object queries read pixels: "discriminative" is S3's masked cross
-      attention (one most similar pixel per head), "multi_head" the ancestor Cutie's.
+      attention (one most similar pixel per head), "multi_head" the ancestor Cutie's, and anyone's
+      is named as `package.module:Name`.
     mask_encoder_width: channels of the first layers of the mask encoder's ResNet-18.
     single_object: the network of the static pre-training stage, whose mask encoder and pixel
       fuser do not see the other objects.
     size_multiple: frames are padded to a multiple of this many pixels.
     """
 
-    encoder: Encoder = "spatial_semantic"
-    vit: ViTConfig = ViTConfig()
-    compact: CompactConfig = CompactConfig()
-    resnet_depth: int = 50
-    query_attention: QueryAttention = "discriminative"
+    encoder: str = "spatial_semantic"
+    encoder_settings: Any = None
+    query_attention: str = "discriminative"
     num_blocks: int = 3
     num_queries: int = 16
     width: int = 256
@@ -84,6 +172,38 @@ class ModelConfig:
     mask_encoder_width: int = 64
     single_object: bool = False
     size_multiple: int = 32
+
+    def __post_init__(self) -> None:
+        expected, settings = encoder_settings_class(self.encoder), self.encoder_settings
+        if settings is None:
+            settings = expected()
+        elif isinstance(settings, Mapping):
+            settings = from_dict(expected, dict(settings), "encoder_settings.")
+        elif not isinstance(settings, expected):
+            raise InputError(
+                f"encoder_settings is a {type(settings).__name__}, but the encoder {self.encoder} "
+                f"takes a {expected.__name__}"
+            )
+        object.__setattr__(self, "encoder_settings", settings)
+        if self.query_attention not in QUERY_ATTENTIONS:
+            load_query_attention(self.query_attention)  # refuses unknown ones
+
+    def recorded(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Say which encoder the settings are of, so that it can be changed by a single flag."""
+        return values | {"encoder_settings": {"of": self.encoder, **values["encoder_settings"]}}
+
+    @staticmethod
+    def upgraded(values: dict[str, Any]) -> dict[str, Any]:
+        """Read settings as of the version before, and leave out those of another encoder."""
+        encoder = values.get("encoder", ModelConfig.encoder)
+        before = {name: values.pop(name) for name in _SETTINGS_BEFORE.values() if name in values}
+        if before and "encoder_settings" not in values:
+            name = _SETTINGS_BEFORE.get(encoder)
+            own = before.get(name, {}) if name else {}
+            values["encoder_settings"] = {"depth": own} if name == "resnet_depth" else own
+        if isinstance(values.get("encoder_settings"), Mapping):
+            values["encoder_settings"] = _settings_of(encoder, values["encoder_settings"])
+        return values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +276,11 @@ class PropagationConfig:
 MODELS: dict[str, ModelConfig] = {
     "s3_vitb_depthanything": ModelConfig(num_blocks=5, num_queries=8),
     "s3_vitb": ModelConfig(),
-    "s3_vitb_mae": ModelConfig(vit=ViTConfig(position_grid=14)),
-    "s3_vitl": ModelConfig(vit=ViTConfig(embed_dim=1024, depth=24, num_heads=16)),
+    "s3_vitb_mae": ModelConfig(encoder_settings=ViTConfig(position_grid=14)),
+    "s3_vitl": ModelConfig(encoder_settings=ViTConfig(embed_dim=1024, depth=24, num_heads=16)),
     "s3_fpn_vitb": ModelConfig(encoder="feature_pyramid"),
-    "s3_resnet50": ModelConfig(encoder="resnet", resnet_depth=50),
-    "s3_resnet18": ModelConfig(encoder="resnet", resnet_depth=18),
+    "s3_resnet50": ModelConfig(encoder="resnet", encoder_settings=ResNetConfig(50)),
+    "s3_resnet18": ModelConfig(encoder="resnet", encoder_settings=ResNetConfig(18)),
     "s3_lite": ModelConfig(
         encoder="compact_semantic",
         num_blocks=2,
@@ -172,36 +292,59 @@ MODELS: dict[str, ModelConfig] = {
         mask_encoder_width=32,
     ),
     "cutie_base": ModelConfig(
-        encoder="resnet", resnet_depth=50, query_attention="multi_head", size_multiple=16
+        encoder="resnet",
+        encoder_settings=ResNetConfig(50),
+        query_attention="multi_head",
+        size_multiple=16,
     ),
     "cutie_small": ModelConfig(
-        encoder="resnet", resnet_depth=18, query_attention="multi_head", size_multiple=16
+        encoder="resnet",
+        encoder_settings=ResNetConfig(18),
+        query_attention="multi_head",
+        size_multiple=16,
     ),
 }
 
 _LITE = MODELS["s3_lite"]
 MODELS |= {
     "s3_lite_without_semantic_embedding": dataclasses.replace(
-        _LITE, compact=dataclasses.replace(_LITE.compact, semantic_embedding=False)
+        _LITE, encoder_settings=CompactConfig(semantic_embedding=False)
     ),
     "s3_lite_without_spatial_dependency": dataclasses.replace(
-        _LITE, compact=dataclasses.replace(_LITE.compact, spatial_dependency=False)
+        _LITE, encoder_settings=CompactConfig(spatial_dependency=False)
     ),
     "s3_lite_multi_head": dataclasses.replace(_LITE, query_attention="multi_head"),
 }
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A dataclass as plain dictionaries, lists and numbers (for JSON)."""
-    return dataclasses.asdict(config)
+    """Return a dataclass as plain dictionaries, lists and numbers (for JSON)."""
+    values = {
+        field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)
+    }
+    return config.recorded(values) if hasattr(config, "recorded") else values
 
 
-def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
-    """The dataclass `cls` from what `to_dict` made.
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    return tuple(map(_plain, value)) if isinstance(value, tuple) else value
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
+    """Return the dataclass `cls`, and those within it, from what `to_dict` made or a user wrote.
+
+    A class may have a static method `upgraded`, which brings values of an older layout to that of
+    today, and a method `recorded`, which has the last word on what `to_dict` gives.
+
+    Args:
+      where: what stands before the names of keys in messages.
 
     Raises:
-      ValueError: a key is unknown; the message names it, its place and the known keys.
+      ValueError: a key is unknown or missing, or a value of another type; the message names it,
+        its place and what is known.
     """
+    values = cls.upgraded(dict(values)) if hasattr(cls, "upgraded") else values
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
@@ -209,9 +352,27 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
         raise ValueError(
             f"unknown key {where}{unknown[0]!r} for {cls.__name__}; known keys: {sorted(fields)}"
         )
-    converted = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            value = from_dict(hints[name], value, where=f"{where}{name}.")
-        converted[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**converted)
+    for name, field in fields.items():
+        if name not in values and field.default is field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{where}{name} is missing")
+    return cls(**{name: _value(hints[name], x, f"{where}{name}") for name, x in values.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """One field: dataclasses from mappings, tuples from lists, and scalars of the right type."""
+    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return from_dict(typing.cast(type, hint), value, f"{where}.")
+    if isinstance(value, list | tuple):
+        return _tuples(value)
+    accepted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if float in accepted and int not in accepted and type(value) is int:
+        return float(value)
+    if set(accepted) <= _SCALARS and type(value) not in accepted:
+        names = " or ".join(kind.__name__ for kind in accepted)
+        raise ValueError(f"{where} is {value!r}, but must be of type {names}")
+    return value
+
+
+def _tuples(value: Any) -> Any:
+    """Lists, as JSON has them, as tuples at every level."""
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

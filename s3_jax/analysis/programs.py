@@ -15,6 +15,7 @@ from jax.sharding import SingleDeviceSharding
 from s3_jax.config import ModelConfig, PropagationConfig
 from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
+from s3_jax.models.variables import variable_shapes
 from s3_jax.ops.backend import compiling_for
 from s3_jax.propagation import state as video
 from s3_jax.propagation.frame import Network
@@ -160,14 +161,6 @@ def task_of_stage(run: RunConfig, name: str | None = None) -> TrainingTask:
         trainable_blocks=stage.trainable_blocks,
         step=stage.step,
     )
-
-
-def variable_shapes(model: ModelConfig) -> Shapes:
-    """The network's variables, described."""
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    masks = jax.ShapeDtypeStruct((1, 1, 64, 64), jnp.float32)
-    shapes = jax.eval_shape(S3(model).init, jax.random.key(0), image, masks)
-    return {"params": shapes["params"], "batch_stats": shapes.get("batch_stats", {})}
 
 
 def tree_bytes(tree: Shapes) -> int:

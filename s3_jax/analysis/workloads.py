@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from s3_jax.analysis.programs import TrainingTask, variable_shapes
+from s3_jax.analysis.programs import TrainingTask
 from s3_jax.config import ModelConfig, PropagationConfig
+from s3_jax.models.variables import variable_shapes
 from s3_jax.propagation.geometry import frame_geometry
 from s3_jax.propagation.state import VideoState, init_state
 from s3_jax.training.clip import ClipBatch

@@ -22,9 +22,11 @@ import orbax.checkpoint as ocp
 
 from s3_jax.config import ModelConfig, from_dict, to_dict
 from s3_jax.conversion.names import unused_tensors
-from s3_jax.conversion.weights import Variables, flatten, flax_shapes
+from s3_jax.conversion.weights import flax_shapes
 from s3_jax.errors import InputError, listed, reason
 from s3_jax.files import replacing
+from s3_jax.models.variables import Variables, flatten
+from s3_jax.references import MissingPartError
 
 CONFIG_FILE = "config.json"
 COMMIT_NOTE = "commit_success.txt"
@@ -218,6 +220,8 @@ def read_header(directory: Path) -> Header:
 def _read_config(path: Path, values: dict[str, Any]) -> ModelConfig:
     try:
         return from_dict(ModelConfig, values)
+    except MissingPartError as error:
+        raise CheckpointError(f"{path}: this checkpoint's {error}") from error
     except ValueError as error:
         raise CheckpointError(
             f"{path}: {error}; if it was not edited, it is of another version: update s3_jax"

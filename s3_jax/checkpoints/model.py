@@ -38,8 +38,8 @@ from s3_jax.checkpoints.layout import (
     other_files,
 )
 from s3_jax.config import ModelConfig
-from s3_jax.conversion.weights import Variables, flatten
 from s3_jax.errors import reason
+from s3_jax.models.variables import Variables, flatten
 
 __all__ = [
     "CheckpointError",

@@ -8,6 +8,10 @@ DAMAGED = "the file is damaged or incomplete: download or copy it again"
 RESAVE = "re-save only the tensors, with torch.save(model.state_dict(), path)"
 
 
+class ConversionError(ValueError):
+    """A state dict and a network do not fit; the message lists every problem."""
+
+
 class TorchFileError(ValueError):
     """A checkpoint file that cannot be read or written; the message names file and fix."""
 

@@ -1,6 +1,6 @@
 """Starts a network from public weights (network.md section 8).
 
-    variables = initial_variables(config, seed)
+    variables = initial_variables(config, seed)  # s3_jax.models.variables
     tensors, report = load_vit(to_torch(variables, config), read_tensors("dinov2.pth"), config)
     variables = from_torch(tensors, config)
 
@@ -21,18 +21,18 @@ import math
 import re
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from s3_jax.config import ModelConfig, ViTConfig
+from s3_jax.config import CompactConfig, ModelConfig, ResNetConfig, ViTConfig
+from s3_jax.conversion.errors import ConversionError
 from s3_jax.conversion.recognise import find_prefix
-from s3_jax.conversion.weights import ConversionError, Tensors, Variables
+from s3_jax.conversion.weights import Tensors
 from s3_jax.errors import listed
 from s3_jax.models.resnet import BLOCKS
-from s3_jax.models.s3 import S3
 from s3_jax.models.vit import PATCH_SIZE
+from s3_jax.models.widening import orthogonal, random_for
 from s3_jax.ops.resize import resize_bicubic
 
 Array = np.ndarray
@@ -79,13 +79,6 @@ class LoadSummary:
         ]
 
 
-def initial_variables(config: ModelConfig, seed: int = 0) -> Variables:
-    """A network's own initial values: {"params", "batch_stats"}, NumPy arrays."""
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
-    masks = jax.ShapeDtypeStruct((1, 1, 64, 64), np.float32)
-    return jax.device_get(S3(config).lazy_init(jax.random.key(seed), image, masks))
-
-
 def load_vit(
     tensors: Tensors, source: Tensors, config: ModelConfig
 ) -> tuple[dict[str, Array], LoadSummary]:
@@ -98,23 +91,24 @@ def load_vit(
     Raises:
       ConversionError: the network has no ViT, or the file's does not fit; all problems are listed.
     """
-    if config.encoder not in ("spatial_semantic", "feature_pyramid"):
+    vit = config.encoder_settings
+    if not isinstance(vit, ViTConfig):
         raise ConversionError(
             f"the network's image encoder is {config.encoder}, which has no ViT to fill"
         )
     part, skipped = _part(source, "patch_embed.proj.weight", "a ViT", _NOT_OF_THE_VIT)
-    _check_vit_size(part, config.vit)
+    _check_vit_size(part, vit)
     part = {_VIT + key: value for key, value in part.items()}
     loaded = dict.fromkeys(part, "file")
     for name, change in {"patch_embed.proj.weight": _resampled_kernel,
                          "pos_embed": _resized_positions}.items():  # fmt: skip
         key = _VIT + name
         if key in part:
-            part[key], note = change(part[key], config.vit)
+            part[key], note = change(part[key], vit)
             loaded[key] += note
-    scales = [f"{_VIT}blocks.{i}.ls{j}.gamma" for i in range(config.vit.depth) for j in (1, 2)]
+    scales = [f"{_VIT}blocks.{i}.ls{j}.gamma" for i in range(vit.depth) for j in (1, 2)]
     if not any(key in part for key in scales):
-        part |= {key: np.ones(config.vit.embed_dim, np.float32) for key in scales}
+        part |= {key: np.ones(vit.embed_dim, np.float32) for key in scales}
         loaded |= dict.fromkeys(scales, "1 (the file has no LayerScale)")
     return _merged(tensors, part, loaded, skipped, _VIT, "mask_token")
 
@@ -131,7 +125,7 @@ def load_efficientnet(
     Raises:
       ConversionError: the network has no EfficientNet, or the file's does not fit.
     """
-    if config.encoder != "compact_semantic":
+    if not isinstance(config.encoder_settings, CompactConfig):
         raise ConversionError(f"the network's image encoder is {config.encoder}, which has no "
                               "EfficientNet to fill")  # fmt: skip
     root = "pixel_encoder.backbone."
@@ -148,9 +142,9 @@ def load_image_resnet(
     Raises:
       ConversionError: the image encoder is no ResNet, or the file's does not fit.
     """
-    if config.encoder != "resnet":
+    if not isinstance(config.encoder_settings, ResNetConfig):
         raise ConversionError(f"the network's image encoder is {config.encoder}, not a ResNet")
-    part, skipped = _resnet_part(source, config.resnet_depth)
+    part, skipped = _resnet_part(source, config.encoder_settings.depth)
     part = {f"pixel_encoder.{_replaced(key, _IMAGE_LAYERS)}": x for key, x in part.items()}
     loaded = dict.fromkeys(part, "file")
     return _merged(tensors, part, loaded, skipped, _resnet_roots("pixel_encoder"), _COUNTERS)
@@ -171,7 +165,7 @@ def load_mask_resnet(
     loaded = dict.fromkeys(part, "file")
     stem, extra = "mask_encoder.conv1.weight", 1 if config.single_object else 2
     if stem in part:
-        part[stem] = _with_channels(part[stem], extra, _random(stem, seed))
+        part[stem] = _with_channels(part[stem], extra, random_for(stem, seed))
         loaded[stem] += f" (and orthogonal values for the mask channels, {extra})"
     return _merged(tensors, part, loaded, skipped, _resnet_roots("mask_encoder"), _COUNTERS)
 
@@ -194,7 +188,7 @@ def widen(
         raise ConversionError("the network is for several objects already: nothing to widen")
     widened = dict(tensors)
     for key in _WIDENED:
-        rng = _random(key, seed) if method == "orthogonal" else None
+        rng = random_for(key, seed) if method == "orthogonal" else None
         widened[key] = _with_channels(tensors[key], 1, rng)
     loaded = dict.fromkeys(_WIDENED, f"itself ({method} values for the other objects' masks)")
     return widened, dataclasses.replace(config, single_object=False), LoadSummary(loaded, {}, [])
@@ -312,21 +306,8 @@ def _with_channels(
 ) -> Float[Array, "o i+{count} h w"]:
     """Input channels appended to a kernel: orthogonal from `rng`, zero without."""
     shape = (kernel.shape[0], count, *kernel.shape[2:])
-    extra = np.zeros(shape) if rng is None else _orthogonal(shape, rng)
+    extra = np.zeros(shape) if rng is None else orthogonal(shape, rng)
     return np.concatenate([kernel, extra.astype(kernel.dtype)], axis=1)
-
-
-def _orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> Float[Array, "..."]:
-    """Uniformly drawn with orthonormal rows (or columns, if fewer), seen as (shape[0], rest)."""
-    rows, columns = shape[0], math.prod(shape[1:])
-    tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
-    q, r = np.linalg.qr(tall)
-    q = q * np.sign(np.diagonal(r))[None]
-    return (q if rows >= columns else q.T).reshape(shape)
-
-
-def _random(key: str, seed: int) -> np.random.Generator:
-    return np.random.default_rng([seed, *key.encode()])
 
 
 def _replaced(key: str, beginnings: Mapping[str, str]) -> str:

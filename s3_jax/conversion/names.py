@@ -7,7 +7,8 @@ same; its kind says which tensors belong to it and how their axes move.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from s3_jax.config import CompactConfig, ModelConfig
+from s3_jax.config import ENCODERS, QUERY_ATTENTIONS, CompactConfig, ModelConfig, ViTConfig
+from s3_jax.conversion.errors import ConversionError
 from s3_jax.models import efficientnet
 from s3_jax.models.encoders import compact_semantic
 from s3_jax.models.encoders.spatial_semantic import EXTRA_EXTRACTORS, NUM_BLOCKS
@@ -24,7 +25,17 @@ class Entry(NamedTuple):
 
 
 def entries(config: ModelConfig) -> Iterator[Entry]:
-    """All modules of a network with these settings."""
+    """All modules of a network with these settings.
+
+    Raises:
+      ConversionError: the network has a part of which no PyTorch file is known.
+    """
+    for part, known in (("encoder", ENCODERS), ("query_attention", QUERY_ATTENTIONS)):
+        if getattr(config, part) not in known:
+            raise ConversionError(
+                f"the network's {part} is {getattr(config, part)}, and only networks of "
+                f"{', '.join(known)} have names in PyTorch"
+            )
     yield from _image_encoder(config)
     yield Entry("pix_feat_proj", "pix_feat_proj", "conv1x1")
     yield from _key_projection()
@@ -40,15 +51,14 @@ def _image_encoder(config: ModelConfig) -> Iterator[Entry]:
     torch, flax = "pixel_encoder", "image_encoder"
     if config.encoder == "resnet":
         layers = ("res2", "layer2", "layer3")
-        yield from _resnet(torch, flax, config.resnet_depth, layers)
-        return
-    if config.encoder == "compact_semantic":
-        yield from _compact_semantic(config.compact)
-        return
-    yield from _vit(config)
-    if config.encoder == "feature_pyramid":
+        yield from _resnet(torch, flax, config.encoder_settings.depth, layers)
+    elif config.encoder == "compact_semantic":
+        yield from _compact_semantic(config.encoder_settings)
+    elif config.encoder == "feature_pyramid":
+        yield from _vit(config.encoder_settings)
         yield from _pyramid_heads()
     else:
+        yield from _vit(config.encoder_settings)
         yield from _details()
         for i in range(NUM_BLOCKS):
             extra = EXTRA_EXTRACTORS if i == NUM_BLOCKS - 1 else 0
@@ -88,12 +98,12 @@ def efficientnet_entries(torch: str, flax: str) -> Iterator[Entry]:
         yield Entry(f"{t}._bn2", f"{f}/project_norm", "batch_norm")
 
 
-def _vit(config: ModelConfig) -> Iterator[Entry]:
+def _vit(vit: ViTConfig) -> Iterator[Entry]:
     torch, flax = "pixel_encoder.vit_module", "image_encoder/vit"
     yield Entry(f"{torch}.cls_token", f"{flax}/cls_token", "tensor")
     yield Entry(f"{torch}.pos_embed", f"{flax}/pos_embed", "tensor")
     yield Entry(f"{torch}.patch_embed.proj", f"{flax}/patch_embed", "conv")
-    for i in range(config.vit.depth):
+    for i in range(vit.depth):
         t, f = f"{torch}.blocks.{i}", f"{flax}/blocks_{i}"
         yield Entry(f"{t}.norm1", f"{f}/norm1", "layer_norm")
         yield Entry(f"{t}.attn.qkv", f"{f}/attention/qkv", "linear")
@@ -110,9 +120,9 @@ def unused_tensors(config: ModelConfig) -> dict[str, tuple[tuple[int, ...], floa
 
     They are carried along so that a converted checkpoint converts back to what it was.
     """
-    if config.encoder in ("resnet", "compact_semantic"):
+    if not isinstance(config.encoder_settings, ViTConfig):
         return {}
-    prefix, width = "pixel_encoder.vit_module", config.vit.embed_dim
+    prefix, width = "pixel_encoder.vit_module", config.encoder_settings.embed_dim
     return {
         f"{prefix}.mask_token": ((1, width), 0.0),
         f"{prefix}.norm.weight": ((width,), 1.0),

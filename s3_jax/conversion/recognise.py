@@ -8,10 +8,10 @@ import dataclasses
 import math
 import re
 from collections.abc import Collection, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from s3_jax.config import MODELS, CompactConfig, Encoder, ModelConfig, ViTConfig
-from s3_jax.conversion.weights import ConversionError
+from s3_jax.config import MODELS, CompactConfig, ModelConfig, ResNetConfig, ViTConfig
+from s3_jax.conversion.errors import ConversionError
 from s3_jax.models.deformable_attention import POINTS
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -25,7 +25,6 @@ _EXTRACTOR = "pixel_encoder.interactions.0.extractor.attn"
 _VIT = "pixel_encoder.vit_module"
 _READ = "object_transformer.blocks.0.read_from_pixel"
 _SHOWN_KEYS = 5
-_WITH_VIT = ("spatial_semantic", "feature_pyramid")
 
 
 def model_names() -> list[str]:
@@ -137,9 +136,7 @@ class _Reader:
         multi_head = f"{_READ}.cross_attn.in_proj_weight" in self._shapes
         return ModelConfig(
             encoder=encoder,
-            vit=self._vit() if encoder in _WITH_VIT else ViTConfig(),
-            compact=self._compact() if encoder == "compact_semantic" else CompactConfig(),
-            resnet_depth=self._resnet_depth() if encoder == "resnet" else 50,
+            encoder_settings=self._settings(encoder),
             query_attention="multi_head" if multi_head else "discriminative",
             num_blocks=self._count("object_transformer.blocks"),
             num_queries=queries,
@@ -157,8 +154,8 @@ class _Reader:
             size_multiple=16 if multi_head and encoder == "resnet" else 32,
         )
 
-    def _encoder(self) -> Encoder:
-        signs: dict[str, Encoder] = {
+    def _encoder(self) -> str:
+        signs = {
             "pixel_encoder.backbone._": "compact_semantic",
             "pixel_encoder.interactions.": "spatial_semantic",
             "pixel_encoder.simfp_": "feature_pyramid",
@@ -171,8 +168,13 @@ class _Reader:
             "no known image encoder: looked for keys that begin with " + " or ".join(signs)
         )
 
-    def _resnet_depth(self) -> int:
-        return 50 if "pixel_encoder.res2.0.conv3.weight" in self._shapes else 18
+    def _settings(self, encoder: str) -> Any:
+        if encoder == "compact_semantic":
+            return self._compact()
+        return self._resnet() if encoder == "resnet" else self._vit()
+
+    def _resnet(self) -> ResNetConfig:
+        return ResNetConfig(50 if "pixel_encoder.res2.0.conv3.weight" in self._shapes else 18)
 
     def _vit(self) -> ViTConfig:
         _, tokens, width = self._shape(f"{_VIT}.pos_embed", 3)

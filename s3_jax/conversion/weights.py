@@ -4,16 +4,14 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from s3_jax.config import ModelConfig
 from s3_jax.conversion.errors import ConversionError
 from s3_jax.conversion.names import entries, position_buffers, unused_tensors
 from s3_jax.models.positional import inverse_frequencies
-from s3_jax.models.s3 import S3
+from s3_jax.models.variables import Variables, flatten, variable_shapes
 
-Variables = dict[str, Any]
 Tensors = Mapping[str, np.ndarray]
 
 
@@ -102,9 +100,7 @@ def pairs(config: ModelConfig) -> Iterator[Pair]:
 @functools.lru_cache(maxsize=8)  # building a large network takes seconds
 def flax_shapes(config: ModelConfig) -> dict[str, dict[str, tuple[int, ...]]]:
     """Collection -> slash-separated path -> shape of every variable of the network."""
-    image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
-    masks = jax.ShapeDtypeStruct((1, 1, 64, 64), np.float32)
-    tree = jax.eval_shape(S3(config).init, jax.random.key(0), image, masks)
+    tree = variable_shapes(config)
     return {name: {k: v.shape for k, v in flatten(tree[name]).items()} for name in tree}
 
 
@@ -164,15 +160,6 @@ def to_torch(variables: Variables, config: ModelConfig) -> dict[str, np.ndarray]
     for key, (shape, default) in unused_tensors(config).items():
         tensors[key] = np.asarray(stored.get(key, np.full(shape, default, np.float32)))
     return tensors
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, keys joined by slashes."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        path = f"{prefix}{name}"
-        flat |= flatten(value, f"{path}/") if isinstance(value, Mapping) else {path: value}
-    return flat
 
 
 def _insert(tree: dict[str, Any], path: str, value: np.ndarray) -> None:

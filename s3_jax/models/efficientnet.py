@@ -5,7 +5,6 @@ semantic prior. BatchNorm always uses its running statistics.
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -61,30 +60,18 @@ class SemanticMaps(NamedTuple):
 
 
 class EfficientNetLite0(nn.Module):
-    """Images, RGB in [0, 1], height and width multiples of 32, to maps of strides 4 to 32.
+    """Images, RGB in [0, 1], height and width multiples of 32, to maps of strides 4 to 32."""
 
-    trainable_parts: indices into `PARTS` of what receives gradients; the rest is frozen and
-      costs no backward pass.
-    """
-
-    trainable_parts: tuple[int, ...] = ()
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, image: Float[Array, "b H W 3"]) -> SemanticMaps:
         outputs: list[Array] = []
         # As the public weights were trained: grey levels less 127, divided by 128.
-        x = (image * 255 - 127) / 128
-        for part, stages in enumerate(PARTS):
-            # One stop cuts the path to earlier parts, the other that to the parameters.
-            stop = (lambda x: x) if part in self.trainable_parts else jax.lax.stop_gradient
-            x = stop(x)
-            if part == 0:
-                x = self._stem(x)
-            for stage in stages:
-                x = self._stage(x, stage)
-                outputs.append(stop(x))
-            x = outputs[-1]
+        x = self._stem((image * 255 - 127) / 128)
+        for stage in range(len(STAGES)):
+            x = self._stage(x, stage)
+            outputs.append(x)
         return SemanticMaps(outputs[1], outputs[2], outputs[3], outputs[4], outputs[6])
 
     def _stem(self, x: Array) -> Array:

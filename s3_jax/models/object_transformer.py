@@ -1,8 +1,8 @@
 """Object transformer: object queries and pixels inform each other (network.md section 6).
 
-What makes S3's queries discriminative is the masked cross attention: per head, a query takes in
-the one pixel most similar to it, foreground queries from the foreground and background queries
-from the background, instead of a blend of many.
+What makes S3's queries discriminative is the masked cross attention (`object_attention`): per head,
+a query takes in the one pixel most similar to it, foreground queries from the foreground and
+background queries from the background, instead of a blend of many.
 """
 
 from typing import NamedTuple
@@ -15,17 +15,10 @@ from jaxtyping import Array, Bool, Float
 from s3_jax.config import ModelConfig
 from s3_jax.models.attention import MultiHeadAttention
 from s3_jax.models.chunks import map_objects
-from s3_jax.models.layers import (
-    ChannelAttentionBlock,
-    Dtype,
-    LayerNorm,
-    Linear,
-    l2_normalize,
-)
+from s3_jax.models.layers import ChannelAttentionBlock, Dtype, LayerNorm, Linear
 from s3_jax.models.masks import foreground
+from s3_jax.models.object_attention import make_query_attention
 from s3_jax.models.positional import sinusoidal_encoding
-from s3_jax.ops.precision import wide_type
-from s3_jax.ops.selection import take_tokens
 
 normal = nn.initializers.normal(1.0)
 
@@ -35,74 +28,6 @@ class TransformerOutput(NamedTuple):
 
     pixel: Float[Array, "b k h w c"]
     logits: Float[Array, "b k l h w"]
-
-
-class DiscriminativeCrossAttention(nn.Module):
-    """Masked cross attention for discriminative queries (paper section 3.3, network.md 6.2).
-
-    Attention is a hard choice of one token per query and head; gradients flow through the chosen
-    token, not through the choice.
-    """
-
-    num_heads: int
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self,
-        query: Float[Array, "b q c"],
-        query_pos: Float[Array, "b q c"],
-        pixel: Float[Array, "b n c"],
-        pixel_pos: Float[Array, "b n c"],
-        blocked: Bool[Array, "b #n_heads q n"] | None,
-    ) -> Float[Array, "b q c"]:
-        c = query.shape[-1]
-        alpha = self.param("alpha", nn.initializers.ones, (c,)).astype(self.dtype)
-        query = LayerNorm(dtype=self.dtype, name="norm")(query)
-        key = l2_normalize(query + query_pos)
-        token = self._most_similar(key, l2_normalize(pixel + pixel_pos), blocked)
-        mixed = Linear(c, dtype=self.dtype, name="proj")(token * key)
-        mixed = l2_normalize(mixed, axis=1) * alpha[None, None] + token
-        return Linear(c, dtype=self.dtype, name="out")(mixed) + query
-
-    def _most_similar(self, key: Array, feature: Array, blocked: Array | None) -> Array:
-        """Per head the feature most similar to each query; the first of equals."""
-        b, n, c = feature.shape
-        heads = self.num_heads
-        feature = feature.reshape(b, n, heads, c // heads)
-        key = key.reshape(b, -1, heads, c // heads)
-        similarity = jnp.einsum(
-            "bqhd,bnhd->bhqn",
-            key,
-            feature,
-            preferred_element_type=wide_type(key.dtype),
-            precision="highest",
-        )
-        if blocked is not None:
-            similarity = jnp.where(blocked, -jnp.inf, similarity)
-        self.sow("intermediates", "similarity", similarity)
-        chosen = jnp.argmax(similarity, axis=-1).transpose(0, 2, 1)  # b q heads
-        return take_tokens(feature, chosen).reshape(b, -1, c)
-
-
-class MultiHeadCrossAttention(nn.Module):
-    """Cutie's ordinary masked cross attention, in the place of S3's discriminative one."""
-
-    num_heads: int
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self,
-        query: Float[Array, "b q c"],
-        query_pos: Float[Array, "b q c"],
-        pixel: Float[Array, "b n c"],
-        pixel_pos: Float[Array, "b n c"],
-        blocked: Bool[Array, "b #n_heads q n"] | None,
-    ) -> Float[Array, "b q c"]:
-        query = LayerNorm(dtype=self.dtype, name="norm")(query)
-        attention = MultiHeadAttention(self.num_heads, dtype=self.dtype, name="attend")
-        return query + attention(query + query_pos, pixel + pixel_pos, pixel, blocked)
 
 
 class QuerySelfAttention(nn.Module):
@@ -151,13 +76,7 @@ class ObjectTransformerBlock(nn.Module):
         config = self.config
         shape = pixel.shape
         flat, flat_pos = (x.reshape(shape[0], -1, shape[-1]) for x in (pixel, pixel_pos))
-        attentions = {
-            "discriminative": DiscriminativeCrossAttention,
-            "multi_head": MultiHeadCrossAttention,
-        }
-        read_from_pixel = attentions[config.query_attention](
-            config.num_heads, self.dtype, name="read_from_pixel"
-        )
+        read_from_pixel = make_query_attention(config, self.dtype, name="read_from_pixel")
         confer = QuerySelfAttention(config.num_heads, self.dtype, name="self_attention")
         query = read_from_pixel(query, query_pos, flat, flat_pos, blocked[:, None])
         query = confer(query, query_pos)

@@ -12,15 +12,12 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from s3_jax.config import ModelConfig
 from s3_jax.models.auxiliary import AuxiliaryHeads
 from s3_jax.models.chunks import map_objects
-from s3_jax.models.encoders.compact_semantic import CompactSemanticEncoder
-from s3_jax.models.encoders.feature_pyramid import FeaturePyramidEncoder
-from s3_jax.models.encoders.spatial_semantic import SpatialSemanticEncoder
+from s3_jax.models.encoders import make_encoder, normalize
 from s3_jax.models.key_projection import Key, KeyProjection
 from s3_jax.models.layers import Dtype, GatedUpdate, Linear
 from s3_jax.models.mask_decoder import MaskDecoder
@@ -29,12 +26,7 @@ from s3_jax.models.masks import aggregate, others
 from s3_jax.models.object_summarizer import ObjectSummarizer
 from s3_jax.models.object_transformer import ObjectTransformer, TransformerOutput
 from s3_jax.models.pixel_fuser import PixelFuser
-from s3_jax.models.resnet import ResNet
-from s3_jax.ops.deformable import Form
 from s3_jax.ops.resize import resize_masks
-
-PIXEL_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-PIXEL_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 class ImageFeatures(NamedTuple):
@@ -79,8 +71,8 @@ class Segmentation(NamedTuple):
 class S3(nn.Module):
     """The network of `config` (network.md section 1), computing in `dtype`.
 
-    deformable_form: which of the two equal forms of deformable attention is used.
-    trainable_blocks: spatial-semantic blocks whose part of the pretrained network is fine-tuned.
+    trainable_blocks: parts of a pretrained image encoder that training changes (`Encoder.frozen`);
+      nothing that the network computes depends on it.
     axis_name: mapped axis over which BatchNorm statistics are averaged in training.
 
     Images are RGB in [0, 1], (b, H, W, 3), H and W multiples of `config.size_multiple`.
@@ -88,14 +80,13 @@ class S3(nn.Module):
     """
 
     config: ModelConfig
-    deformable_form: Form = "auto"
     trainable_blocks: tuple[int, ...] = ()
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
 
     def setup(self) -> None:
         config, dtype = self.config, self.dtype
-        self.image_encoder = self._make_image_encoder()
+        self.image_encoder = make_encoder(config, self.axis_name, dtype)
         self.pix_feat_proj = Linear(config.width, dtype=dtype)
         self.key_projection = KeyProjection(config.width, config.key_dim)
         self.mask_encoder = MaskEncoder(config.width, config.single_object, dtype,
@@ -106,19 +97,6 @@ class S3(nn.Module):
         self.object_transformer = ObjectTransformer(config, dtype)
         self.mask_decoder = MaskDecoder(config.width, config.decoder_dims, dtype)
         self.auxiliary = AuxiliaryHeads()
-
-    def _make_image_encoder(self) -> nn.Module:
-        config, dtype = self.config, self.dtype
-        if config.encoder == "spatial_semantic":
-            return SpatialSemanticEncoder(config.vit, self.deformable_form, self.trainable_blocks,
-                                          self.axis_name, self.dtype)  # fmt: skip
-        if config.encoder == "compact_semantic":
-            return CompactSemanticEncoder(
-                config.compact, self.deformable_form, self.trainable_blocks, self.axis_name, dtype
-            )
-        if config.encoder == "feature_pyramid":
-            return FeaturePyramidEncoder(config.vit, self.dtype)
-        return ResNet(config.resnet_depth, self.dtype)
 
     def segment(
         self,
@@ -147,16 +125,17 @@ class S3(nn.Module):
 
     def encode_image(self, image: Float[Array, "b H W 3"], train: bool = False) -> ImageFeatures:
         """Feature maps, pixel feature, and key; `train` makes BatchNorm use the batch."""
-        normalized, skip = self._normalize(image), self.mask_decoder.skip4
-        if self.config.encoder == "compact_semantic":
-            f4, f8, f16, skip4 = self.image_encoder(image, normalized, skip, train)
-        elif self.config.encoder == "spatial_semantic":
-            f4, f8, f16, skip4 = self.image_encoder(normalized, skip, train)
-        else:
-            f4, f8, f16 = self.image_encoder(normalized)
-            skip4 = skip(f4)
-        skip8, pix_feat = self.mask_decoder.skip8(f8), self.pix_feat_proj(f16)
-        return ImageFeatures(f16, f8, f4, skip8, skip4, pix_feat, self.key_projection(f16))
+        f16, f8, f4, project4 = self.image_encoder(image, train)
+        skip4 = self.mask_decoder.skip4
+        return ImageFeatures(
+            f16=f16,
+            f8=f8,
+            f4=f4,
+            skip8=self.mask_decoder.skip8(f8),
+            skip4=skip4(f4) if project4 is None else project4(skip4),
+            pix_feat=self.pix_feat_proj(f16),
+            key=self.key_projection(f16),
+        )
 
     def fuse_pixels(
         self,
@@ -224,7 +203,7 @@ class S3(nn.Module):
         chunk_size: int = -1,
     ) -> EncodedMask:
         """Value and object summaries of a memory frame."""
-        image = self._normalize(image)
+        image = normalize(image)
 
         def encode(module: "S3", masks: Array, other_masks: Array) -> EncodedMask:
             value = module.mask_encoder(image, pix_feat, masks, other_masks)
@@ -271,7 +250,3 @@ class S3(nn.Module):
         sensory = self.update_sensory(sensory, result.decoded.sensory_input)
         self.predict_auxiliary(features.pix_feat, sensory, result.transformed.logits)
         return result.prob
-
-    def _normalize(self, image: Float[Array, "b H W 3"]) -> Float[Array, "b H W 3"]:
-        shape = (1, 1, 1, 3)
-        return (image.astype(jnp.float32) - PIXEL_MEAN.reshape(shape)) / PIXEL_STD.reshape(shape)

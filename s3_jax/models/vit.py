@@ -12,8 +12,7 @@ from s3_jax.ops.resize import resize_bicubic
 PATCH_SIZE = 16
 NORM_EPSILON = 1e-6
 MLP_RATIO = 4
-# Name of the frozen ViT's tokens, by which rematerialisation can keep them.
-FROZEN_VIT = "frozen_vit"
+QUARTERS = 4  # parts that can be fine-tuned by themselves
 
 
 class SelfAttention(nn.Module):
@@ -97,3 +96,14 @@ class ViT(nn.Module):
         for block in self.blocks[start:stop]:
             tokens = block(tokens)
         return tokens
+
+
+def frozen_in_vit(path: tuple[str, ...], config: ViTConfig, trainable: tuple[int, ...]) -> bool:
+    """Return whether a parameter of an encoder is of its ViT ("vit") and not fine-tuned.
+
+    trainable: numbers of the quarters whose blocks are.
+    """
+    if path[0] != "vit":
+        return False
+    size = config.depth // QUARTERS
+    return path[1] not in {f"blocks_{q * size + i}" for q in trainable for i in range(size)}

@@ -5,16 +5,13 @@ from typing import Any, Literal
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from s3_jax.models import efficientnet
-from s3_jax.models.encoders.spatial_semantic import NUM_BLOCKS
+from s3_jax.models.encoders import make_encoder
 from s3_jax.models.s3 import S3
 
 Group = Literal["frozen", "pretrained", "backbone", "embedding", "other"]
 Path = tuple[str, ...]
 Params = dict[str, Any]
 
-# Frozen, but for the blocks that are to be fine-tuned.
-PRETRAINED: frozenset[Path] = frozenset({("image_encoder", "vit"), ("image_encoder", "backbone")})
 # What makes the object queries; of the linear layers only the weights (in the published code the
 # names of their biases do not match).
 EMBEDDINGS: frozenset[Path] = frozenset(
@@ -29,10 +26,9 @@ EMBEDDINGS: frozenset[Path] = frozenset(
 
 def group_of(path: Path, model: S3) -> Group:
     """Group of the parameter at a path, given as the names of its modules and its own."""
-    if path[:2] in PRETRAINED:
-        return "backbone" if path[2] in _trainable_blocks(model) else "frozen"
     if path[0] == "image_encoder":
-        return "backbone"
+        frozen = make_encoder(model.config).frozen(path[1:], model.trainable_blocks)
+        return "frozen" if frozen else "backbone"
     return "embedding" if path in EMBEDDINGS else "other"
 
 
@@ -66,17 +62,3 @@ def split(params: Params, chosen: Callable[[Path], bool]) -> tuple[Params, Param
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> Params:
     """The union of two trees of parameters."""
     return unflatten_dict(flatten_dict(first) | flatten_dict(second))
-
-
-def _trainable_blocks(model: S3) -> frozenset[str]:
-    """Names of the pretrained network's modules that the model's `trainable_blocks` include."""
-    if model.config.encoder == "compact_semantic":
-        return frozenset(
-            name for part in model.trainable_blocks for name in efficientnet.part_names(part)
-        )
-    per_block = model.config.vit.depth // NUM_BLOCKS
-    return frozenset(
-        f"blocks_{i}"
-        for block in model.trainable_blocks
-        for i in range(block * per_block, (block + 1) * per_block)
-    )

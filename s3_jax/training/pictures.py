@@ -16,6 +16,7 @@ from s3_jax.data.pipeline import Batch
 from s3_jax.media.overlay import draw_overlay
 from s3_jax.memory.object_memory import object_values
 from s3_jax.memory.read import read_frames
+from s3_jax.models.object_attention import offered_similarity
 from s3_jax.models.s3 import S3, ImageFeatures
 from s3_jax.propagation.frame import Network, Variables
 from s3_jax.training.clip import active_objects, object_masks
@@ -25,10 +26,11 @@ Picture = UInt8[np.ndarray, "h w 3"]
 
 class Look(NamedTuple):
     """prob: of the last frame, background first. attention: how similar the pixel is to each of
-    the q queries in the last block, at stride 16; from 0, also where it may not look, to 1."""
+    the q queries in the last block, at stride 16; from 0, also where it may not look, to 1;
+    None where the network's attention does not offer it."""
 
     prob: Float[Array, "k+1 H W"]
-    attention: Float[Array, "k q h w"]
+    attention: Float[Array, "k q h w"] | None
 
 
 def draw_clip(model: S3, variables: Variables, batch: Batch, slots: int) -> dict[str, np.ndarray]:
@@ -43,12 +45,14 @@ def draw_clip(model: S3, variables: Variables, batch: Batch, slots: int) -> dict
         look_at(model.clone(axis_name=None), slots, variables, frames, masks[0], np.int32(count))
     )
     truth = np.where(masks[1] <= count, masks[1], 0)
-    return {
+    pictures = {
         "input": np.concatenate([draw_overlay(frames[0], masks[0]), frames[1]], axis=1),
         "prediction": draw_overlay(frames[1], look.prob.argmax(axis=0)),
         "truth": draw_overlay(frames[1], truth),
-        "query_attention": _heat_maps(frames[1], look.attention[:count]),
     }
+    if look.attention is not None:
+        pictures["query_attention"] = _heat_maps(frames[1], look.attention[:count])
+    return pictures
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -99,9 +103,11 @@ def _read(first: ImageFeatures, value: Array, last: ImageFeatures) -> Float[Arra
 
 def _attention(
     model: S3, seen: dict[str, Any], slots: int, size: tuple[int, int]
-) -> Float[Array, "k q h w"]:
-    block = seen["intermediates"]["object_transformer"][f"blocks_{model.config.num_blocks - 1}"]
-    (similarity,) = jax.tree.leaves(block["read_from_pixel"])
+) -> Float[Array, "k q h w"] | None:
+    blocks = seen.get("intermediates", {}).get("object_transformer", {})
+    similarity = offered_similarity(blocks.get(f"blocks_{model.config.num_blocks - 1}", {}))
+    if similarity is None:
+        return None
     best = jnp.max(similarity, axis=1)  # over heads: objects, queries, pixels
     low = jnp.min(jnp.where(jnp.isinf(best), jnp.inf, best), axis=-1, keepdims=True)
     high = jnp.max(best, axis=-1, keepdims=True)

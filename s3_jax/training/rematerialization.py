@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jax.extend.core.primitives import conv_general_dilated_p, dot_general_p
 
-from s3_jax.models.vit import FROZEN_VIT
+from s3_jax.models.encoders import KEPT
 from s3_jax.ops.convolution import CONVOLUTION
 from s3_jax.training.step_config import Rematerialization
 
@@ -17,13 +17,13 @@ def _products_saveable(primitive: Any, *_: Any, **__: Any) -> bool:
     return primitive in (conv_general_dilated_p, dot_general_p)
 
 
-# The frozen ViT's tokens are always kept: its blocks need no backward pass, so running them a
-# second time would buy nothing.
-_KEEP_VIT = policies.save_only_these_names(FROZEN_VIT)
+# What an encoder marks is always kept: a frozen ViT's blocks need no backward pass, so running them
+# a second time would buy nothing.
+_KEEP_MARKED = policies.save_only_these_names(KEPT)
 _POLICIES: dict[Rematerialization, Callable[..., bool]] = {
-    "full": _KEEP_VIT,
+    "full": _KEEP_MARKED,
     "products": policies.save_from_both_policies(
-        policies.save_only_these_names(FROZEN_VIT, CONVOLUTION), _products_saveable
+        policies.save_only_these_names(KEPT, CONVOLUTION), _products_saveable
     ),
 }
 

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 
 from s3_jax.checkpoints.model import load_model
 from s3_jax.config import ModelConfig
-from s3_jax.conversion.initialise import initial_variables, widen
-from s3_jax.conversion.weights import Variables, from_torch, to_torch
 from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
+from s3_jax.models.variables import Variables, initial_variables
+from s3_jax.models.widening import widen
 from s3_jax.training.clip_loss import make_trainer
 from s3_jax.training.parallel import REPLICAS
 from s3_jax.training.parts import Trainer
@@ -64,9 +64,7 @@ def hand_over(
         return variables
     if dataclasses.replace(config, single_object=False) != model:
         raise InputError(f"it is of another network: {_difference(config, model)}")
-    tensors, widened, _ = widen(to_torch(variables, config), config, seed=seed)
-    variables = from_torch(tensors, widened)
-    return {name: variables[name] for name in ("params", "batch_stats")}
+    return widen(variables, seed)
 
 
 def _difference(config: ModelConfig, model: ModelConfig) -> str:

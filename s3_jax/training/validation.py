@@ -8,9 +8,9 @@ from s3_jax.benchmarks.protocols import PROTOCOLS
 from s3_jax.benchmarks.summary import RunSummary
 from s3_jax.benchmarks.validation import ValidationRules, validate
 from s3_jax.config import ModelConfig, PropagationConfig
-from s3_jax.conversion.weights import Variables
 from s3_jax.data.folders import EvaluationVideo, evaluation_videos
 from s3_jax.errors import InputError
+from s3_jax.models.variables import Variables
 from s3_jax.propagation.session import Session
 from s3_jax.training.progress import Evaluation
 from s3_jax.training.run_config import RunConfig

@@ -1,0 +1,97 @@
+"""Image encoders: the interface, and how a configuration's encoder is made.
+
+An encoder is one file: a frozen dataclass for its settings, and a subclass of `Encoder` that turns
+frames into feature maps. Ours stand beside this file; anyone's is named in the configuration as
+`package.module:Name` (docs/extend.md has a complete one).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float
+
+from s3_jax.config import ModelConfig, load_encoder
+from s3_jax.errors import InputError
+from s3_jax.models.layers import Dtype, Linear
+
+PIXEL_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+PIXEL_STD = np.array([0.229, 0.224, 0.225], np.float32)
+# Name of activations that rematerialisation keeps.
+KEPT = "kept"
+
+
+class Features(NamedTuple):
+    """Feature maps of frames; numbers give the stride, widths are the encoder's choice.
+
+    project4: offered by encoders that can apply a linear layer to f4 without making f4.
+    """
+
+    f16: Float[Array, "b h w c16"]
+    f8: Float[Array, "b h8 w8 c8"]
+    f4: Float[Array, "b h4 w4 c4"]
+    project4: Callable[[Linear], Float[Array, "b h4 w4 o"]] | None = None
+
+
+class Encoder(nn.Module):
+    """Base class of image encoders; a subclass need only define `__call__`.
+
+    settings: a frozen dataclass; a subclass annotates the field with its own class.
+    axis_name: mapped axis over which BatchNorm statistics are averaged in training.
+    dtype: the type computed in; parameters are float32 always.
+    """
+
+    settings: Any = None
+    axis_name: str | None = None
+    dtype: Dtype = jnp.float32
+
+    def __call__(self, image: Float[Array, "b H W 3"], train: bool = False) -> Features:
+        """Return the feature maps of frames.
+
+        Args:
+          image: RGB in [0, 1]; H and W are multiples of the network's `size_multiple`.
+          train: in training, where BatchNorm may use the batch (`nn.Module.variable` in the
+            collection "batch_stats").
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define __call__")
+
+    @nn.nowrap
+    def frozen(self, path: tuple[str, ...], trainable_blocks: tuple[int, ...]) -> bool:
+        """Return whether training leaves a parameter as it is; by default it leaves none.
+
+        Args:
+          path: names of the modules within the encoder that lead to the parameter, and its own.
+          trainable_blocks: parts of a pretrained network that are to be fine-tuned all the same.
+        """
+        del path, trainable_blocks
+        return False
+
+
+def make_encoder(
+    config: ModelConfig, axis_name: str | None = None, dtype: Dtype = jnp.float32
+) -> Encoder:
+    """Return the image encoder of a configuration.
+
+    Raises:
+      InputError: the configuration names something else than an encoder.
+    """
+    encoder = load_encoder(config.encoder)
+    if not (isinstance(encoder, type) and issubclass(encoder, Encoder)):
+        raise InputError(
+            f"encoder {config.encoder} is no subclass of s3_jax.models.encoders.Encoder"
+        )
+    return encoder(config.encoder_settings, axis_name, dtype)
+
+
+def normalize(image: Float[Array, "b H W 3"]) -> Float[Array, "b H W 3"]:
+    """Return RGB in [0, 1] less ImageNet's mean, over its standard deviation, as float32."""
+    shape = (1, 1, 1, 3)
+    return (image.astype(jnp.float32) - PIXEL_MEAN.reshape(shape)) / PIXEL_STD.reshape(shape)
+
+
+def keep(x: Array) -> Array:
+    """Mark what rematerialisation should keep: it then never repeats what leads to x."""
+    return checkpoint_name(x, KEPT)

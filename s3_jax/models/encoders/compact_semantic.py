@@ -10,56 +10,46 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from s3_jax.config import CompactConfig
-from s3_jax.models.efficientnet import EfficientNetLite0, SemanticMaps
-from s3_jax.models.encoders.spatial_semantic import Details, Pyramid, SpatialSemanticBlock
-from s3_jax.models.layers import Dtype, Linear
-from s3_jax.ops.deformable import Form
+from s3_jax.models.efficientnet import EfficientNetLite0, SemanticMaps, part_names
+from s3_jax.models.encoders import Encoder, Features, normalize
+from s3_jax.models.encoders.spatial_semantic import Details, SpatialSemanticBlock
+from s3_jax.models.layers import Linear
 from s3_jax.ops.resize import resize_bilinear
 
 NUM_BLOCKS = 3
 
 
-class CompactSemanticEncoder(nn.Module):
+class CompactSemanticEncoder(Encoder):
     """Image to feature maps at strides 4, 8 and 16.
 
-    trainable_blocks: spatial-semantic blocks whose part of the EfficientNet receives gradients
-      (`efficientnet.PARTS`); the rest of it is frozen and costs no backward pass.
+    `trainable_blocks` are parts of the EfficientNet (`efficientnet.PARTS`).
     """
 
-    compact: CompactConfig
-    form: Form = "auto"
-    trainable_blocks: tuple[int, ...] = ()
-    axis_name: str | None = None
-    dtype: Dtype = jnp.float32
+    settings: CompactConfig = CompactConfig()
 
     @nn.compact
-    def __call__(
-        self,
-        image: Float[Array, "b H W 3"],
-        normalized: Float[Array, "b H W 3"],
-        skip: Linear,
-        train: bool = False,
-    ) -> Pyramid:
-        """Args:
-        image: RGB in [0, 1]; normalized: the same as the rest of the network sees it.
-        skip: makes `Pyramid.skip4`.
-        """
-        c, (b, h, w) = self.compact.embed_dim, (image.shape[0], *_sixteenth(image))
-        backbone = EfficientNetLite0(self.trainable_blocks, self.dtype, name="backbone")
-        maps = backbone(image)
-        details = Details(c, self.compact.stem_width, self.axis_name, self.dtype)
+    def __call__(self, image: Float[Array, "b H W 3"], train: bool = False) -> Features:
+        settings, c = self.settings, self.settings.embed_dim
+        b, h, w = image.shape[0], image.shape[1] // 16, image.shape[2] // 16
+        maps = EfficientNetLite0(self.dtype, name="backbone")(image)
+        details = Details(c, settings.stem_width, self.axis_name, self.dtype)
         nn.share_scope(self, details)
-        stem4, detail = details.tokens(normalized, train)
+        stem4, detail = details.tokens(normalize(image), train)
         semantics = self._semantic_maps(maps, (h, w))
         for i, x in enumerate(semantics):
-            cls = self._class_token(maps, i) if self.compact.semantic_embedding else None
-            block = SpatialSemanticBlock(
-                self.compact.num_heads, int(self.compact.spatial_dependency), self.form, self.dtype,
-                name=f"block{i}",
-            )  # fmt: skip
+            cls = self._class_token(maps, i) if settings.semantic_embedding else None
+            extractors = int(settings.spatial_dependency)
+            block = SpatialSemanticBlock(settings.num_heads, extractors, self.dtype,
+                                         name=f"block{i}")  # fmt: skip
             detail = block(detail, cls, x.reshape(b, h * w, c), h, w)
         local = (self._proj("local4")(maps.f4), self._proj("local8")(maps.f8))
-        return details.pyramid(stem4, detail, (*local, semantics[1]), skip, train)
+        return details.pyramid(stem4, detail, (*local, semantics[1]), train)
+
+    @nn.nowrap
+    def frozen(self, path: tuple[str, ...], trainable_blocks: tuple[int, ...]) -> bool:
+        """The EfficientNet, but for its parts of these numbers."""
+        trainable = {name for part in trainable_blocks for name in part_names(part)}
+        return path[0] == "backbone" and path[1] not in trainable
 
     def _semantic_maps(self, maps: SemanticMaps, size: tuple[int, int]) -> list[Array]:
         """For every block what it reads, at stride 16."""
@@ -70,8 +60,4 @@ class CompactSemanticEncoder(nn.Module):
         return self._proj(f"cls{block}")(jnp.mean(maps.f32, (1, 2)))[:, None]
 
     def _proj(self, name: str) -> Linear:
-        return Linear(self.compact.embed_dim, dtype=self.dtype, name=name)
-
-
-def _sixteenth(image: Float[Array, "b H W 3"]) -> tuple[int, int]:
-    return image.shape[1] // 16, image.shape[2] // 16
+        return Linear(self.settings.embed_dim, dtype=self.dtype, name=name)

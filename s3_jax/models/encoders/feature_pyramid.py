@@ -1,14 +1,13 @@
 """ViT with a simple feature pyramid: the ablation without spatial-semantic blocks (2.5)."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from s3_jax.config import ViTConfig
+from s3_jax.models.encoders import Encoder, Features, keep, normalize
 from s3_jax.models.layers import Conv, Dtype, LayerNorm, Linear, Upsample2x
-from s3_jax.models.vit import FROZEN_VIT, NORM_EPSILON, ViT
+from s3_jax.models.vit import NORM_EPSILON, ViT, frozen_in_vit
 
 
 class PyramidHead(nn.Module):
@@ -33,23 +32,25 @@ class PyramidHead(nn.Module):
         return LayerNorm(NORM_EPSILON, self.dtype, name=name)
 
 
-class FeaturePyramidEncoder(nn.Module):
+class FeaturePyramidEncoder(Encoder):
     """All ViT blocks, run without the class token, feed one head per stride."""
 
-    vit_config: ViTConfig
-    dtype: Dtype = jnp.float32
+    settings: ViTConfig = ViTConfig()
 
     @nn.compact
-    def __call__(
-        self, image: Float[Array, "b h w 3"]
-    ) -> tuple[Float[Array, "b h4 w4 c"], Float[Array, "b h8 w8 c"], Float[Array, "b h16 w16 c"]]:
+    def __call__(self, image: Float[Array, "b H W 3"], train: bool = False) -> Features:
+        del train
         b, h, w = image.shape[0], image.shape[1] // 16, image.shape[2] // 16
-        vit = ViT(self.vit_config, self.dtype, name="vit")
-        tokens = vit.run_blocks(vit.embed(image)[:, 1:], 0, self.vit_config.depth)
-        tokens = checkpoint_name(jax.lax.stop_gradient(tokens), FROZEN_VIT)
-        x = tokens.reshape(b, h, w, -1)
+        vit = ViT(self.settings, self.dtype, name="vit")
+        tokens = vit.embed(normalize(image))[:, 1:]
+        x = keep(vit.run_blocks(tokens, 0, self.settings.depth)).reshape(b, h, w, -1)
         heads = [
-            PyramidHead(doublings, self.vit_config.embed_dim, self.dtype, name=f"head{stride}")
-            for doublings, stride in ((2, 4), (1, 8), (0, 16))
+            PyramidHead(doublings, self.settings.embed_dim, self.dtype, name=f"head{stride}")
+            for doublings, stride in ((0, 16), (1, 8), (2, 4))
         ]
-        return heads[0](x), heads[1](x), heads[2](x)
+        return Features(*(head(x) for head in heads))
+
+    @nn.nowrap
+    def frozen(self, path: tuple[str, ...], trainable_blocks: tuple[int, ...]) -> bool:
+        """The ViT, but for its quarters of these numbers."""
+        return frozen_in_vit(path, self.settings, trainable_blocks)

@@ -6,18 +6,17 @@ embedding) and, by deformable attention, the ViT's map (spatial dependency).
 """
 
 import functools
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from s3_jax.config import ViTConfig
 from s3_jax.models.attention import MultiHeadAttention
 from s3_jax.models.deformable_attention import DeformableAttention, cell_centres
+from s3_jax.models.encoders import Encoder, Features, keep, normalize
 from s3_jax.models.layers import (
     BatchNorm,
     Conv,
@@ -29,12 +28,11 @@ from s3_jax.models.layers import (
     add_bias,
 )
 from s3_jax.models.resnet import he_normal_fan_out
-from s3_jax.models.vit import FROZEN_VIT, NORM_EPSILON, ViT
-from s3_jax.ops.deformable import Form
+from s3_jax.models.vit import NORM_EPSILON, QUARTERS, ViT, frozen_in_vit
 from s3_jax.ops.pooling import max_pool_3x3_stride_2
 from s3_jax.ops.resize import resize_bilinear
 
-NUM_BLOCKS = 4
+NUM_BLOCKS = QUARTERS
 EXTRA_EXTRACTORS = 2  # in the last block only
 truncated_normal = nn.initializers.truncated_normal(0.02)
 zeros = nn.initializers.zeros
@@ -124,7 +122,6 @@ class SpatialDependency(nn.Module):
     """Detail tokens sample the ViT's map by deformable attention, then a feed-forward layer."""
 
     num_heads: int
-    form: Form = "auto"
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -132,8 +129,7 @@ class SpatialDependency(nn.Module):
         self, detail: Float[Array, "b m c"], x: Float[Array, "b n c"], h: int, w: int
     ) -> Float[Array, "b m c"]:
         norm = functools.partial(LayerNorm, NORM_EPSILON, self.dtype)
-        attention = DeformableAttention(self.num_heads, form=self.form, dtype=self.dtype,
-                                        name="attend")  # fmt: skip
+        attention = DeformableAttention(self.num_heads, dtype=self.dtype, name="attend")
         reference = cell_centres([(2 * h, 2 * w), (h, w)])
         detail = detail + attention(
             norm(name="query_norm")(detail), reference, norm(name="feature_norm")(x), [(h, w)]
@@ -151,7 +147,6 @@ class SpatialSemanticBlock(nn.Module):
 
     num_heads: int
     num_extractors: int = 1
-    form: Form = "auto"
     dtype: Dtype = jnp.float32
 
     @nn.compact
@@ -167,19 +162,10 @@ class SpatialSemanticBlock(nn.Module):
             embed = SemanticEmbedding(self.num_heads, self.dtype, name="semantic_embedding")
             detail = embed(detail, cls, x)
         for i in range(self.num_extractors):
-            extract = SpatialDependency(self.num_heads, self.form, self.dtype,
+            extract = SpatialDependency(self.num_heads, self.dtype,
                                         name=f"spatial_dependency{i}")  # fmt: skip
             detail = extract(detail, x, h, w)
         return detail
-
-
-class Pyramid(NamedTuple):
-    """Maps of strides 4, 8 and 16, and what a linear layer makes of the first."""
-
-    f4: Float[Array, "b h4 w4 c"]
-    f8: Float[Array, "b h8 w8 c"]
-    f16: Float[Array, "b h16 w16 c"]
-    skip4: Float[Array, "b h4 w4 o"]
 
 
 class Details(nn.Module):
@@ -214,9 +200,8 @@ class Details(nn.Module):
         stem4: Float[Array, "b h4 w4 s"],
         detail: Float[Array, "b m c"],
         maps: tuple[Array, Array, Array],
-        skip: Linear,
         train: bool,
-    ) -> Pyramid:
+    ) -> Features:
         """Details and, enlarged where smaller, the given maps."""
         b, h4, w4, _ = stem4.shape
         cells8 = (h4 // 2) * (w4 // 2)
@@ -225,17 +210,17 @@ class Details(nn.Module):
         f4 = self.up(f8) + self.spatial_prior.proj1(stem4)
         f4 = self.norm4(f4 + resize_bilinear(maps[0], (h4, w4)), train)
         changing = train or self.is_initializing()
-        return Pyramid(
-            f4,
-            self.norm8(f8 + resize_bilinear(maps[1], (h4 // 2, w4 // 2)), train),
+        return Features(
             self.norm16(f16 + maps[2], train),
-            skip(f4) if changing else self._skip4(stem4, f8, maps[0], skip),
+            self.norm8(f8 + resize_bilinear(maps[1], (h4 // 2, w4 // 2)), train),
+            f4,
+            None if changing else functools.partial(self._project4, stem4, f8, maps[0]),
         )
 
-    def _skip4(self, stem4: Array, f8: Array, map4: Array, skip: Linear) -> Array:
-        """skip(f4) without f4, which is several times as wide: all that leads from a summand of f4
-        to the result is linear, hence one matrix."""
-        matrix, offset = self.norm4.followed_by(skip)
+    def _project4(self, stem4: Array, f8: Array, map4: Array, linear: Linear) -> Array:
+        """linear(f4) without f4, which is several times as wide: all that leads from a summand of
+        f4 to the result is linear, hence one matrix."""
+        matrix, offset = self.norm4.followed_by(linear)
         mapped = map4.astype(self.dtype) @ matrix.astype(self.dtype)
         details = self.up.followed_by(matrix, f8) + self.spatial_prior.proj1.followed_by(
             matrix, stem4
@@ -243,46 +228,32 @@ class Details(nn.Module):
         return add_bias(details + resize_bilinear(mapped, (stem4.shape[1], stem4.shape[2])), offset)
 
 
-class SpatialSemanticEncoder(nn.Module):
-    """Image to feature maps at strides 4, 8 and 16.
+class SpatialSemanticEncoder(Encoder):
+    """Image to feature maps at strides 4, 8 and 16; `trainable_blocks` are quarters of the ViT."""
 
-    trainable_blocks: spatial-semantic blocks whose quarter of the ViT receives gradients; the
-      rest of the ViT is frozen and costs no backward pass.
-    """
-
-    vit_config: ViTConfig
-    form: Form = "auto"
-    trainable_blocks: tuple[int, ...] = ()
-    axis_name: str | None = None
-    dtype: Dtype = jnp.float32
+    settings: ViTConfig = ViTConfig()
 
     @nn.compact
-    def __call__(
-        self, image: Float[Array, "b h w 3"], skip: Linear, train: bool = False
-    ) -> Pyramid:
-        """Args: skip: makes `Pyramid.skip4`."""
-        c = self.vit_config.embed_dim
+    def __call__(self, image: Float[Array, "b H W 3"], train: bool = False) -> Features:
+        image, c = normalize(image), self.settings.embed_dim
         b, h, w = image.shape[0], image.shape[1] // 16, image.shape[2] // 16
         details = Details(c, axis_name=self.axis_name, dtype=self.dtype)
         nn.share_scope(self, details)
         stem4, detail = details.tokens(image, train)
-        maps = []
-        vit = ViT(self.vit_config, self.dtype, name="vit")
-        tokens = jax.lax.stop_gradient(vit.embed(image))
+        maps, size = [], self.settings.depth // NUM_BLOCKS
+        vit = ViT(self.settings, self.dtype, name="vit")
+        tokens = vit.embed(image)
         for i in range(NUM_BLOCKS):
-            tokens = self._run_vit_quarter(vit, tokens, i)
+            tokens = keep(vit.run_blocks(tokens, i * size, (i + 1) * size))
             cls, x = tokens[:, :1], tokens[:, 1:]
             extractors = 1 + (EXTRA_EXTRACTORS if i == NUM_BLOCKS - 1 else 0)
-            block = SpatialSemanticBlock(self.vit_config.num_heads, extractors, self.form,
-                                         self.dtype, name=f"block{i}")  # fmt: skip
+            block = SpatialSemanticBlock(self.settings.num_heads, extractors, self.dtype,
+                                         name=f"block{i}")  # fmt: skip
             detail = block(detail, cls, x, h, w)
             maps.append(x.reshape(b, h, w, c))
-        return details.pyramid(stem4, detail, (maps[0], maps[1], maps[2]), skip, train)
+        return details.pyramid(stem4, detail, (maps[0], maps[1], maps[2]), train)
 
-    def _run_vit_quarter(self, vit: ViT, tokens: Array, quarter: int) -> Array:
-        size = self.vit_config.depth // NUM_BLOCKS
-        if quarter in self.trainable_blocks:
-            return vit.run_blocks(tokens, quarter * size, (quarter + 1) * size)
-        # Both stops are needed: one cuts the path to earlier blocks, one the parameters'.
-        tokens = vit.run_blocks(jax.lax.stop_gradient(tokens), quarter * size, (quarter + 1) * size)
-        return checkpoint_name(jax.lax.stop_gradient(tokens), FROZEN_VIT)
+    @nn.nowrap
+    def frozen(self, path: tuple[str, ...], trainable_blocks: tuple[int, ...]) -> bool:
+        """The ViT, but for its quarters of these numbers."""
+        return frozen_in_vit(path, self.settings, trainable_blocks)

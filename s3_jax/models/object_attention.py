@@ -1,0 +1,141 @@
+"""How object queries read pixels: the interface, S3's discriminative attention, and Cutie's.
+
+An attention is a subclass of `QueryAttention` that turns queries and pixels into queries; anyone's
+is named in the configuration as `package.module:Name` (docs/extend.md has a complete one).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from s3_jax.config import ModelConfig, load_query_attention
+from s3_jax.errors import InputError
+from s3_jax.models.attention import MultiHeadAttention
+from s3_jax.models.layers import Dtype, LayerNorm, Linear, l2_normalize
+from s3_jax.ops.precision import wide_type
+from s3_jax.ops.selection import take_tokens
+
+# What an attention may sow into "intermediates" for pictures and summaries: (b n_heads q n) float32
+# scores, -inf where blocked, of which the largest is the pixel that a query and head looks at.
+SIMILARITY = "similarity"
+
+
+class QueryAttention(nn.Module):
+    """Base class of the attentions; a subclass need only define `__call__`.
+
+    num_heads: the object transformer's; dtype: the type computed in.
+    """
+
+    num_heads: int
+    dtype: Dtype = jnp.float32
+
+    def __call__(
+        self,
+        query: Float[Array, "b q c"],
+        query_pos: Float[Array, "b q c"],
+        pixel: Float[Array, "b n c"],
+        pixel_pos: Float[Array, "b n c"],
+        blocked: Bool[Array, "b #n_heads q n"] | None,
+    ) -> Float[Array, "b q c"]:
+        """Return the queries after reading pixels, residual connection included.
+
+        Objects are folded into the batch. The first half of the queries are foreground queries.
+
+        Args:
+          query_pos, pixel_pos: position parts, to be added where queries and pixels are compared.
+          blocked: pixels that a query may not read; it may always read some.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define __call__")
+
+
+def make_query_attention(config: ModelConfig, dtype: Dtype, name: str) -> QueryAttention:
+    """Return the attention of a configuration, as a submodule of this name.
+
+    Raises:
+      InputError: the configuration names something else than an attention.
+    """
+    attention = load_query_attention(config.query_attention)
+    if not (isinstance(attention, type) and issubclass(attention, QueryAttention)):
+        raise InputError(
+            f"query_attention {config.query_attention} is no subclass of "
+            "s3_jax.models.object_attention.QueryAttention"
+        )
+    return attention(config.num_heads, dtype, name=name)
+
+
+def offered_similarity(block: Mapping[str, Any]) -> Float[Array, "b n_heads q n"] | None:
+    """Return what a block's attention sowed as `SIMILARITY`, in itself or in a part; or None.
+
+    block: intermediates of an `ObjectTransformerBlock`.
+    """
+    found = [block.get("read_from_pixel", {})]
+    for part in found:
+        if SIMILARITY in part:
+            return part[SIMILARITY][-1]
+        found += [inner for inner in part.values() if isinstance(inner, Mapping)]
+    return None
+
+
+class DiscriminativeCrossAttention(QueryAttention):
+    """Masked cross attention for discriminative queries (paper section 3.3, network.md 6.2).
+
+    Attention is a hard choice of one token per query and head; gradients flow through the chosen
+    token, not through the choice.
+    """
+
+    @nn.compact
+    def __call__(
+        self,
+        query: Float[Array, "b q c"],
+        query_pos: Float[Array, "b q c"],
+        pixel: Float[Array, "b n c"],
+        pixel_pos: Float[Array, "b n c"],
+        blocked: Bool[Array, "b #n_heads q n"] | None,
+    ) -> Float[Array, "b q c"]:
+        c = query.shape[-1]
+        alpha = self.param("alpha", nn.initializers.ones, (c,)).astype(self.dtype)
+        query = LayerNorm(dtype=self.dtype, name="norm")(query)
+        key = l2_normalize(query + query_pos)
+        token = self._most_similar(key, l2_normalize(pixel + pixel_pos), blocked)
+        mixed = Linear(c, dtype=self.dtype, name="proj")(token * key)
+        mixed = l2_normalize(mixed, axis=1) * alpha[None, None] + token
+        return Linear(c, dtype=self.dtype, name="out")(mixed) + query
+
+    def _most_similar(self, key: Array, feature: Array, blocked: Array | None) -> Array:
+        """Per head the feature most similar to each query; the first of equals."""
+        b, n, c = feature.shape
+        heads = self.num_heads
+        feature = feature.reshape(b, n, heads, c // heads)
+        key = key.reshape(b, -1, heads, c // heads)
+        similarity = jnp.einsum(
+            "bqhd,bnhd->bhqn",
+            key,
+            feature,
+            preferred_element_type=wide_type(key.dtype),
+            precision="highest",
+        )
+        if blocked is not None:
+            similarity = jnp.where(blocked, -jnp.inf, similarity)
+        self.sow("intermediates", SIMILARITY, similarity)
+        chosen = jnp.argmax(similarity, axis=-1).transpose(0, 2, 1)  # b q heads
+        return take_tokens(feature, chosen).reshape(b, -1, c)
+
+
+class MultiHeadCrossAttention(QueryAttention):
+    """Cutie's ordinary masked cross attention, in the place of S3's discriminative one."""
+
+    @nn.compact
+    def __call__(
+        self,
+        query: Float[Array, "b q c"],
+        query_pos: Float[Array, "b q c"],
+        pixel: Float[Array, "b n c"],
+        pixel_pos: Float[Array, "b n c"],
+        blocked: Bool[Array, "b #n_heads q n"] | None,
+    ) -> Float[Array, "b q c"]:
+        query = LayerNorm(dtype=self.dtype, name="norm")(query)
+        attention = MultiHeadAttention(self.num_heads, dtype=self.dtype, name="attend")
+        return query + attention(query + query_pos, pixel + pixel_pos, pixel, blocked)

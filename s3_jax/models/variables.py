@@ -1,0 +1,41 @@
+"""The variables of a network: initial values, shapes, and one name per array."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from s3_jax.config import ModelConfig
+from s3_jax.models.s3 import S3
+
+Variables = dict[str, Any]  # collection ("params", "batch_stats") -> nested dictionaries of arrays
+Shapes = dict[str, Any]  # the same of jax.ShapeDtypeStruct
+
+
+def initial_variables(config: ModelConfig, seed: int = 0) -> Variables:
+    """Return a network's initial values, NumPy arrays."""
+    variables = S3(config).lazy_init(jax.random.key(seed), *_inputs(config))
+    return {"batch_stats": {}} | jax.device_get(variables)
+
+
+def variable_shapes(config: ModelConfig) -> Shapes:
+    """Return the shapes and types of a network's variables, without computing any."""
+    shapes = jax.eval_shape(S3(config).init, jax.random.key(0), *_inputs(config))
+    return {"batch_stats": {}} | shapes
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested dictionaries as one, keys joined by slashes."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        path = f"{prefix}{name}"
+        flat |= flatten(value, f"{path}/") if isinstance(value, Mapping) else {path: value}
+    return flat
+
+
+def _inputs(config: ModelConfig) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """An image and a mask as small as the network takes them."""
+    side = 2 * config.size_multiple
+    image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+    return image, jax.ShapeDtypeStruct((1, 1, side, side), np.float32)
