@@ -30,7 +30,7 @@ os.environ.setdefault(
 
 TINY = ModelConfig(
     encoder="feature_pyramid",
-    vit=ViTConfig(embed_dim=64, depth=2, num_heads=2, position_grid=6),
+    encoder_settings=ViTConfig(embed_dim=64, depth=2, num_heads=2, position_grid=6),
     num_blocks=1,
     num_queries=4,
     width=48,

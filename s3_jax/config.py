@@ -344,7 +344,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
       ValueError: a key is unknown or missing, or a value of another type; the message names it,
         its place and what is known.
     """
-    values = cls.upgraded(dict(values)) if hasattr(cls, "upgraded") else values
+    upgraded = getattr(cls, "upgraded", None)
+    values = upgraded(dict(values)) if upgraded else values
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))

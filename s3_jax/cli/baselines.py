@@ -28,6 +28,7 @@ from s3_jax.benchmarks.layouts.video import FolderVideo
 from s3_jax.benchmarks.scoring import looks_binary
 from s3_jax.cli import command
 from s3_jax.cli.logs import quiet_logging
+from s3_jax.config import CompactConfig
 from s3_jax.errors import InputError
 from s3_jax.media.background import prefetch
 from s3_jax.media.writers import write_mask
@@ -98,7 +99,7 @@ def _nearest_neighbours() -> Baseline:
 
     enable_compilation_cache()
     config, variables = load_model(CHECKPOINT.value)
-    if config.encoder != "compact_semantic":
+    if not isinstance(config.encoder_settings, CompactConfig):
         raise InputError(
             f"--checkpoint={CHECKPOINT.value} has the image encoder {config.encoder}, and no "
             "EfficientNet-Lite0: give one of s3_lite"

@@ -36,7 +36,6 @@ from s3_jax.cli.compilation_cache import enable_compilation_cache
 from s3_jax.config import ModelConfig, from_dict, to_dict
 from s3_jax.conversion.initialise import (
     LoadSummary,
-    initial_variables,
     load_efficientnet,
     load_image_resnet,
     load_mask_resnet,
@@ -59,6 +58,7 @@ from s3_jax.conversion.weights import (
     to_torch,
 )
 from s3_jax.errors import InputError, reason
+from s3_jax.models.variables import initial_variables
 
 INPUT = flags.DEFINE_string(
     "input",

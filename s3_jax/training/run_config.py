@@ -7,10 +7,9 @@ checkpoint records. Stages are a dictionary by name there, and `order` says whic
 """
 
 import dataclasses
-import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from s3_jax import config as model_config
 from s3_jax.benchmarks.protocols import PROTOCOLS
@@ -20,7 +19,6 @@ from s3_jax.data.config import DataConfig
 from s3_jax.errors import InputError
 from s3_jax.training.step_config import StepConfig
 
-T = TypeVar("T")
 ComputeType = Literal["float32", "bfloat16"]
 Form = Literal["pmap", "mesh", "fsdp"]
 
@@ -207,7 +205,7 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
                 f"order is {names}, but must hold each of these at most once: {sorted(stages)}"
             )
         values["stages"] = tuple(_stage_from_dict(name, stages[name]) for name in names)
-        return _build(RunConfig, values, "")
+        return model_config.from_dict(RunConfig, values)
     except (ValueError, TypeError) as error:
         raise InputError(f"the configuration: {error}") from error
 
@@ -237,39 +235,3 @@ def _stage_from_dict(name: str, values: Mapping[str, Any]) -> StageConfig:
     if isinstance(values.get("data"), Mapping):
         values["data"] = data_config.from_dict(dict(values["data"]))
     return _build(StageConfig, values, where)
-
-
-def _build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """A dataclass, and those within it, from nested dictionaries.
-
-    Raises:
-      ValueError: unknown or missing keys, or values of another type.
-    """
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise ValueError(f"unknown key {where}{unknown[0]!r}; known keys: {sorted(fields)}")
-    missing = [
-        name
-        for name, field in fields.items()
-        if name not in values and field.default is field.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ValueError(f"{where}{missing[0]} is missing")
-    return cls(**{k: _value(hints[k], x, f"{where}{k}") for k, x in values.items()})
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return _build(hint, value, f"{where}.")  # type: ignore[arg-type]
-    if isinstance(value, list | tuple):
-        return tuple(value)
-    accepted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if float in accepted and type(value) is int:
-        return float(value)
-    scalars = {bool, int, float, str, types.NoneType}
-    if set(accepted) <= scalars and type(value) not in accepted:
-        names = " or ".join(kind.__name__ for kind in accepted)
-        raise ValueError(f"{where} is {value!r}, but must be of type {names}")
-    return value

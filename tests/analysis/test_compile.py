@@ -23,7 +23,7 @@ needs_compiler = pytest.mark.skipif(
     not has_compiler(), reason="the TPU compiler is missing: pip install -r requirements-tpu.txt"
 )
 TINY = ModelConfig(
-    vit=ViTConfig(embed_dim=24, depth=4, num_heads=3, position_grid=3),
+    encoder_settings=ViTConfig(embed_dim=24, depth=4, num_heads=3, position_grid=3),
     num_blocks=1,
     num_queries=4,
     width=32,

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s3_jax.config import ModelConfig, ViTConfig
+from s3_jax.config import ModelConfig, ResNetConfig, ViTConfig
 from s3_jax.conversion.initialise import (
-    initial_variables,
     load_image_resnet,
     load_mask_resnet,
     load_vit,
@@ -19,6 +18,7 @@ from s3_jax.conversion.initialise import (
 )
 from s3_jax.conversion.weights import ConversionError, flatten, flax_shapes, from_torch
 from s3_jax.models.s3 import S3
+from s3_jax.models.variables import initial_variables
 from s3_jax.models.vit import ViT
 from tests.support.tiny_models import TINY_RESNET, TINY_VIT, tiny_tensors
 
@@ -245,7 +245,7 @@ def test_the_mask_channels_follow_from_the_seed():
 
 @pytest.mark.parametrize("depth", [18, 50])
 def test_the_image_encoder_gets_a_resnet(depth):
-    config = dataclasses.replace(TINY_RESNET, resnet_depth=depth)
+    config = dataclasses.replace(TINY_RESNET, encoder_settings=ResNetConfig(depth))
     before, file = tiny_tensors(config), prefixed("module.", resnet_file(depth))
     after, report = load_image_resnet(before, file, config)
     assert_only_changed(after, before, "pixel_encoder.")
@@ -264,7 +264,7 @@ def test_resnets_that_do_not_fit_are_refused():
     ):
         load_mask_resnet(tiny_tensors(), resnet_file(50), TINY_VIT)
     with pytest.raises(ConversionError, match=r"\(2, 2, 2\) plain blocks; ResNet-50 is needed"):
-        config = dataclasses.replace(TINY_RESNET, resnet_depth=50)
+        config = dataclasses.replace(TINY_RESNET, encoder_settings=ResNetConfig(50))
         load_image_resnet(tiny_tensors(config), resnet_file(18), config)
     with pytest.raises(ConversionError, match="image encoder is feature_pyramid, not a ResNet"):
         load_image_resnet(tiny_tensors(), resnet_file(18), TINY_VIT)

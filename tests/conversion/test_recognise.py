@@ -2,13 +2,20 @@
 
 import dataclasses
 from pathlib import Path
-from typing import get_args
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from s3_jax.config import MODELS, CompactConfig, Encoder, ModelConfig, QueryAttention, ViTConfig
+from s3_jax.config import (
+    ENCODERS,
+    MODELS,
+    QUERY_ATTENTIONS,
+    CompactConfig,
+    ModelConfig,
+    ResNetConfig,
+    ViTConfig,
+)
 from s3_jax.conversion.recognise import (
     model_names,
     name_of,
@@ -70,19 +77,19 @@ def test_two_networks_in_a_file_need_a_choice(keys):
 @st.composite
 def configurations(draw: st.DrawFn) -> ModelConfig:
     """Settings that shapes tell, with defaults for those that the network does not have."""
-    encoder: Encoder = draw(st.sampled_from(get_args(Encoder)))
+    encoder = draw(st.sampled_from(list(ENCODERS)))
     heads = draw(st.integers(1, 3))
     per_head = 64 if encoder == "feature_pyramid" else draw(st.sampled_from([16, 32]))
     depth = 4 * draw(st.integers(1, 2))
     vit = ViTConfig(heads * per_head, depth, heads, position_grid=draw(st.integers(2, 9)))
-    attention: QueryAttention = draw(st.sampled_from(get_args(QueryAttention)))
+    attention = draw(st.sampled_from(list(QUERY_ATTENTIONS)))
     resnet, compact = encoder == "resnet", encoder == "compact_semantic"
+    own = ResNetConfig(draw(st.sampled_from([18, 50]))) if resnet else vit
+    own = CompactConfig(32 * heads, heads, 8) if compact else own
     width = 32 * draw(st.integers(1, 3))
     return ModelConfig(
         encoder=encoder,
-        vit=ViTConfig() if resnet or compact else vit,
-        compact=CompactConfig(32 * heads, heads, 8) if compact else CompactConfig(),
-        resnet_depth=draw(st.sampled_from([18, 50])) if resnet else 50,
+        encoder_settings=own,
         query_attention=attention,
         num_blocks=draw(st.integers(1, 2)),
         num_queries=2 * draw(st.integers(1, 5)),

@@ -9,11 +9,11 @@ import pytest
 
 from s3_jax.models import object_transformer
 from s3_jax.models.attention import MultiHeadAttention
-from s3_jax.models.object_transformer import (
+from s3_jax.models.object_attention import (
     DiscriminativeCrossAttention,
     MultiHeadCrossAttention,
-    QuerySelfAttention,
 )
+from s3_jax.models.object_transformer import QuerySelfAttention
 from tests.support.goldens import Recording
 from tests.support.params import flax_params
 

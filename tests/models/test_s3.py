@@ -9,6 +9,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from s3_jax.models.s3 import S3
+from s3_jax.training.parameter_groups import merge, split_frozen
 from tests.support import tiny
 
 NET = S3(tiny.SPATIAL_SEMANTIC)
@@ -200,6 +201,8 @@ def gradients_of(net: S3, variables: Any, remat: bool = False) -> dict[str, np.n
     arrays = tiny.frame(objects=2)
 
     def line(params: Any) -> Any:
+        trained, frozen = split_frozen(params, net)
+        params = merge(trained, jax.lax.stop_gradient(frozen))
         state = {"params": params, "batch_stats": variables["batch_stats"]}
         return net.apply(state, **arrays, method=tiny.run_frame)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s3_jax.config import ModelConfig
+from s3_jax.config import ModelConfig, ResNetConfig
 from s3_jax.conversion.weights import from_torch, torch_shapes
 from s3_jax.models.s3 import S3
 from s3_jax.propagation import slots
@@ -14,7 +14,7 @@ from tests.support.weights import state_dict
 
 TINY = ModelConfig(
     encoder="resnet",
-    resnet_depth=18,
+    encoder_settings=ResNetConfig(18),
     num_blocks=2,
     num_queries=4,
     width=32,

@@ -57,7 +57,7 @@ def _vit(config: ModelConfig, seen: Mapping[str, Any]) -> Arrays:
         "vit.tokens": seen["vit/embed"],
         "vit.block0.attn": seen["vit/blocks_0/attention"],
         "vit.block0": seen["vit/blocks_0"],
-        "vit.block_last": seen[f"vit/blocks_{config.vit.depth - 1}"],
+        "vit.block_last": seen[f"vit/blocks_{config.encoder_settings.depth - 1}"],
     }
 
 
@@ -72,7 +72,7 @@ def _spatial_semantic(config: ModelConfig, seen: Mapping[str, Any]) -> Arrays:
         "vit.inter0.extractor.attn": seen["block0/spatial_dependency0/attend"],
         "vit.inter0.extractor.ffn": seen["block0/spatial_dependency0/feed_forward"],
     }
-    quarter = config.vit.depth // NUM_BLOCKS
+    quarter = config.encoder_settings.depth // NUM_BLOCKS
     for i in range(NUM_BLOCKS):
         tokens = seen[f"vit/blocks_{(i + 1) * quarter - 1}"]
         found[f"vit.inter{i}.cls"] = tokens[:, :1]

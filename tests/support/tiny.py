@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from s3_jax.config import CompactConfig, ModelConfig, ViTConfig
+from s3_jax.config import CompactConfig, ModelConfig, ResNetConfig, ViTConfig
 from s3_jax.conversion.weights import from_torch, torch_shapes
 from s3_jax.memory.read import read_frames
 from s3_jax.models.key_projection import Key
@@ -17,8 +17,7 @@ from tests.support.weights import state_dict
 
 SPATIAL_SEMANTIC = ModelConfig(
     encoder="spatial_semantic",
-    vit=ViTConfig(embed_dim=24, depth=4, num_heads=3, position_grid=3),
-    resnet_depth=18,
+    encoder_settings=ViTConfig(embed_dim=24, depth=4, num_heads=3, position_grid=3),
     num_blocks=2,
     num_queries=4,
     width=32,
@@ -27,21 +26,20 @@ SPATIAL_SEMANTIC = ModelConfig(
     ff_dim=64,
     decoder_dims=(32, 16, 16),
 )
+RESNET = dataclasses.replace(SPATIAL_SEMANTIC, encoder="resnet", encoder_settings=ResNetConfig(18))
 CONFIGS = {
     "spatial_semantic": SPATIAL_SEMANTIC,
     "feature_pyramid": dataclasses.replace(SPATIAL_SEMANTIC, encoder="feature_pyramid"),
     "compact_semantic": dataclasses.replace(
         SPATIAL_SEMANTIC,
         encoder="compact_semantic",
-        compact=CompactConfig(embed_dim=24, num_heads=3, stem_width=8),
+        encoder_settings=CompactConfig(embed_dim=24, num_heads=3, stem_width=8),
         mask_encoder_width=16,
     ),
-    "resnet18": dataclasses.replace(SPATIAL_SEMANTIC, encoder="resnet"),
-    "resnet50": dataclasses.replace(SPATIAL_SEMANTIC, encoder="resnet", resnet_depth=50),
-    "multi_head": dataclasses.replace(
-        SPATIAL_SEMANTIC, encoder="resnet", query_attention="multi_head", size_multiple=16
-    ),
-    "single_object": dataclasses.replace(SPATIAL_SEMANTIC, encoder="resnet", single_object=True),
+    "resnet18": RESNET,
+    "resnet50": dataclasses.replace(RESNET, encoder_settings=ResNetConfig(50)),
+    "multi_head": dataclasses.replace(RESNET, query_attention="multi_head", size_multiple=16),
+    "single_object": dataclasses.replace(RESNET, single_object=True),
 }
 
 

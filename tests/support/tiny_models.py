@@ -4,13 +4,13 @@ import functools
 
 import numpy as np
 
-from s3_jax.config import ModelConfig, ViTConfig
+from s3_jax.config import ModelConfig, ResNetConfig, ViTConfig
 from s3_jax.conversion.weights import Variables, from_torch, torch_shapes
 from tests.support.weights import state_dict
 
 TINY_VIT = ModelConfig(
     encoder="feature_pyramid",
-    vit=ViTConfig(embed_dim=64, depth=2, num_heads=1, position_grid=3),
+    encoder_settings=ViTConfig(embed_dim=64, depth=2, num_heads=1, position_grid=3),
     num_blocks=1,
     num_queries=4,
     width=32,
@@ -21,7 +21,7 @@ TINY_VIT = ModelConfig(
 )
 TINY_RESNET = ModelConfig(
     encoder="resnet",
-    resnet_depth=18,
+    encoder_settings=ResNetConfig(18),
     query_attention="multi_head",
     num_blocks=1,
     num_queries=2,

@@ -64,7 +64,8 @@ def encoder_flops(
     depth: int, what: Rematerialization, trainable: tuple[int, ...] = (), backward: bool = True
 ) -> float:
     """Of encoding two frames, with the gradient of the parameters that train."""
-    config = dataclasses.replace(CONFIG, vit=dataclasses.replace(CONFIG.vit, depth=depth))
+    vit = dataclasses.replace(CONFIG.encoder_settings, depth=depth)
+    config = dataclasses.replace(CONFIG, encoder_settings=vit)
     model = S3(config, trainable_blocks=trainable)
     images = jax.ShapeDtypeStruct((2, 1, 32, 32, 3), jnp.float32)
     shapes = encoder_shapes(config)

@@ -12,7 +12,7 @@ from s3_jax.training.step_config import ClipConfig, LossConfig, OptimizerConfig,
 
 MODEL = ModelConfig(
     encoder="feature_pyramid",
-    vit=ViTConfig(embed_dim=32, depth=1, num_heads=1, position_grid=2),
+    encoder_settings=ViTConfig(embed_dim=32, depth=1, num_heads=1, position_grid=2),
     num_blocks=1,
     num_queries=2,
     width=16,

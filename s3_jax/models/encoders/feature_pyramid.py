@@ -44,11 +44,11 @@ class FeaturePyramidEncoder(Encoder):
         vit = ViT(self.settings, self.dtype, name="vit")
         tokens = vit.embed(normalize(image))[:, 1:]
         x = keep(vit.run_blocks(tokens, 0, self.settings.depth)).reshape(b, h, w, -1)
-        heads = [
-            PyramidHead(doublings, self.settings.embed_dim, self.dtype, name=f"head{stride}")
+        f16, f8, f4 = (
+            PyramidHead(doublings, self.settings.embed_dim, self.dtype, name=f"head{stride}")(x)
             for doublings, stride in ((0, 16), (1, 8), (2, 4))
-        ]
-        return Features(*(head(x) for head in heads))
+        )
+        return Features(f16, f8, f4)
 
     @nn.nowrap
     def frozen(self, path: tuple[str, ...], trainable_blocks: tuple[int, ...]) -> bool:

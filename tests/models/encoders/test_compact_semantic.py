@@ -37,7 +37,8 @@ class Encoder(nn.Module):
         self.skip = Linear(SKIP)
 
     def __call__(self, image: jax.Array) -> Any:
-        return self.encoder(image, image, self.skip)
+        f16, f8, f4, project4 = self.encoder(image)
+        return f4, f8, f16, self.skip(f4) if project4 is None else project4(self.skip)
 
 
 @functools.cache
@@ -96,7 +97,9 @@ def test_blocks_that_do_nothing_are_refused() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_conversion_knows_every_variant(variant: str) -> None:
-    config = dataclasses.replace(tiny.CONFIGS["compact_semantic"], compact=VARIANTS[variant])
+    config = dataclasses.replace(
+        tiny.CONFIGS["compact_semantic"], encoder_settings=VARIANTS[variant]
+    )
     tensors = tiny.tensors(config)
     back = to_torch(from_torch(tensors, config), config)
     assert set(back) == set(tensors)
