@@ -5,12 +5,12 @@ stages. A `DataConfig` decides every pixel of every batch.
 """
 
 import dataclasses
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from s3_jax import config
+from s3_jax.config import from_dict
 from s3_jax.data.synthetic import SceneConfig
 
-T = TypeVar("T")
 LEAST_INSTANCE = 0.004  # share of the picture
 Number = float | int
 Range = tuple[Number, Number]
@@ -272,6 +272,30 @@ class DataConfig:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}, but must be 0 to 2^32 - 1")
 
+    def recorded(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Write each source's kind beside its values."""
+        kinds = (source.kind for source in self.sources)
+        named = zip(values["sources"], kinds, strict=True)
+        return values | {"sources": tuple(entry | {"kind": kind} for entry, kind in named)}
+
+    @staticmethod
+    def upgraded(values: dict[str, Any]) -> dict[str, Any]:
+        """Read sources by their kind, and augmentation under its own names in messages."""
+        if "sources" in values:
+            values["sources"] = tuple(map(_source, values["sources"]))
+        for name, cls in (("image", ImageAugmentationConfig), ("video", VideoAugmentationConfig)):
+            if isinstance(values.get(name), Mapping):
+                values[name] = from_dict(cls, values[name])
+        return values
+
+
+def _source(values: Mapping[str, Any]) -> SourceConfig:
+    kind = values.get("kind")
+    if kind not in SOURCE_KINDS:
+        raise ValueError(f"a source has kind {kind!r}; known kinds: {sorted(SOURCE_KINDS)}")
+    own = {name: value for name, value in values.items() if name != "kind"}
+    return from_dict(SOURCE_KINDS[kind], own)
+
 
 _AT_LEAST_ONE = (
     "num_steps",
@@ -283,55 +307,3 @@ _AT_LEAST_ONE = (
     "sequences_tried",
     "clips_ahead",
 )
-
-
-def to_dict(data: DataConfig) -> dict[str, Any]:
-    """A configuration as plain dictionaries, lists and numbers; sources carry their `kind`."""
-    values = config.to_dict(data)
-    for source, entry in zip(data.sources, values["sources"], strict=True):
-        entry["kind"] = source.kind
-    return values
-
-
-def from_dict(values: dict[str, Any]) -> DataConfig:
-    """The configuration from what `to_dict` made or a user wrote; missing keys have defaults.
-
-    Raises:
-      ValueError: an unknown key or kind of source; the message names it and the known ones.
-    """
-    nested: dict[str, Any] = {
-        "image": ImageAugmentationConfig,
-        "video": VideoAugmentationConfig,
-        "blur": BlurConfig,
-    }
-    converted = {key: _tuples(value) for key, value in values.items()}
-    for key, cls in nested.items():
-        if key in values:
-            converted[key] = _with_nested(cls, values[key], ColourConfig)
-    if "sources" in values:
-        converted["sources"] = tuple(_source(entry) for entry in values["sources"])
-    return config.from_dict(DataConfig, converted)
-
-
-def _source(values: dict[str, Any]) -> SourceConfig:
-    values = dict(values)
-    kind = values.pop("kind", None)
-    if kind not in SOURCE_KINDS:
-        raise ValueError(f"a source has kind {kind!r}; known kinds: {sorted(SOURCE_KINDS)}")
-    return _with_nested(SOURCE_KINDS[kind], values, SceneConfig)
-
-
-def _with_nested(cls: type[T], values: dict[str, Any], inner: type) -> T:
-    """A dataclass whose dictionary-valued fields are all of the dataclass `inner`."""
-    converted = {
-        key: config.from_dict(inner, value, f"{key}.")
-        if isinstance(value, dict)
-        else _tuples(value)
-        for key, value in values.items()
-    }
-    return config.from_dict(cls, converted)
-
-
-def _tuples(value: Any) -> Any:
-    """Lists, as JSON has them, as tuples at every level."""
-    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

@@ -139,6 +139,7 @@ class ObjectTransformer(nn.Module):
                 pixel_pos,
                 blocked,
             )
+            self.sow("intermediates", "queries", query)
             logits.append(self._mask_logits(i + 1, pixel))
         return TransformerOutput(pixel, jnp.stack(logits, axis=2))
 

@@ -24,6 +24,7 @@ from s3_jax.config import ModelConfig, PropagationConfig, from_dict, to_dict
 from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
 from s3_jax.propagation import snapshot
+from s3_jax.propagation.explain import Explanation, explain
 from s3_jax.propagation.frame import Network, Variables
 from s3_jax.propagation.geometry import (
     FrameGeometry,
@@ -232,6 +233,25 @@ class Session:
             yield self.step(image)
             image = following
         yield self.step(image, end=True)
+
+    def explain(self, image: np.ndarray) -> Explanation:
+        """Return what object queries would look at in the next frame; nothing is remembered of it.
+
+        Args:
+          image: RGB.
+
+        Returns:
+          Queries, attention masks and similarities of the objects, in the order of `object_ids`.
+
+        Raises:
+          InputError: no frame with a mask has been processed, or the frame is none of the video.
+        """
+        geometry = self._geometry_of(image)
+        if self._state is None:
+            raise InputError("there is nothing to explain: step over a frame with a mask first")
+        slots = [self._slots.slot(object_id) for object_id in self.object_ids]
+        found = explain(self._network, self.propagation, geometry, self._state, image)
+        return found.of(slots)
 
     def hand_over(self, objects: int) -> VideoState:
         """The state with `objects` slots; the session keeps none, and others do the steps."""

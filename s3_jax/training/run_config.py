@@ -14,7 +14,6 @@ from typing import Any, Literal
 from s3_jax import config as model_config
 from s3_jax.benchmarks.protocols import PROTOCOLS
 from s3_jax.config import ModelConfig
-from s3_jax.data import config as data_config
 from s3_jax.data.config import DataConfig
 from s3_jax.errors import InputError
 from s3_jax.training.step_config import StepConfig
@@ -221,7 +220,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _stage_to_dict(stage: StageConfig) -> dict[str, Any]:
     values = {field.name: getattr(stage, field.name) for field in dataclasses.fields(stage)}
-    values |= {"data": data_config.to_dict(stage.data), "step": model_config.to_dict(stage.step)}
+    values |= {"data": model_config.to_dict(stage.data), "step": model_config.to_dict(stage.step)}
     del values["name"], values["data"]["num_steps"], values["step"]["optimizer"]["iterations"]
     return values
 
@@ -232,6 +231,4 @@ def _stage_from_dict(name: str, values: Mapping[str, Any]) -> StageConfig:
     for key in ("data.num_steps", "step.optimizer.iterations"):
         if key in flat(values):
             raise ValueError(f"{where}{key} cannot be set: it is {where}steps")
-    if isinstance(values.get("data"), Mapping):
-        values["data"] = data_config.from_dict(dict(values["data"]))
-    return _build(StageConfig, values, where)
+    return model_config.from_dict(StageConfig, values, where)

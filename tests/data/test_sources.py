@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from s3_jax.config import from_dict, to_dict
 from s3_jax.data import config as data_config
 from s3_jax.data import recipes
 from s3_jax.data.config import (
@@ -301,16 +302,16 @@ def test_configurations_survive_json():
         video=data_config.VideoAugmentationConfig(flip=0.1),
     )
     config = dataclasses.replace(config, sources=(*config.sources, SyntheticConfig(height=99)))
-    assert data_config.from_dict(json.loads(json.dumps(data_config.to_dict(config)))) == config
+    assert from_dict(DataConfig, json.loads(json.dumps(to_dict(config)))) == config
 
 
 def test_unknown_options_are_refused():
     with pytest.raises(ValueError, match=r"kind 'movies'; known kinds: \['images'"):
-        data_config.from_dict({"sources": [{"kind": "movies"}]})
+        from_dict(DataConfig, {"sources": [{"kind": "movies"}]})
     with pytest.raises(ValueError, match="unknown key 'fillip'"):
-        data_config.from_dict({"video": {"fillip": 1}})
+        from_dict(DataConfig, {"video": {"fillip": 1}})
     with pytest.raises(ValueError, match=r"unknown key clip_colour.'hues'"):
-        data_config.from_dict({"video": {"clip_colour": {"hues": 1}}})
+        from_dict(DataConfig, {"video": {"clip_colour": {"hues": 1}}})
     with pytest.raises(ValueError, match="num_frames is 0"):
         DataConfig(num_frames=0)
     with pytest.raises(ValueError, match="skips is"):

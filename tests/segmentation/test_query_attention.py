@@ -10,7 +10,7 @@ import pytest
 from s3_jax.config import PropagationConfig
 from s3_jax.conversion.weights import from_torch, torch_shapes
 from s3_jax.models.attention import MultiHeadAttention
-from s3_jax.segmentation.query_attention import WatchedSession, _scores
+from s3_jax.segmentation.query_attention import WatchedSession
 from tests.propagation.conftest import TINY, Video
 from tests.support.weights import state_dict
 
@@ -99,7 +99,8 @@ def test_scores_are_those_of_the_attention():
     blocked = jnp.asarray(random.random((1, 1, 3, 5)) < 0.4).at[..., 0].set(False)
     variables = attention.init(jax.random.key(0), query, key, key, blocked)
     expected = attention.apply(variables, query, key, key, blocked)
-    scores = _scores(attention.bind(variables), query, key, blocked)
+    _, seen = attention.apply(variables, query, key, key, blocked, mutable=["intermediates"])
+    scores = seen["intermediates"]["similarity"][0]
     params = variables["params"]
     values = key @ params["in_kernel"][:, 16:] + params["in_bias"][None, None, 16:]
     weights = jax.nn.softmax(scores / 2, axis=-1)  # 2: the square root of a head's width

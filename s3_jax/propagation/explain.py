@@ -1,0 +1,119 @@
+"""What the object queries look at in a frame, block by block of the object transformer.
+
+S3's masked cross attention is a hard choice (paper section 3.3), so the most similar pixel is all
+that a query takes in: foreground queries choose among the pixels that the mask head of the block
+before took for the object, background queries among the others. Other attentions may blend pixels;
+what is shown of them is the similarity that they offer (`s3_jax.models.object_attention`), or none.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, UInt8
+
+from s3_jax.config import PropagationConfig
+from s3_jax.memory.object_memory import object_values
+from s3_jax.models.object_attention import offered_similarity
+from s3_jax.models.s3 import S3
+from s3_jax.propagation.frame import Network, Variables
+from s3_jax.propagation.geometry import FrameGeometry, prepare_image
+from s3_jax.propagation.state import STRIDE, VideoState, remembered, same_bucket
+from s3_jax.propagation.step import read_memory, with_mirror_image
+
+
+class Explanation(NamedTuple):
+    """For l blocks, k objects, q queries and the th x tw tokens of the padded frame (stride 16).
+
+    queries: the object queries after each block.
+    readable: tokens that foreground queries, and those that background queries, may read.
+    similarity: of every query and token in every head, -inf where it may not read; None where the
+      network's attention does not offer it.
+    row, column: in pixels of the frame, the centre of the token that a query and head finds most
+      similar; no heads where there is no similarity.
+    """
+
+    queries: Float[np.ndarray, "l k q c"]
+    readable: Bool[np.ndarray, "l k 2 th tw"]
+    similarity: Float[np.ndarray, "l k heads q th tw"] | None
+    row: Float[np.ndarray, "l k heads q"]
+    column: Float[np.ndarray, "l k heads q"]
+
+    def of(self, slots: Sequence[int]) -> "Explanation":
+        """The objects in these slots."""
+        chosen = list(slots)
+        similarity = None if self.similarity is None else self.similarity[:, chosen]
+        parts = {name: x[:, chosen] for name, x in self._asdict().items() if x is not None}
+        return Explanation(**parts | {"similarity": similarity})
+
+
+def explain(
+    network: Network,
+    config: PropagationConfig,
+    geometry: FrameGeometry,
+    state: VideoState,
+    image: UInt8[np.ndarray, "h w 3"],
+) -> Explanation:
+    """Return what the queries of every slot would look at in a frame; nothing is remembered of it.
+
+    state: after the frames before it, with the objects annotated.
+    """
+    found = _look(network.model, config, geometry, network.variables, state, image)
+    queries, blocked, similarity = jax.device_get(found)
+    h, w = (length // STRIDE for length in geometry.padded)
+    if similarity is None:
+        chosen = np.zeros((*queries.shape[:2], 0, queries.shape[2]), int)
+    else:
+        chosen = similarity.argmax(axis=-1)
+        similarity = similarity.reshape(*similarity.shape[:-1], h, w)
+    row, column = np.divmod(chosen, w)
+    top, _, left, _ = geometry.padding
+    inner, original = geometry.inner, geometry.original
+    return Explanation(
+        queries=queries,
+        readable=~blocked.reshape(*blocked.shape[:3], h, w),
+        similarity=similarity,
+        row=_frame_position(row, top, inner[0], original[0]),
+        column=_frame_position(column, left, inner[1], original[1]),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _look(
+    model: S3,
+    config: PropagationConfig,
+    geometry: FrameGeometry,
+    variables: Variables,
+    state: VideoState,
+    image: UInt8[Array, "h w 3"],
+) -> tuple[Float[Array, "l k q c"], Bool[Array, "l k 2 n"], Float[Array, "l k heads q n"] | None]:
+    """Queries, tokens that they may not read, and similarity, of every block."""
+    images = with_mirror_image(prepare_image(image, geometry), config)
+    features = Network(model, variables)(S3.encode_image, images)
+    readout, _ = read_memory(config, state, features.key)
+    active = jnp.broadcast_to(remembered(state).astype(jnp.float32)[None], state.sensory.shape[:2])
+    _, seen = model.apply(
+        variables, features, readout, state.sensory, state.last_mask,
+        object_values(state.object_memory), active, same_bucket(state),
+        method=S3.segment, mutable=["intermediates"],
+    )  # fmt: skip
+    transformer = seen["intermediates"]["object_transformer"]
+    blocks = [transformer.get(f"blocks_{i}", {}) for i in range(model.config.num_blocks)]
+    offered: list[Any] = [offered_similarity(block) for block in blocks]
+    count = active.shape[1]
+    return (
+        jnp.stack([queries[0] for queries in transformer["queries"]]),
+        jnp.stack([blocked[0] for blocked in transformer["blocked"]]),
+        None if offered[0] is None else jnp.stack([x[:count] for x in offered]),
+    )
+
+
+def _frame_position(
+    token: Int[np.ndarray, "l k heads q"], padding: int, inner: int, original: int
+) -> Float[np.ndarray, "l k heads q"]:
+    """From a token's index to the frame's pixels; tokens of the padding lie at its edge."""
+    inside = np.clip(STRIDE * token + (STRIDE - 1) / 2 - padding, 0, inner - 1)
+    return (inside + 0.5) * (original / inner) - 0.5
