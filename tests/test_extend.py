@@ -24,6 +24,7 @@ from s3_jax.propagation.session import Session
 from s3_jax.training import run_config
 from s3_jax.training.loop import train
 from tests.propagation.conftest import Video
+from tests.training.tiny_run import get_config
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "extend.md").read_text()
@@ -50,12 +51,9 @@ def folder(tmp_path_factory):
 def from_flags(*given: str) -> run_config.RunConfig:
     """The tiny run with changes given as on the command line."""
     values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file("config", flag_values=values)
-    values([
-        "train", f"--config={ROOT / 'tests' / 'training' / 'tiny_run.py'}",
-        "--config.images_every=2", "--config.stages.static.steps=2",
-        "--config.stages.video.steps=2", *given,
-    ])  # fmt: skip
+    holder = config_flags.DEFINE_config_dict("config", get_config(), flag_values=values)
+    steps = (f"--config.stages.{stage}.steps=2" for stage in ("static", "video"))
+    values(["train", "--config.images_every=2", *steps, *given])
     return run_config.from_dict(holder.value.to_dict())
 
 

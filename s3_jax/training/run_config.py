@@ -38,7 +38,7 @@ class StageConfig:
     dtype: what the network computes in; parameters are float32 always.
     single_object: train the network for single objects, as the published first stage does. The
       stage after it goes on with that network made one for several objects.
-    trainable_blocks: spatial-semantic blocks whose part of the ViT is fine-tuned.
+    trainable_blocks: parts of a pretrained image encoder that are fine-tuned (`Encoder.frozen`).
     """
 
     name: str

@@ -228,6 +228,20 @@ def test_gradients_reach_everything_but_the_frozen_vit(gradients: dict[str, np.n
     assert without == {path for path in gradients if path.startswith(VIT)}
 
 
+def test_nothing_is_frozen_but_in_training(variables: Any) -> None:
+    """Gradients of what a frame is encoded to reach the whole image encoder, and the image."""
+    image = tiny.frame()["image"]
+
+    def loss(params: Any, image: jax.Array) -> jax.Array:
+        state = {"params": params, "batch_stats": variables["batch_stats"]}
+        return jnp.mean(jnp.sin(NET.apply(state, image, method="encode_image").pix_feat))
+
+    found, of_image = jax.jit(jax.grad(loss, argnums=(0, 1)))(variables["params"], image)
+    encoder = flatten_dict(found["image_encoder"], sep="/")
+    assert [path for path, x in encoder.items() if not np.any(x)] == []
+    assert np.any(of_image)
+
+
 def test_gradients_reach_the_quarter_of_the_vit_that_is_tuned(
     variables: Any, gradients: dict[str, np.ndarray]
 ) -> None:
