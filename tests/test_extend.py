@@ -51,9 +51,12 @@ def folder(tmp_path_factory):
 def from_flags(*given: str) -> run_config.RunConfig:
     """The tiny run with changes given as on the command line."""
     values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_dict("config", get_config(), flag_values=values)
     steps = (f"--config.stages.{stage}.steps=2" for stage in ("static", "video"))
-    values(["train", "--config.images_every=2", *steps, *given])
+    line = ["train", "--config.images_every=2", *steps, *given]
+    holder = config_flags.DEFINE_config_dict(
+        "config", get_config(), flag_values=values, sys_argv=line
+    )
+    values(line)
     return run_config.from_dict(holder.value.to_dict())
 
 
