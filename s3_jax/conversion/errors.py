@@ -16,10 +16,6 @@ class TorchFileError(ValueError):
     """A checkpoint file that cannot be read or written; the message names file and fix."""
 
 
-class ConversionError(ValueError):
-    """A state dict and a network do not fit; the message lists every problem."""
-
-
 class MalformedError(Exception):
     """A problem found inside a file by code that does not know the file's name.
 
