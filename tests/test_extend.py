@@ -22,7 +22,7 @@ from s3_jax.propagation.geometry import frame_geometry
 from s3_jax.propagation.scan import scan
 from s3_jax.propagation.session import Session
 from s3_jax.training import run_config
-from s3_jax.training.loop import train
+from s3_jax.training.train import train
 from tests.propagation.conftest import Video
 from tests.training.tiny_run import get_config
 

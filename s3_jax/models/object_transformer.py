@@ -19,6 +19,7 @@ from s3_jax.models.layers import ChannelAttentionBlock, Dtype, LayerNorm, Linear
 from s3_jax.models.masks import foreground
 from s3_jax.models.object_attention import make_query_attention
 from s3_jax.models.positional import sinusoidal_encoding
+from s3_jax.ops.precision import wide_type
 
 normal = nn.initializers.normal(1.0)
 
