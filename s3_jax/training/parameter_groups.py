@@ -24,26 +24,24 @@ EMBEDDINGS: frozenset[Path] = frozenset(
 )
 
 
-def group_of(path: Path, model: S3) -> Group:
-    """Group of the parameter at a path, given as the names of its modules and its own."""
+def group_of(path: Path, model: S3, pretrained_apart: bool = False) -> Group:
+    """Group of the parameter at a path, given as the names of its modules and its own.
+
+    pretrained_apart: what is fine-tuned of the pretrained network is a group "pretrained".
+    """
     if path[0] == "image_encoder":
-        frozen = make_encoder(model.config).frozen(path[1:], model.trainable_blocks)
-        return "frozen" if frozen else "backbone"
+        encoder = make_encoder(model.config)
+        if encoder.frozen(path[1:], model.trainable_blocks):
+            return "frozen"
+        pretrained = pretrained_apart and encoder.frozen(path[1:], ())
+        return "pretrained" if pretrained else "backbone"
     return "embedding" if path in EMBEDDINGS else "other"
 
 
 def group_labels(params: Params, model: S3, pretrained_apart: bool = False) -> Params:
-    """Return the tree of the parameters, with the group in place of each.
-
-    pretrained_apart: what is fine-tuned of the pretrained network is a group "pretrained".
-    """
-
-    def label(path: Path) -> Group:
-        group = group_of(path, model)
-        fine_tuned = path[:2] in PRETRAINED and group == "backbone"
-        return "pretrained" if pretrained_apart and fine_tuned else group
-
-    return unflatten_dict({path: label(path) for path in flatten_dict(params)})
+    """Return the tree of the parameters, with the group (`group_of`) in place of each."""
+    paths = flatten_dict(params)
+    return unflatten_dict({path: group_of(path, model, pretrained_apart) for path in paths})
 
 
 def split_frozen(params: Params, model: S3) -> tuple[Params, Params]:
