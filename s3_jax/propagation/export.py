@@ -145,7 +145,7 @@ def write_export(
     return {name: len(content) for name, content in parts.items()}
 
 
-def _serialized(programs: Programs, leaves: Sequence[Array]) -> dict[str, bytes]:
+def _serialized(programs: Programs, leaves: Sequence[Array | np.ndarray]) -> dict[str, bytes]:
     config = programs.config
     frame = jax.ShapeDtypeStruct((*config.size, 3), jnp.uint8)
     masks = jax.ShapeDtypeStruct((config.objects, *config.size), jnp.float32)
