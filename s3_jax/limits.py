@@ -2,7 +2,7 @@
 
 Each has a default that ordinary data never reaches. The environment raises (or lowers) them:
 
-  S3_JAX_LIMITS=megapixels=200,objects=1000 python -m tools.segment ...
+  S3_JAX_LIMITS=megapixels=200,objects=1000 s3 segment ...
 """
 
 import os

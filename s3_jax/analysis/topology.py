@@ -15,8 +15,8 @@ from s3_jax.analysis.chips import CHIPS, Chip
 from s3_jax.errors import InputError, reason
 
 NO_COMPILER = (
-    "the TPU compiler is not installed; python -m pip install -r requirements-tpu.txt adds it "
-    "(137 MB, Linux; no TPU is needed)"
+    "the TPU compiler is not installed; pip install 's3_jax[tpu]', or in a checkout "
+    "pip install -r requirements-tpu.txt, adds it (137 MB, Linux; no TPU is needed)"
 )
 # What clouds call slices, by their number of cores (v4, v5p) or chips.
 SLICES = {

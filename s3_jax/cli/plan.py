@@ -9,7 +9,7 @@ The training step is `training.parallel.parallel_step` on all chips of the topol
 configuration's last stage or of --stage, or with --model the published main stage. Propagation is
 `propagation.scan` on one of the chips. Both are compiled by the TPU compiler, the package libtpu:
 
-  python -m pip install -r requirements-tpu.txt
+  pip install 's3_jax[tpu]'
 
 Memory is what the compiler has laid out. Times are not measured: "roofline" is what peak arithmetic
 and bandwidth allow, "compiler's estimate" adds up the cycles that the compiler expects of each
