@@ -88,15 +88,16 @@ def _frame(
     stages: dict[str, Stage] = {}
 
     def take(name: str, *inputs: Any) -> Any:
+        stages[name] = Stage(inputs, {})  # there already for calls within this one
         result = call(name, *inputs)
-        stages[name] = Stage(inputs, _results(name, result))
+        stages[name].results.update(_results(name, result))
         return result
 
     def intercept(
         method: Call, args: Any, kwargs: Any, context: nn.module.InterceptorContext
     ) -> Any:
         name = context.method_name
-        if name not in _RESULTS or not isinstance(context.module, S3):
+        if name not in _RESULTS or name in stages or not isinstance(context.module, S3):
             return method(*args, **kwargs)
         # Behind the arrays come chunk sizes and the like, which are as by default.
         return take(name, *itertools.takewhile(lambda x: isinstance(x, tuple | jax.Array), args))
