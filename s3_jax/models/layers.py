@@ -8,17 +8,19 @@ Layout is NHWC with HWIO kernels. A 1 x 1 convolution is a `Linear`. Parameters 
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from s3_jax.ops.convolution import convolve
+from s3_jax.ops.convolution import convolve, convolve_and_scale
 from s3_jax.ops.precision import widen
 
 Dtype = jnp.dtype | type
 Initializer = Callable[..., Array]
+Line = tuple[Float[Array, " o"], Float[Array, " o"]]  # slope and intercept
 
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
@@ -89,13 +91,19 @@ class Conv(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
+    def __call__(
+        self, x: Float[Array, "b h w i"], line: Line | None = None
+    ) -> Float[Array, "b h2 w2 o"]:
+        """Args: line: what the result is multiplied by and what is added, channel by channel."""
         size = self.kernel_size
         pad = (size - 1) // 2 if self.padding is None else self.padding
         default = fan_in_uniform(x.shape[-1] * size * size)
         shape = (size, size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init or default, shape)
-        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, pad)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if line is not None:
+            return convolve_and_scale(x, kernel, *line, self.stride, pad).astype(self.dtype)
+        y = convolve(x, kernel, self.stride, pad)
         if not self.use_bias:
             return y
         return add_bias(y, self.param("bias", self.bias_init or default, (self.features,)))
@@ -182,6 +190,14 @@ class LayerNorm(nn.Module):
         return add_bias(y, bias).astype(self.dtype)
 
 
+class RunningStatistics(NamedTuple):
+    """Variables of a `BatchNorm`: of the batches so far, `count` of them."""
+
+    mean: nn.Variable
+    var: nn.Variable
+    count: nn.Variable
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, with PyTorch's running statistics.
 
@@ -194,25 +210,24 @@ class BatchNorm(nn.Module):
     dtype: Dtype = jnp.float32
     epsilon: float = BATCH_NORM_EPSILON
 
-    @nn.compact
     def __call__(self, x: Float[Array, "... c"], train: bool = False) -> Float[Array, "... c"]:
-        channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
-        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
-        var = self.variable("batch_stats", "var", jnp.ones, (channels,))
-        batches = self.variable("batch_stats", "count", jnp.zeros, (), jnp.int32)
+        scale, bias, running = self._variables(x.shape[-1])
+        mean, var = running.mean.value, running.var.value
         if train and not self.is_initializing():
-            batch_mean, batch_var, count = self._batch_statistics(x)
+            mean, var, count = self._batch_statistics(x)
             keep = BATCH_NORM_MOMENTUM
-            mean.value = keep * mean.value + (1 - keep) * batch_mean
-            var.value = keep * var.value + (1 - keep) * batch_var * (count / (count - 1))
-            batches.value = batches.value + 1
-        else:
-            batch_mean, batch_var = mean.value, var.value
-        factor, shift = self._line(scale, bias, batch_mean, batch_var)
+            running.mean.value = keep * running.mean.value + (1 - keep) * mean
+            unbiased = var * (count / (count - 1))
+            running.var.value = keep * running.var.value + (1 - keep) * unbiased
+            running.count.value = running.count.value + 1
+        factor, shift = self._line(scale, bias, mean, var)
         shape = (1,) * (x.ndim - 1) + (-1,)
         return (x * factor.reshape(shape) + shift.reshape(shape)).astype(self.dtype)
+
+    def line(self, channels: int) -> Line:
+        """What the layer does outside training to every channel: slope and intercept."""
+        scale, bias, running = self._variables(channels)
+        return self._line(scale, bias, running.mean.value, running.var.value)
 
     def followed_by(self, linear: Linear) -> tuple[Float[Array, "c o"], Float[Array, "o"]]:
         """Outside training: matrix and offset that do the same as this layer and then `linear`."""
@@ -222,6 +237,16 @@ class BatchNorm(nn.Module):
         )
         kernel, bias = linear.weights()
         return factor[:, None] * kernel, multiply(shift, kernel) + bias
+
+    @nn.compact
+    def _variables(self, channels: int) -> tuple[Array, Array, RunningStatistics]:
+        running = RunningStatistics(
+            self.variable("batch_stats", "mean", jnp.zeros, (channels,)),
+            self.variable("batch_stats", "var", jnp.ones, (channels,)),
+            self.variable("batch_stats", "count", jnp.zeros, (), jnp.int32),
+        )
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        return scale, self.param("bias", nn.initializers.zeros, (channels,)), running
 
     def _line(self, scale: Array, bias: Array, mean: Array, var: Array) -> tuple[Array, Array]:
         """Slope and intercept of the normalisation."""

@@ -37,12 +37,12 @@ class ResidualBlock(nn.Module):
             plan = [(self.width, 1, 1), (self.width, 3, self.stride), (out_width, 1, 1)]
         y = x
         for i, (features, size, stride) in enumerate(plan, start=1):
-            y = self._conv(features, size, stride, f"conv{i}")(y)
-            y = BatchNorm(dtype=self.dtype, name=f"norm{i}")(y)
+            line = BatchNorm(dtype=self.dtype, name=f"norm{i}").line(features)
+            y = self._conv(features, size, stride, f"conv{i}")(y, line)
             y = nn.relu(y) if i < len(plan) else y
         if x.shape[-1] != out_width or self.stride != 1:
-            x = self._conv(out_width, 1, self.stride, "shortcut_conv")(x)
-            x = BatchNorm(dtype=self.dtype, name="shortcut_norm")(x)
+            line = BatchNorm(dtype=self.dtype, name="shortcut_norm").line(out_width)
+            x = self._conv(out_width, 1, self.stride, "shortcut_conv")(x, line)
         return nn.relu(x + y)
 
     def _conv(self, features: int, size: int, stride: int, name: str) -> Conv:
@@ -67,7 +67,7 @@ class ResNet(nn.Module):
     ) -> tuple[Float[Array, "b h4 w4 c4"], Float[Array, "b h8 w8 c8"], Float[Array, "b h16 w16 c"]]:
         stem = Conv(self.width, 7, 2, use_bias=False, kernel_init=he_normal_fan_out,
                     dtype=self.dtype, name="stem_conv")  # fmt: skip
-        x = BatchNorm(dtype=self.dtype, name="stem_norm")(stem(x))
+        x = stem(x, BatchNorm(dtype=self.dtype, name="stem_norm").line(self.width))
         x = nn.relu(max_pool_3x3_stride_2(x))
         outputs = []
         for layer, blocks in enumerate(BLOCKS[self.depth], start=1):

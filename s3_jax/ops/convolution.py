@@ -33,6 +33,25 @@ def convolve(
     return _convolve(x, kernel, stride, padding)
 
 
+def convolve_and_scale(
+    x: Float[Array, "b h w i"],
+    kernel: Float[Array, "n n i o"],
+    factor: Float[Array, " o"],
+    shift: Float[Array, " o"],
+    stride: int,
+    padding: int,
+) -> Float[Array, "b h2 w2 o"]:
+    """`convolve`, times a factor and plus a shift for every channel of the result."""
+    if backend() == "cpu" and x.dtype == jnp.float32:
+        y = _convolve_and_scale_on_cpu(x, kernel, factor, shift, stride, padding)
+        return checkpoint_name(y, CONVOLUTION)
+    return _scale(convolve(x, kernel, stride, padding), factor, shift)
+
+
+def _scale(x: Array, factor: Array, shift: Array) -> Array:
+    return x * factor.reshape(1, 1, 1, -1) + shift.reshape(1, 1, 1, -1)
+
+
 def _convolve_1x1(x: Array, kernel: Array, stride: int) -> Array:
     """One matrix product, which takes a third less time than a convolution of the same numbers."""
     x = x[:, ::stride, ::stride]
@@ -102,3 +121,33 @@ def _backward(
 
 
 _convolve_on_cpu.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _convolve_and_scale_on_cpu(
+    x: Array, kernel: Array, factor: Array, shift: Array, stride: int, padding: int
+) -> Array:
+    """As `convolve` and `_scale`; the backward pass does without the convolution's result."""
+    return _scale(convolve(x, kernel, stride, padding), factor, shift)
+
+
+def _forward_scaled(
+    x: Array, kernel: Array, factor: Array, shift: Array, stride: int, padding: int
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    y = _convolve_and_scale_on_cpu(x, kernel, factor, shift, stride, padding)
+    return y, (x, kernel, factor)
+
+
+def _backward_scaled(
+    stride: int, padding: int, saved: tuple[Array, Array, Array], grad: Array
+) -> tuple[Array, Array, Array, Array]:
+    """The factor belongs to the kernel as well, and its gradient follows from the kernel's."""
+    x, kernel, factor = saved
+    weight = factor.reshape(1, 1, 1, -1)
+    _, pull_back = jax.vjp(lambda x, k: convolve(x, k, stride, padding), x, kernel * weight)
+    grad_x, grad_scaled = pull_back(grad)
+    grad_factor = jnp.sum(grad_scaled * kernel, (0, 1, 2))
+    return grad_x, grad_scaled * weight, grad_factor, jnp.sum(grad, (0, 1, 2))
+
+
+_convolve_and_scale_on_cpu.defvjp(_forward_scaled, _backward_scaled)

@@ -37,6 +37,27 @@ def test_gradients_equal_those_of_the_plain_convolution(case: tuple) -> None:
         np.testing.assert_allclose(ours_is, theirs_is, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (1, 1), (1, 2), (7, 2)])
+def test_scaled_convolution_equals_convolution_and_scaling(size: int, stride: int) -> None:
+    draw = np.random.default_rng(0)
+    x = jnp.asarray(draw.standard_normal((2, 8, 6, 32)), jnp.float32)
+    kernel = jnp.asarray(draw.standard_normal((size, size, 32, 40)) / 6, jnp.float32)
+    factor, shift = (jnp.asarray(draw.standard_normal(40), jnp.float32) for _ in range(2))
+    padding = (size - 1) // 2
+
+    def ours(x: jax.Array, kernel: jax.Array, factor: jax.Array, shift: jax.Array) -> jax.Array:
+        return convolution.convolve_and_scale(x, kernel, factor, shift, stride, padding)
+
+    def plain(x: jax.Array, kernel: jax.Array, factor: jax.Array, shift: jax.Array) -> jax.Array:
+        y = convolution._convolve(x, kernel, stride, padding)
+        return y * factor.reshape(1, 1, 1, -1) + shift.reshape(1, 1, 1, -1)
+
+    arguments = (x, kernel, factor, shift)
+    found, expected = (jax.tree.leaves(with_gradients(f)(*arguments)) for f in (ours, plain))
+    for ours_is, theirs_is in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours_is, theirs_is, rtol=1e-3, atol=2e-4)
+
+
 def test_rounding_of_the_kernel_gradient_is_like_that_of_the_direct_sum() -> None:
     draw = np.random.default_rng(0)
     x = np.maximum(draw.standard_normal((1, 24, 24, 64)), 0).astype(np.float32)
