@@ -7,6 +7,7 @@ sum exceeds the time that passed.
 
 import dataclasses
 import gzip
+import importlib.metadata
 import json
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,10 @@ from s3_jax.analysis.costs import FREE
 from s3_jax.analysis.estimate import module_of
 from s3_jax.analysis.hlo import Computation, Instruction, Program, parse_program
 from s3_jax.analysis.origin import origin_of
+from s3_jax.errors import InputError
+
+# With another one installed (seen with 0.0.52) a trace ends the process without a word.
+LIBTPU = "0.0.42.1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +47,10 @@ def profile(compiled: Any, args: tuple, runs: int = 3) -> list[Place]:
       compiled: a `jax.stages.Compiled` that leaves its arguments alone.
 
     Raises:
+      InputError: a libtpu is installed with which traces do not work.
       ValueError: this backend's traces do not name instructions.
     """
+    _check_libtpu()
     jax.block_until_ready(compiled(*args))
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -53,6 +60,28 @@ def profile(compiled: Any, args: tuple, runs: int = 3) -> list[Place]:
     if not times:
         raise ValueError(f"traces of {jax.default_backend()} do not name instructions")
     return _places(times, parse_program(compiled.as_text()), runs)
+
+
+def table(places: list[Place]) -> list[str]:
+    """One line for every place."""
+    lines = []
+    for place in places:
+        again = "" if place.direction == "forward" else f" ({place.direction})"
+        lines.append(f"  {1e3 * place.seconds:10.1f} ms {place.share:4.0%}"
+                     f"{place.instructions:6.0f} instructions  {place.module}{again}")  # fmt: skip
+    return lines
+
+
+def _check_libtpu() -> None:
+    try:
+        installed = importlib.metadata.version("libtpu")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    if installed != LIBTPU:
+        raise InputError(
+            f"profiles need libtpu {LIBTPU} (or none), but {installed} is installed, whose "
+            f"profiler ends the process; pip install libtpu=={LIBTPU}"
+        )
 
 
 def _instruction_times(folder: Path) -> Iterator[tuple[str, float]]:

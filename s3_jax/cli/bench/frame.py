@@ -123,12 +123,9 @@ def measure(stage: str, compiled: Any, args: tuple, peak: float, compile_seconds
 
 
 def _print_profile(compiled: Any, args: tuple) -> None:
-    from s3_jax.analysis.profile import profile
+    from s3_jax.analysis.profile import profile, table
 
-    for place in profile(compiled, args)[: PROFILE.value]:
-        again = "" if place.direction == "forward" else f" ({place.direction})"
-        print(f"  {1e3 * place.seconds:10.1f} ms {place.share:4.0%}"
-              f"{place.instructions:6.0f} instructions  {place.module}{again}")  # fmt: skip
+    print("\n".join(table(profile(compiled, args)[: PROFILE.value])))
 
 
 def _seconds(function: Callable[..., Any], args: tuple, repeats: int) -> list[float]:

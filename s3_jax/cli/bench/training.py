@@ -38,6 +38,9 @@ REMAT = flags.DEFINE_enum(
 )
 REPEATS = flags.DEFINE_integer("repeats", 3, "Timed steps.", lower_bound=1)
 TRACE_ONLY = flags.DEFINE_bool("trace_only", False, "Count GFLOP; compile and run nothing.")
+PROFILE = flags.DEFINE_integer(
+    "profile", 0, "Also print this many of the costliest modules of a step.", lower_bound=0
+)
 CLIPS_PER_CORE = flags.DEFINE_float(
     "clips_per_core", None, "Clips that one core prepares in a second.", lower_bound=0.0
 )
@@ -73,8 +76,8 @@ def main() -> None:
     print("stage        crop frames objects batch   GFLOP/step  compile s  s/step  GFLOP/s"
           "  temporary MB")  # fmt: skip
     for shape in shapes():
-        row = measure(shape)
-        print(_line(row), flush=True)
+        row, places = measure(shape)
+        print("\n".join([_line(row), *places]), flush=True)
         if CLIPS_PER_CORE.value:
             print("\n".join(f"  {line}" for line in feeding(row, CLIPS_PER_CORE.value)))
 
@@ -100,29 +103,37 @@ def shapes() -> list[Shape]:
     return found
 
 
-def measure(shape: Shape) -> Row:
-    """Traces the stage's step; compiles and times it too unless that is not wanted."""
+def measure(shape: Shape) -> tuple[Row, list[str]]:
+    """Traces the stage's step; compiles and times it too unless that is not wanted.
+
+    Returns:
+      The measurements, and lines of the profile if one is wanted.
+    """
     import jax
 
     from s3_jax.analysis.jaxpr_arithmetic import traced_flops
     from s3_jax.training.step import train_step
 
     trainer, state, batch = _prepare(shape)
-    step = jax.jit(functools.partial(train_step, trainer), donate_argnums=0)
+    step = jax.jit(
+        functools.partial(train_step, trainer), donate_argnums=() if PROFILE.value else 0
+    )
     traced = step.trace(state, batch)
     row = Row(shape, traced_flops(traced.jaxpr) * 1e-9)
     if TRACE_ONLY.value:
-        return row
+        return row, []
     begin = time.perf_counter()
     compiled = traced.lower().compile()
     compile_seconds = time.perf_counter() - begin
     memory = compiled.memory_analysis()
-    return dataclasses.replace(
+    places = _profile(compiled, state, batch) if PROFILE.value else []
+    row = dataclasses.replace(
         row,
         compile_seconds=compile_seconds,
         seconds=_median_seconds(compiled, state, batch),
         temporary_mb=memory.temp_size_in_bytes / 1e6 if memory else None,
     )
+    return row, places
 
 
 def feeding(row: Row, clips_per_core: float) -> list[str]:
@@ -207,6 +218,12 @@ def _median_seconds(compiled: Any, state: Any, batch: Any) -> float:
         jax.block_until_ready((state, metrics))
         times.append(time.perf_counter() - begin)
     return statistics.median(times[1:])
+
+
+def _profile(compiled: Any, state: Any, batch: Any) -> list[str]:
+    from s3_jax.analysis.profile import profile, table
+
+    return table(profile(compiled, (state, batch))[: PROFILE.value])
 
 
 def _line(row: Row) -> str:
