@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from s3_jax.config import ModelConfig
 from s3_jax.memory.object_memory import init_object_memory
-from s3_jax.memory.read import read_frames
+from s3_jax.memory.read import read_one_frame
 from s3_jax.models.key_projection import Key
 from s3_jax.models.s3 import S3, EncodedMask, ImageFeatures
 from s3_jax.propagation.frame import Network, Objects, remember, segment
@@ -125,22 +125,10 @@ def _caller(config: ModelConfig, variables: Any, dtype: Any) -> Call:
 
     def call(name: str, *inputs: Any) -> Any:
         if name == "read_memory":
-            return _read(*inputs)
+            return read_one_frame(*inputs)
         return model.apply(variables, *inputs, method=name)
 
     return jax.jit(call, static_argnums=0)
-
-
-def _read(key: Key, value: Float[Array, "b k h w c"], query: Key) -> Float[Array, "b k h w c"]:
-    """The frame reads the memory that it has just written."""
-    b, k, h, w, _ = value.shape
-    flat = lambda x: x.reshape(b, h * w, -1)  # noqa: E731
-    readout = read_frames(
-        flat(key.key)[:, None], key.shrinkage.reshape(b, 1, h * w),
-        value.reshape(b, k, 1, h * w, -1), jnp.ones((b, 1), bool),
-        flat(query.key), flat(query.selection),
-    )  # fmt: skip
-    return readout.reshape(value.shape)
 
 
 def _results(name: str, result: Any) -> Results:

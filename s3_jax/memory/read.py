@@ -12,6 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from s3_jax.memory.state import KeyValueMemory, valid_tokens
+from s3_jax.models.key_projection import Key
 from s3_jax.ops.affinity import DenseAffinity, ListedAffinity, dense_affinity, listed_affinity
 from s3_jax.ops.in_place import compute_if
 from s3_jax.ops.precision import wide_type
@@ -83,6 +84,26 @@ def read_frames(
         precision=lax.Precision.HIGHEST,
         preferred_element_type=wide_type(value.dtype),
     ).astype(value.dtype)
+
+
+def read_one_frame(
+    key: Key, value: Float[Array, "b k h w cv"], query: Key
+) -> Float[Array, "b k h w cv"]:
+    """Readout over all tokens of a single frame with these keys and values, as a map."""
+    b, k, h, w, _ = value.shape
+
+    def flat(x: Float[Array, "b h w c"]) -> Float[Array, "b hw c"]:
+        return x.reshape(b, h * w, -1)
+
+    readout = read_frames(
+        flat(key.key)[:, None],
+        key.shrinkage.reshape(b, 1, h * w),
+        value.reshape(b, k, 1, h * w, -1),
+        jnp.ones((b, 1), bool),
+        flat(query.key),
+        flat(query.selection),
+    )
+    return readout.reshape(value.shape)
 
 
 def _read_chunks(

@@ -195,7 +195,7 @@ class RunningStatistics(NamedTuple):
 
     mean: nn.Variable
     var: nn.Variable
-    count: nn.Variable
+    count: nn.Variable  # type: ignore[assignment]  # hides tuple.count
 
 
 class BatchNorm(nn.Module):

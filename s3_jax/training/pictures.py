@@ -12,13 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer, UInt8
 
+from s3_jax.config import ModelConfig
 from s3_jax.data.pipeline import Batch
 from s3_jax.media.overlay import draw_overlay
-from s3_jax.memory.object_memory import object_values
-from s3_jax.memory.read import read_frames
+from s3_jax.memory.object_memory import init_object_memory, init_sensory_memory
+from s3_jax.memory.read import read_one_frame
 from s3_jax.models.object_attention import offered_similarity
-from s3_jax.models.s3 import S3, ImageFeatures
-from s3_jax.propagation.frame import Network, Variables
+from s3_jax.models.s3 import S3
+from s3_jax.propagation.frame import Objects, Variables, WatchedNetwork, remember, segment
+from s3_jax.propagation.state import STRIDE
 from s3_jax.training.clip import active_objects, object_masks
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -65,46 +67,37 @@ def look_at(
     num_objects: Integer[Array, ""],
 ) -> Look:
     """Segments the second frame with what is remembered of the first."""
-    network = Network(model, variables)
+    network = WatchedNetwork(model, variables)
     images = frames.astype(jnp.float32) / 255
     features = network(S3.encode_image, images)
     first, last = (jax.tree.map(lambda x, i=i: x[i : i + 1], features) for i in (0, 1))
-    masks = object_masks(first_mask[None], slots)
-    encoded = network(S3.encode_mask, images[:1], first.pix_feat, masks)
-    sensory = jnp.zeros(encoded.value.shape, jnp.float32)
-    sensory = network(S3.update_sensory_deep, sensory, encoded.value)
-    segmentation, seen = model.apply(
-        variables, last, _read(first, encoded.value, last), sensory, masks,
-        object_values(encoded.summaries), active_objects(num_objects[None], slots),
-        method=S3.segment, mutable=["intermediates"],
-    )  # fmt: skip
-    return Look(
-        segmentation.prob[0], _attention(model, dict(seen), slots, last.pix_feat.shape[1:3])
+    objects = _new_objects(model.config, object_masks(first_mask[None], slots))
+    objects, value = remember(network, images[:1], first.pix_feat, objects, lambda value: value)
+    segmentation, _ = segment(
+        network,
+        last,
+        objects,
+        lambda query: (read_one_frame(first.key, value, query), value),
+        active_objects(num_objects[None], slots),
     )
+    attention = _attention(model, network.seen, slots, last.pix_feat.shape[1:3])
+    return Look(segmentation.prob[0], attention)
 
 
-def _read(first: ImageFeatures, value: Array, last: ImageFeatures) -> Float[Array, "1 k h w c"]:
-    """The memory of the first frame, read at the last frame's pixels."""
-    _, k, h, w, c = value.shape
-
-    def flat(x: Array) -> Array:
-        return x.reshape(1, h * w, -1)
-
-    readout = read_frames(
-        flat(first.key.key)[:, None],
-        first.key.shrinkage.reshape(1, 1, h * w),
-        value.reshape(1, k, 1, h * w, c),
-        jnp.ones((1, 1), bool),
-        flat(last.key.key),
-        flat(last.key.selection),
+def _new_objects(config: ModelConfig, masks: Float[Array, "1 k H W"]) -> Objects:
+    """Objects of which nothing is known but their masks."""
+    (b, k), (h, w) = masks.shape[:2], (n // STRIDE for n in masks.shape[2:])
+    return Objects(
+        init_sensory_memory(b, k, h, w, config.width),
+        init_object_memory(b, k, config.num_queries, config.width),
+        masks,
     )
-    return readout.reshape(1, k, h, w, c)
 
 
 def _attention(
     model: S3, seen: dict[str, Any], slots: int, size: tuple[int, int]
 ) -> Float[Array, "k q h w"] | None:
-    blocks = seen.get("intermediates", {}).get("object_transformer", {})
+    blocks = seen.get("object_transformer", {})
     similarity = offered_similarity(blocks.get(f"blocks_{model.config.num_blocks - 1}", {}))
     if similarity is None:
         return None

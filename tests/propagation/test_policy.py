@@ -75,7 +75,7 @@ def test_the_most_similar_frame_is_given_up(folder):
     policy = policy_of(PropagationConfig(max_mem_frames=4, memory_policy=NAME))
     memory = state.init(policy.layout(4), 1, 1, 1, 3, 3)
     for number in (1, 5, 9, 2, 8, 8.5):
-        memory = _admit(policy, memory, number)
+        memory = _admit(policy, memory, float(number))
     assert memory.key[0, 0, ::4, 0].tolist() == [1, 5, 8.5, 2]
 
 
@@ -177,7 +177,7 @@ def test_notes_grow_and_are_cleared_with_their_bucket():
     policy = Counting(PropagationConfig(max_mem_frames=3))
     memory = state.init(policy.layout(4), 1, 1, 1, 3, 3, notes=policy.notes(1))
     for number in (1, 2, 3):
-        memory = _admit(policy, memory, number)
+        memory = _admit(policy, memory, float(number))
     assert memory.key[0, 0, ::4, 0].tolist() == [1, 3, 0]
     memory = state.grow(memory, buckets=2)
     assert memory.notes["offered"].tolist() == [3, 0]
