@@ -1,0 +1,42 @@
+"""Memory in pages of 2 MiB, for commands whose time is spent in large compiled programs on CPUs.
+
+XLA takes the temporary memory of a program anew for every run (1 to 2 GB of a training step), and
+the kernel hands it out and clears it page by page: with the usual 4 KiB that is a tenth to a sixth
+of a step.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+VARIABLE = "GLIBC_TUNABLES"
+LARGE_PAGES = "glibc.malloc.hugetlb=1"
+_KERNEL_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def ask_for_large_pages() -> None:
+    """Start this command again, in the same process, with glibc asking the kernel for large pages.
+
+    glibc reads that wish only when a process starts. Nothing happens where the variable is set
+    already, where the kernel does not wait to be asked, or outside the project's own commands (in a
+    test or a notebook).
+    """
+    if VARIABLE in os.environ or not _is_own_command() or not _can_be_asked():
+        return
+    os.environ[VARIABLE] = LARGE_PAGES
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def _is_own_command() -> bool:
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None:
+        return spec.name.partition(".")[0] in ("tools", "s3_jax")
+    return Path(getattr(main, "__file__", None) or "").name == "s3"
+
+
+def _can_be_asked() -> bool:
+    try:
+        return "[madvise]" in _KERNEL_SETTING.read_text()
+    except OSError:
+        return False
