@@ -62,3 +62,15 @@ def test_trainable_blocks_are_quarters_of_the_vit() -> None:
     assert trained < set(groups)
     for name, found in groups.items():
         assert found == {"backbone" if name in trained else "frozen"}
+
+
+def test_the_fine_tuned_part_of_the_pretrained_network_can_be_a_group() -> None:
+    params = unflatten_dict(dict.fromkeys(paths_of("s3_lite"), 0))
+    model = S3(MODELS["s3_lite"], trainable_blocks=(2,))
+    together, apart = (flatten(group_labels(params, model, flag)) for flag in (False, True))
+    changed = {path for path in together if together[path] != apart[path]}
+    backbone = "image_encoder/backbone/"
+    assert changed
+    assert changed == {path for path in together
+                       if path.startswith(backbone) and together[path] != "frozen"}  # fmt: skip
+    assert {apart[path] for path in changed} == {"pretrained"}
