@@ -6,6 +6,7 @@ before took for the object, background queries among the others. Other attention
 what is shown of them is the similarity that they offer (`s3_jax.models.object_attention`), or none.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,13 +17,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from s3_jax.config import PropagationConfig
-from s3_jax.memory.object_memory import object_values
 from s3_jax.models.object_attention import offered_similarity
 from s3_jax.models.s3 import S3
-from s3_jax.propagation.frame import Network, Variables
+from s3_jax.propagation.frame import Network, Variables, WatchedNetwork
 from s3_jax.propagation.geometry import FrameGeometry, prepare_image
-from s3_jax.propagation.state import STRIDE, VideoState, remembered, same_bucket
-from s3_jax.propagation.step import read_memory, with_mirror_image
+from s3_jax.propagation.state import STRIDE, VideoState
+from s3_jax.propagation.step import segment_next, with_mirror_image
 
 
 class Explanation(NamedTuple):
@@ -91,19 +91,14 @@ def _look(
     image: UInt8[Array, "h w 3"],
 ) -> tuple[Float[Array, "l k q c"], Bool[Array, "l k 2 n"], Float[Array, "l k heads q n"] | None]:
     """Queries, tokens that they may not read, and similarity, of every block."""
+    network = WatchedNetwork(model, variables)
+    config = dataclasses.replace(config, chunk_size=-1)  # what is sown is of all objects then
     images = with_mirror_image(prepare_image(image, geometry), config)
-    features = Network(model, variables)(S3.encode_image, images)
-    readout, _ = read_memory(config, state, features.key)
-    active = jnp.broadcast_to(remembered(state).astype(jnp.float32)[None], state.sensory.shape[:2])
-    _, seen = model.apply(
-        variables, features, readout, state.sensory, state.last_mask,
-        object_values(state.object_memory), active, same_bucket(state),
-        method=S3.segment, mutable=["intermediates"],
-    )  # fmt: skip
-    transformer = seen["intermediates"]["object_transformer"]
+    segment_next(network, config, state, network(S3.encode_image, images))
+    transformer = network.seen["object_transformer"]
     blocks = [transformer.get(f"blocks_{i}", {}) for i in range(model.config.num_blocks)]
     offered: list[Any] = [offered_similarity(block) for block in blocks]
-    count = active.shape[1]
+    count = state.bucket_of.shape[0]
     return (
         jnp.stack([queries[0] for queries in transformer["queries"]]),
         jnp.stack([blocked[0] for blocked in transformer["blocked"]]),

@@ -26,7 +26,7 @@ from s3_jax.models.masks import EPSILON, aggregate
 from s3_jax.models.s3 import S3, ImageFeatures, Segmentation
 from s3_jax.ops.in_place import update_if
 from s3_jax.propagation import frame
-from s3_jax.propagation.frame import Flag, Network
+from s3_jax.propagation.frame import Flag, Network, WatchedNetwork
 from s3_jax.propagation.state import (
     VideoState,
     active,
@@ -140,7 +140,10 @@ def annotate(
 
 
 def segment_next(
-    network: Network, config: PropagationConfig, state: VideoState, features: ImageFeatures
+    network: Network | WatchedNetwork,
+    config: PropagationConfig,
+    state: VideoState,
+    features: ImageFeatures,
 ) -> tuple[VideoState, Prediction]:
     """Segments all remembered objects; the state comes back with usage counted."""
     seen = remembered(state)
