@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from s3_jax.config import ModelConfig, load_encoder
 from s3_jax.errors import InputError
 from s3_jax.models.layers import Dtype, Linear
+from s3_jax.ops.precision import widen
 
 PIXEL_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 PIXEL_STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -87,9 +88,9 @@ def make_encoder(
 
 
 def normalize(image: Float[Array, "b H W 3"]) -> Float[Array, "b H W 3"]:
-    """Return RGB in [0, 1] less ImageNet's mean, over its standard deviation, as float32."""
+    """Return RGB in [0, 1] less ImageNet's mean, over its standard deviation; float32 or wider."""
     shape = (1, 1, 1, 3)
-    return (image.astype(jnp.float32) - PIXEL_MEAN.reshape(shape)) / PIXEL_STD.reshape(shape)
+    return (widen(image) - PIXEL_MEAN.reshape(shape)) / PIXEL_STD.reshape(shape)
 
 
 def keep(x: Array) -> Array:
