@@ -1,6 +1,5 @@
-"""Writes checkpoints that PyTorch and safetensors load, atomically, a tensor at a time."""
+"""Writes checkpoints that PyTorch and safetensors load; whole or not at all."""
 
-import json
 import os
 import pathlib
 import struct
@@ -9,16 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 from numpy.typing import NDArray
 
 from s3_jax.conversion.errors import MalformedError, naming, printable
-from s3_jax.conversion.safetensors_file import DTYPES
 from s3_jax.conversion.torch_tensors import STORAGE_DTYPES, UNTYPED_DTYPES
 from s3_jax.files import replacing
 
 _STORAGE_NAMES = {dtype: f"torch\n{name}\n" for name, dtype in STORAGE_DTYPES.items()}
 _DTYPE_NAMES = {dtype: name.replace(".", "\n") + "\n" for name, dtype in UNTYPED_DTYPES.items()}
-_SAFETENSORS_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _ROOT = "archive"
 _ALIGNMENT = 64
 # Sizes fixed by the zip format.
@@ -59,8 +58,12 @@ def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, NDArra
         arrays = _checked(tensors)
         if "__metadata__" in arrays:
             raise MalformedError("cannot hold a tensor named __metadata__", "rename the tensor")
-        with replacing(pathlib.Path(path)) as temporary, temporary.open("wb") as file:
-            _write_safetensors(file, arrays)
+        dense = {key: np.require(array, requirements=["C"]) for key, array in arrays.items()}
+        with replacing(pathlib.Path(path)) as temporary:
+            try:
+                safetensors.numpy.save_file(dense, temporary, {"format": "pt"})
+            except safetensors.SafetensorError as error:  # dtypes are checked: it is the disk
+                raise OSError(str(error)) from error
 
 
 def _checked(tensors: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -109,27 +112,6 @@ def _write_record(archive: zipfile.ZipFile, file: BinaryIO, name: str, array: ND
     member.extra = b"FB" + struct.pack("<H", padding) + b"Z" * padding
     with archive.open(member, "w", force_zip64=large) as record:
         _write_values(record.write, array)
-
-
-def _write_safetensors(file: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Length of the header, header (JSON, padded to 8 bytes), values without gaps."""
-    # The widest types first, so that every tensor is aligned.
-    order = sorted(arrays, key=lambda key: (-arrays[key].dtype.itemsize, key))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for key in order:
-        array, begin = arrays[key], end
-        end += array.nbytes
-        header[key] = {
-            "dtype": _SAFETENSORS_NAMES[array.dtype],
-            "shape": array.shape,
-            "data_offsets": (begin, end),
-        }
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    file.write(struct.pack("<Q", len(text)) + text)
-    for key in order:
-        _write_values(file.write, arrays[key])
 
 
 def _write_values(write: Callable[[memoryview], object], array: NDArray[Any]) -> None:
