@@ -69,7 +69,7 @@ def write_record(path: Path, record: Record) -> None:
 def differences(recorded: Settings, mine: Settings) -> list[tuple[str, Any, Any]]:
     """Name, recorded value and present value of settings that differ, by name.
 
-    Settings of the propagation that are younger than the record count as their defaults.
+    Settings that are younger than the record count as their defaults.
     """
     old, new = _DEFAULTS | dict(recorded), _as_json(mine)
     return [
@@ -115,7 +115,8 @@ def _as_json(settings: Settings) -> dict[str, Any]:
     return json.loads(json.dumps(dict(settings)))
 
 
-_DEFAULTS = _as_json(dataclasses.asdict(PropagationConfig()))
+# Settings that came later, as they were when there was no choice.
+_DEFAULTS = _as_json(dataclasses.asdict(PropagationConfig()) | {"first_number": 0})
 
 
 def _commit() -> dict[str, str]:
