@@ -3,8 +3,10 @@
 EXTRAS = {
     "array_record": "train",
     "grain": "train",
+    "matplotlib": "dev",
     "ml_collections": "train",
     "optax": "train",
+    "scipy": "train",
     "tensorboardX": "train",
     "tensorflow_datasets": "train",
 }
