@@ -1,6 +1,6 @@
 r"""What a program needs and takes on TPUs that are not here: compiled for them, and accounted.
 
-  s3 plan --config=configs/train_s3_vitb.py --topology=v5e:4x4
+  s3 plan --config=train_s3_vitb --topology=v5e:4x4
   s3 plan --model=s3_vitl --topology=v5p:2x2x2 --search       no config file
   s3 plan --model=s3_vitb --topology=v5e:2x2 --program=propagation --objects=3
   s3 plan --program=forms --topology=v4-8          gathers against products, quickly
