@@ -28,9 +28,9 @@ class Protocol:
 
     title: for people.
     objects: "first_frame": those annotated in the first frame; "any_frame": each from its own
-      first frame on. That first frame is given to the method and never scored. (The public
-      DAVIS evaluation instead scores all ids from 1 to the largest of the first frame; this
-      differs only where ids have gaps, of which it then scores objects that do not exist.)
+      first frame on. That first frame is given to the method and never scored. As the public
+      DAVIS evaluation does, all ids from 1 to the largest of the first frame are scored, also
+      those that it leaves out.
     skip_last: the last frame is not scored either (Pont-Tuset et al., 2017).
     binary: everything that is not background is one object.
     void: the label of pixels that do not count, in annotations of 8 bits.

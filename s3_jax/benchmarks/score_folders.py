@@ -5,6 +5,7 @@ benchmarks put around them (`Annotations`, `Annotations/480p`, ...).
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def read_sequence_list(path: Path) -> list[str]:
       InputError: missing, not text, or empty.
     """
     try:
-        lines = [line.strip() for line in path.read_text().splitlines()]
+        # Any editor's file: with a byte-order mark, Windows line ends, spaces in names.
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the list of sequences {path}: {reason(error)}") from error
     entries = [_sequence_of(line) for line in lines if line and not line.startswith("#")]
@@ -134,8 +136,11 @@ def distinct_names(roots: Sequence[Path]) -> list[str]:
 
 
 def _sequence_of(line: str) -> str:
-    image = Path(line.split()[0])
-    return image.parent.name if image.suffix.lower() in IMAGE_SUFFIXES else line
+    suffixes = "|".join(map(re.escape, IMAGE_SUFFIXES))
+    pair = re.match(rf"(.*?(?:{suffixes}))(?:\s|$)", line, re.IGNORECASE)
+    if pair is None or "/" not in pair[1]:
+        return line.replace("\\", "/").rstrip("/")
+    return Path(pair[1]).parent.name
 
 
 def _sequences_in(root: Path) -> dict[str, Path]:

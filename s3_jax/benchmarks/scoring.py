@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from absl import logging
 from jaxtyping import Integer
 
 from s3_jax.benchmarks.metrics import FrameScores, clear_void, score_frame
@@ -21,7 +22,8 @@ from s3_jax.benchmarks.score_folders import MASK_SUFFIX, frame_names, missing_fr
 from s3_jax.benchmarks.timetable import Timetable
 from s3_jax.errors import InputError
 from s3_jax.media.image_files import shortened
-from s3_jax.media.mask_files import MaskEncoding, read_mask
+from s3_jax.media.mask_files import Mask, MaskEncoding, read_mask
+from s3_jax.media.palette import voc_palette
 
 Labels = Integer[np.ndarray, "h w"]
 MOST_PROBLEMS = 20
@@ -150,18 +152,51 @@ def looks_binary(folders: Iterable[Path]) -> bool:
 
 
 def read_labels(
-    path: Path, protocol: Protocol, encoding: MaskEncoding | None = None
+    path: Path,
+    protocol: Protocol,
+    encoding: MaskEncoding | None = None,
+    annotation: Labels | None = None,
 ) -> tuple[Labels, MaskEncoding]:
     """Object ids of a mask file, 0 and 1 where the protocol knows a single object only.
 
-    encoding: that of an earlier mask of the folder, see `read_mask`.
+    encoding: that of an earlier mask of the folder, see `read_mask`. annotation: of a result, what
+    it is compared with.
     """
     mask = read_mask(path, encoding=encoding)
+    if annotation is not None:
+        mask = _as_indices(mask, {int(i) for i in np.unique(annotation)})
     if protocol.binary:
         return (mask.ids != 0).astype(np.uint8), mask.encoding
     if mask.encoding.largest_id <= np.iinfo(np.uint8).max:
         return mask.ids.astype(np.uint8), mask.encoding
     return mask.ids, mask.encoding
+
+
+def _as_indices(mask: Mask, annotated: set[int]) -> Mask:
+    """Return the ids of a mask that was saved in the colours of the usual palette instead of its
+    indices; any other mask as it is."""
+    if mask.encoding.kind != "rgb" or set(mask.object_ids) <= annotated:
+        return mask
+    if any(i not in _VOC_IDS for i in mask.object_ids):
+        return mask
+    ids = np.zeros_like(mask.ids)
+    for colour in mask.object_ids:
+        ids[mask.ids == colour] = _VOC_IDS[colour]
+    logging.log_first_n(
+        logging.WARNING,
+        "%s holds colours of the palette: they are taken for the ids that these colours stand for",
+        1,
+        mask.path,
+    )
+    return dataclasses.replace(mask, ids=ids, encoding=MaskEncoding("palette"))
+
+
+# Colour, as id of an RGB mask -> index in the palette of PASCAL VOC and DAVIS.
+_VOC_IDS = {
+    int(red) + 256 * int(green) + 65536 * int(blue): index
+    for index, (red, green, blue) in enumerate(voc_palette())
+    if index
+}
 
 
 def _outcomes(
@@ -258,7 +293,7 @@ class _Reader:
         """The mask of a frame; where an annotation is given it must have the same size."""
         assert self._folder is not None
         path = self._folder / f"{frame}{MASK_SUFFIX}"
-        labels, encoding = read_labels(path, self._protocol, self._encoding)
+        labels, encoding = read_labels(path, self._protocol, self._encoding, annotation)
         if encoding.kind == "rgb":
             self._encoding = encoding
         if annotation is not None and labels.shape != annotation.shape:

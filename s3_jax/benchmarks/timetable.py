@@ -52,6 +52,9 @@ class Timetable:
         """Note the objects annotated on the frame `index`."""
         if self._listed or (self._protocol.objects == "first_frame" and index > 0):
             return
+        if self._protocol.objects == "first_frame" and not self._protocol.binary:
+            # As the public evaluation has it: also ids that the first frame leaves out.
+            ids = range(1, max(ids, default=0) + 1)
         for object_id in ids:
             self._first.setdefault(object_id, index)
 

@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 
 from s3_jax.config import ModelConfig, from_dict, to_dict
 from s3_jax.conversion.names import unused_tensors
-from s3_jax.conversion.weights import flax_shapes
+from s3_jax.conversion.weights import flax_shapes, not_finite
 from s3_jax.errors import InputError, listed, reason
 from s3_jax.files import replacing
 from s3_jax.models.variables import Variables, flatten
@@ -96,7 +96,10 @@ class ModelHandler(ocp.AsyncCheckpointHandler):
         if problems := _misfits(shapes, header.config):
             raise CheckpointError(f"{directory}: {listed(problems)}")
         plan = ocp.args.PyTreeRestore(restore_args=jax.tree.map(_as_float32, stored))
-        return header.config, {"unused": {}} | self._arrays.restore(directory, args=plan)
+        variables = {"unused": {}} | self._arrays.restore(directory, args=plan)
+        if problems := not_finite(flatten(variables)):
+            raise CheckpointError(f"{directory}: {listed(problems)}")
+        return header.config, variables
 
     def close(self) -> None:
         self._arrays.close()

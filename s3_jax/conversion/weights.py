@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from s3_jax.config import ModelConfig
@@ -125,8 +126,10 @@ def from_torch(tensors: Tensors, config: ModelConfig) -> Variables:
     Raises:
       ConversionError: keys are missing, left over, or of the wrong shape; all are listed.
     """
+    tensors = _with_counters(tensors, config)
     problems = _compare(torch_shapes(config), {k: np.shape(v) for k, v in tensors.items()})
     problems += _wrong_constants(tensors, config)
+    problems += not_finite(tensors)
     if problems:
         raise ConversionError(_report(problems))
     variables: Variables = {"params": {}, "batch_stats": {}}
@@ -187,13 +190,49 @@ def _compare(
 def _wrong_constants(tensors: Tensors, config: ModelConfig) -> list[str]:
     """Frequency tables that differ from what is computed here (by more than rounding)."""
     expected = inverse_frequencies(config.width)
+    # A file of half precision holds the table rounded to it.
+    tables = [expected.astype(kind).astype(np.float32) for kind in _TABLE_PRECISIONS]
     return [
         f"wrong values: {key} is not the table of temperature 128 that the network computes with"
         for key in position_buffers()
         if key in tensors
         and np.shape(tensors[key]) == expected.shape
-        and not np.allclose(tensors[key], expected, rtol=1e-5, atol=0)
+        and not any(
+            np.allclose(np.asarray(tensors[key], np.float32), table, rtol=1e-5, atol=0)
+            for table in tables
+        )
     ]
+
+
+_TABLE_PRECISIONS = (np.float32, np.float16, ml_dtypes.bfloat16)
+
+
+def not_finite(tensors: Tensors) -> list[str]:
+    """Name the tensors that hold NaN or infinity, which no network computes with."""
+    return [
+        f"not finite: {key} has NaN or infinite values, as a run that diverged leaves: take an "
+        "earlier checkpoint"
+        for key, value in tensors.items()
+        if _is_floating(value) and not np.isfinite(np.asarray(value, np.float32)).all()
+    ]
+
+
+def _is_floating(value: np.ndarray) -> bool:
+    kind = np.asarray(value).dtype
+    return np.issubdtype(kind, np.floating) or kind.name == "bfloat16"
+
+
+def _with_counters(tensors: Tensors, config: ModelConfig) -> Tensors:
+    """Add the step counters of batch normalisation where a file has none of them: they take no
+    part in any result."""
+    missing = [
+        p.key for p in pairs(config)
+        if p.key.endswith(".num_batches_tracked") and p.key not in tensors
+    ]  # fmt: skip
+    counters = [key for key in tensors if key.endswith(".num_batches_tracked")]
+    if counters or not missing:
+        return tensors
+    return {**tensors, **dict.fromkeys(missing, np.zeros((), np.int64))}
 
 
 def _report(problems: list[str]) -> str:

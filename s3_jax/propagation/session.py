@@ -9,8 +9,11 @@ Object ids are the caller's; where an object lies in the arrays (its slot) is ke
 be given for any frame and any known or new ids; objects may be deleted at any time.
 """
 
+import contextlib
+import copy
 import dataclasses
 import functools
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from s3_jax.config import ModelConfig, PropagationConfig, from_dict, to_dict
 from s3_jax.errors import InputError
+from s3_jax.limits import require_within
 from s3_jax.models.s3 import S3
 from s3_jax.propagation import snapshot
 from s3_jax.propagation.explain import Explanation, explain
@@ -34,6 +38,7 @@ from s3_jax.propagation.geometry import (
     resize_mask,
     restore,
 )
+from s3_jax.propagation.interrupts import interrupts_wait
 from s3_jax.propagation.slots import Capacity, Slots
 from s3_jax.propagation.state import (
     VideoState,
@@ -156,7 +161,8 @@ class Session:
 
         Args:
           masks: (h, w) integers, an object id per pixel and 0 for background, holding any of the
-            known and new ids; or soft masks (h, w) in [0, 1] by id, which may be empty.
+            known and new ids; or booleans, where object 1 is; or soft masks (h, w) in [0, 1] by
+            id, which may be empty.
           frame_index: the frame they belong to; by default the next one.
           permanent: remember that frame for ever.
 
@@ -164,8 +170,8 @@ class Session:
           The ids given.
 
         Raises:
-          InputError: the frame has passed, an id is not positive, the shapes differ, or nothing
-            is given.
+          InputError: the frame has passed, an id is no positive integer, a shape is not that of
+            the video, or nothing is given. What was given before stays as it was.
         """
         index = self._next_frame if frame_index is None else frame_index
         if index < self._next_frame:
@@ -174,26 +180,44 @@ class Session:
                 f"{self._next_frame} on"
             )
         given = _masks_by_id(masks)
+        self._check_sizes(given, index)
+        require_within(
+            "objects",
+            float(len({*self._slots.ids, *given, *self._waiting()})),
+            f"{len(given)} objects given for frame {index} would make too many",
+        )
         annotation = self._pending.setdefault(index, _Annotation({}))
         annotation.masks.update(given)
         annotation.permanent |= permanent
         return tuple(given)
 
+    def withdraw(self, frame_index: int | None = None) -> None:
+        """Takes back the masks that wait for a frame, by default those of all frames."""
+        if frame_index is None:
+            self._pending.clear()
+        else:
+            self._pending.pop(frame_index, None)
+
     def delete(self, ids: Sequence[int]) -> None:
-        """Forgets objects and frees their memory.
+        """Forgets objects, frees their memory, and withdraws masks of them that wait.
 
         Raises:
           InputError: an id is not known.
         """
-        unknown = [id_ for id_ in ids if id_ not in self._slots.ids]
+        ids = list(dict.fromkeys(ids))
+        unknown = [id_ for id_ in ids if id_ not in (*self._slots.ids, *self._waiting())]
         if unknown:
             raise InputError(f"object {unknown[0]} is not known; known ids: {self.object_ids}")
+        for annotation in self._pending.values():
+            for id_ in ids:
+                annotation.masks.pop(id_, None)
+        ids = [id_ for id_ in ids if id_ in self._slots.ids]
         if not ids:
             return
         deleted = self._slots.mask(ids)
-        self._slots.delete(ids)
         if self._state is not None:
             self._state = release_slots(self._state, jnp.asarray(deleted))
+        self._slots.delete(ids)
 
     def step(self, image: np.ndarray, *, end: bool = False, permanent: bool = False) -> FrameResult:
         """Processes the next frame.
@@ -210,17 +234,35 @@ class Session:
         geometry = self._geometry_of(image)
         annotation = self._pending.get(self._next_frame, _Annotation({}))
         _check_mask_sizes(annotation.masks, geometry.original, self._next_frame)
-        self._geometry = geometry
-        self._pending.pop(self._next_frame, None)
-        permanent = permanent or annotation.permanent
-        index, self._next_frame = self._next_frame, self._next_frame + 1
-        if annotation.masks:
-            prob = self._annotate(image, annotation.masks, end, permanent)
-        elif self._slots.ids:
-            prob = self._propagate(image, end, permanent)
-        else:
-            prob = None
-        return self._result(index, prob)
+        index, permanent = self._next_frame, permanent or annotation.permanent
+        with interrupts_wait(), self._all_or_nothing():
+            self._geometry = geometry
+            if annotation.masks:
+                prob = self._annotate(image, annotation.masks, end, permanent)
+            elif self._slots.ids:
+                prob = self._propagate(image, end, permanent)
+            else:
+                prob = None
+            result = self._result(index, prob)
+            self._pending.pop(index, None)
+            self._next_frame = index + 1
+        return result
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Bring the session back to before the block if that fails.
+
+        A device that fails in the middle of a step has taken the state with it; then the session
+        starts anew, for nothing that it holds could be trusted.
+        """
+        before = copy.deepcopy(self._slots), self._geometry, self._state
+        try:
+            yield
+        except BaseException:
+            self._slots, self._geometry, self._state = before
+            if any(leaf.is_deleted() for leaf in jax.tree.leaves(self._state)):
+                self.reset()
+            raise
 
     def propagate(self, frames: Iterable[np.ndarray]) -> Iterator[FrameResult]:
         """Processes frames one after the other, the last of them as the video's last."""
@@ -268,7 +310,12 @@ class Session:
 
     def save(self, path: str | Path) -> None:
         """Writes everything remembered to a file, atomically; `load` continues from there."""
-        snapshot.save(path, self._state, self._about())
+        pending = {
+            (index, id_): mask
+            for index, annotation in self._pending.items()
+            for id_, mask in annotation.masks.items()
+        }
+        snapshot.save(path, self._state, self._about(), pending)
 
     def load(self, path: str | Path) -> None:
         """Continues from a file written by `save` of a session with equal settings.
@@ -276,7 +323,7 @@ class Session:
         Raises:
           InputError: the file is missing, damaged, or of a session with other settings.
         """
-        about, arrays = snapshot.read(path)
+        about, arrays, masks = snapshot.read(path)
         mine = self._about()
         kinds = {"model": ModelConfig, "propagation": PropagationConfig, "dtype": str}
         for name, kind in kinds.items():
@@ -285,12 +332,25 @@ class Session:
                     f"{path} was saved with another {name} setting ({about.get(name)}), not "
                     f"{mine[name]}: use the settings it was saved with, or start anew"
                 )
+        try:
+            slots, next_frame = Slots.from_dict(about["slots"]), int(about["next_frame"])
+            size = about["size"] and (int(about["size"][0]), int(about["size"][1]))
+            permanent = {int(index) for index in about.get("permanent_frames", ())}
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise InputError(
+                f"{path} cannot be read as a saved session ({error!r}): delete it to start anew"
+            ) from error
+        geometry = self._make_geometry(size) if size else None
+        state = None
+        if geometry is not None and arrays:
+            empty = self._empty_state(geometry)
+            state = snapshot.restore(empty, slots.capacity, arrays, path)
         self.reset()
-        self._slots = Slots.from_dict(about["slots"])
-        self._next_frame = about["next_frame"]
-        if about["size"] is not None:
-            self._geometry = self._make_geometry(tuple(about["size"]))
-            self._state = snapshot.restore(self._empty_state(), self._slots.capacity, arrays, path)
+        self._slots, self._next_frame = slots, next_frame
+        self._geometry, self._state = geometry, state
+        for index, id_ in masks:
+            annotation = self._pending.setdefault(index, _Annotation({}, index in permanent))
+            annotation.masks[id_] = masks[index, id_]
 
     def _about(self) -> dict[str, Any]:
         return {
@@ -300,7 +360,20 @@ class Session:
             "slots": self._slots.to_dict(),
             "next_frame": self._next_frame,
             "size": self._geometry.original if self._geometry else None,
+            "permanent_frames": [i for i, given in self._pending.items() if given.permanent],
         }
+
+    def _waiting(self) -> set[int]:
+        """The ids of masks that wait for their frames."""
+        return {id_ for given in self._pending.values() for id_ in given.masks}
+
+    def _check_sizes(self, masks: dict[int, np.ndarray], index: int) -> None:
+        """Refuse masks that no frame of this video can have."""
+        if self._geometry is not None:
+            _check_mask_sizes(masks, self._geometry.original, index)
+        shapes = {mask.shape for mask in masks.values()}
+        if len(shapes) > 1:
+            raise InputError(f"the masks for frame {index} have different sizes: {sorted(shapes)}")
 
     def _geometry_of(self, image: np.ndarray) -> FrameGeometry:
         """Geometry for the frame; checks it against the frames before."""
@@ -323,10 +396,9 @@ class Session:
     def _make_geometry(self, size: tuple[int, int]) -> FrameGeometry:
         return frame_geometry(size, self.config.size_multiple, self.propagation.max_internal_size)
 
-    def _empty_state(self) -> VideoState:
-        assert self._geometry is not None
+    def _empty_state(self, geometry: FrameGeometry) -> VideoState:
         dtype = jnp.dtype(self._dtype)
-        return init_state(self.config, self.propagation, self._geometry.padded, 1, dtype)
+        return init_state(self.config, self.propagation, geometry.padded, 1, dtype)
 
     def _annotate(
         self, image: np.ndarray, masks: dict[int, np.ndarray], end: bool, permanent: bool
@@ -356,7 +428,8 @@ class Session:
     def _admit(self, new: list[int]) -> None:
         """Gives new objects slots, and a bucket of their own; more are made where they run out."""
         if self._state is None:
-            self._state = self._empty_state()
+            assert self._geometry is not None
+            self._state = self._empty_state(self._geometry)
         if not new:
             return
         before = self._slots.capacity
@@ -458,10 +531,11 @@ def _setting(kind: type, saved: Any) -> Any:
 def _masks_by_id(masks: Masks) -> dict[int, np.ndarray]:
     """Masks (h, w) by id, from an index mask or a mapping: bool if hard, else float32."""
     if isinstance(masks, Mapping):
-        found = {int(id_): np.asarray(mask) for id_, mask in masks.items()}
+        found = {_id(id_): np.asarray(mask) for id_, mask in masks.items()}
         found = {i: m if m.dtype == bool else m.astype(np.float32) for i, m in found.items()}
     else:
         masks = np.asarray(masks)
+        masks = masks.astype(np.uint8) if masks.dtype == bool else masks
         if masks.ndim != 2 or not np.issubdtype(masks.dtype, np.integer):
             raise InputError(
                 f"the mask has shape {masks.shape} and type {masks.dtype}; it must be (height, "
@@ -471,6 +545,16 @@ def _masks_by_id(masks: Masks) -> dict[int, np.ndarray]:
         found = {id_: masks == id_ for id_ in ids}
     _check_masks(found)
     return found
+
+
+def _id(value: Any) -> int:
+    """An object's id, refused where it would have to be rounded."""
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise InputError(f"object id {value!r} is not allowed; ids are positive integers") from None
 
 
 def _check_masks(masks: dict[int, np.ndarray]) -> None:

@@ -1,5 +1,7 @@
 """A video's state in a file: safetensors with a JSON description, written atomically."""
 
+import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,28 +20,62 @@ from s3_jax.propagation.state import VideoState, grow
 KEY = "s3_jax_session"
 
 
-def save(path: str | Path, state: VideoState | None, about: dict[str, Any]) -> None:
-    """Writes a state (None before the first mask) and its description."""
+CHECKSUM = "sha256"
+Masks = dict[tuple[int, int], np.ndarray]  # by frame and object id
+
+
+def save(
+    path: str | Path, state: VideoState | None, about: dict[str, Any], masks: Masks | None = None
+) -> None:
+    """Writes a state (None before the first mask), its description, and masks that wait."""
     leaves = [] if state is None else jax.tree.leaves(state)
     arrays = {f"{i:03d}": _storable(np.asarray(leaf)) for i, leaf in enumerate(leaves)}
+    arrays |= {
+        f"mask {frame} {id_}": np.ascontiguousarray(mask)
+        for (frame, id_), mask in (masks or {}).items()
+    }
+    text = json.dumps(about)
+    data = safetensors.numpy.save(arrays, {KEY: text, CHECKSUM: _checksum(text, arrays)})
     with replacing(Path(path)) as temporary:
-        temporary.write_bytes(safetensors.numpy.save(arrays, {KEY: json.dumps(about)}))
+        temporary.write_bytes(data)
 
 
-def read(path: str | Path) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """The description and arrays of a file written by `save`.
+def read(path: str | Path) -> tuple[dict[str, Any], list[np.ndarray], Masks]:
+    """The description, the arrays and the waiting masks of a file written by `save`.
 
     Raises:
       InputError: there is no such file, or it is damaged or of another kind.
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {})[KEY])
-            return about, [file.get_tensor(key) for key in sorted(file.keys())]
-    except (OSError, safetensors.SafetensorError, KeyError, json.JSONDecodeError) as error:
+            metadata = file.metadata() or {}
+            about = json.loads(metadata[KEY])
+            arrays = {key: file.get_tensor(key) for key in sorted(file.keys())}
+            masks = {
+                (int(key.split()[1]), int(key.split()[2])): arrays[key]
+                for key in arrays
+                if not key.isdecimal()
+            }
+        if not isinstance(about, dict):
+            raise ValueError("no description")
+        if metadata.get(CHECKSUM, "") not in ("", _checksum(metadata[KEY], arrays)):
+            raise ValueError("its checksum is wrong, so bits of it have changed")
+    except (
+        OSError, safetensors.SafetensorError, KeyError, ValueError, IndexError, RecursionError,
+    ) as error:  # fmt: skip
         raise InputError(
             f"{path} cannot be read as a saved session ({error}): delete it to start anew"
         ) from error
+    return about, [array for key, array in arrays.items() if key.isdecimal()], masks
+
+
+def _checksum(text: str, arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for key in sorted(arrays):
+        array = arrays[key]
+        digest.update(f"\n{key} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def restore(
@@ -50,13 +86,7 @@ def restore(
     Raises:
       InputError: the arrays do not fit the settings.
     """
-    template = grow(
-        empty,
-        objects=capacity.objects,
-        buckets=capacity.buckets,
-        permanent=capacity.permanent,
-    )
-    leaves, structure = jax.tree.flatten(template)
+    leaves, structure = _shapes(empty, capacity)
     if [leaf.shape for leaf in leaves] != [array.shape for array in arrays]:
         raise InputError(f"{path} does not fit this session's settings: delete it to start anew")
     restored = [
@@ -64,6 +94,19 @@ def restore(
         for leaf, array in zip(leaves, arrays, strict=True)
     ]
     return jax.tree.unflatten(structure, restored)
+
+
+def _shapes(empty: VideoState, capacity: Capacity) -> tuple[list[Any], Any]:
+    """Shapes and structure of a state with that capacity, of which nothing is allocated: a file
+    may claim any, and has to hold the arrays for it."""
+    structures = []
+
+    def grown(state: VideoState) -> list[Any]:
+        leaves, structure = jax.tree.flatten(grow(state, **dataclasses.asdict(capacity)))
+        structures.append(structure)
+        return leaves
+
+    return jax.eval_shape(grown, empty), structures[0]
 
 
 def _storable(array: np.ndarray) -> np.ndarray:

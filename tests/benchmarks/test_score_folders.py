@@ -94,3 +94,9 @@ def test_names_tell_results_apart() -> None:
     assert distinct_names([Path("r/a/masks"), Path("r/b/masks")]) == ["a/masks", "b/masks"]
     with pytest.raises(InputError, match="twice"):
         distinct_names([Path("a"), Path("./a")])
+
+
+def test_lists_of_any_editor(tmp_path):
+    path = tmp_path / "val.txt"
+    path.write_bytes(b"\xef\xbb\xbfdog\r\nname with spaces\r\n\r\n/J/a b/0.jpg /A/a b/0.png\r\n")
+    assert read_sequence_list(path) == ["dog", "name with spaces", "a b"]

@@ -1,5 +1,10 @@
 """The session: objects come, are corrected, and go, at any frame and in any combination."""
 
+import os
+import signal
+import threading
+import time
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -7,7 +12,7 @@ from hypothesis import strategies as st
 
 from s3_jax.config import PropagationConfig
 from s3_jax.errors import InputError
-from s3_jax.propagation.session import Session
+from s3_jax.propagation.session import Session, _id
 from tests.propagation.conftest import TINY, Video
 
 CLOSE = 2e-5  # float32 rounding of sums in another order
@@ -211,8 +216,8 @@ def test_other_bad_input_is_refused_and_changes_nothing(tiny_network, video):
         session.step(np.zeros((60, 90, 3), np.uint8))
     with pytest.raises(InputError, match="uint8"):
         session.step(video.frames[1].astype(np.float32))
-    session.add({4: np.ones((10, 10), bool)})
     with pytest.raises(InputError, match="10x10"):
+        session.add({4: np.ones((10, 10), bool)})
         session.step(video.frames[1])
     assert session.object_ids == (1,) and session.frame_index == 1
 
@@ -248,3 +253,105 @@ def test_three_hundred_objects(tiny_network, video):
     results = list(session.propagate(video.frames[:2]))
     assert len(results[-1].object_ids) == 300
     np.testing.assert_array_equal(results[0].index_mask(), ids)
+
+
+def test_masks_that_wait_survive_save_and_load(tiny_network, video, tmp_path):
+    session, again = make(tiny_network), make(tiny_network)
+    session.add(video.hard_masks(0, 1))
+    session.step(video.frames[0])
+    session.add({9: video.masks[3] == 2}, frame_index=3, permanent=True)
+    session.save(tmp_path / "s")
+    again.load(tmp_path / "s")
+    for frame in video.frames[1:4]:
+        expected, found = session.step(frame), again.step(frame)
+    assert found.object_ids == expected.object_ids == (1, 9)
+    np.testing.assert_array_equal(found.prob, expected.prob)
+
+
+def test_a_mask_of_another_size_is_refused_when_it_is_given(tiny_network, video):
+    session = make(tiny_network)
+    session.add(video.hard_masks(0, 1))
+    session.step(video.frames[0])
+    with pytest.raises(InputError, match="48x32 but the frame is 96x64"):
+        session.add({1: np.ones((32, 48), bool)})
+    assert session.step(video.frames[1]).object_ids == (1,)
+
+
+def test_a_wrong_first_mask_can_be_withdrawn(tiny_network, video):
+    session = make(tiny_network)
+    session.add({1: np.ones((32, 48), bool)})
+    with pytest.raises(InputError, match="48x32"):
+        session.step(video.frames[0])
+    session.withdraw(0)
+    session.add(video.hard_masks(0, 1))
+    assert session.step(video.frames[0]).object_ids == (1,)
+
+
+def test_deleted_objects_stay_deleted(tiny_network, video):
+    session = make(tiny_network)
+    session.add(video.hard_masks(0, 1, 2))
+    session.step(video.frames[0])
+    session.add(video.hard_masks(2, 1), frame_index=2)
+    session.add({7: video.masks[2] == 3}, frame_index=2)
+    session.delete([1, 1])
+    session.delete([7])
+    for frame in video.frames[1:4]:
+        result = session.step(frame)
+        assert result.object_ids == (2,)
+        np.testing.assert_allclose(result.prob.sum(0), 1, atol=1e-5)
+
+
+def test_ids_are_not_rounded_and_booleans_are_object_one(tiny_network, video):
+    session = make(tiny_network)
+    mask = video.masks[0] == 1
+    with pytest.raises(InputError, match="positive integers"):
+        session.add({True: mask})
+    for id_ in (1.2, "1"):
+        with pytest.raises(InputError, match="positive integers"):
+            _id(id_)
+    assert session.add(mask) == (1,)
+
+
+def test_a_session_without_objects_is_saved_and_loaded(tiny_network, video, tmp_path):
+    session, again = make(tiny_network), make(tiny_network)
+    session.step(video.frames[0])
+    session.save(tmp_path / "s")
+    again.load(tmp_path / "s")
+    again.add(video.hard_masks(1, 1))
+    assert again.step(video.frames[1]).frame_index == 1
+
+
+def test_no_changed_bit_of_a_saved_session_passes(tiny_network, video, tmp_path):
+    session = make(tiny_network)
+    session.add(video.hard_masks(0, 1))
+    session.step(video.frames[0])
+    session.save(tmp_path / "s")
+    data = (tmp_path / "s").read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    again = make(tiny_network)
+    again.add(video.hard_masks(0, 3))
+    again.step(video.frames[0])
+    for bit in np.random.default_rng(0).integers(8 * start, 8 * len(data), 20):
+        broken = bytearray(data)
+        broken[bit // 8] ^= 1 << (bit % 8)
+        (tmp_path / "broken").write_bytes(broken)
+        with pytest.raises(InputError, match="checksum"):
+            again.load(tmp_path / "broken")
+    assert again.object_ids == (3,)  # a load that fails changes nothing
+
+
+def test_an_interrupted_step_leaves_the_session_at_a_finished_frame(tiny_network, video):
+    session = make(tiny_network)
+    session.add(video.hard_masks(0, 1))
+    session.step(video.frames[0])
+    session.step(video.frames[1])
+    for delay in np.linspace(0, 0.02, 12):
+        before = session.frame_index
+        timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            timer.start()
+            session.step(video.frames[2])
+            time.sleep(1)
+        timer.join()
+        assert session.frame_index in (before, before + 1)
+        assert session.step(video.frames[3]).object_ids == (1,)
