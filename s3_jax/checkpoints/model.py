@@ -228,8 +228,8 @@ def _best(run: Path, steps: list[Path]) -> Path:
         return last
     best = max(scores, key=lambda step: scores[step])  # of equals the latest
     log.info(
-        "%s: taking step %s, the best of %d validated steps (J&F %.1f); the last is %d",
-        run, best.parent.name, len(scores), 100 * scores[best], number,
+        "%s: taking step %s, the best of %d validated steps (score %.3f); the last is %d",
+        run, best.parent.name, len(scores), scores[best], number,
     )  # fmt: skip
     return best
 

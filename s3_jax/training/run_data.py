@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from s3_jax import config as model_config
+from s3_jax.config import ModelConfig
 from s3_jax.data.config import DataConfig
 from s3_jax.data.pipeline import Batch, Batches, make_pipeline
 from s3_jax.errors import InputError, reason
@@ -86,6 +88,9 @@ def note(workdir: Path, **facts: Any) -> None:
 
 
 def _refuse_any(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any]) -> None:
+    if "model" in theirs:  # as this version writes it
+        model = model_config.from_dict(ModelConfig, theirs["model"])
+        theirs = theirs | {"model": json.loads(json.dumps(model_config.to_dict(model)))}
     for name, old, new in differences(run_config.flat(theirs), run_config.flat(mine)):
         raise InputError(
             f"{workdir} holds a run with another {name} ({old}, now {new}): choose another "

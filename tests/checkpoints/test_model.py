@@ -317,7 +317,7 @@ def test_a_training_run_is_read_at_its_latest_step(tmp_path):
 @pytest.mark.parametrize(
     ("scores", "taken", "words"),
     [
-        ({10: 0.6, 20: 0.7, 30: 0.5, 40: None}, 20, "best of 3 validated steps (J&F 70.0)"),
+        ({10: 0.6, 20: 0.7, 30: 0.5, 40: None}, 20, "best of 3 validated steps (score 0.700)"),
         ({10: 0.7, 20: 0.7}, 20, "best of 2 validated steps"),
         ({10: None, 20: None}, 20, "last step, 20"),
     ],
