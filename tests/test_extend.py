@@ -105,6 +105,30 @@ def test_segments_alone_in_a_batch_and_in_a_scan_alike(trained):
         np.testing.assert_allclose(scanned[t - 1], alone[t].prob, atol=1e-4)
 
 
+def test_explains_what_its_attention_offers(trained):
+    config, variables = load_model(trained)
+    video = Video(2, objects=2)
+    session = Session(config, variables, CONFIG)
+    with pytest.raises(InputError, match="step over a frame with a mask first"):
+        session.explain(video.frames[0])
+    session.add(video.masks[0])
+    session.step(video.frames[0])
+    found = session.explain(video.frames[1])
+    assert found.queries.shape == (1, 2, 2, config.width)
+    assert found.similarity.shape == (1, 2, 1, 2, 4, 6)  # blocks, objects, heads, queries, tokens
+    foreground, background = found.similarity[0, :, 0, 0], found.similarity[0, :, 0, 1]
+    np.testing.assert_array_equal(np.isfinite(foreground), found.readable[0, :, 0])
+    np.testing.assert_array_equal(np.isfinite(background), found.readable[0, :, 1])
+    silent = dataclasses.replace(config, query_attention="silent_attention:Cosine")
+    session = Session(silent, variables, CONFIG)
+    session.add(video.masks[0])
+    session.step(video.frames[0])
+    without = session.explain(video.frames[1])
+    assert without.similarity is None
+    assert without.row.shape == (1, 2, 0, 2)
+    np.testing.assert_allclose(without.queries, found.queries, atol=1e-5)
+
+
 def test_exports(trained, tmp_path):
     config, variables = load_model(trained)
     variables = {name: variables[name] for name in ("params", "batch_stats")}
