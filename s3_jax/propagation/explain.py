@@ -102,7 +102,7 @@ def _look(
     return (
         jnp.stack([queries[0] for queries in transformer["queries"]]),
         jnp.stack([blocked[0] for blocked in transformer["blocked"]]),
-        None if offered[0] is None else jnp.stack([x[:slots] for x in offered]),
+        None if offered[0] is None else jnp.stack([x[:count] for x in offered]),
     )
 
 
