@@ -15,6 +15,7 @@ from s3_jax.errors import InputError, listed
 from s3_jax.files import replacing
 from s3_jax.media.image_files import natural_key, shortened
 from s3_jax.media.mask_files import MaskEncoding, read_mask
+from s3_jax.media.output_paths import inside
 from s3_jax.media.rle import encode_rle
 
 # A zip with the videos at its top, or inside Annotations/; or one JSON with masks as text.
@@ -50,7 +51,7 @@ def result_frames(masks: Path, videos: Sequence[BenchmarkVideo]) -> dict[str, li
     """Names of the result frames of every video, all of which are there; errors as above."""
     frames, problems = {}, []
     for video in videos:
-        folder = masks / video.name
+        folder = inside(masks, video.name, "the list of videos")
         found = {p.stem for p in folder.glob("*.png") if not p.name.startswith(".")}
         wanted = found if video.saved is None else video.saved
         missing = sorted(wanted - found, key=natural_key)

@@ -20,6 +20,7 @@ from absl import logging
 
 from s3_jax.benchmarks.layouts.video import BenchmarkVideo
 from s3_jax.errors import InputError
+from s3_jax.media.output_paths import inside
 from s3_jax.media.run_json import NAME, differences, read_record
 from s3_jax.media.video_files import VideoSource
 from s3_jax.segmentation.lockstep import Batch, Job, segment_together
@@ -73,8 +74,8 @@ class PredictionFolder:
             self._progress(video),
             {"video": video.fingerprint(), **self._identity},
             overwrite=self._overwrite,
-            masks=self.masks / video.name,
-            scores=self.scores / video.name,
+            masks=inside(self.masks, video.name, "the list of videos"),
+            scores=inside(self.scores, video.name, "the list of videos"),
         )
 
     def record(self, video: BenchmarkVideo) -> dict[str, Any] | None:
@@ -88,7 +89,7 @@ class PredictionFolder:
         return record if same and record["finished"] else None
 
     def _progress(self, video: BenchmarkVideo) -> Path:
-        return self.path / "progress" / video.name
+        return inside(self.path / "progress", video.name, "the list of videos")
 
 
 def share_out(videos: Sequence[BenchmarkVideo], index: int, count: int) -> list[BenchmarkVideo]:

@@ -1,13 +1,14 @@
 """What each benchmark scores: which objects, on which frames, and how they are averaged."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from s3_jax.errors import InputError
 from s3_jax.media.image_files import reason
+from s3_jax.media.json_files import read_json
+from s3_jax.media.output_paths import inside
 
 # The categories of the YouTube-VOS training set (Xu et al., 2018); all others are unseen.
 YOUTUBE_VOS_SEEN = frozenset(
@@ -125,14 +126,18 @@ def read_meta(path: Path) -> dict[str, SequenceMeta]:
         has "frame_range": {"start": name, "end": name} in place of "frames".
     """
     try:
-        videos = json.loads(path.read_text())["videos"]
+        videos = read_json(path)["videos"]
+        for name in videos:
+            inside(Path(), name, path)
         return {
             name: {int(key): _object_meta(value) for key, value in video["objects"].items()}
             for name, video in videos.items()
         }
     except OSError as error:
         raise InputError(f"cannot read the meta file {path}: {reason(error)}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path} is not a meta.json of YouTube-VOS or LVOS ({type(error).__name__}: "
             f"{reason(error)}): it must hold videos -> name -> objects -> id"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from s3_jax.errors import InputError
 from s3_jax.media.image_files import IMAGE_SUFFIXES, natural_key, reason, shortened
+from s3_jax.media.output_paths import inside
 
 INNER_FOLDERS = ("Annotations", "Annotations/480p", "Annotations/Full-Resolution", "480p", ".")
 IMAGE_FOLDERS = (".", "JPEGImages", "480p", "JPEGImages/480p", "JPEGImages/Full-Resolution")
@@ -61,6 +62,8 @@ def read_sequence_list(path: Path) -> list[str]:
     entries = [_sequence_of(line) for line in lines if line and not line.startswith("#")]
     if not entries:
         raise InputError(f"{path} lists no sequences: give one name a line")
+    for entry in entries:
+        inside(Path(), entry, path)
     return list(dict.fromkeys(entries))
 
 

@@ -186,7 +186,7 @@ def check_recorded(directory: Path, name: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
         files = _recorded_files(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged ({reason(error)}); {COPY_AGAIN}") from error
     _check(directory, files)
     return content
@@ -216,7 +216,7 @@ def read_header(directory: Path) -> Header:
         return Header(_read_config(path, content["model"]), content["metadata"], files)
     except CheckpointError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged ({reason(error)}); {COPY_AGAIN}") from error
 
 

@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from s3_jax.errors import InputError
+from s3_jax.limits import require_within
 
 _FIRST_CHARACTER = 48
+_LARGEST_SHIFT = 60
 _MORE, _SIGN, _BITS = 0x20, 0x10, 5
 
 
@@ -33,8 +35,9 @@ def decode_rle(text: str, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
     Raises:
       InputError: the text does not describe a mask of that size.
     """
-    runs = _runs(text)
     height, width = size
+    require_within("megapixels", height * width / 1e6, f"a mask of {width}x{height} pixels")
+    runs = _runs(text)
     if min(runs, default=0) < 0 or sum(runs) != height * width:
         raise InputError(f"the run lengths add up to {sum(runs)} pixels, not to {width}x{height}")
     inside = np.arange(len(runs)) % 2 == 1
@@ -50,6 +53,8 @@ def _runs(text: str) -> list[int]:
             raise InputError(f"run lengths cannot hold the character {character!r}")
         number |= (bits & (_MORE - 1)) << shift
         shift += _BITS
+        if shift > _LARGEST_SHIFT:
+            raise InputError("a run length is larger than any picture")
         if bits & _MORE:
             continue
         number -= (bits & _SIGN and 1) << shift

@@ -50,7 +50,7 @@ def read_record(path: Path) -> Record:
     Raises:
       OSError: the file cannot be read. ValueError: it is damaged or of something else.
     """
-    content = json.loads(path.read_text())
+    content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError("not a dictionary")
     if content.get("format", FORMAT) != FORMAT or content.get("version", VERSION) > VERSION:

@@ -16,8 +16,11 @@ import numpy as np
 from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.folders import chosen_names, existing, frame_names
 from s3_jax.errors import InputError, listed
+from s3_jax.limits import require_within
 from s3_jax.media.image_files import natural_key, reason
+from s3_jax.media.json_files import read_json
 from s3_jax.media.mask_files import Mask, MaskEncoding
+from s3_jax.media.output_paths import inside
 from s3_jax.media.palette import voc_palette
 from s3_jax.media.rle import decode_rle
 from s3_jax.media.video_files import VideoSource, open_video
@@ -80,19 +83,26 @@ def read_sequences(path: Path, split: str | None = None) -> Sequences:
 def read_annotations(path: Path) -> dict[str, Any]:
     """The whole content of an annotation file; errors as `read_sequences`."""
     try:
-        values = json.loads(path.read_text())
+        values = read_json(path)
         sequences = values["sequences"]
         lacking = {key for s in sequences for key in NEEDED if key not in s}
         uneven = [s["seq_name"] for s in sequences if not lacking
                   and len(s["segmentations"]) != len(s["annotated_image_paths"])]  # fmt: skip
     except OSError as error:
         raise InputError(f"cannot read {path}: {reason(error)}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{path} is not an annotation file of BURST ({type(error).__name__}: {reason(error)})"
         ) from error
     if lacking:
         raise InputError(f"{path}: sequences lack {sorted(lacking)}")
+    for sequence in sequences:
+        for part in (str(sequence["dataset"]), str(sequence["seq_name"])):
+            inside(Path(), part, path)
+        pixels = float(sequence["height"]) * float(sequence["width"]) / 1e6
+        require_within("megapixels", pixels, f"{path}: {sequence['seq_name']} has large frames")
     if uneven:
         raise InputError(f"{path}: {uneven[0]} has not as many segmentations as annotated frames")
     return values

@@ -1,0 +1,42 @@
+"""JSON from files that anybody may have written."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from s3_jax.limits import limit, require_within
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds; byte-order marks are passed over.
+
+    Raises:
+      InputError: it is larger than the budget. OSError: it cannot be read. ValueError: it is no
+        JSON, or nested deeper than the budget.
+    """
+    require_within("json_megabytes", path.stat().st_size / 1e6, f"{path} is a large JSON file")
+    text = path.read_text("utf-8-sig")
+    _refuse_depth(text)
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def _refuse_depth(text: str) -> None:
+    depth, most, quoted, escaped = 0, limit("json_depth"), False, False
+    if text.count("[") + text.count("{") <= most:
+        return
+    for character in text:
+        if quoted:
+            quoted = escaped or character != '"'
+            escaped = character == "\\" and not escaped
+        elif character == '"':
+            quoted = True
+        elif character in "[{":
+            depth += 1
+            if depth > most:
+                raise ValueError(f"brackets are nested more than {most:g} deep")
+        elif character in "]}":
+            depth -= 1
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")

@@ -1,0 +1,29 @@
+"""Output paths made of names that come from files: nothing leaves the directory it belongs to."""
+
+from pathlib import Path
+
+from s3_jax.errors import InputError
+
+_LONGEST = 255
+
+
+def inside(root: Path, name: str, source: object) -> Path:
+    """Return `root / name` where that lies below `root`, links included.
+
+    source: where the name was read, for the message.
+
+    Raises:
+      InputError: the name is empty, absolute, climbs out with "..", holds what no file name should,
+        or leads through a link that leaves `root`.
+    """
+    parts = name.replace("\\", "/").split("/")
+    bad = [part for part in parts if part in ("", ".", "..") or not part.isprintable()]
+    if bad or any(len(part.encode()) > _LONGEST for part in parts) or ":" in parts[0]:
+        raise InputError(
+            f"{source}: the name {name[:100]!a} is no path within a directory, so no results are "
+            "written there: rename it"
+        )
+    path = root.joinpath(*parts)
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{source}: {path} is a link that leaves {root}: remove it")
+    return path
