@@ -11,6 +11,7 @@ from s3_jax.config import PropagationConfig
 from s3_jax.propagation.geometry import frame_geometry
 from s3_jax.propagation.scan import scan
 from s3_jax.propagation.session import Session
+from s3_jax.propagation.state import init_state
 from tests.propagation.conftest import TINY
 
 SETTINGS = {
@@ -82,3 +83,21 @@ def test_gradients_and_vmap(tiny_network, video):
     single = jax.jit(lambda f: run(tiny_network, state=state, frames=f)[1])
     for i in range(2):
         np.testing.assert_allclose(mapped[i], single(two[i]), atol=2e-5)
+
+
+def test_videos_on_several_devices_with_the_checks_of_shard_map(tiny_network):
+    """The types of a scan over one video per device, long-term memory included."""
+    config, size = SETTINGS["long_term"], (64, 96)
+    state = jax.eval_shape(lambda: init_state(TINY, config, size, 2, jnp.float32))
+    leaves, structure = jax.tree.flatten(state)
+
+    def run(leaves: list[jax.Array], frames: jax.Array) -> jax.Array:
+        state = jax.tree.unflatten(structure, [leaf[0] for leaf in leaves])
+        return scan(tiny_network, config, frame_geometry(size, 32), state, frames[0])[1][None]
+
+    mesh = jax.make_mesh((1,), ("videos",), axis_types=(jax.sharding.AxisType.Auto,))
+    videos = jax.sharding.PartitionSpec("videos")
+    mapped = jax.shard_map(run, mesh=mesh, in_specs=(videos, videos), out_specs=videos)
+    stacked = [jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype) for leaf in leaves]
+    frames = jax.ShapeDtypeStruct((1, 3, *size, 3), jnp.uint8)
+    assert jax.eval_shape(mapped, stacked, frames).shape == (1, 3, 3, *size)
