@@ -99,13 +99,19 @@ def update_if(
     """
     if not jax.sharding.get_abstract_mesh().manual_axes:
         return lax.cond(condition, update, lambda state: state, state)
-    state = jax.tree.map(vary_like, state, jax.eval_shape(update, state))
-    return lax.cond(
+    leaves, structure = jax.tree.flatten(state)
+
+    def updated(leaves: list[Array]) -> list[Array]:
+        return jax.tree.leaves(update(jax.tree.unflatten(structure, leaves)))
+
+    leaves = list(map(vary_like, leaves, jax.eval_shape(updated, leaves)))
+    leaves = lax.cond(
         condition,
-        lambda state: jax.tree.map(vary_like, update(state), state),
-        lambda state: state,
-        state,
+        lambda leaves: list(map(vary_like, updated(leaves), leaves)),
+        lambda leaves: leaves,
+        leaves,
     )
+    return jax.tree.unflatten(structure, leaves)
 
 
 def vary_like(x: Shaped[Array, "..."], like: Any) -> Shaped[Array, "..."]:

@@ -88,7 +88,7 @@ def test_gradients_and_vmap(tiny_network, video):
 def test_videos_on_several_devices_with_the_checks_of_shard_map(tiny_network):
     """The types of a scan over one video per device, long-term memory included."""
     config, size = SETTINGS["long_term"], (64, 96)
-    state = jax.eval_shape(lambda: init_state(TINY, config, size, 2, jnp.float32))
+    state = init_state(TINY, config, size, 2)
     leaves, structure = jax.tree.flatten(state)
 
     def run(leaves: list[jax.Array], frames: jax.Array) -> jax.Array:
