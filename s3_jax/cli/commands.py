@@ -44,6 +44,7 @@ COMMANDS = {
     "bench curves": Command("bench.curves", "benchmark_curves", "speed against size, as charts"),
     "bench data": Command("bench.data", "benchmark_data", "time to make training clips"),
     "bench metrics": Command("bench.metrics", "benchmark_metrics", "time to score masks"),
+    "bench soak": Command("bench.soak", "soak", "a long video: do memory and threads stay?"),
     "bench bfloat16": Command("bench.bfloat16", "bfloat16_errors", "errors of half precision"),
 }
 GROUPS: dict[str, tuple[str, ...]] = {

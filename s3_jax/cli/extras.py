@@ -6,6 +6,7 @@ EXTRAS = {
     "matplotlib": "dev",
     "ml_collections": "train",
     "optax": "train",
+    "psutil": "dev",
     "scipy": "train",
     "tensorboardX": "train",
     "tensorflow_datasets": "train",
