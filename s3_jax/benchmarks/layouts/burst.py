@@ -90,7 +90,14 @@ def read_annotations(path: Path) -> dict[str, Any]:
                   and len(s["segmentations"]) != len(s["annotated_image_paths"])]  # fmt: skip
     except OSError as error:
         raise InputError(f"cannot read {path}: {reason(error)}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -99,13 +106,21 @@ def read_annotations(path: Path) -> dict[str, Any]:
     if lacking:
         raise InputError(f"{path}: sequences lack {sorted(lacking)}")
     for sequence in sequences:
-        for part in (str(sequence["dataset"]), str(sequence["seq_name"])):
-            inside(Path(), part, path)
-        pixels = float(sequence["height"]) * float(sequence["width"]) / 1e6
-        require_within("megapixels", pixels, f"{path}: {sequence['seq_name']} has large frames")
+        _refuse_hostile(path, sequence)
     if uneven:
         raise InputError(f"{path}: {uneven[0]} has not as many segmentations as annotated frames")
     return values
+
+
+def _refuse_hostile(path: Path, sequence: Mapping[str, Any]) -> None:
+    """Raise an InputError for names that leave a directory, and frames beyond the budget."""
+    for part in (str(sequence["dataset"]), str(sequence["seq_name"])):
+        inside(Path(), part, path)
+    sides = (sequence["height"], sequence["width"])
+    if not all(type(side) is int and 0 < side < 2**31 for side in sides):
+        raise InputError(f"{path}: {sequence['seq_name']} has no height and width in pixels")
+    pixels = sides[0] * sides[1] / 1e6
+    require_within("megapixels", pixels, f"{path}: {sequence['seq_name']} has large frames")
 
 
 @dataclasses.dataclass(frozen=True)
