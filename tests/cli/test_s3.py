@@ -1,5 +1,6 @@
 """The command `s3`: its help, its names for commands, and the doors to them in tools/."""
 
+import ast
 import importlib
 import subprocess
 import sys
@@ -166,3 +167,21 @@ def test_a_file_goes_before_a_name(monkeypatch, tmp_path):
     assert config_flag.find_config("smoke:x") == "smoke:x"
     with pytest.raises(InputError, match=r"there is no file elsewhere/smoke\.py"):
         config_flag.find_config("elsewhere/smoke.py")
+
+
+DISTRIBUTIONS = {"absl": "absl-py", "cv2": "opencv-python-headless", "orbax": "orbax-checkpoint",
+                 "PIL": "Pillow", "ml_dtypes": "jax"}  # fmt: skip
+
+
+def test_every_package_that_is_imported_is_asked_for():
+    imported = set()
+    for path in (ROOT / "s3_jax").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module or "")
+    packages = {name.partition(".")[0] for name in imported} - {"s3_jax", *sys.stdlib_module_names}
+    groups = (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    asked = {_name(entry) for group in groups for entry in group}
+    assert {DISTRIBUTIONS.get(name, name).replace("_", "-") for name in packages} <= asked
