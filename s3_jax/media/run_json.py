@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from s3_jax.config import PropagationConfig
+from s3_jax.media.json_files import read_json
 from s3_jax.media.writers import write_json
 
 NAME = "run.json"
