@@ -1,11 +1,11 @@
 """What attentions offer to pictures is found wherever they sow it."""
 
-import numpy as np
+import jax.numpy as jnp
 import pytest
 
 from s3_jax.models.object_attention import offered_similarity
 
-SIMILARITY = np.zeros((1, 2, 3, 4))
+SIMILARITY = jnp.zeros((1, 2, 3, 4))
 
 
 @pytest.mark.parametrize(
