@@ -25,8 +25,8 @@ from s3_jax.checkpoints.model import (
     save_model,
     stored_arrays,
 )
-from s3_jax.conversion.initialise import initial_variables
 from s3_jax.conversion.weights import Variables, flatten
+from s3_jax.models.variables import initial_variables
 from tests.support.tiny_models import TINY_RESNET, TINY_VIT, tiny_variables
 
 ROOT = Path(__file__).parents[2]

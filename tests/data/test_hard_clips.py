@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from s3_jax.config import from_dict, to_dict
 from s3_jax.data.augmentation import Zoom, sample_zoom, video_warp, zoomed
 from s3_jax.data.blur import blur, path_kernel, sample_blurs
 from s3_jax.data.config import (
@@ -14,8 +15,6 @@ from s3_jax.data.config import (
     DataConfig,
     VideoAugmentationConfig,
     VideoFolderConfig,
-    from_dict,
-    to_dict,
 )
 from s3_jax.data.merging import Clip, across, centre, hidden, moved, over
 from s3_jax.data.sources import decode_instances, open_source
@@ -145,4 +144,4 @@ def test_videos_are_chosen_and_held_out_by_name(tmp_path: Path) -> None:
 def test_a_configuration_is_read_back_as_written() -> None:
     data = DataConfig(occlude=0.3, cross=0.5, blur=BlurConfig(share=0.2),
                       video=VideoAugmentationConfig(zoom=4.0))  # fmt: skip
-    assert from_dict(to_dict(data)) == data
+    assert from_dict(type(data), to_dict(data)) == data

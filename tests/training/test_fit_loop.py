@@ -11,9 +11,9 @@ import numpy as np
 import optax
 import pytest
 
-from s3_jax.conversion.initialise import initial_variables
 from s3_jax.errors import InputError
 from s3_jax.media.run_json import NAME, read_record
+from s3_jax.models.variables import initial_variables
 from s3_jax.training.callbacks import Profile
 from s3_jax.training.checkpoints import Checkpoints
 from s3_jax.training.fit import FitConfig, Outcome, fit
