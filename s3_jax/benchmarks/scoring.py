@@ -155,7 +155,7 @@ def read_labels(
     path: Path,
     protocol: Protocol,
     encoding: MaskEncoding | None = None,
-    annotation: Labels | None = None,
+    annotation: Integer[np.ndarray, "h2 w2"] | None = None,
 ) -> tuple[Labels, MaskEncoding]:
     """Object ids of a mask file, 0 and 1 where the protocol knows a single object only.
 
@@ -289,7 +289,7 @@ class _Reader:
         self._protocol = protocol
         self._encoding: MaskEncoding | None = None
 
-    def read(self, frame: str, annotation: Labels | None = None) -> Labels:
+    def read(self, frame: str, annotation: Integer[np.ndarray, "h2 w2"] | None = None) -> Labels:
         """The mask of a frame; where an annotation is given it must have the same size."""
         assert self._folder is not None
         path = self._folder / f"{frame}{MASK_SUFFIX}"

@@ -6,6 +6,8 @@ from s3_jax.benchmarks.protocols import ObjectMeta, Protocol, SequenceMeta
 from s3_jax.errors import InputError
 from s3_jax.media.image_files import natural_key, shortened
 
+PALETTE_IDS = 255
+
 
 class Timetable:
     """Scored objects per frame, from the meta file or as the annotations show them.
@@ -53,8 +55,10 @@ class Timetable:
         if self._listed or (self._protocol.objects == "first_frame" and index > 0):
             return
         if self._protocol.objects == "first_frame" and not self._protocol.binary:
-            # As the public evaluation has it: also ids that the first frame leaves out.
-            ids = range(1, max(ids, default=0) + 1)
+            # As the public evaluation has it: also ids that the first frame leaves out. Its masks
+            # have palettes; ids beyond one are colours, which leave out most.
+            last = max(ids, default=0)
+            ids = range(1, last + 1) if last <= PALETTE_IDS else ids
         for object_id in ids:
             self._first.setdefault(object_id, index)
 

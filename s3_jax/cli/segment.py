@@ -258,7 +258,7 @@ class _Pace:
 
     def words(self) -> str:
         done = sorted(self._done)
-        if len(done) <= self.SLOW + 1:  # one frame is no rate
+        if len(done) <= self.SLOW:
             last = done[-1] if done else self._begin + 1e-9
             return f"{len(done) / max(last - self._begin, 1e-9):.2f} frames/s"
         ready = done[self.SLOW - 1]

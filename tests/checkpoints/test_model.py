@@ -270,7 +270,7 @@ def test_what_is_no_checkpoint_is_explained(saved, tmp_path):
     (tmp_path / "downloads").mkdir()
     (tmp_path / "downloads" / "s3.safetensors").write_bytes(b"")
     (saved / "config.json").unlink()
-    convert = r"python -m tools\.convert_checkpoint --input="
+    convert = r"s3 convert --input="
     for name, message in {
         "nowhere": "nowhere: there is no such file or directory.*s3_jax",
         "empty": r"empty is not a model checkpoint.*config\.json",

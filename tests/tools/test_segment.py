@@ -200,7 +200,7 @@ def test_truncated_video_file(folder):
 
 
 def test_mask_for_a_frame_the_video_does_not_have(folder):
-    write_mask(folder / "masks" / "00012.png", np.full((48, 64), 2), PALETTE)
+    write_mask(folder / "masks" / "00012.png", np.tri(48, 64, dtype=np.uint8) * 2, PALETTE)
     _fails(_run(folder, video=folder / "video.mp4"), "00012.png", "which has 12 frames")
     assert len(list((folder / "out" / "masks").iterdir())) == 12
 
@@ -223,7 +223,7 @@ def _empty_mask(folder: Path) -> dict[str, object]:
 
 
 def _wrong_size(folder: Path) -> dict[str, object]:
-    write_mask(folder / "small.png", np.ones((24, 32), np.uint8), PALETTE)
+    write_mask(folder / "small.png", np.tri(24, 32, dtype=np.uint8), PALETTE)
     return {"masks": folder / "small.png"}
 
 
