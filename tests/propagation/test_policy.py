@@ -56,7 +56,8 @@ def alone(folder, tiny_network, video) -> list[np.ndarray]:
     found = run(Session(TINY, tiny_network.variables, CONFIG), video)
     default = PropagationConfig(mem_every=1, max_mem_frames=3)
     other = run(Session(TINY, tiny_network.variables, default), video)
-    np.testing.assert_array_equal(found[:4], other[:4])  # the memory is not full before
+    # The memory is not full before. Two policies are two programs, which round differently.
+    np.testing.assert_allclose(found[:4], other[:4], atol=1e-5)
     assert np.abs(found[-1] - other[-1]).max() > 1e-4
     return found
 

@@ -351,7 +351,7 @@ def test_an_interrupted_step_leaves_the_session_at_a_finished_frame(tiny_network
         with pytest.raises(KeyboardInterrupt):
             timer.start()
             session.step(video.frames[2])
-            time.sleep(1)
+            time.sleep(30)  # ended by the signal
         timer.join()
         assert session.frame_index in (before, before + 1)
         assert session.step(video.frames[3]).object_ids == (1,)
