@@ -15,8 +15,6 @@ DEFAULTS: dict[str, float] = {
     "objects": 512.0,  # of one video
     "json_megabytes": 512.0,  # of one JSON file
     "json_depth": 64.0,  # brackets within brackets in a JSON file
-    "checkpoint_gigabytes": 64.0,  # of tensors in one checkpoint file
-    "parameters": 4e9,  # of one network
 }
 
 
