@@ -79,8 +79,8 @@ def test_padding_objects_change_nothing(
     real = jnp.arange(OBJECTS + extra) < OBJECTS
     found = run(
         variables, padded, chunk_size=2,
-        active=jnp.broadcast_to(real.astype(jnp.float32), (2, OBJECTS + extra)),
-        same_bucket=jnp.outer(real, real).astype(jnp.float32) + jnp.diag(~real),
+        valid=jnp.broadcast_to(real.astype(jnp.float32), (2, OBJECTS + extra)),
+        group=jnp.outer(real, real).astype(jnp.float32) + jnp.diag(~real),
     )  # fmt: skip
     assert_close(jax.tree.map(lambda x: x[:, : x.shape[1] - extra], found), expected)
     np.testing.assert_allclose(found["segmented"].prob[:, OBJECTS + 1 :], 0, atol=1e-6)
@@ -234,7 +234,9 @@ def test_nothing_is_frozen_but_in_training(variables: Any) -> None:
 
     def loss(params: Any, image: jax.Array) -> jax.Array:
         state = {"params": params, "batch_stats": variables["batch_stats"]}
-        return jnp.mean(jnp.sin(NET.apply(state, image, method="encode_image").pix_feat))
+        features = NET.apply(state, image, method="encode_image")
+        used = (features.pix_feat, features.skip8, features.skip4)
+        return sum(jnp.mean(jnp.sin(x)) for x in used)
 
     found, of_image = jax.jit(jax.grad(loss, argnums=(0, 1)))(variables["params"], image)
     encoder = flatten_dict(found["image_encoder"], sep="/")

@@ -340,6 +340,15 @@ def test_no_changed_bit_of_a_saved_session_passes(tiny_network, video, tmp_path)
     assert again.object_ids == (3,)  # a load that fails changes nothing
 
 
+@pytest.fixture
+def ctrl_c():
+    """Let Ctrl-C interrupt: background jobs of a shell begin with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupted_step_leaves_the_session_at_a_finished_frame(tiny_network, video):
     session = make(tiny_network)
     session.add(video.hard_masks(0, 1))

@@ -53,7 +53,7 @@ def test_other_settings_are_named_unless_overwritten(tmp_path):
 
 def test_directories_that_are_not_of_this_command(tmp_path):
     (tmp_path / "Annotations").mkdir()
-    with pytest.raises(InputError, match=r"was not made by tools\.predict"):
+    with pytest.raises(InputError, match=r"was not made by s3 predict"):
         RunRecord(tmp_path, IDENTITY, (0, 1))
     (tmp_path / "run.json").write_text(json.dumps({"something": 1}))
     with pytest.raises(InputError, match=r"run\.json is damaged"):

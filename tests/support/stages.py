@@ -101,8 +101,9 @@ def _fold(x: jax.Array) -> jax.Array:
 
 
 def _unfold(tree: Any, b: int) -> Any:
-    """(b*t ...) -> (b t ...)."""
-    return jax.tree.map(lambda x: x.reshape(b, -1, *x.shape[1:]), tree)
+    """(b*t ...) -> (b t ...). The function among an encoder's features is left out."""
+    split = lambda x: None if callable(x) else x.reshape(b, -1, *x.shape[1:])  # noqa: E731
+    return jax.tree.map(split, tree)
 
 
 def _read_memory(features: ImageFeatures, value: jax.Array) -> dict[str, jax.Array]:
