@@ -91,6 +91,22 @@ class _Annotation:
     permanent: bool = False
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class SessionSnapshot:
+    """What a session remembered at one moment, in the host's memory.
+
+    frame_index: the frame that was next. nbytes: what its arrays take.
+    """
+
+    frame_index: int
+    nbytes: int
+    _geometry: FrameGeometry | None
+    _slots: Slots
+    _pending: dict[int, _Annotation]
+    _leaves: list[np.ndarray]
+    _structure: Any
+
+
 class Session:
     """Remembers one video and its objects.
 
@@ -146,6 +162,11 @@ class Session:
         """Slots that the state has."""
         return self._slots.capacity
 
+    @property
+    def buckets(self) -> int:
+        """Number of frames that known objects entered in, of those that still count."""
+        return self._slots.buckets
+
     def reset(self) -> None:
         """Forgets the video and its objects; compiled programs stay."""
         self._slots = Slots()
@@ -177,7 +198,8 @@ class Session:
         if index < self._next_frame:
             raise InputError(
                 f"frame {index} has been processed already; masks can be given from frame "
-                f"{self._next_frame} on"
+                f"{self._next_frame} on; to correct it, restore() a snapshot() of the session "
+                "from before it, or use s3_jax.annotation.annotator.Annotator"
             )
         given = _masks_by_id(masks)
         self._check_sizes(given, index)
@@ -308,6 +330,44 @@ class Session:
         index, self._next_frame = self._next_frame, self._next_frame + 1
         return self._result(index, prob)
 
+    def snapshot(self) -> SessionSnapshot:
+        """Return a copy of everything remembered, to which `restore` can go back.
+
+        It lies in the host's memory and stays as it is whatever the session does afterwards.
+        """
+        leaves, structure = jax.tree.flatten(self._state)
+        copies = [np.array(leaf) for leaf in leaves]  # steps write over the arrays themselves
+        return SessionSnapshot(
+            self._next_frame,
+            sum(leaf.nbytes for leaf in copies),
+            self._geometry,
+            copy.deepcopy(self._slots),
+            _copied(self._pending),
+            copies,
+            structure,
+        )
+
+    def restore(self, snapshot: SessionSnapshot) -> None:
+        """Go back (or forth) to a snapshot of this session, or of another of equal settings.
+
+        Frames from `snapshot.frame_index` on can then be given masks, and are processed anew.
+        """
+        self._slots = copy.deepcopy(snapshot._slots)
+        self._geometry, self._next_frame = snapshot._geometry, snapshot.frame_index
+        self._pending = _copied(snapshot._pending)
+        # jnp.array copies, jnp.asarray need not: the next step writes over these arrays.
+        leaves = [jnp.array(leaf) for leaf in snapshot._leaves]
+        self._state = jax.tree.unflatten(snapshot._structure, leaves)
+
+    def reserve(self, objects: int, buckets: int) -> None:
+        """Make room for so many objects, that enter in so many frames, before they come.
+
+        Programs are compiled for the room that there is: made at once, it costs one compilation
+        instead of one for every object that outgrows it. Never takes room away.
+        """
+        if self._slots.reserve(objects, buckets) and self._state is not None:
+            self._state = grow(self._state, **dataclasses.asdict(self._slots.capacity))
+
     def save(self, path: str | Path) -> None:
         """Writes everything remembered to a file, atomically; `load` continues from there."""
         pending = {
@@ -430,6 +490,8 @@ class Session:
         if self._state is None:
             assert self._geometry is not None
             self._state = self._empty_state(self._geometry)
+            if self._slots.capacity != Capacity():
+                self._state = grow(self._state, **dataclasses.asdict(self._slots.capacity))
         if not new:
             return
         before = self._slots.capacity
@@ -516,6 +578,11 @@ def _finish(
     pixels = jnp.sum(won, axis=(1, 2))
     confidence = jnp.sum(jnp.where(won, prob[1:], 0), axis=(1, 2)) / jnp.maximum(pixels, 1)
     return prob, labels.astype(jnp.uint8 if prob.shape[0] <= 256 else jnp.uint16), confidence
+
+
+def _copied(pending: dict[int, _Annotation]) -> dict[int, _Annotation]:
+    """Masks that wait, so that giving and taking them changes only the copy."""
+    return {i: _Annotation(dict(given.masks), given.permanent) for i, given in pending.items()}
 
 
 def _setting(kind: type, saved: Any) -> Any:

@@ -41,6 +41,11 @@ class Slots:
         """Known object ids, in the order they were added."""
         return tuple(self._objects)
 
+    @property
+    def buckets(self) -> int:
+        """Number of buckets that hold an object."""
+        return len({item.bucket for item in self._objects.values()})
+
     def slot(self, id_: int) -> int:
         """Slot of an object."""
         return self._objects[id_].slot
@@ -70,6 +75,16 @@ class Slots:
             permanent=self.capacity.permanent,
         )
         return bucket
+
+    def reserve(self, objects: int, buckets: int) -> bool:
+        """Makes room for so many objects and buckets; True if there was not as much before."""
+        before = self.capacity
+        self.capacity = dataclasses.replace(
+            before,
+            objects=max(before.objects, slot_size(objects)),
+            buckets=max(before.buckets, slot_size(buckets)),
+        )
+        return self.capacity != before
 
     def delete(self, ids: Sequence[int]) -> None:
         """Frees the slots of objects, and buckets that no object is left in."""

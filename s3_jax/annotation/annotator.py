@@ -1,0 +1,324 @@
+"""The masks of one video while someone makes them: given, found from those, and corrected.
+
+    annotator = Annotator(session, frame, frame_count)      # frame(index) gives (h, w, 3) uint8
+    annotator.annotate(40, {1: mask})                       # (h, w) bool, any frame
+    for found in annotator.propagate(0, frame_count - 1):   # forwards, backwards, joined
+        show(found.index, found.ids)
+    annotator.annotate(70, {1: corrected})
+    for span in annotator.due():                            # only what the correction touches
+        for found in annotator.propagate(*span): ...
+
+A frame between two given masks of an object is found from both sides and joined
+(`propagation.joining`). A correction touches what lies between the given masks on its two sides;
+what lies beyond them stays as it is. Corrections start from the nearest snapshot of the session.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from s3_jax.annotation.chain import Chain, shown
+from s3_jax.annotation.found import Found, FoundInMemory, Origin, smallest
+from s3_jax.annotation.snapshots import Snapshots
+from s3_jax.annotation.spool import Spool
+from s3_jax.errors import InputError
+from s3_jax.limits import require_within
+from s3_jax.propagation.joining import Share, join, quantize
+from s3_jax.propagation.session import FrameResult, Session
+
+Mask = Bool[np.ndarray, "h w"]
+Image = UInt8[np.ndarray, "h w 3"]
+SNAPSHOT_BYTES = 512 * 2**20
+
+
+class Annotator:
+    """Given and found masks of one video. To be used by one thread at a time.
+
+    Args:
+      session: its settings and network are used; what it remembers is forgotten.
+      frame: RGB pixels of a frame by index; raises an InputError for one that is damaged, which is
+        then passed over.
+      frame_count: frames of the video.
+      found: keeps the results; by default in memory, compressed.
+      snapshot_every: frames between two snapshots of the session.
+      snapshot_bytes: memory for snapshots in all, half of it for each direction; if they would
+        take more, fewer are kept, evenly spread.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        frame: Callable[[int], Image],
+        frame_count: int,
+        *,
+        found: MutableMapping[int, Found] | None = None,
+        snapshot_every: int = 25,
+        snapshot_bytes: int = SNAPSHOT_BYTES,
+    ) -> None:
+        self.frame_count = frame_count
+        self.lost: set[int] = set()
+        self._frame = frame
+        self._found: MutableMapping[int, Found] = FoundInMemory() if found is None else found
+        self._given: dict[int, dict[int, Mask]] = {}
+        self._due = set(range(frame_count)) - set(self._found)
+        self._revision = 0
+        self._size: tuple[int, int] | None = None
+        self._chains = {
+            direction: Chain(session, direction, Snapshots(snapshot_every, snapshot_bytes // 2))
+            for direction in (1, -1)
+        }
+
+    @property
+    def annotated(self) -> Mapping[int, Mapping[int, Mask]]:
+        """Given masks by object id, by frame in ascending order."""
+        return {index: dict(self._given[index]) for index in sorted(self._given)}
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """The objects that have a given mask, in ascending order."""
+        return tuple(sorted({id_ for masks in self._given.values() for id_ in masks}))
+
+    @property
+    def found_frames(self) -> list[int]:
+        """Frames that have a result, also an outdated one, in ascending order."""
+        return sorted(self._found)
+
+    def found(self, index: int) -> Found | None:
+        """The result of a frame, the latest if it is due again; None if there is none yet."""
+        return self._found.get(index)
+
+    def annotate(self, index: int, masks: Mapping[int, np.ndarray]) -> None:
+        """Give masks for a frame, in place of those given for these objects before.
+
+        masks: by object id, known or new; an empty one says that the object is not in the frame.
+
+        Raises:
+          InputError: there is no such frame, an id is no positive integer, or a mask has another
+            type or size than those before it. Then nothing is changed.
+        """
+        self._check(index, masks)
+        changed = {int(id_): np.array(mask) for id_, mask in masks.items()}
+        self._touch(index, set(changed))
+        self._given.setdefault(index, {}).update(changed)
+        self._store_given(index)
+
+    def withdraw(self, index: int, ids: Iterable[int] | None = None) -> None:
+        """Take back masks given for a frame, by default all; what was found of it is due again.
+
+        An object without any given mask left is gone (see `delete`).
+        """
+        masks = self._given.get(index, {})
+        ids = set(masks if ids is None else ids) & set(masks)
+        if not ids:
+            return
+        self._touch(index, ids)
+        for id_ in ids:
+            del masks[id_]
+        if not masks:
+            del self._given[index]
+        self._due.add(index)
+        for id_ in ids - set(self.object_ids):
+            self._erase(id_)
+
+    def delete(self, object_id: int) -> None:
+        """Forget an object: its given masks, and its pixels in what was found.
+
+        Raises:
+          InputError: it is not known.
+        """
+        if object_id not in self.object_ids:
+            raise InputError(f"object {object_id} is not known; known ids: {self.object_ids}")
+        self._revision += 1
+        for index in list(self._given):
+            self._given[index].pop(object_id, None)
+            if not self._given[index]:
+                del self._given[index]
+        self._erase(object_id)
+
+    def due(self) -> list[tuple[int, int]]:
+        """Spans, first and last frame, that have no result yet or one that is outdated; empty
+        while no object is known."""
+        if not self._given:
+            return []
+        spans: list[tuple[int, int]] = []
+        for index in sorted(self._due):
+            if spans and spans[-1][1] == index - 1:
+                spans[-1] = (spans[-1][0], index)
+            else:
+                spans.append((index, index))
+        return spans
+
+    def propagate(
+        self,
+        first: int,
+        last: int,
+        *,
+        both_directions: bool = True,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Found]:
+        """Find the masks of a span of frames from all given ones, and yield them as they are made.
+
+        Given frames come first, then what is found forwards in ascending order, then what is found
+        backwards, or from both sides, in descending order: a frame between two given ones comes
+        twice, the second time final.
+
+        Args:
+          first, last: the span, both included.
+          both_directions: also backwards from given frames; otherwise only forwards.
+          stop: asked before every frame; ends the run, and what was yielded stays. A later run goes
+            on from a snapshot. So does a mask that is given or taken while this runs.
+
+        Raises:
+          InputError: no mask is given that shows an object, or the span is not in the video.
+        """
+        if not 0 <= first <= last < self.frame_count:
+            raise InputError(
+                f"frames {first} to {last} are no span of a video of {self.frame_count} frames"
+            )
+        if not any(shown(masks) for masks in self._given.values()):
+            raise InputError("no mask is given that shows an object: annotate a frame first")
+        revision = self._revision
+        return self._propagate(
+            first, last, both_directions, lambda: stop() or self._revision != revision
+        )
+
+    def _propagate(
+        self, first: int, last: int, both_directions: bool, stop: Callable[[], bool]
+    ) -> Iterator[Found]:
+        for index in sorted(i for i in self._given if first <= i <= last):
+            if self._all_given(index):
+                yield self._found[index]
+        todo = [i for i in range(first, last + 1) if not self._all_given(i)]
+        shares = {index: self._shares(index) for index in todo}
+        backward = [i for i in todo if both_directions and any(s < 1 for s in shares[i].values())]
+        forward = [i for i in todo if any(s > 0 for s in shares[i].values())]
+        waiting = set(forward) & set(backward)
+        with Spool() as spool:
+            for index, result in self._run(1, forward, stop):
+                if index in waiting:
+                    spool.put(index, quantize(result.prob, result.object_ids))
+                yield self._keep(index, _whole(result), "forward", index not in waiting)
+            for index, result in self._run(-1, backward, stop):
+                other = spool.get(index)
+                if other is None and index in waiting:
+                    continue  # forwards was stopped or could not read it
+                ids, confidence = (
+                    join(other, quantize(result.prob, result.object_ids), shares[index])
+                    if other
+                    else _whole(result)
+                )
+                yield self._keep(index, (ids, confidence), "both" if other else "backward", True)
+
+    def _run(
+        self, direction: int, wanted: list[int], stop: Callable[[], bool]
+    ) -> Iterator[tuple[int, FrameResult]]:
+        """Index and result of wanted frames, in one direction."""
+        if not wanted:
+            return
+        given = {index * direction: masks for index, masks in self._given.items()}
+        span = min(i * direction for i in wanted), max(i * direction for i in wanted)
+        chosen = set(wanted)
+        chain = self._chains[direction]
+        for position, result in chain.run(given, span, lambda p: self._image(p * direction), stop):
+            if position * direction in chosen:
+                yield position * direction, result
+
+    def _image(self, index: int) -> Image | None:
+        try:
+            image = self._frame(index)
+        except InputError:
+            self.lost.add(index)
+            return None
+        self.lost.discard(index)
+        self._size = self._size or image.shape[:2]
+        return image
+
+    def _keep(
+        self, index: int, result: tuple[np.ndarray, dict[int, float]], origin: Origin, final: bool
+    ) -> Found:
+        """Store a result, with the given masks of its frame put over it."""
+        ids, confidence = result
+        known = set(self.object_ids)
+        confidence = {i: c for i, c in confidence.items() if i in known}
+        ids = np.where(np.isin(ids, sorted(known)), ids, 0)
+        for id_, mask in self._given.get(index, {}).items():
+            ids = np.where(mask, id_, np.where(ids == id_, 0, ids))
+            confidence[id_] = 1.0
+        found = Found(index, smallest(ids), confidence, origin)
+        self._found[index] = found
+        if final:
+            self._due.discard(index)
+        return found
+
+    def _store_given(self, index: int) -> None:
+        """Show given masks at once, over what was found; that is final if all are given."""
+        before = self._found.get(index)
+        masks = self._given[index]
+        shape = next(iter(masks.values())).shape
+        below = (before.ids, before.confidence) if before else (np.zeros(shape, np.uint8), {})
+        complete = self._all_given(index)
+        origin: Origin = "given" if complete or before is None else before.origin
+        self._keep(index, below, origin, complete)
+
+    def _all_given(self, index: int) -> bool:
+        return set(self._given.get(index, ())) >= set(self.object_ids)
+
+    def _shares(self, index: int) -> dict[int, Share]:
+        """Per object how much forwards counts in a frame against backwards, by distance to the
+        given masks on both sides; objects of which no mask is given on a side count fully on the
+        other."""
+        shares: dict[int, Share] = {}
+        for id_ in self.object_ids:
+            frames = [i for i, masks in self._given.items() if id_ in masks]
+            before = max((i for i in frames if i <= index), default=None)
+            after = min((i for i in frames if i >= index), default=None)
+            if before is None or after is None:
+                shares[id_] = 0.0 if before is None else 1.0
+            else:
+                shares[id_] = (after - index) / (after - before) if after > before else 1.0
+        return shares
+
+    def _touch(self, index: int, ids: set[int]) -> None:
+        """Mark what masks of some objects in a frame change: all up to the frames on both sides
+        where these objects are shown."""
+        self._revision += 1
+        for direction, chain in self._chains.items():
+            given = {i * direction: masks for i, masks in self._given.items()}
+            chain.forget(index * direction, ids, given)
+        for id_ in ids:
+            frames = [i for i, masks in self._given.items() if id_ in shown(masks) and i != index]
+            first = max((i for i in frames if i < index), default=-1)
+            last = min((i for i in frames if i > index), default=self.frame_count)
+            self._due.update(range(first + 1, last))
+
+    def _erase(self, object_id: int) -> None:
+        for index in list(self._found):
+            found = self._found[index]
+            if object_id in found.confidence:
+                self._found[index] = found.without(object_id)
+
+    def _check(self, index: int, masks: Mapping[int, np.ndarray]) -> None:
+        """Refuse masks that this video cannot have."""
+        if not 0 <= index < self.frame_count:
+            raise InputError(f"there is no frame {index} in a video of {self.frame_count} frames")
+        if not masks:
+            raise InputError(f"no mask is given for frame {index}")
+        if self._size is None:
+            self._image(index)
+        for id_, mask in masks.items():
+            if isinstance(id_, bool) or not isinstance(id_, int | np.integer) or id_ <= 0:
+                raise InputError(f"object id {id_!r} is not allowed; ids are positive integers")
+            if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.ndim != 2:
+                raise InputError(f"the mask of object {id_} is no (height, width) array of bool")
+            if self._size is not None and mask.shape != self._size:
+                raise InputError(
+                    f"the mask of object {id_} for frame {index} has the size {mask.shape}, but "
+                    f"the frame {self._size}: give a mask of the frame's size"
+                )
+        count = float(len({*self.object_ids, *masks}))
+        require_within("objects", count, f"the masks for frame {index} would make {count:g}")
+
+
+def _whole(result: FrameResult) -> tuple[np.ndarray, dict[int, float]]:
+    return result.index_mask(), result.confidence

@@ -1,0 +1,125 @@
+"""A session run over the frames of a video in one direction, from the nearest place it can.
+
+Positions count along the direction: a frame's index forwards, its negative backwards. Everything
+here is in positions, so that both directions are one.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+from jaxtyping import UInt8
+
+from s3_jax.annotation.snapshots import Snapshots
+from s3_jax.propagation.session import FrameResult, Session
+
+Masks = Mapping[int, np.ndarray]
+Given = Mapping[int, Masks]  # by position
+SLACK = 4  # spaces between snapshots that are worth their context
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """One direction of a video.
+
+    direction: 1 or -1. snapshots: to go back to.
+    """
+
+    session: Session
+    direction: int
+    snapshots: Snapshots
+
+    def run(
+        self,
+        given: Given,
+        span: tuple[int, int],
+        image: Callable[[int], UInt8[np.ndarray, "h w 3"] | None],
+        stop: Callable[[], bool],
+    ) -> Iterator[tuple[int, FrameResult]]:
+        """Yield the position and the result of every frame of a span, in order.
+
+        given: masks by position, of the whole video. span: first and last position. image: the
+        frame at a position, None for one that cannot be read, which is passed over. stop: whether
+        to end; asked before every frame.
+
+        Frames before the span that are needed to know its objects are processed and not yielded.
+        A span before the first given mask yields nothing.
+        """
+        first, last = span
+        start = self._begin(given, first, last)
+        for position in range(start, last + 1):
+            if stop():
+                self._keep(position - 1, position > start)
+                return
+            picture = image(position)
+            if picture is None:
+                continue
+            if position in given:
+                self.session.add(given[position])
+            result = self.session.step(picture)
+            self._keep(position, position % self.snapshots.every == 0 or position == last)
+            if position >= first:
+                yield position, result
+
+    def forget(self, position: int, ids: set[int], given: Given) -> None:
+        """Drop the snapshots that masks of some ids at a position change: up to where the object
+        is shown the next time."""
+        for id_ in ids:
+            until = min((p for p in given if p > position and id_ in shown(given[p])), default=None)
+            self.snapshots.drop(position, until)
+
+    def _begin(self, given: Given, first: int, last: int) -> int:
+        """Bring the session to before the span; return the position it goes on from."""
+        anchor = anchor_of(given, first, last)
+        if anchor is None:
+            return last + 1
+        snapshot = self.snapshots.before(first)
+        if snapshot and snapshot[0] >= anchor - SLACK * self.snapshots.every:
+            start = snapshot[0] + 1
+            self.session.restore(snapshot[1])
+            known = {id_ for masks in given.values() for id_ in masks}
+            self.session.delete([id_ for id_ in self.session.object_ids if id_ not in known])
+        else:
+            start = anchor
+            self.session.reset()
+        self._reserve(given, start, last)
+        return start
+
+    def _reserve(self, given: Given, start: int, last: int) -> None:
+        """Make room for all objects of the video at once: no frame has to wait for a compiler."""
+        whole = _entries(given, min(given), max(given))
+        entered = {p for i, p in _entries(given, start, last).items()
+                   if i not in self.session.object_ids}  # fmt: skip
+        held = self.session.buckets
+        buckets = max(len(set(whole.values())), held + len(entered))
+        self.session.reserve(len(whole), buckets)
+
+    def _keep(self, position: int, due: bool) -> None:
+        if due and self.session.object_ids:
+            self.snapshots.keep(position, self.session.snapshot())
+
+
+def anchor_of(given: Given, first: int, last: int) -> int | None:
+    """The position from which on a span's objects are all given by a mask, or as soon as they can
+    be; None if no mask lies before the span's end."""
+    positions = sorted(p for p in given if p <= last)
+    nearest: dict[int, int] = {}
+    for position in positions:
+        for id_ in shown(given[position]):
+            if position <= first or id_ not in nearest:
+                nearest[id_] = position
+    return min(nearest.values(), default=None)
+
+
+def shown(masks: Masks) -> list[int]:
+    """The objects that masks show: an empty mask says only that its object is not there."""
+    return [id_ for id_, mask in masks.items() if mask.any()]
+
+
+def _entries(given: Given, first: int, last: int) -> dict[int, int]:
+    """The first position within a span that gives each object."""
+    entries: dict[int, int] = {}
+    for position in sorted(p for p in given if first <= p <= last):
+        for id_ in given[position]:
+            entries.setdefault(id_, position)
+    return entries
