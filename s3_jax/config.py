@@ -7,13 +7,14 @@ a checkpoint carries its own `ModelConfig`, so that nothing has to be said twice
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from absl import logging
 
 from s3_jax import references
 from s3_jax.errors import InputError
+from s3_jax.limits import require_within
 
 T = TypeVar("T")
 _SCALARS = {bool, int, float, str, types.NoneType}
@@ -24,8 +25,39 @@ def _require(ok: bool, name: str, value: Any, rule: str) -> None:
         raise ValueError(f"{name} is {value}, but must be {rule}")
 
 
+def _sizes(config: Any) -> Iterator[tuple[str, int]]:
+    """Yield name and value of every whole number of a configuration."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        for size in value if isinstance(value, tuple) else (value,):
+            if type(size) is int:
+                yield field.name, size
+
+
+def _require_positive(config: Any) -> None:
+    for name, size in _sizes(config):
+        _require(size >= 1, name, size, "at least 1")
+
+
+class _Network:
+    """A configuration of a network or a part of it, whose sizes have a budget where they are read.
+
+    To build a network of any size takes hours, before anything says that no weights fit.
+    """
+
+    def require_within_limits(self) -> None:
+        """Raise an InputError for a number above its budget."""
+        for name, size in _sizes(self):
+            budget = "network_blocks" if name in ("num_blocks", "depth") else "network_channels"
+            require_within(budget, float(min(size, 2**63)), f"{name} is {size}")
+
+
+def _require_heads(name: str, channels: int, heads: int) -> None:
+    _require(channels % heads == 0, name, channels, f"a multiple of num_heads ({heads})")
+
+
 @dataclasses.dataclass(frozen=True)
-class ViTConfig:
+class ViTConfig(_Network):
     """A plain vision transformer with patches of 16 x 16 pixels.
 
     position_grid: side of the square grid for which position embeddings are stored.
@@ -36,9 +68,12 @@ class ViTConfig:
     num_heads: int = 12
     position_grid: int = 37
 
+    def __post_init__(self) -> None:
+        _require_positive(self)
+
 
 @dataclasses.dataclass(frozen=True)
-class CompactConfig:
+class CompactConfig(_Network):
     """Spatial-semantic blocks around an EfficientNet-Lite0 in place of a vision transformer.
 
     stem_width: channels of the spatial prior's first convolutions.
@@ -53,6 +88,7 @@ class CompactConfig:
     spatial_dependency: bool = True
 
     def __post_init__(self) -> None:
+        _require_positive(self)
         _require(
             self.semantic_embedding or self.spatial_dependency,
             "spatial_dependency",
@@ -144,7 +180,7 @@ def _settings_of(encoder: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(_Network):
     """Everything that decides which parameters a network has and what they compute.
 
     encoder: image encoder; one of `ENCODERS`, or anyone's as `package.module:Name`.
@@ -174,6 +210,7 @@ class ModelConfig:
     size_multiple: int = 32
 
     def __post_init__(self) -> None:
+        _require_positive(self)
         expected, settings = encoder_settings_class(self.encoder), self.encoder_settings
         if settings is None:
             settings = expected()
@@ -356,7 +393,10 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     for name, field in fields.items():
         if name not in values and field.default is field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{where}{name} is missing")
-    return cls(**{name: _value(hints[name], x, f"{where}{name}") for name, x in values.items()})
+    config = cls(**{name: _value(hints[name], x, f"{where}{name}") for name, x in values.items()})
+    if isinstance(config, _Network):
+        config.require_within_limits()
+    return config
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

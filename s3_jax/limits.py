@@ -15,6 +15,10 @@ DEFAULTS: dict[str, float] = {
     "objects": 512.0,  # of one video
     "json_megabytes": 512.0,  # of one JSON file
     "json_depth": 64.0,  # brackets within brackets in a JSON file
+    "pickle_operations": 3e6,  # of a PyTorch file, and values it copies; a tensor takes about 30
+    "pickle_number_keys": 10_000.0,  # in dictionaries of a PyTorch file, keys that are no text
+    "network_blocks": 200.0,  # of a network, in each of its parts
+    "network_channels": 65_536.0,  # of a network, and every other number of its configuration
 }
 
 
@@ -39,10 +43,12 @@ def require_within(name: str, amount: float, what: str) -> None:
     what: the file and what it asks for, such as "a.png has 169 megapixels".
     """
     if amount > limit(name):
-        raise InputError(
-            f"{what}, above the limit of {limit(name):g}: if that is meant, set the environment "
-            f"variable {VARIABLE}={name}={amount:.6g}"
-        )
+        raise InputError(f"{what}, above the limit of {limit(name):g}: {remedy(name, amount)}")
+
+
+def remedy(name: str, amount: float) -> str:
+    """Return how to allow `amount` under the budget `name`, for the end of a message."""
+    return f"if that is meant, set the environment variable {VARIABLE}={name}={amount:.6g}"
 
 
 def _number(item: str, value: str) -> float:

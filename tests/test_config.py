@@ -14,6 +14,8 @@ from s3_jax.config import (
     from_dict,
     to_dict,
 )
+from s3_jax.errors import InputError
+from s3_jax.models.variables import variable_shapes
 
 BEFORE = {
     "vit": {"embed_dim": 48, "depth": 8, "num_heads": 3, "position_grid": 4},
@@ -63,3 +65,28 @@ def test_another_encoder_keeps_settings_of_the_same_kind_and_no_others():
 def test_mistakes_are_named(values, message):
     with pytest.raises(ValueError, match=message):
         from_dict(ModelConfig, values)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"num_blocks": 3000}, "num_blocks is 3000, above the limit of 200"),
+        ({"encoder_settings": {"depth": 10**4}}, "depth is 10000, above the limit of 200"),
+        ({"decoder_dims": [10**6, 1, 1]}, "decoder_dims is 1000000, above the limit"),
+        ({"num_heads": 0}, "num_heads is 0, but must be at least 1"),
+    ],
+)
+def test_networks_that_cannot_be_are_refused_at_once(values, words):
+    with pytest.raises(ValueError, match=words):
+        from_dict(ModelConfig, values)
+
+
+def test_a_limit_is_raised_by_the_environment(monkeypatch):
+    monkeypatch.setenv("S3_JAX_LIMITS", "network_blocks=3000")
+    assert from_dict(ModelConfig, {"num_blocks": 3000}).num_blocks == 3000
+
+
+def test_a_network_without_sense_is_named():
+    config = from_dict(ModelConfig, {"encoder": "resnet", "width": 64, "num_heads": 7})
+    with pytest.raises(InputError, match="no network can be built from the configuration"):
+        variable_shapes(config)

@@ -25,6 +25,7 @@ from s3_jax.conversion.names import unused_tensors
 from s3_jax.conversion.weights import flax_shapes, not_finite
 from s3_jax.errors import InputError, listed, reason
 from s3_jax.files import replacing
+from s3_jax.media.json_files import read_json
 from s3_jax.models.variables import Variables, flatten
 from s3_jax.references import MissingPartError
 
@@ -144,8 +145,8 @@ def _misfits(shapes: Mapping[str, Any], config: ModelConfig) -> list[str]:
     """How variables of these shapes differ from those of the network."""
     try:
         expected = flatten(flax_shapes(config))
-    except Exception as error:  # whatever a network without sense runs into while it is built
-        return [f"no network can be built from the configuration ({reason(error)})"]
+    except InputError as error:
+        return [str(error)]
     optional = {f"unused/{key}": shape for key, (shape, _) in unused_tensors(config).items()}
     found = flatten(shapes)
     problems = [f"missing: {path} {shape}" for path, shape in expected.items() if path not in found]
@@ -184,9 +185,9 @@ def check_recorded(directory: Path, name: str) -> dict[str, Any]:
     """
     path = directory / name
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         files = _recorded_files(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged ({reason(error)}); {COPY_AGAIN}") from error
     _check(directory, files)
     return content
@@ -205,7 +206,7 @@ def read_header(directory: Path) -> Header:
     """
     path = directory / CONFIG_FILE
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise CheckpointError(f"{directory} is not a model checkpoint: its {path.name} is of "
                                   "something else")  # fmt: skip
@@ -216,7 +217,7 @@ def read_header(directory: Path) -> Header:
         return Header(_read_config(path, content["model"]), content["metadata"], files)
     except CheckpointError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged ({reason(error)}); {COPY_AGAIN}") from error
 
 

@@ -58,6 +58,7 @@ from s3_jax.conversion.weights import (
     to_torch,
 )
 from s3_jax.errors import InputError, reason
+from s3_jax.media.json_files import read_json
 from s3_jax.models.variables import initial_variables
 
 INPUT = flags.DEFINE_string(
@@ -261,7 +262,7 @@ def _chosen_model() -> ModelConfig:
     if not MODEL.value.endswith(".json"):
         return named_model(MODEL.value)
     try:
-        values = json.loads(Path(MODEL.value).read_text())
+        values = read_json(Path(MODEL.value))
         return from_dict(ModelConfig, values.get("model", values))
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"--model={MODEL.value}: no configuration ({reason(error)})") from error

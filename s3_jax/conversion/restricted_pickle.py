@@ -5,7 +5,7 @@ Python's own unpickler imports and calls what a file names; even behind a restri
 machine: it knows the opcodes that pickle protocols 2 to 5 write for data, keeps containers as
 list, tuple and dict, and hands every global name and persistent id to its caller, who answers
 with inert values. Python's `pickletools` splits the bytes into opcodes and their arguments. Work
-and memory are bounded by the number of bytes in the file.
+and memory are bounded by budgets (`s3_jax.limits`).
 """
 
 import pickle  # for its highest protocol only
@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from s3_jax.conversion.errors import RESAVE, MalformedError
+from s3_jax.limits import limit, remedy
 
-# A checkpoint needs about 30 operations a tensor. An operation makes at most one small object,
-# so that this also bounds the memory a hostile file can take.
-MAX_OPERATIONS = 10_000_000
+_NUMBER_KEYS_OF_A_CALL = 100
 _MAX_NAME_LENGTH = 512
 _MAX_INTEGER_BYTES = 64
 _KEY_TYPES = (str, int, float, bool, bytes, type(None))
@@ -87,7 +86,27 @@ class _Machine:
         self.persistent_load = persistent_load
         self.stack: list[Any] = []
         self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
+        # By the number's text: whoever writes the file cannot make hashes of texts collide.
+        self.memo: dict[str, Any] = {}
+        # An operation makes at most one small object, so that this also bounds memory.
+        self._operations = self._allowed = int(limit("pickle_operations"))
+        self._number_keys = limit("pickle_number_keys")
+
+    def charge(self, operations: int) -> None:
+        """Count operations; raises MalformedError when the file takes more than its budget."""
+        self._operations -= operations
+        if self._operations < 0:
+            raise MalformedError(
+                f"has a pickle of more than {self._allowed:,} operations",
+                f"{RESAVE}; {remedy('pickle_operations', 10.0 * self._allowed)}",
+            )
+
+    def charge_number_keys(self, count: int) -> None:
+        """Count keys that are no text, of which a file can make each look for its place among
+        all others."""
+        self._number_keys -= count
+        if self._number_keys < 0:
+            raise _too_many_number_keys()
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -149,7 +168,8 @@ def load(
     """
     reader = Reader(data, start)
     machine = _Machine(find_global, persistent_load)
-    for _ in range(MAX_OPERATIONS):
+    while True:
+        machine.charge(1)
         code = reader.read(1)[0]
         opcode = _OPCODES.get(code)
         if opcode and opcode.name == "STOP":
@@ -160,10 +180,32 @@ def load(
                 "which torch.save never writes"
             )
         _HANDLERS[opcode.name](machine, reader.argument(opcode))
-    raise MalformedError(f"has a pickle of more than {MAX_OPERATIONS:,} operations", RESAVE)
 
 
-def put_items(target: dict[Any, Any], items: Iterable[Sequence[Any]]) -> None:
+def put_pairs(target: dict[Any, Any], pairs: Sequence[Sequence[Any]]) -> None:
+    """Adds pairs that one call was given to a dictionary; raises as `_put`.
+
+    Calls can be repeated for a few bytes each, so that each may have few keys that are no text.
+    """
+    if _number_keys(key for key, _ in pairs) > _NUMBER_KEYS_OF_A_CALL:
+        raise _too_many_number_keys()
+    _put(target, pairs)
+
+
+def _number_keys(keys: Iterable[Any]) -> int:
+    return sum(type(key) is not str for key in keys)
+
+
+def _too_many_number_keys() -> MalformedError:
+    most = limit("pickle_number_keys")
+    return MalformedError(
+        f"has dictionaries with more than {most:,.0f} keys that are no text, or more than "
+        f"{_NUMBER_KEYS_OF_A_CALL} in one call",
+        f"{RESAVE}; {remedy('pickle_number_keys', 10 * most)}",
+    )
+
+
+def _put(target: dict[Any, Any], items: Iterable[Sequence[Any]]) -> None:
     """Adds items to a dictionary; raises MalformedError for keys that are not plain scalars.
 
     Tuples are refused too: hashing a deeply nested one overflows the interpreter's C stack.
@@ -195,13 +237,13 @@ def _protocol(machine: _Machine, version: int) -> None:
 
 
 def _memoize(machine: _Machine, index: int | None) -> None:
-    machine.memo[len(machine.memo) if index is None else index] = machine.top()
+    machine.memo[str(len(machine.memo) if index is None else index)] = machine.top()
 
 
 def _recall(machine: _Machine, index: int) -> None:
-    if index not in machine.memo:
+    if str(index) not in machine.memo:
         raise MalformedError(f"has a pickle that recalls value {index}, which it never stored")
-    machine.push(machine.memo[index])
+    machine.push(machine.memo[str(index)])
 
 
 def _append(machine: _Machine, values: Iterable[Any]) -> None:
@@ -217,7 +259,8 @@ def _set_items(machine: _Machine, flat: tuple[Any, ...]) -> None:
     if len(flat) % 2:
         raise MalformedError("has a pickle with a key without a value")
     if isinstance(target, dict):
-        put_items(target, zip(flat[::2], flat[1::2], strict=True))
+        machine.charge_number_keys(_number_keys(flat[::2]))
+        _put(target, zip(flat[::2], flat[1::2], strict=True))
     elif not isinstance(target, Opaque):
         raise MalformedError(f"has a pickle that sets items of a {type(target).__name__}")
 
@@ -237,6 +280,8 @@ def _call(machine: _Machine, function: Any, arguments: Any) -> None:
     if isinstance(function, Opaque):
         machine.push(function)
     elif isinstance(function, Builder):
+        # What is built may copy its arguments, which the file can pass again and again.
+        machine.charge(sum(len(x) for x in arguments if isinstance(x, list | tuple)))
         machine.push(function.build(arguments))
     else:
         raise MalformedError(f"has a pickle that calls a {type(function).__name__}")

@@ -25,6 +25,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
+_MAX_DIMENSIONS = 64  # of NumPy
 
 
 def read_safetensors(
@@ -67,5 +68,8 @@ def _view(
             "convert it to float32 and save again",
         )
     dtype = DTYPES[dtype_name]
+    if len(shape) > _MAX_DIMENSIONS or max(shape, default=0) > data.size:
+        # Only the size of an empty tensor may be anything else, and is of no use.
+        raise MalformedError(f"holds tensor {printable(key)} of impossible shape {shape[:8]}")
     end = position + int(np.prod(shape, dtype=object)) * dtype.itemsize
     return data[position:end].view(dtype).reshape(shape)

@@ -104,6 +104,8 @@ class _ZipRecords:
     def __init__(self, data: Bytes, members: dict[str, zipfile.ZipInfo], root: str):
         for member in members.values():
             _data_start(data, member)  # the directory itself has no checksum
+        if sum(member.compress_size for member in members.values()) > data.size:
+            raise MalformedError("has members that overlap")  # each of which would be read in full
         self._data = data
         self._members = members
         self._root = root

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s3_jax.conversion.errors import RESAVE, MalformedError, printable
-from s3_jax.conversion.restricted_pickle import Builder, Inert, Opaque, put_items
+from s3_jax.conversion.restricted_pickle import Builder, Inert, Opaque, put_pairs
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -228,10 +228,12 @@ def _tensor(storage: Any, dtype: Any, offset: Any, shape: Any, strides: Any) -> 
         raise MalformedError(f"holds a tensor of unsupported dtype {printable(dtype.name)}", _DENSE)
     if not isinstance(storage, Storage) or not isinstance(dtype, np.dtype):
         raise MalformedError("has a tensor without storage or dtype")
-    if not (_are_counts((offset,)) and _are_counts(shape) and _are_counts(strides)):
+    if not (isinstance(shape, tuple) and isinstance(strides, tuple)):
         raise MalformedError("has a tensor whose shape, strides or offset are not counts")
     if len(shape) != len(strides) or len(shape) > _MAX_DIMENSIONS:
         raise MalformedError(f"has a tensor of {len(shape)} dimensions and {len(strides)} strides")
+    if not _are_counts((offset, *shape, *strides)):
+        raise MalformedError("has a tensor whose shape, strides or offset are not counts")
     if math.prod(max(size, 1) for size in shape) * dtype.itemsize > _MAX_BYTES:
         raise MalformedError("has a tensor of impossible size")
     available = storage.numel * storage.itemsize // dtype.itemsize
@@ -245,10 +247,8 @@ def _tensor(storage: Any, dtype: Any, offset: Any, shape: Any, strides: Any) -> 
     return Tensor(storage, dtype, offset, shape, used)
 
 
-def _are_counts(values: Any) -> bool:
-    return isinstance(values, tuple) and all(
-        type(value) is int and 0 <= value < 2**63 for value in values
-    )
+def _are_counts(values: tuple[Any, ...]) -> bool:
+    return all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 
 def _malformed(function: str) -> MalformedError:
@@ -301,7 +301,7 @@ def _ordered_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
         case ():
             return result
         case ([*pairs],) if all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
-            put_items(result, pairs)
+            put_pairs(result, pairs)
             return result
     raise _malformed("OrderedDict")
 

@@ -1,10 +1,10 @@
 """The list of masks without objects, which saves training from decoding them in vain."""
 
-import json
 from pathlib import Path
 
 from s3_jax.errors import InputError
 from s3_jax.media.image_files import reason
+from s3_jax.media.json_files import read_json
 
 EmptyMasks = dict[str, list[str]]  # by video, the stems of its empty masks' files
 
@@ -16,7 +16,7 @@ def read(path: Path) -> EmptyMasks:
       InputError: missing, or not such a list.
     """
     try:
-        values = json.loads(path.read_text())
+        values = read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the list of empty masks {path}: {reason(error)}") from error
     if not isinstance(values, dict) or not all(isinstance(v, list) for v in values.values()):

@@ -25,6 +25,7 @@ from s3_jax.data.tfds_builder import VideoBuilder
 from s3_jax.data.videos import Ids, read_bytes
 from s3_jax.errors import InputError
 from s3_jax.media.image_files import reason
+from s3_jax.media.json_files import parse_json
 
 VERSION = str(VideoBuilder.VERSION)
 LARGEST_ID = 254  # in the stored masks of 8 bits, where 255 is void
@@ -214,7 +215,7 @@ def _read_log(log: Path) -> dict[str, Check]:
         return known
     for line in filter(None, log.read_text().splitlines()):
         try:
-            found = Check(**json.loads(line))
+            found = Check(**parse_json(line))
         except (ValueError, TypeError) as error:
             logging.warning("%s: ignored an unreadable line: %s", log, reason(error))
             continue

@@ -15,7 +15,15 @@ def read_json(path: Path) -> Any:
         JSON, or nested deeper than the budget.
     """
     require_within("json_megabytes", path.stat().st_size / 1e6, f"{path} is a large JSON file")
-    text = path.read_text("utf-8-sig")
+    return parse_json(path.read_text("utf-8-sig"))
+
+
+def parse_json(text: str) -> Any:
+    """Return what a text in JSON holds.
+
+    Raises:
+      ValueError: it is no JSON, or nested deeper than the budget.
+    """
     _refuse_depth(text)
     return json.loads(text, parse_constant=_refuse_constant)
 

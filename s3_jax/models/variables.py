@@ -1,12 +1,14 @@
 """The variables of a network: initial values, shapes, and one name per array."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from s3_jax.config import ModelConfig
+from s3_jax.errors import InputError, reason
 from s3_jax.models.s3 import S3
 
 Variables = dict[str, Any]  # collection ("params", "batch_stats") -> nested dictionaries of arrays
@@ -14,14 +16,20 @@ Shapes = dict[str, Any]  # the same of jax.ShapeDtypeStruct
 
 
 def initial_variables(config: ModelConfig, seed: int = 0) -> Variables:
-    """Return a network's initial values, NumPy arrays."""
-    variables = S3(config).lazy_init(jax.random.key(seed), *_inputs(config))
+    """Return a network's initial values, NumPy arrays; errors as `variable_shapes`."""
+    with _building():
+        variables = S3(config).lazy_init(jax.random.key(seed), *_inputs(config))
     return {"batch_stats": {}} | jax.device_get(variables)
 
 
 def variable_shapes(config: ModelConfig) -> Shapes:
-    """Return the shapes and types of a network's variables, without computing any."""
-    shapes = jax.eval_shape(S3(config).init, jax.random.key(0), *_inputs(config))
+    """Return the shapes and types of a network's variables, without computing any.
+
+    Raises:
+      InputError: the configuration has no sense.
+    """
+    with _building():
+        shapes = jax.eval_shape(S3(config).init, jax.random.key(0), *_inputs(config))
     return {"batch_stats": {}} | shapes
 
 
@@ -32,6 +40,16 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         path = f"{prefix}{name}"
         flat |= flatten(value, f"{path}/") if isinstance(value, Mapping) else {path: value}
     return flat
+
+
+@contextlib.contextmanager
+def _building() -> Iterator[None]:
+    """Name the configuration for whatever a network without sense runs into while it is built."""
+    try:
+        yield
+    except (ArithmeticError, IndexError, TypeError, ValueError) as error:
+        problem = f"no network can be built from the configuration ({reason(error)})"
+        raise InputError(f"{problem}: correct its numbers of channels and heads") from error
 
 
 def _inputs(config: ModelConfig) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:

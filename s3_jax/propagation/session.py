@@ -396,10 +396,13 @@ class Session:
             slots, next_frame = Slots.from_dict(about["slots"]), int(about["next_frame"])
             size = about["size"] and (int(about["size"][0]), int(about["size"][1]))
             permanent = {int(index) for index in about.get("permanent_frames", ())}
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise InputError(
                 f"{path} cannot be read as a saved session ({error!r}): delete it to start anew"
             ) from error
+        if size:
+            pixels = size[0] * size[1] / 1e6
+            require_within("megapixels", pixels, f"{path} says frames of {size[1]}x{size[0]}")
         geometry = self._make_geometry(size) if size else None
         state = None
         if geometry is not None and arrays:

@@ -14,6 +14,7 @@ import safetensors.numpy
 
 from s3_jax.errors import InputError
 from s3_jax.files import replacing
+from s3_jax.media.json_files import parse_json
 from s3_jax.propagation.slots import Capacity
 from s3_jax.propagation.state import VideoState, grow
 
@@ -49,7 +50,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], list[np.ndarray], Masks]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            about = json.loads(metadata[KEY])
+            about = parse_json(metadata[KEY])
             arrays = {key: file.get_tensor(key) for key in sorted(file.keys())}
             masks = {
                 (int(key.split()[1]), int(key.split()[2])): arrays[key]
@@ -61,7 +62,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], list[np.ndarray], Masks]:
         if metadata.get(CHECKSUM, "") not in ("", _checksum(metadata[KEY], arrays)):
             raise ValueError("its checksum is wrong, so bits of it have changed")
     except (
-        OSError, safetensors.SafetensorError, KeyError, ValueError, IndexError, RecursionError,
+        OSError, safetensors.SafetensorError, KeyError, ValueError, IndexError,
     ) as error:  # fmt: skip
         raise InputError(
             f"{path} cannot be read as a saved session ({error}): delete it to start anew"

@@ -159,7 +159,7 @@ def read_metrics(file: str | os.PathLike[str]) -> list[dict]:
     for line in file.read_text().splitlines():
         try:
             entries.append(json.loads(line))
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
     return entries
 

@@ -4,6 +4,7 @@ import os
 import pathlib
 import pickle
 import tracemalloc
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -12,9 +13,11 @@ import pytest
 from s3_jax.conversion import restricted_pickle, torch_file
 from s3_jax.conversion.torch_file import TorchFileError, read_contents, read_tensors
 from tests.conversion.crafted import (
+    SIX_FLOATS,
     dictionary,
     name,
     number,
+    numbers,
     program,
     storage,
     tensor,
@@ -184,8 +187,64 @@ def test_long_keys_are_bounded(tmp_path: pathlib.Path) -> None:
 def test_operations_are_bounded(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_zip(tmp_path / "long.pth", program(b"](" + b"}" * 2000 + b"e"))
     assert read_contents(path).skipped == {"": "list of 2,000 items, no tensors"}
-    monkeypatch.setattr(restricted_pickle, "MAX_OPERATIONS", 1000)
+    monkeypatch.setenv("S3_JAX_LIMITS", "pickle_operations=1000")
     assert "more than 1,000 operations" in refusal(path)
+
+
+def repeated_calls(function: bytes, argument: bytes) -> bytes:
+    """3,000 calls for three bytes each, all with the same argument."""
+    kept = argument + b"q\x000" + function + b"q\x010"
+    return kept + b"(" + b"h\x01h\x00\x85R" * 3000 + b"t"
+
+
+COSTLY = {
+    "colliding keys": (
+        b"}(" + b"".join(number(i * (2**61 - 1)) + b"N" for i in range(2000)) + b"u",
+        "1,000 keys that are no text",
+    ),
+    "colliding keys in a call": (
+        repeated_calls(name("collections", "OrderedDict"), b"](" + b"K\x01N\x86" * 101 + b"e"),
+        "100 in one call",
+    ),
+    "copies of a list of pairs": (
+        repeated_calls(
+            name("collections", "OrderedDict"), b"](" + (text("k") + b"N\x86") * 500 + b"e"
+        ),
+        "20,000 operations",
+    ),
+    "copies of a size": (
+        repeated_calls(name("torch", "Size"), b"](" + b"N" * 5000 + b"e"),
+        "20,000 operations",
+    ),
+    "long shapes": (
+        tensor().replace(numbers((2, 3)), b"(" + b"K\x01" * 5000 + b"t"),
+        "5000 dimensions",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", COSTLY)
+def test_small_files_take_little_time(
+    tmp_path: pathlib.Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_JAX_LIMITS", "pickle_operations=20000,pickle_number_keys=1000")
+    value, words = COSTLY[case]
+    path = write_zip(tmp_path / "costly.pth", program(value))
+    message = refusal(path)
+    assert words in message
+    assert ("set the environment variable S3_JAX_LIMITS=" in message) == (case != "long shapes")
+
+
+def test_members_cannot_share_their_bytes(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "overlap.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", program(dictionary({"w": tensor()})))
+        archive.writestr("a/data/0", SIX_FLOATS)
+        for i in range(100):
+            archive.writestr(f"a/data/x{i}", b"x" * 1000)
+        for i in range(100):  # in the directory alone
+            archive.NameToInfo[f"a/data/x{i}"].compress_size = 10**6
+    assert "members that overlap" in refusal(path)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])

@@ -189,3 +189,13 @@ def test_describe_shows_what_was_skipped_and_no_control_characters(
         "not tensors, skipped:",
         "  (all): int",
     ]
+
+
+@pytest.mark.parametrize("shape", [[2**63 - 1, 0], [0, 2**62, 2**62], [1] * 70])
+def test_impossible_shapes_in_safetensors_are_refused(tmp_path: pathlib.Path, shape) -> None:
+    size = 0 if 0 in shape else 4
+    header = json.dumps({"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}}).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * size)
+    with pytest.raises(TorchFileError, match="tensor a of impossible shape"):
+        read_tensors(path)
