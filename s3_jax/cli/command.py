@@ -1,5 +1,6 @@
 """What commands have in common: an error is one line and exit code 1, not a traceback."""
 
+import inspect
 import os
 import re
 import sys
@@ -17,9 +18,9 @@ _NAMES = "|".join(sorted(COMMANDS, key=len, reverse=True))
 _COMMAND = re.compile(rf"(?m)(?P<line>^ +)?\bs3 (?P<name>{_NAMES})\b(?P<flags>(?= --| \.\.\.))?")
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(main: Callable[..., int | None]) -> None:
     """Parse the flags, run `main`, and exit: with what it returns or 0, or 1 after an error, 130
-    after Ctrl-C.
+    after Ctrl-C. A `main` with a parameter is given the words that belong to no flag.
 
     --help shows the text and the flags of the module in which `main` is.
     """
@@ -82,11 +83,12 @@ def frame_size(text: str, flag: str = "size") -> tuple[int, int]:
     return height, width
 
 
-def _guard(main: Callable[[], int | None], argv: list[str]) -> int:
+def _guard(main: Callable[..., int | None], argv: list[str]) -> int:
     try:
-        if len(argv) > 1:
+        takes_words = bool(inspect.signature(main).parameters)
+        if len(argv) > 1 and not takes_words:
             raise InputError(f"{argv[1]!r} belongs to no flag: --help shows how to write it")
-        code = main()
+        code = main(argv[1:]) if takes_words else main()
         sys.stdout.flush()
         return code or 0
     except BrokenPipeError:

@@ -18,6 +18,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "segment": Command("segment", "segment", "a video and its first mask in, all masks out"),
+    "annotate": Command("annotate", "annotate", "paint, follow and correct masks in the browser"),
     "convert": Command("convert", "convert_checkpoint", "PyTorch weights to checkpoint, and back"),
     "train": Command("train", "train", "train a network from a configuration"),
     "predict": Command("predict", "predict", "segment all videos of a benchmark"),
@@ -48,7 +49,7 @@ COMMANDS = {
     "bench bfloat16": Command("bench.bfloat16", "bfloat16_errors", "errors of half precision"),
 }
 GROUPS: dict[str, tuple[str, ...]] = {
-    "Segment videos": ("segment", "visualize", "export", "demo"),
+    "Segment videos": ("segment", "annotate", "visualize", "export", "demo"),
     "Benchmarks": (
         "predict",
         "score",

@@ -8,8 +8,10 @@ EXTRAS = {
     "optax": "train",
     "psutil": "dev",
     "scipy": "train",
+    "starlette": "annotate",
     "tensorboardX": "train",
     "tensorflow_datasets": "train",
+    "uvicorn": "annotate",
 }
 
 

@@ -161,16 +161,16 @@ class VideoFile:
         self.keep_going = keep_going
         self.lost: list[int] = []
         self.frame_names: list[str] | None = None
-        with _container(path) as (container, stream):
+        with opened_container(path) as (container, stream):
             self.frame_rate = _frame_rate(stream)
-            self._timeline = scan(container, stream)
+            self.timeline = scan(container, stream)
             self._announced = stream.frames
         self.num_frames: int | None = (
-            max(len(self._timeline.stamps) or self._timeline.packets, self._announced) or None
+            max(len(self.timeline.stamps) or self.timeline.packets, self._announced) or None
         )
         self.times: list[Fraction] | None = None
-        if self._timeline.variable:
-            self.times = self._timeline.seconds()
+        if self.timeline.variable:
+            self.times = self.timeline.seconds()
         first = next(self._images(), None)
         if first is None:
             raise InputError(f"{path} has no frames that can be decoded")
@@ -180,7 +180,7 @@ class VideoFile:
             self.size[0] * self.size[1] / 1e6,
             f"{path} has frames of {self.size[1]}x{self.size[0]} pixels",
         )
-        with _container(path) as (_, stream):
+        with opened_container(path) as (_, stream):
             _warn_of_appearance(path, stream, first[1])
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
@@ -195,9 +195,9 @@ class VideoFile:
     def _images(self) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
         """Yield every frame that can be trusted, with its number."""
         expected = 0
-        turn = _Turn()
-        with _container(self.path) as (container, stream):
-            decoding = _Decoding(container, stream, self._timeline, self.keep_going)
+        turn = Turn()
+        with opened_container(self.path) as (container, stream):
+            decoding = Decoding(container, stream, self.timeline, self.keep_going)
             for place, frame in decoding.frames():
                 index = expected if place is None else place
                 if index > expected:
@@ -211,20 +211,20 @@ class VideoFile:
             raise InputError(self._damaged(missing[0] - 1, problem or "a frame is missing"))
         self.lost += missing
 
-    def _finish(self, shown: int, decoding: "_Decoding") -> None:
+    def _finish(self, shown: int, decoding: "Decoding") -> None:
         """Raise an InputError where the end is missing."""
-        total = len(self._timeline.stamps)
+        total = len(self.timeline.stamps)
         problem = decoding.problem or self._shortfall(shown, decoding)
         if not problem and shown >= total:
             return
-        if self.keep_going and not decoding.problem and not self._timeline.stamps:
+        if self.keep_going and not decoding.problem and not self.timeline.stamps:
             problem = problem or "frames are missing"
-        if self.keep_going and shown == total and self._timeline.stamps:
+        if self.keep_going and shown == total and self.timeline.stamps:
             return  # all that was lost is in the list
         raise InputError(self._damaged(shown - 1, problem or "its last frames are missing"))
 
-    def _shortfall(self, shown: int, decoding: "_Decoding") -> str:
-        missing = self._announced - self._timeline.packets
+    def _shortfall(self, shown: int, decoding: "Decoding") -> str:
+        missing = self._announced - self.timeline.packets
         if missing > 0:
             return f"{missing} of {self._announced} frames are missing"
         return "" if self._announced else decoding.early_end()
@@ -237,7 +237,7 @@ class VideoFile:
 
 
 @contextlib.contextmanager
-def _container(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+def opened_container(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     # "file:" and the list of protocols: a name like 12:30.mp4 is no address, and a playlist in a
     # file does not reach the network.
     options = {"protocol_whitelist": "file"}
@@ -271,7 +271,7 @@ def _require_decoder(path: Path, stream: av.VideoStream) -> None:
         )
 
 
-class _Decoding:
+class Decoding:
     """The decoded frames of one pass, with their places, up to damage or passing over it.
 
     After damage nothing is trusted until a key frame has been decoded: what is predicted from
@@ -284,7 +284,7 @@ class _Decoding:
     ):  # fmt: skip
         self.problem = ""
         self._container, self._stream = container, stream
-        self._timeline, self._keep_going = timeline, keep_going and bool(timeline.stamps)
+        self.timeline, self._keep_going = timeline, keep_going and bool(timeline.stamps)
         self._suspect: int | None = None  # time stamp from which on nothing is trusted
         self._blind = False
         self._end = Fraction(0)
@@ -347,8 +347,8 @@ class _Decoding:
                 continue
             if frame.pts is not None and frame.time_base is not None:
                 self._end = (frame.pts + (frame.duration or 0)) * frame.time_base
-            place = self._timeline.place(frame.pts)
-            if place is None and self._timeline.stamps:
+            place = self.timeline.place(frame.pts)
+            if place is None and self.timeline.stamps:
                 continue  # it precedes the first key frame
             yield place, frame
 
@@ -365,7 +365,7 @@ class _Decoding:
         return not self._blind
 
 
-class _Turn:
+class Turn:
     """Turning frames upright: the display matrix is read from the first of them only, since
     reading it ties a frame to itself until the garbage collector comes."""
 

@@ -1,0 +1,1 @@
+document.title = "s3 annotate";

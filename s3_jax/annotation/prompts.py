@@ -1,0 +1,73 @@
+"""Clicks and boxes to masks: the one place that calls the prompt head."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from s3_jax.errors import InputError
+
+Probabilities = Float[np.ndarray, "h w"]
+Points = Sequence[Sequence[float]]
+Box = Sequence[float]
+
+
+class Prompts:
+    """Masks of one video from clicks and boxes.
+
+    load: makes the head, which has `encode(image)` and `prompt(features, points, labels, box,
+      previous_mask)`; called once, when it is first needed. image: a frame by its index.
+    """
+
+    KEPT = 2  # frames whose features stay: the one at hand and the last one
+
+    def __init__(
+        self, load: Callable[[], Any], image: Callable[[int], UInt8[np.ndarray, "h w 3"]]
+    ) -> None:
+        self._load, self._image = load, image
+        self._head: Any = None
+        self._problem = ""
+        self._lock = threading.Lock()
+        self._features: OrderedDict[int, Any] = OrderedDict()
+        self._last: dict[tuple[int, int], Probabilities] = {}
+
+    def problem(self) -> str:
+        """Load the head if that has not been done; say why there is none, or nothing."""
+        with self._lock:
+            if self._head is None and not self._problem:
+                try:
+                    self._head = self._load()
+                except (ImportError, InputError) as error:
+                    self._problem = str(error)
+            return self._problem
+
+    def mask(
+        self, frame: int, object_id: int, points: Points, labels: Sequence[int], box: Box | None,
+    ) -> Bool[np.ndarray, "h w"]:  # fmt: skip
+        """Return the mask that points (label 1: inside, 0: outside) and a box ask for.
+
+        Each further point refines what those before it gave.
+
+        Raises:
+          InputError: there is no head, or the frame cannot be decoded.
+        """
+        if self.problem():
+            raise InputError(self.problem())
+        with self._lock:
+            previous = self._last.get((frame, object_id)) if len(points) > 1 else None
+            features = self._features_of(frame)
+            found = self._head.prompt(features, points, labels, box, previous)
+            found = np.asarray(found, np.float32)
+            self._last = {(frame, object_id): found}
+            return found > 0.5
+
+    def _features_of(self, frame: int) -> Any:
+        if frame not in self._features:
+            self._features[frame] = self._head.encode(self._image(frame))
+            while len(self._features) > self.KEPT:
+                self._features.popitem(last=False)
+        self._features.move_to_end(frame)
+        return self._features[frame]

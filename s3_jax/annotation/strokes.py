@@ -1,0 +1,62 @@
+"""Drawing with a tool on a frame's ids, at its full size. Coordinates are pixels, x first."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Int32, UInt8
+
+Ids = Int32[np.ndarray, "h w"]
+Points = Sequence[Sequence[float]]
+_FINE = 4  # binary places of a coordinate that are kept when drawing
+
+
+def brush(ids: Ids, points: Points, size: float, paint: int, only: int | None = None) -> Ids:
+    """Draw a line with a round tip of `size` pixels.
+
+    paint: what the line becomes, 0 for background. only: change these ids alone (an eraser takes
+    nothing from other objects).
+    """
+    area = np.zeros(ids.shape, np.uint8)
+    line = _fixed(points)
+    width = max(1, round(size))
+    cv2.polylines(area, [line], False, 1, width, cv2.LINE_8, _FINE)
+    radius = max(0, round((size - 1) / 2 * 2**_FINE))
+    for x, y in line:
+        cv2.circle(area, (int(x), int(y)), radius, 1, -1, cv2.LINE_8, _FINE)
+    return _painted(ids, area, paint, only)
+
+
+def polygon(ids: Ids, points: Points, paint: int, only: int | None = None) -> Ids:
+    """Fill a polygon; where its edge crosses itself, every part that it encloses."""
+    area = np.zeros(ids.shape, np.uint8)
+    cv2.fillPoly(area, [_fixed(points)], 1, cv2.LINE_8, _FINE)
+    outlines, _ = cv2.findContours(area, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(area, outlines, -1, 1, -1)
+    return _painted(ids, area, paint, only)
+
+
+def fill_holes(ids: Ids, object_id: int) -> Ids:
+    """Give an object the background that it encloses."""
+    inside = (ids == object_id).astype(np.uint8)
+    outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(inside, outlines, -1, 1, -1)
+    return np.where((inside == 1) & (ids == 0), object_id, ids).astype(np.int32)
+
+
+def put(ids: Ids, mask: Bool[np.ndarray, "h w"], object_id: int) -> Ids:
+    """Replace an object's mask; it takes pixels of others."""
+    without = np.where(ids == object_id, 0, ids)
+    return np.where(mask, object_id, without).astype(np.int32)
+
+
+def _painted(ids: Ids, area: UInt8[np.ndarray, "h w"], paint: int, only: int | None) -> Ids:
+    chosen = area == 1
+    if only is not None:
+        chosen &= ids == only
+    return np.where(chosen, paint, ids).astype(np.int32)
+
+
+def _fixed(points: Points) -> Int32[np.ndarray, "n 2"]:
+    """Whole numbers of 1/16 pixel; a pixel's centre is half a pixel from its corner."""
+    return np.round((np.asarray(points, np.float64) - 0.5) * 2**_FINE).astype(np.int32)

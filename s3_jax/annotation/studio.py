@@ -1,0 +1,314 @@
+"""One video being annotated: what a page asks for is done here, and what is new is published.
+
+The page's messages come from one thread at a time, results from the worker's; a lock holds the
+document between them. Nothing here knows of HTTP.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32
+
+from s3_jax.annotation import strokes
+from s3_jax.annotation.document import Cells, Document
+from s3_jax.annotation.found import Found
+from s3_jax.annotation.messages import Message
+from s3_jax.annotation.prompts import Prompts
+from s3_jax.annotation.results import FoundOnDisk, ids_of
+from s3_jax.annotation.view import mask_message, view_size
+from s3_jax.annotation.worker import Follower, Given, Progress, Span, Worker
+from s3_jax.errors import InputError
+from s3_jax.media.rle import decode_rle
+
+Outgoing = Mapping[str, Any] | bytes
+Ids = Int32[np.ndarray, "h w"]
+
+
+class Studio:
+    """A project at work.
+
+    name: of the video. frame_count: its frames. rate: frames a second to play at.
+    document, results: the project. prompts: clicks to masks. load: makes what follows objects.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        frame_count: int,
+        rate: float,
+        document: Document,
+        results: FoundOnDisk,
+        prompts: Prompts,
+        load: Callable[[], Follower],
+    ) -> None:
+        self.name, self.frame_count, self.rate = name, frame_count, rate
+        self.document, self.results, self.prompts = document, results, prompts
+        self.publish: Callable[[Outgoing], None] = lambda message: None
+        self._lock = threading.RLock()
+        self._given: Given = {}
+        self._page = ""
+        self._version = 0
+        self._worker = Worker(load, self._update, self._found, self._report, self._failed)
+
+    def close(self) -> None:
+        """End the worker and write what waits."""
+        self._worker.close()
+        self.document.journal.flush()
+
+    def handle(self, message: Message) -> None:
+        """Do what a page asks for.
+
+        Raises:
+          InputError: it cannot be done; then nothing was changed.
+        """
+        if message.seq and self.document.is_known((self._page, message.seq)):
+            self._acknowledge(message.seq)
+            return
+        _HANDLERS[message.kind](self, message)
+
+    def flush(self) -> None:
+        """Try again to write what a full disk refused, and tell the page."""
+        journal = self.document.journal
+        if journal.problem:
+            with self._lock:
+                journal.flush()
+            self.publish(self._saved())
+
+    def shown(self, frame: int) -> Ids:
+        """The ids that a frame shows, at full size."""
+        with self._lock:
+            return self.document.compose(frame, ids_of(self.results, frame))
+
+    def state(self) -> dict[str, Any]:
+        """Everything that is not a frame."""
+        document = self.document
+        id_, new = document.new_object()
+        objects = [{"id": i, **about} for i, about in document.objects.items()]
+        return {
+            "type": "state",
+            "objects": objects,
+            "annotated": document.annotated,
+            "undo": document.undoable,
+            "redo": document.redoable,
+            "next": {"id": id_, **new},
+            "version": self._version,
+        }
+
+    def welcome(self) -> dict[str, Any]:
+        """What a page needs to begin."""
+        height, width = self.document.size
+        view_height, view_width = view_size(self.document.size)
+        return {
+            "type": "welcome",
+            "name": self.name,
+            "frames": self.frame_count,
+            "rate": self.rate,
+            "width": width,
+            "height": height,
+            "viewWidth": view_width,
+            "viewHeight": view_height,
+            "folder": str(self.results.masks.parent),
+            "confidence": {i: self._percent(i) for i in self.results},
+        }
+
+    def _hello(self, message: Message) -> None:
+        self._page = message.values["page"]
+        self.publish(self.welcome())
+        self.publish(self.state())
+        self.publish(self._worker.progress.to_dict())
+        self.publish(self._saved())
+        threading.Thread(target=self._tell_of_prompts, daemon=True).start()
+
+    def _tell_of_prompts(self) -> None:
+        self.publish({"type": "prompts", "problem": self.prompts.problem()})
+
+    def _look(self, message: Message) -> None:
+        self._show(self._frame(message.values["frame"]))
+
+    def _edit(self, message: Message) -> None:
+        values = message.values
+        frame, id_ = self._frame(values["frame"]), values["object"]
+        if id_ not in self.document.objects:
+            raise InputError(f"object {id_} is not known: add it first")
+        cells = self._cells(frame, id_, values)
+        label = _LABELS[values["tool"]].format(self.document.objects[id_]["name"])
+        self._change(f"{label}, frame {frame}", frame, cells, message.seq)
+        self._show(frame)
+
+    def _cells(self, frame: int, id_: int, values: Mapping[str, Any]) -> Cells:
+        """What a tool changes."""
+        if values["tool"] == "clear":
+            return {(kind, frame, id_): None for kind in ("mask", "prompt")}
+        before = self.shown(frame)
+        if values["tool"] in ("click", "box"):
+            prompt = self._prompt(frame, id_, values)
+            mask = self.prompts.mask(frame, id_, prompt["points"], prompt["labels"], prompt["box"])
+            after = strokes.put(before, mask, id_)
+            return {**self._painted(frame, id_, before, after), ("prompt", frame, id_): prompt}
+        return self._painted(frame, id_, before, _drawn(before, id_, values))
+
+    def _painted(self, frame: int, id_: int, before: Ids, after: Ids) -> Cells:
+        cells = self.document.painted(frame, before, after)
+        # A stroke that changes nothing still says that the frame is right as it is.
+        return cells or self.document.confirmed(frame, before, id_)
+
+    def _prompt(self, frame: int, id_: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The clicks and the box so far, with the new one."""
+        earlier = self.document.prompt(frame, id_)
+        if values["tool"] == "box":
+            (left, top), (right, bottom) = _corners(values["points"])
+            return {"points": [], "labels": [], "box": [left, top, right, bottom]}
+        points = [*earlier["points"], *([x, y] for x, y in values["points"][:1])]
+        labels = [*earlier["labels"], values["label"]]
+        return {"points": points, "labels": labels, "box": earlier.get("box")}
+
+    def _object(self, message: Message) -> None:
+        values = message.values
+        id_ = values["object"]
+        about = {"name": values["name"], "colour": values["colour"]}
+        label = "Change" if id_ in self.document.objects else "Add"
+        self._change(f"{label} {about['name']}", None, {("object", id_): about}, message.seq)
+
+    def _remove(self, message: Message) -> None:
+        id_ = message.values["object"]
+        if id_ not in self.document.objects:
+            raise InputError(f"object {id_} is not known")
+        label = f"Delete {self.document.objects[id_]['name']}"
+        self._change(label, None, {("object", id_): None}, message.seq)
+
+    def _undo(self, message: Message) -> None:
+        self._step(self.document.undo, message)
+
+    def _redo(self, message: Message) -> None:
+        self._step(self.document.redo, message)
+
+    def _step(self, step: Callable[[tuple[str, int]], Any], message: Message) -> None:
+        with self._lock:
+            change = step((self._page, message.seq))
+            if change is None:
+                raise InputError("there is nothing to undo or redo")
+            self._after(change.frame)
+        self._acknowledge(message.seq)
+        if change.frame is not None:
+            self.publish({"type": "go", "frame": change.frame})
+            self._show(change.frame)
+
+    def _propagate(self, message: Message) -> None:
+        first, last = self._frame(message.values["first"]), self._frame(message.values["last"])
+        if first > last:
+            raise InputError(f"frames {first} to {last} are no span: the first is after the last")
+        if not self.document.annotated:
+            raise InputError("no object has a mask yet: paint one first")
+        self._worker.follow(Span(first, last, message.values["direction"] != "forward"))
+
+    def _stop(self, message: Message) -> None:
+        self._worker.stop()
+
+    def _ping(self, message: Message) -> None:
+        self.publish({"type": "pong"})
+
+    def _export(self, message: Message) -> None:
+        raise InputError("exporting is not available")
+
+    def _change(self, label: str, frame: int | None, cells: Cells, seq: int) -> None:
+        with self._lock:
+            self.document.change(label, frame, cells, (self._page, seq))
+            self._after(frame)
+        self._acknowledge(seq)
+
+    def _after(self, frame: int | None) -> None:
+        """Publish the state; without a frame, any frame may look otherwise."""
+        self._version += frame is None
+        self.publish(self.state())
+
+    def _acknowledge(self, seq: int) -> None:
+        self.publish({"type": "ack", "seq": seq, "saved": not self.document.journal.problem})
+        if self.document.journal.problem:
+            self.publish(self._saved())
+
+    def _saved(self) -> dict[str, Any]:
+        return {"type": "saved", "problem": self.document.journal.problem}
+
+    def _show(self, frame: int) -> None:
+        about = {"frame": frame, "confidence": self._percent(frame), "version": self._version}
+        self.publish(mask_message(self.shown(frame), about))
+
+    def _percent(self, frame: int) -> dict[int, int]:
+        return {i: round(100 * value) for i, value in self.results.confidence(frame).items()}
+
+    def _frame(self, index: int) -> int:
+        if index >= self.frame_count:
+            raise InputError(f"there is no frame {index} in a video of {self.frame_count} frames")
+        return index
+
+    def _update(self, follower: Follower) -> None:
+        """Give the follower what changed since the last time."""
+        with self._lock:
+            now = {frame: self.document.runs(frame) for frame in self.document.annotated}
+        for frame in sorted({*now, *self._given}):
+            runs, before = now.get(frame, {}), self._given.get(frame, {})
+            gone = [id_ for id_ in before if id_ not in runs]
+            if gone:
+                follower.withdraw(frame, gone)
+            new = {i: text for i, text in runs.items() if before.get(i) != text}
+            if new:
+                size = self.document.size
+                follower.annotate(frame, {i: decode_rle(text, size) for i, text in new.items()})
+        self._given = now
+
+    def _found(self, found: Found) -> None:
+        self._show(found.index)
+
+    def _report(self, progress: Progress) -> None:
+        self.publish(progress.to_dict())
+
+    def _failed(self, problem: str) -> None:
+        self.publish({"type": "problem", "text": problem})
+
+
+def _drawn(ids: Ids, id_: int, values: Mapping[str, Any]) -> Ids:
+    """The ids after a stroke."""
+    points: Sequence[tuple[float, float]] = values["points"]
+    tool = values["tool"]
+    if tool == "fill":
+        return strokes.fill_holes(ids, id_)
+    if not points:
+        raise InputError(f"the tool {tool} needs points")
+    paint, only = (0, id_) if tool in ("erase", "cut") else (id_, None)
+    if tool in ("brush", "erase"):
+        return strokes.brush(ids, points, values["size"], paint, only)
+    return strokes.polygon(ids, points, paint, only)
+
+
+def _corners(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    if len(points) != 2:
+        raise InputError("a box needs two points")
+    (x, y), (u, v) = points
+    return (min(x, u), min(y, v)), (max(x, u), max(y, v))
+
+
+_LABELS = {
+    "brush": "Paint {}",
+    "erase": "Erase {}",
+    "polygon": "Outline {}",
+    "cut": "Cut out of {}",
+    "box": "Box of {}",
+    "click": "Click on {}",
+    "fill": "Fill holes of {}",
+    "clear": "Take back masks of {}",
+}
+_HANDLERS: dict[str, Callable[[Studio, Message], None]] = {
+    "hello": Studio._hello,
+    "ping": Studio._ping,
+    "look": Studio._look,
+    "edit": Studio._edit,
+    "object": Studio._object,
+    "remove": Studio._remove,
+    "undo": Studio._undo,
+    "redo": Studio._redo,
+    "propagate": Studio._propagate,
+    "stop": Studio._stop,
+    "export": Studio._export,
+}

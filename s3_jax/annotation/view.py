@@ -1,0 +1,52 @@
+"""What the page shows: frames as JPEG and masks as runs, no larger than a screen.
+
+Masks are kept at the frame's size; here the nearest pixel stands for those around it.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Integer, UInt8, UInt32
+
+LONGEST_SIDE = 1920
+_QUALITY = 88
+
+
+def view_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width at which frames of a size are shown."""
+    scale = min(1.0, LONGEST_SIDE / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def jpeg(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """A frame as it is shown."""
+    height, width = view_size((image.shape[0], image.shape[1]))
+    if (height, width) != image.shape[:2]:
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
+    return encoded.tobytes()
+
+
+def mask_message(ids: Integer[np.ndarray, "h w"], about: Mapping[str, Any]) -> bytes:
+    """A mask for the page: the length of a JSON text, the text, and the runs.
+
+    Length and runs are little-endian uint32; spaces at the end of the text bring the runs to a
+    multiple of 4 bytes.
+    """
+    height, width = view_size((ids.shape[0], ids.shape[1]))
+    shown = cv2.resize(
+        ids.astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST
+    ).astype(np.uint32)
+    text = json.dumps({**about, "type": "mask", "width": width, "height": height}).encode()
+    text += b" " * (-len(text) % 4)
+    return np.uint32(len(text)).tobytes() + text + runs(shown).tobytes()
+
+
+def runs(ids: UInt32[np.ndarray, "h w"]) -> UInt32[np.ndarray, "2 n"]:
+    """Where each run of equal ids ends, row by row, and its id."""
+    flat = ids.reshape(-1)
+    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]) + 1, flat.size)
+    return np.stack([ends, flat[ends - 1]]).astype(np.uint32)

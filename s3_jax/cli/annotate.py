@@ -1,0 +1,167 @@
+r"""Paint masks in the browser, follow them through the video, correct, and export.
+
+  s3 annotate cats.mp4
+
+opens a project and prints the address of its page on this machine; open it in a browser there.
+Everything is saved as it is made: the same command opens the project again, also after a crash.
+--output is the project's directory, by default named after the video: cats_annotation.
+
+The page is served to this machine only, and only under the address that is printed, which holds a
+new random token each time. docs/annotate.md shows the page.
+
+More examples:
+  s3 annotate frames/ --output=projects/cats --checkpoint=checkpoints/s3_vitb_depthanything
+  # A smaller picture inside the network: faster.
+  s3 annotate cats.mp4 --max_internal_size=360
+"""
+
+import contextlib
+import importlib
+import secrets
+import socket
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from s3_jax.cli import propagation_flags
+from s3_jax.cli.logs import quiet_logging
+from s3_jax.cli.propagation_flags import DTYPE, define_propagation_flags, propagation_config
+from s3_jax.config import PropagationConfig
+from s3_jax.errors import InputError, reason
+from s3_jax.media.seeking import Frames
+from s3_jax.media.video_files import VideoSource, open_video
+
+CHECKPOINT = propagation_flags.CHECKPOINT
+OUTPUT = flags.DEFINE_string("output", None, "Directory of the project.")
+PORT = flags.DEFINE_integer(
+    "port", 8333, "Port of the page; 0 for any that is free.", lower_bound=0, upper_bound=65535
+)
+HOST = flags.DEFINE_string(
+    "host",
+    "127.0.0.1",
+    "Address to serve the page on. Another one than this machine's own lets everyone on the "
+    "network who knows the page's address see the video and change the masks, unencrypted.",
+)
+BROWSER = flags.DEFINE_bool("browser", True, "Open the page in the default browser.")
+_CACHE_MEGABYTES = 256.0  # decoded frames, for the page and for the session each
+_DEFAULT_RATE = 24.0
+
+_PROPAGATION_FLAGS = define_propagation_flags()
+flags.adopt_module_key_flags(propagation_flags)
+
+
+def main(videos: list[str]) -> int:
+    """Serve a project until it is interrupted."""
+    quiet_logging()
+    config = propagation_config(_PROPAGATION_FLAGS)
+    video = _only(videos)
+    source = open_video(video, keep_going=True)
+    from s3_jax.annotation.folder import opened_folder
+    from s3_jax.checkpoints.model import find_model
+
+    checkpoint = find_model(CHECKPOINT.value or "s3_lite")
+    shown = Frames(source, _CACHE_MEGABYTES)
+    output = Path(OUTPUT.value or f"{video.resolve().stem}_annotation")
+    with opened_folder(output, source, shown.count) as folder, _listening() as listener:
+        _serve(_studio(folder, source, shown, checkpoint, config), shown, folder, listener)
+    return 0
+
+
+def _studio(
+    folder: Path, source: VideoSource, shown: Frames, checkpoint: Path, config: PropagationConfig
+) -> Any:
+    from s3_jax.annotation.document import Document
+    from s3_jax.annotation.folder import JOURNAL
+    from s3_jax.annotation.prompts import Prompts
+    from s3_jax.annotation.results import FoundOnDisk
+    from s3_jax.annotation.studio import Studio
+
+    names = source.frame_names or [f"{index:05d}" for index in range(shown.count)]
+    results = FoundOnDisk(folder, names)
+    rate = float(source.frame_rate or _DEFAULT_RATE)
+    return Studio(
+        source.path.name,
+        shown.count,
+        rate,
+        Document(folder / JOURNAL, source.size),
+        results,
+        Prompts(lambda: _prompter(checkpoint), shown.image),
+        lambda: _annotator(source, shown.count, checkpoint, config, results),
+    )
+
+
+def _annotator(
+    source: VideoSource, count: int, checkpoint: Path, config: PropagationConfig, results: Any
+) -> Any:
+    import jax.numpy as jnp
+
+    from s3_jax.annotation.annotator import Annotator
+    from s3_jax.checkpoints.model import load_model
+    from s3_jax.cli.compilation_cache import enable_compilation_cache
+    from s3_jax.propagation.session import Session
+
+    enable_compilation_cache()
+    model_config, variables = load_model(checkpoint)
+    session = Session(model_config, variables, config, dtype=jnp.dtype(DTYPE.value))
+    return Annotator(session, Frames(source, _CACHE_MEGABYTES).image, count, found=results)
+
+
+def _prompter(checkpoint: Path) -> Any:
+    try:
+        prompting = importlib.import_module("s3_jax.prompting")
+    except ImportError:
+        raise InputError("clicks and boxes need a prompt head, which this version lacks") from None
+    return prompting.Prompter(checkpoint)
+
+
+def _serve(studio: Any, shown: Frames, folder: Path, listener: socket.socket) -> None:
+    import uvicorn
+
+    from s3_jax.annotation.access import LOCAL, Access
+    from s3_jax.annotation.messages import LARGEST
+    from s3_jax.annotation.server import make_app
+
+    access = Access(secrets.token_urlsafe(24), HOST.value, listener.getsockname()[1])
+    config = uvicorn.Config(
+        make_app(studio, shown, access),
+        log_level="error",
+        ws="websockets-sansio",
+        ws_max_size=LARGEST,
+        timeout_graceful_shutdown=2,
+        access_log=False,
+        server_header=False,
+    )
+    if HOST.value not in LOCAL:
+        print(
+            f"warning: everyone on the network who learns the address below can see "
+            f"{studio.name} and change its masks, and what is sent is not encrypted",
+            file=sys.stderr,
+        )
+    print(f"project: {folder}\npage:    {access.address()}\nCtrl-C ends it.", flush=True)
+    if BROWSER.value:
+        with contextlib.suppress(webbrowser.Error):
+            webbrowser.open(access.address())
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listening() -> socket.socket:
+    """A socket on the port that is asked for; on any other where the default one is taken."""
+    for port in [PORT.value, *([] if PORT.present else [0])]:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST.value, port))
+            return listener
+        except OSError as error:
+            listener.close()
+            problem = reason(error)
+    raise InputError(f"cannot serve on {HOST.value}, port {PORT.value}: {problem}; see --port")
+
+
+def _only(videos: list[str]) -> Path:
+    if len(videos) != 1:
+        raise InputError("give one video: s3 annotate cats.mp4")
+    return Path(videos[0])

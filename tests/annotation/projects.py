@@ -1,0 +1,84 @@
+"""A small project with a follower that needs no network: it shows given masks, moved on."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from s3_jax.annotation.document import Document
+from s3_jax.annotation.found import Found
+from s3_jax.annotation.prompts import Prompts
+from s3_jax.annotation.results import FoundOnDisk
+from s3_jax.annotation.studio import Studio
+from s3_jax.media.seeking import Frames
+from s3_jax.media.video_files import open_video
+from tests.media.videos import moving_pictures, write_video_file
+
+SIZE = (48, 64)
+COUNT = 20
+
+
+class Shifted:
+    """Finds in every frame the nearest given masks, one pixel to the right for each frame."""
+
+    def __init__(self, found: FoundOnDisk) -> None:
+        self.given: dict[int, dict[int, np.ndarray]] = {}
+        self.found = found
+
+    def annotate(self, index, masks):
+        self.given.setdefault(index, {}).update(masks)
+
+    def withdraw(self, index, ids):
+        for id_ in ids:
+            del self.given[index][id_]
+
+    def propagate(self, first, last, *, both_directions, stop) -> Iterator[Found]:
+        for index in range(first, last + 1):
+            if stop():
+                return
+            ids = np.zeros(SIZE, np.uint8)
+            near = min(self.given, key=lambda frame: abs(frame - index))
+            for id_, mask in self.given[near].items():
+                ids[np.roll(mask, index - near, axis=1)] = id_
+            self.found[index] = Found(index, ids, dict.fromkeys(self.given[near], 0.75), "forward")
+            yield self.found[index]
+
+
+class Halves:
+    """A prompt head: the side of the frame on which the last click lies."""
+
+    def encode(self, image):
+        return image.shape[:2]
+
+    def prompt(self, features, points, labels, box, previous):
+        height, width = features
+        mask = np.zeros((height, width), np.float32)
+        if box is not None:
+            left, top, right, bottom = (round(value) for value in box)
+            mask[top:bottom, left:right] = 1
+        if len(points):
+            half = slice(0, width // 2) if points[-1][0] < width / 2 else slice(width // 2, None)
+            mask[:, half] = labels[-1]
+        return mask
+
+
+@dataclasses.dataclass
+class Project:
+    folder: Path
+    video: Path
+    frames: Frames
+    studio: Studio
+
+
+def open_project(folder: Path, load_head=Halves) -> Project:
+    folder.mkdir(exist_ok=True)
+    video = folder.parent / "clip.mp4"
+    if not video.exists():
+        write_video_file(video, moving_pictures(COUNT, *SIZE))
+    frames = Frames(open_video(video))
+    results = FoundOnDisk(folder, [f"{index:05d}" for index in range(COUNT)])
+    document = Document(folder / "journal.jsonl", SIZE)
+    prompts = Prompts(load_head, frames.image)
+    studio = Studio("clip.mp4", COUNT, 30.0, document, results, prompts, lambda: Shifted(results))
+    return Project(folder, video, frames, studio)

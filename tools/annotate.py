@@ -1,0 +1,4 @@
+from s3_jax.cli import annotate, command
+
+if __name__ == "__main__":
+    command.run(annotate.main)
