@@ -13,21 +13,23 @@ A frame between two given masks of an object is found from both sides and joined
 what lies beyond them stays as it is. Corrections start from the nearest snapshot of the session.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 
-from s3_jax.annotation.chain import Chain, shown
+from s3_jax.annotation.chain import Chain
 from s3_jax.annotation.found import Found, FoundInMemory, Origin, smallest
+from s3_jax.annotation.given import Along, Given, Mask
+from s3_jax.annotation.shares import shares_of
 from s3_jax.annotation.snapshots import Snapshots
 from s3_jax.annotation.spool import Spool
 from s3_jax.errors import InputError
 from s3_jax.limits import require_within
-from s3_jax.propagation.joining import Share, join, quantize
+from s3_jax.propagation.joining import join, quantize
 from s3_jax.propagation.session import FrameResult, Session
 
-Mask = Bool[np.ndarray, "h w"]
 Image = UInt8[np.ndarray, "h w 3"]
 SNAPSHOT_BYTES = 512 * 2**20
 
@@ -40,7 +42,8 @@ class Annotator:
       frame: RGB pixels of a frame by index; raises an InputError for one that is damaged, which is
         then passed over.
       frame_count: frames of the video.
-      found: keeps the results; by default in memory, compressed.
+      given, found: keep the given masks and the results, and may hold some already; by default in
+        memory, compressed. Those of `annotation.project` keep them on disk.
       snapshot_every: frames between two snapshots of the session.
       snapshot_bytes: memory for snapshots in all, half of it for each direction; if they would
         take more, fewer are kept, evenly spread.
@@ -52,16 +55,16 @@ class Annotator:
         frame: Callable[[int], Image],
         frame_count: int,
         *,
-        found: MutableMapping[int, Found] | None = None,
+        given: Given | None = None,
+        found: FoundInMemory | None = None,
         snapshot_every: int = 25,
         snapshot_bytes: int = SNAPSHOT_BYTES,
     ) -> None:
         self.frame_count = frame_count
         self.lost: set[int] = set()
         self._frame = frame
-        self._found: MutableMapping[int, Found] = FoundInMemory() if found is None else found
-        self._given: dict[int, dict[int, Mask]] = {}
-        self._due = set(range(frame_count)) - set(self._found)
+        self._given = Given() if given is None else given
+        self._found = FoundInMemory() if found is None else found
         self._revision = 0
         self._size: tuple[int, int] | None = None
         self._chains = {
@@ -72,12 +75,12 @@ class Annotator:
     @property
     def annotated(self) -> Mapping[int, Mapping[int, Mask]]:
         """Given masks by object id, by frame in ascending order."""
-        return {index: dict(self._given[index]) for index in sorted(self._given)}
+        return {index: self._given.masks(index) for index in self._given.frames}
 
     @property
     def object_ids(self) -> tuple[int, ...]:
         """The objects that have a given mask, in ascending order."""
-        return tuple(sorted({id_ for masks in self._given.values() for id_ in masks}))
+        return self._given.object_ids
 
     @property
     def found_frames(self) -> list[int]:
@@ -88,37 +91,48 @@ class Annotator:
         """The result of a frame, the latest if it is due again; None if there is none yet."""
         return self._found.get(index)
 
-    def annotate(self, index: int, masks: Mapping[int, np.ndarray]) -> None:
+    @property
+    def annotated_frames(self) -> list[int]:
+        """Frames with given masks, in ascending order."""
+        return self._given.frames
+
+    def given(self, index: int) -> dict[int, Mask]:
+        """Given masks of a frame by object id."""
+        return self._given.masks(index)
+
+    def prompts(self, index: int) -> Any:
+        """What the given masks of a frame were made from, as told to `annotate`."""
+        return self._given.prompts(index)
+
+    def annotate(self, index: int, masks: Mapping[int, np.ndarray], prompts: Any = None) -> None:
         """Give masks for a frame, in place of those given for these objects before.
 
         masks: by object id, known or new; an empty one says that the object is not in the frame.
+        prompts: what all masks of the frame were made from, a JSON value that is kept beside them.
 
         Raises:
           InputError: there is no such frame, an id is no positive integer, or a mask has another
             type or size than those before it. Then nothing is changed.
         """
         self._check(index, masks)
-        changed = {int(id_): np.array(mask) for id_, mask in masks.items()}
+        changed = {int(id_): mask for id_, mask in masks.items()}
         self._touch(index, set(changed))
-        self._given.setdefault(index, {}).update(changed)
-        self._store_given(index)
+        self._given.put(index, self._given.masks(index) | changed, prompts)
+        self._show_given(index)
 
     def withdraw(self, index: int, ids: Iterable[int] | None = None) -> None:
         """Take back masks given for a frame, by default all; what was found of it is due again.
 
         An object without any given mask left is gone (see `delete`).
         """
-        masks = self._given.get(index, {})
-        ids = set(masks if ids is None else ids) & set(masks)
-        if not ids:
+        masks = self._given.masks(index)
+        taken = set(masks if ids is None else ids) & set(masks)
+        if not taken:
             return
-        self._touch(index, ids)
-        for id_ in ids:
-            del masks[id_]
-        if not masks:
-            del self._given[index]
-        self._due.add(index)
-        for id_ in ids - set(self.object_ids):
+        self._touch(index, taken)
+        left = {id_: mask for id_, mask in masks.items() if id_ not in taken}
+        self._given.put(index, left, self._given.prompts(index))
+        for id_ in taken - set(self.object_ids):
             self._erase(id_)
 
     def delete(self, object_id: int) -> None:
@@ -130,19 +144,21 @@ class Annotator:
         if object_id not in self.object_ids:
             raise InputError(f"object {object_id} is not known; known ids: {self.object_ids}")
         self._revision += 1
-        for index in list(self._given):
-            self._given[index].pop(object_id, None)
-            if not self._given[index]:
-                del self._given[index]
+        for index in [i for i in self._given.frames if object_id in self._given.ids(i)]:
+            masks = self._given.masks(index)
+            del masks[object_id]
+            self._given.put(index, masks, self._given.prompts(index))
         self._erase(object_id)
 
     def due(self) -> list[tuple[int, int]]:
-        """Spans, first and last frame, that have no result yet or one that is outdated; empty
-        while no object is known."""
-        if not self._given:
+        """Spans, first and last frame, that have no result yet or one that is outdated, without
+        damaged frames; empty while no object is known."""
+        if not self._given.frames:
             return []
         spans: list[tuple[int, int]] = []
-        for index in sorted(self._due):
+        complete = set(filter(self._all_given, self._given.frames))
+        done = self._found.settled | self.lost | complete
+        for index in sorted(set(range(self.frame_count)) - done):
             if spans and spans[-1][1] == index - 1:
                 spans[-1] = (spans[-1][0], index)
             else:
@@ -176,7 +192,7 @@ class Annotator:
             raise InputError(
                 f"frames {first} to {last} are no span of a video of {self.frame_count} frames"
             )
-        if not any(shown(masks) for masks in self._given.values()):
+        if not any(map(self._given.shown, self._given.frames)):
             raise InputError("no mask is given that shows an object: annotate a frame first")
         revision = self._revision
         return self._propagate(
@@ -186,11 +202,11 @@ class Annotator:
     def _propagate(
         self, first: int, last: int, both_directions: bool, stop: Callable[[], bool]
     ) -> Iterator[Found]:
-        for index in sorted(i for i in self._given if first <= i <= last):
+        for index in (i for i in self._given.frames if first <= i <= last):
             if self._all_given(index):
-                yield self._found[index]
+                yield self._show_given(index)
         todo = [i for i in range(first, last + 1) if not self._all_given(i)]
-        shares = {index: self._shares(index) for index in todo}
+        shares = dict(zip(todo, map(shares_of(self._given), todo), strict=True))
         backward = [i for i in todo if both_directions and any(s < 1 for s in shares[i].values())]
         forward = [i for i in todo if any(s > 0 for s in shares[i].values())]
         waiting = set(forward) & set(backward)
@@ -201,14 +217,11 @@ class Annotator:
                 yield self._keep(index, _whole(result), "forward", index not in waiting)
             for index, result in self._run(-1, backward, stop):
                 other = spool.get(index)
-                if other is None and index in waiting:
-                    continue  # forwards was stopped or could not read it
-                ids, confidence = (
-                    join(other, quantize(result.prob, result.object_ids), shares[index])
-                    if other
-                    else _whole(result)
-                )
-                yield self._keep(index, (ids, confidence), "both" if other else "backward", True)
+                if other is not None:
+                    own = quantize(result.prob, result.object_ids)
+                    yield self._keep(index, join(other, own, shares[index]), "both", True)
+                elif index not in waiting:  # else forwards was stopped before it
+                    yield self._keep(index, _whole(result), "backward", True)
 
     def _run(
         self, direction: int, wanted: list[int], stop: Callable[[], bool]
@@ -216,7 +229,7 @@ class Annotator:
         """Index and result of wanted frames, in one direction."""
         if not wanted:
             return
-        given = {index * direction: masks for index, masks in self._given.items()}
+        given = Along(self._given, direction)
         span = min(i * direction for i in wanted), max(i * direction for i in wanted)
         chosen = set(wanted)
         chain = self._chains[direction]
@@ -238,59 +251,39 @@ class Annotator:
         self, index: int, result: tuple[np.ndarray, dict[int, float]], origin: Origin, final: bool
     ) -> Found:
         """Store a result, with the given masks of its frame put over it."""
-        ids, confidence = result
-        known = set(self.object_ids)
-        confidence = {i: c for i, c in confidence.items() if i in known}
-        ids = np.where(np.isin(ids, sorted(known)), ids, 0)
-        for id_, mask in self._given.get(index, {}).items():
+        ids, confidence = result[0], dict(result[1])
+        for id_, mask in self._given.masks(index).items():
             ids = np.where(mask, id_, np.where(ids == id_, 0, ids))
             confidence[id_] = 1.0
         found = Found(index, smallest(ids), confidence, origin)
         self._found[index] = found
         if final:
-            self._due.discard(index)
+            self._found.settle(index)
         return found
 
-    def _store_given(self, index: int) -> None:
+    def _show_given(self, index: int) -> Found:
         """Show given masks at once, over what was found; that is final if all are given."""
         before = self._found.get(index)
-        masks = self._given[index]
-        shape = next(iter(masks.values())).shape
+        shape = next(iter(self._given.masks(index).values())).shape
         below = (before.ids, before.confidence) if before else (np.zeros(shape, np.uint8), {})
         complete = self._all_given(index)
         origin: Origin = "given" if complete or before is None else before.origin
-        self._keep(index, below, origin, complete)
+        return self._keep(index, below, origin, complete)
 
     def _all_given(self, index: int) -> bool:
-        return set(self._given.get(index, ())) >= set(self.object_ids)
-
-    def _shares(self, index: int) -> dict[int, Share]:
-        """Per object how much forwards counts in a frame against backwards, by distance to the
-        given masks on both sides; objects of which no mask is given on a side count fully on the
-        other."""
-        shares: dict[int, Share] = {}
-        for id_ in self.object_ids:
-            frames = [i for i, masks in self._given.items() if id_ in masks]
-            before = max((i for i in frames if i <= index), default=None)
-            after = min((i for i in frames if i >= index), default=None)
-            if before is None or after is None:
-                shares[id_] = 0.0 if before is None else 1.0
-            else:
-                shares[id_] = (after - index) / (after - before) if after > before else 1.0
-        return shares
+        return self._given.ids(index) >= set(self.object_ids)
 
     def _touch(self, index: int, ids: set[int]) -> None:
         """Mark what masks of some objects in a frame change: all up to the frames on both sides
         where these objects are shown."""
         self._revision += 1
         for direction, chain in self._chains.items():
-            given = {i * direction: masks for i, masks in self._given.items()}
-            chain.forget(index * direction, ids, given)
+            chain.forget(index * direction, ids, Along(self._given, direction))
         for id_ in ids:
-            frames = [i for i, masks in self._given.items() if id_ in shown(masks) and i != index]
+            frames = [i for i in self._given.frames if id_ in self._given.shown(i)]
             first = max((i for i in frames if i < index), default=-1)
             last = min((i for i in frames if i > index), default=self.frame_count)
-            self._due.update(range(first + 1, last))
+            self._found.touch(range(first + 1, last))
 
     def _erase(self, object_id: int) -> None:
         for index in list(self._found):

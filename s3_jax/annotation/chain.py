@@ -5,16 +5,15 @@ here is in positions, so that both directions are one.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import UInt8
 
+from s3_jax.annotation.given import Along
 from s3_jax.annotation.snapshots import Snapshots
 from s3_jax.propagation.session import FrameResult, Session
 
-Masks = Mapping[int, np.ndarray]
-Given = Mapping[int, Masks]  # by position
 SLACK = 4  # spaces between snapshots that are worth their context
 
 
@@ -31,14 +30,14 @@ class Chain:
 
     def run(
         self,
-        given: Given,
+        given: Along,
         span: tuple[int, int],
         image: Callable[[int], UInt8[np.ndarray, "h w 3"] | None],
         stop: Callable[[], bool],
     ) -> Iterator[tuple[int, FrameResult]]:
         """Yield the position and the result of every frame of a span, in order.
 
-        given: masks by position, of the whole video. span: first and last position. image: the
+        given: masks of the whole video. span: first and last position. image: the
         frame at a position, None for one that cannot be read, which is passed over. stop: whether
         to end; asked before every frame.
 
@@ -54,21 +53,27 @@ class Chain:
             picture = image(position)
             if picture is None:
                 continue
-            if position in given:
-                self.session.add(given[position])
+            self._give(given, position)
             result = self.session.step(picture)
             self._keep(position, position % self.snapshots.every == 0 or position == last)
             if position >= first:
                 yield position, result
 
-    def forget(self, position: int, ids: set[int], given: Given) -> None:
+    def forget(self, position: int, ids: set[int], given: Along) -> None:
         """Drop the snapshots that masks of some ids at a position change: up to where the object
         is shown the next time."""
         for id_ in ids:
-            until = min((p for p in given if p > position and id_ in shown(given[p])), default=None)
-            self.snapshots.drop(position, until)
+            later = (p for p in given.positions if p > position and id_ in given.shown(p))
+            self.snapshots.drop(position, min(later, default=None))
 
-    def _begin(self, given: Given, first: int, last: int) -> int:
+    def _give(self, given: Along, position: int) -> None:
+        """Hand the session a position's masks; objects it has not seen yet need one with pixels."""
+        useful = given.shown(position) | (given.ids(position) & set(self.session.object_ids))
+        if useful:
+            masks = given.masks(position)
+            self.session.add({id_: masks[id_] for id_ in sorted(useful)})
+
+    def _begin(self, given: Along, first: int, last: int) -> int:
         """Bring the session to before the span; return the position it goes on from."""
         anchor = anchor_of(given, first, last)
         if anchor is None:
@@ -77,7 +82,7 @@ class Chain:
         if snapshot and snapshot[0] >= anchor - SLACK * self.snapshots.every:
             start = snapshot[0] + 1
             self.session.restore(snapshot[1])
-            known = {id_ for masks in given.values() for id_ in masks}
+            known = given.given.object_ids
             self.session.delete([id_ for id_ in self.session.object_ids if id_ not in known])
         else:
             start = anchor
@@ -85,9 +90,9 @@ class Chain:
         self._reserve(given, start, last)
         return start
 
-    def _reserve(self, given: Given, start: int, last: int) -> None:
+    def _reserve(self, given: Along, start: int, last: int) -> None:
         """Make room for all objects of the video at once: no frame has to wait for a compiler."""
-        whole = _entries(given, min(given), max(given))
+        whole = _entries(given, given.positions[0], given.positions[-1])
         entered = {p for i, p in _entries(given, start, last).items()
                    if i not in self.session.object_ids}  # fmt: skip
         held = self.session.buckets
@@ -99,27 +104,21 @@ class Chain:
             self.snapshots.keep(position, self.session.snapshot())
 
 
-def anchor_of(given: Given, first: int, last: int) -> int | None:
+def anchor_of(given: Along, first: int, last: int) -> int | None:
     """The position from which on a span's objects are all given by a mask, or as soon as they can
     be; None if no mask lies before the span's end."""
-    positions = sorted(p for p in given if p <= last)
     nearest: dict[int, int] = {}
-    for position in positions:
-        for id_ in shown(given[position]):
+    for position in (p for p in given.positions if p <= last):
+        for id_ in given.shown(position):
             if position <= first or id_ not in nearest:
                 nearest[id_] = position
     return min(nearest.values(), default=None)
 
 
-def shown(masks: Masks) -> list[int]:
-    """The objects that masks show: an empty mask says only that its object is not there."""
-    return [id_ for id_, mask in masks.items() if mask.any()]
-
-
-def _entries(given: Given, first: int, last: int) -> dict[int, int]:
+def _entries(given: Along, first: int, last: int) -> dict[int, int]:
     """The first position within a span that gives each object."""
     entries: dict[int, int] = {}
-    for position in sorted(p for p in given if first <= p <= last):
-        for id_ in given[position]:
+    for position in (p for p in given.positions if first <= p <= last):
+        for id_ in given.shown(position):
             entries.setdefault(id_, position)
     return entries

@@ -2,7 +2,7 @@
 
 import dataclasses
 import zlib
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Literal
 
 import numpy as np
@@ -48,15 +48,22 @@ class _Packed:
 
 
 class FoundInMemory(MutableMapping[int, Found]):
-    """Results by frame, compressed: a frame of 480p with a few objects takes about 5 kB."""
+    """Results by frame, compressed: a frame of 480p with a few objects takes about 5 kB.
+
+    settled: frames whose result is up to date; others are due.
+    """
 
     def __init__(self) -> None:
+        self.settled: set[int] = set()
         self._packed: dict[int, _Packed] = {}
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the compressed masks take."""
-        return sum(len(packed.data) for packed in self._packed.values())
+    def settle(self, index: int) -> None:
+        """Note that a frame's result is up to date."""
+        self.settled.add(index)
+
+    def touch(self, indices: Iterable[int]) -> None:
+        """Note that results of frames are outdated."""
+        self.settled.difference_update(indices)
 
     def __getitem__(self, index: int) -> Found:
         packed = self._packed[index]
@@ -76,6 +83,7 @@ class FoundInMemory(MutableMapping[int, Found]):
 
     def __delitem__(self, index: int) -> None:
         del self._packed[index]
+        self.settled.discard(index)
 
     def __iter__(self) -> Iterator[int]:
         return iter(sorted(self._packed))

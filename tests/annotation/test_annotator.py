@@ -157,6 +157,17 @@ def test_an_empty_mask_says_that_the_object_is_not_there(video, annotator):
     assert annotator.object_ids == (1, 2)
 
 
+def test_an_object_first_said_to_be_absent_comes_only_from_where_it_is_shown(video, annotator):
+    nothing = np.zeros_like(video.masks[0], bool)
+    annotator.annotate(2, {1: nothing})
+    with pytest.raises(InputError, match="annotate a frame first"):
+        annotator.propagate(0, FRAMES - 1)
+    annotator.annotate(8, video.hard_masks(8, 1))
+    found = {f.index: f for f in annotator.propagate(0, FRAMES - 1)}
+    assert [found[i].origin for i in (2, 4, 8, 9)] == ["given", "backward", "given", "forward"]
+    assert not found[2].ids.any() and annotator.due() == []
+
+
 def test_a_stopped_run_goes_on_where_it_was(tiny_network, video, annotator, frames):
     annotator.annotate(0, video.hard_masks(0, 1))
     found = []
