@@ -31,6 +31,13 @@ class MaskEncoding:
         return LARGEST_ID[self.kind]
 
 
+def encoding_for(largest_id: int, palette: bytes) -> MaskEncoding:
+    """The encoding that shows the most of ids up to this: a palette's colours where it can."""
+    if largest_id <= LARGEST_ID["palette"]:
+        return MaskEncoding("palette", palette)
+    return MaskEncoding("grey16" if largest_id <= LARGEST_ID["grey16"] else "rgb")
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mask:
     """Object ids per pixel, 0 for background, and how the file stored them.

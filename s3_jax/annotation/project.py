@@ -1,0 +1,199 @@
+"""An annotation project in a folder: saved with every change, and opened again as it was.
+
+    project.json        the video it is of; objects with names and colours; settings
+    given/<index>.json  given masks of a frame as run lengths, and the prompts they were made from
+    masks/<frame>.png   results, in the layout that `s3 segment` reads and writes
+    found.jsonl         confidence and origin of every result, a line for every change
+
+Each file but the last is replaced as a whole; a last line of `found.jsonl` that was cut off does
+not count. So whenever a process is killed, what was saved before is there. One process at a time
+has a project open.
+
+    project = Project(folder, video_identity(source, count), frame_names)
+    annotator = Annotator(session, frame, count, given=project.given, found=project.found)
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from s3_jax.annotation.found_folder import FoundFolder
+from s3_jax.annotation.given_folder import GivenFolder
+from s3_jax.errors import InputError, reason
+from s3_jax.media.json_files import read_json
+from s3_jax.media.palette import colour_of, voc_palette
+from s3_jax.media.video_files import VideoSource
+from s3_jax.media.writers import write_json
+from s3_jax.segmentation.run_folder import fingerprint
+
+NAME = "project.json"
+FORMAT = "s3_jax annotation project"
+VERSION = 1
+LONGEST_NAME = 200
+Colour = tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectLook:
+    """How an object is shown: its name, its colour (R, G, B), and whether it is shown at all."""
+
+    name: str
+    colour: Colour
+    visible: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.name) <= LONGEST_NAME or not self.name.isprintable():
+            raise InputError(f"{self.name[:50]!a} is no name of an object: use 1 to 200 letters")
+        if len(self.colour) != 3 or not all(0 <= channel <= 255 for channel in self.colour):
+            raise InputError(f"{self.colour} is no colour: give red, green and blue, 0 to 255")
+
+
+def video_identity(source: VideoSource, frame_count: int) -> dict[str, Any]:
+    """What tells a video from another one, as JSON."""
+    return {
+        "name": source.path.resolve().name,
+        "fingerprint": fingerprint(source.frame_names or (), source.files[:1]),
+        "size": list(source.size),
+        "frames": frame_count,
+    }
+
+
+class Project:
+    """A project that is open.
+
+    Args:
+      path: its folder, made if it is not there.
+      video: the video's identity, from `video_identity`.
+      frame_names: name of every frame, which its result file bears.
+
+    Raises:
+      InputError: the folder is that of another video or of something else, a file of it is damaged
+        or cannot be written, or another process has the project open.
+    """
+
+    def __init__(self, path: Path, video: dict[str, Any], frame_names: Sequence[str]) -> None:
+        self.path = path
+        self._lock: IO[bytes] | None = None
+        self._record: dict[str, Any] = {
+            "format": FORMAT, "version": VERSION, "video": video, "objects": {}, "settings": {},
+        }  # fmt: skip
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(path)
+            self._adopt(path / NAME)
+            self.given = GivenFolder(path / "given", len(frame_names), video["size"])
+            self.found = FoundFolder(path, frame_names, self._palette())
+            self._write()
+        except (OSError, InputError) as error:
+            self.close()
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"cannot use the project folder {path}: {reason(error)}") from error
+
+    @property
+    def objects(self) -> dict[int, ObjectLook]:
+        """The look of every object that was given one, by id."""
+        return {
+            int(id_): ObjectLook(look["name"], tuple(look["colour"]), look["visible"])
+            for id_, look in self._record["objects"].items()
+        }
+
+    def look(self, object_id: int) -> ObjectLook:
+        """The look of an object; of one that was given none a name and colour made of its id."""
+        default = ObjectLook(f"object {object_id}", colour_of(object_id))
+        return self.objects.get(object_id, default)
+
+    def set_look(self, object_id: int, look: ObjectLook) -> None:
+        """Give an object a look, and save it."""
+        self._record["objects"][str(object_id)] = dataclasses.asdict(look)
+        self.found.palette = self._palette()
+        self._write()
+
+    def drop_look(self, object_id: int) -> None:
+        """Forget the look of an object, and save that."""
+        self._record["objects"].pop(str(object_id), None)
+        self.found.palette = self._palette()
+        self._write()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was saved by `set_settings`, a JSON value of the caller's."""
+        return dict(self._record["settings"])
+
+    def set_settings(self, settings: dict[str, Any]) -> None:
+        """Save settings in place of those before."""
+        self._record["settings"] = dict(settings)
+        self._write()
+
+    def close(self) -> None:
+        """Let other processes open the project."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> "Project":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _adopt(self, file: Path) -> None:
+        """Go on from the record of an earlier session."""
+        if not file.exists():
+            _refuse_strangers(self.path)
+            return
+        try:
+            record = read_json(file)
+            if record["format"] != FORMAT or record["version"] > VERSION:
+                raise ValueError("of something else, or of a later version of s3_jax")
+            mine = self._record["video"]
+            self._record |= record
+            _ = self.objects, dict(record["settings"]), dict(record["video"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{file} cannot be read as a project ({reason(error)}): use another folder, or "
+                "restore it"
+            ) from error
+        for key, value in mine.items():
+            if record["video"].get(key) != value:
+                raise InputError(
+                    f"{self.path} is the project of another video (its {key} is "
+                    f"{record['video'].get(key)}, not {value}): choose another folder"
+                )
+
+    def _palette(self) -> bytes:
+        palette = voc_palette()
+        for object_id, look in self.objects.items():
+            if object_id < len(palette):
+                palette[object_id] = look.colour
+        return palette.tobytes()
+
+    def _write(self) -> None:
+        write_json(self.path / NAME, self._record)
+
+
+def _refuse_strangers(path: Path) -> None:
+    """Refuse a folder with results that no project made."""
+    for name in ("masks", "given", "found.jsonl"):
+        if (path / name).exists():
+            raise InputError(
+                f"{path / name} exists already and belongs to no project: choose another folder"
+            )
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """A file that only one process has locked, as long as that runs."""
+    file = (path / ".lock").open("ab")
+    with contextlib.suppress(ImportError):  # not on Windows
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise InputError(
+                f"{path} is open in another process: end that, or use another folder"
+            ) from None
+    return file
