@@ -1,7 +1,6 @@
 """What commands have in common: an error is one line and exit code 1, not a traceback."""
 
 import inspect
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from absl import app, flags
 
 from s3_jax.cli.commands import COMMANDS
 from s3_jax.cli.extras import missing_package
+from s3_jax.cli.pipes import forget_output
 from s3_jax.conversion.errors import ConversionError, TorchFileError
 from s3_jax.errors import InputError, reason
 
@@ -58,7 +58,7 @@ def _parse(argv: list[str]) -> list[str]:
     except SystemExit:  # after --help, for which absl has another exit code
         raise SystemExit(0) from None
     except BrokenPipeError:  # of `--help | head`
-        _forget_output()
+        forget_output()
         raise SystemExit(0) from None
     except flags.Error as error:
         hint = "; --help lists all flags" if isinstance(error, flags.UnrecognizedFlagError) else ""
@@ -92,7 +92,7 @@ def _guard(main: Callable[..., int | None], argv: list[str]) -> int:
         sys.stdout.flush()
         return code or 0
     except BrokenPipeError:
-        _forget_output()
+        forget_output()
         return 0
     except KeyboardInterrupt:
         return fail("interrupted", 130)
@@ -100,11 +100,6 @@ def _guard(main: Callable[..., int | None], argv: list[str]) -> int:
         if DEBUG.value:
             raise
         return fail(_message(error))
-
-
-def _forget_output() -> None:
-    """The reader of our output, such as `head`, has seen enough; what is left goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _message(error: Exception) -> str:

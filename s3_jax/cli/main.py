@@ -10,6 +10,7 @@ import sys
 
 from s3_jax.cli.commands import COMMANDS, GROUPS
 from s3_jax.cli.extras import missing_package
+from s3_jax.cli.pipes import forget_output
 
 INTRODUCTION = """\
 s3: video object segmentation in JAX.
@@ -33,13 +34,20 @@ def main() -> None:
     if name in COMMANDS:
         _run(name, words[len(name.split()) :])
     elif name in ("", "help", "--help", "-h", "-help", "bench", "bench --help", "bench -h"):
-        print(help_text("bench " if name.startswith("bench") else ""))
+        _show(help_text("bench " if name.startswith("bench") else ""))
     elif name in ("--version", "version"):
         from s3_jax import __version__
 
         print(f"s3 {__version__}")
     else:
         sys.exit(_unknown(name))
+
+
+def _show(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        forget_output()
 
 
 def help_text(prefix: str = "") -> str:

@@ -22,6 +22,7 @@ from s3_jax.benchmarks.datasets import BENCHMARKS
 from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.packaging import write_package
 from s3_jax.cli.logs import quiet_logging
+from s3_jax.config import from_dict
 from s3_jax.errors import InputError
 from s3_jax.segmentation.merging import (
     mask_encoding,
@@ -101,5 +102,5 @@ def _pack(record: Mapping[str, Any], output: Path) -> None:
     if benchmark.package is None:
         return
     data_dir = Path(DATA_DIR.value or record["data_dir"])
-    videos = benchmark.list_videos(data_dir, LayoutConfig.from_dict(record["layout"]))
+    videos = benchmark.list_videos(data_dir, from_dict(LayoutConfig, record["layout"]))
     print(f"to hand in: {write_package(benchmark.package, output, output / 'Annotations', videos)}")

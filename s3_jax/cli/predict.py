@@ -74,7 +74,7 @@ from s3_jax.cli.propagation_flags import (
     define_propagation_flags,
     propagation_config,
 )
-from s3_jax.config import PropagationConfig
+from s3_jax.config import PropagationConfig, to_dict
 from s3_jax.errors import InputError, listed
 from s3_jax.segmentation.run_folder import named_fingerprint
 from s3_jax.segmentation.run_record import RunRecord
@@ -176,7 +176,7 @@ def main() -> None:
     record = RunRecord(output, identity, shard, OVERWRITE.value)
     record.note(
         data_dir=str(Path(_required(DATA_DIR)).resolve()),
-        layout=layout.to_dict(),
+        layout=to_dict(layout),
         checkpoint=str(checkpoint),
     )
     folder = PredictionFolder(output, identity, OVERWRITE.value)

@@ -79,8 +79,10 @@ def main() -> None:
     workdir = Path(WORKDIR.value)
     callbacks = [Profile(*profiled, workdir / "profile")] if profiled else []
     outcome = train(run, workdir, adopt=ADOPT.value, callbacks=callbacks)
-    what = "stopped as asked after" if outcome.stopped else "finished"
-    say(f"{what} {outcome.step} steps; the network is in {WORKDIR.value}")
+    done = f"finished {outcome.step}"
+    if outcome.stopped:
+        done = f"stopped as asked after {outcome.step} of {run.total_steps}"
+    say(f"{done} steps; the network is in {WORKDIR.value}")
 
 
 def _profiled_steps() -> tuple[int, int] | None:

@@ -36,6 +36,7 @@ from s3_jax.benchmarks.datasets import BENCHMARKS
 from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.video import BenchmarkVideo
 from s3_jax.cli.logs import quiet_logging
+from s3_jax.config import from_dict
 from s3_jax.errors import InputError
 from s3_jax.media.image_files import shortened
 from s3_jax.media.mask_files import MaskFiles
@@ -165,7 +166,7 @@ def _subjects_of_run(run: Path) -> Sequence[Subject]:
     record = records[0]
     settings = record["settings"]
     data_dir = Path(DATA_DIR.value or record["data_dir"])
-    layout = LayoutConfig.from_dict(record["layout"])
+    layout = from_dict(LayoutConfig, record["layout"])
     videos = BENCHMARKS[settings["dataset"]].list_videos(data_dir, layout)
     unknown = sorted(set(NAMES.value) - {video.name for video in videos})
     if unknown:

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import os
 import subprocess
 import sys
 import tomllib
@@ -185,3 +186,13 @@ def test_every_package_that_is_imported_is_asked_for():
     groups = (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
     asked = {_name(entry) for group in groups for entry in group}
     assert {DISTRIBUTIONS.get(name, name).replace("_", "-") for name in packages} <= asked
+
+
+@pytest.mark.parametrize("words", [("--help",), ("segment", "--help")])
+def test_a_reader_that_leaves_early_is_no_error(words: tuple[str, ...]):
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = [sys.executable, "-m", "s3_jax", *words]
+    with os.fdopen(writer, "wb") as output:
+        done = subprocess.run(arguments, cwd=ROOT, stdout=output, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")

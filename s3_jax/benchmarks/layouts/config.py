@@ -1,7 +1,6 @@
 """What a user may say about where the files of a benchmark lie."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,12 +30,11 @@ class LayoutConfig:
         """The void id chosen, else a benchmark's own."""
         return default if self.void == "default" else self.void
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values; `LayoutConfig.from_dict` takes them back."""
-        values = dataclasses.asdict(self)
-        return values | {"sequences": None if self.sequences is None else str(self.sequences)}
+    def recorded(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Write the path as text, for JSON."""
+        return values | {"sequences": self.sequences and str(self.sequences)}
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "LayoutConfig":
-        sequences = values["sequences"]
-        return cls(**{**values, "sequences": None if sequences is None else Path(sequences)})
+    @staticmethod
+    def upgraded(values: dict[str, Any]) -> dict[str, Any]:
+        """Read text as the path."""
+        return values | {"sequences": values["sequences"] and Path(values["sequences"])}
