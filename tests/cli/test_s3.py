@@ -194,5 +194,7 @@ def test_a_reader_that_leaves_early_is_no_error(words: tuple[str, ...]):
     os.close(reader)
     arguments = [sys.executable, "-m", "s3_jax", *words]
     with os.fdopen(writer, "wb") as output:
-        done = subprocess.run(arguments, cwd=ROOT, stdout=output, stderr=subprocess.PIPE, timeout=60)
+        done = subprocess.run(
+            arguments, cwd=ROOT, stdout=output, stderr=subprocess.PIPE, timeout=60
+        )
     assert (done.returncode, done.stderr) == (0, b"")
