@@ -8,7 +8,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from absl import logging
 
@@ -18,6 +18,7 @@ from s3_jax.limits import require_within
 
 T = TypeVar("T")
 _SCALARS = {bool, int, float, str, types.NoneType}
+_LARGEST = 2**127  # about the largest number of float32
 
 
 def _require(ok: bool, name: str, value: Any, rule: str) -> None:
@@ -50,10 +51,6 @@ class _Network:
         for name, size in _sizes(self):
             budget = "network_blocks" if name in ("num_blocks", "depth") else "network_channels"
             require_within(budget, float(min(size, 2**63)), f"{name} is {size}")
-
-
-def _require_heads(name: str, channels: int, heads: int) -> None:
-    _require(channels % heads == 0, name, channels, f"a multiple of num_heads ({heads})")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +168,7 @@ def _settings_of(encoder: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """The recorded settings, or none where they are of another kind of encoder."""
     own = {name: value for name, value in values.items() if name != "of"}
     other = values.get("of", encoder)
+    _require(isinstance(other, str), "encoder_settings.of", other, "a name")
     if other == encoder or encoder_settings_class(other) is encoder_settings_class(encoder):
         return own
     logging.warning(
@@ -233,6 +231,7 @@ class ModelConfig(_Network):
     def upgraded(values: dict[str, Any]) -> dict[str, Any]:
         """Read settings as of the version before, and leave out those of another encoder."""
         encoder = values.get("encoder", ModelConfig.encoder)
+        _require(isinstance(encoder, str), "encoder", encoder, "a name")
         before = {name: values.pop(name) for name in _SETTINGS_BEFORE.values() if name in values}
         if before and "encoder_settings" not in values:
             name = _SETTINGS_BEFORE.get(encoder)
@@ -403,15 +402,39 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     """One field: dataclasses from mappings, tuples from lists, and scalars of the right type."""
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return from_dict(typing.cast(type, hint), value, f"{where}.")
-    if isinstance(value, list | tuple):
-        return _tuples(value)
+    if typing.get_origin(hint) is tuple:
+        return _tuple(typing.get_args(hint), value, where)
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        _require(any(value == choice for choice in choices), where, value, f"one of {choices}")
+        return value
     accepted = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if hint is Any or not all(isinstance(kind, type) for kind in accepted):
+        return _tuples(value)
+    return _scalar(accepted, value, where)
+
+
+def _scalar(accepted: tuple[type, ...], value: Any, where: str) -> Any:
+    exact = set(accepted) <= _SCALARS
     if float in accepted and int not in accepted and type(value) is int:
-        return float(value)
-    if set(accepted) <= _SCALARS and type(value) not in accepted:
+        value = float(max(-_LARGEST, min(_LARGEST, value)))
+    if type(value) not in accepted if exact else not isinstance(value, accepted):
         names = " or ".join(kind.__name__ for kind in accepted)
         raise ValueError(f"{where} is {value!r}, but must be of type {names}")
+    if type(value) in (int, float):
+        _require(abs(value) < _LARGEST, where, value, "a number that can be computed with")
     return value
+
+
+def _tuple(hints: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    _require(isinstance(value, list | tuple), where, repr(value), "a list")
+    if hints[-1:] == (...,):
+        hints = hints[:1] * len(value)
+    _require(len(value) == len(hints), where, value, f"a list of {len(hints)}")
+    return tuple(
+        _value(hint, x, f"{where}[{i}]")
+        for i, (hint, x) in enumerate(zip(hints, value, strict=True))
+    )
 
 
 def _tuples(value: Any) -> Any:

@@ -1,10 +1,16 @@
 """Configurations: what the version before wrote, and what one flag changes."""
 
+import copy
 import dataclasses
+import functools
 import json
+import operator
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from configs import smoke
 from s3_jax.config import (
     MODELS,
     CompactConfig,
@@ -16,6 +22,7 @@ from s3_jax.config import (
 )
 from s3_jax.errors import InputError
 from s3_jax.models.variables import variable_shapes
+from s3_jax.training import run_config
 
 BEFORE = {
     "vit": {"embed_dim": 48, "depth": 8, "num_heads": 3, "position_grid": 4},
@@ -90,3 +97,43 @@ def test_a_network_without_sense_is_named():
     config = from_dict(ModelConfig, {"encoder": "resnet", "width": 64, "num_heads": 7})
     with pytest.raises(InputError, match="no network can be built from the configuration"):
         variable_shapes(config)
+
+
+STRANGE = [None, [], {}, "", -1, 1e308, True, 10**400, [[]], {"a": 1}, "../x"]
+
+
+def _places(values: Any, place: tuple = ()) -> Iterator[tuple]:
+    for key in values if isinstance(values, dict) else range(len(values)):
+        yield (*place, key)
+        if isinstance(values[key], dict | list | tuple):
+            yield from _places(values[key], (*place, key))
+
+
+def test_any_wrong_value_of_a_training_configuration_is_named():
+    """Every field in turn, and every part, has values of other kinds."""
+    whole = json.loads(smoke.get_config().to_json())
+    whole["order"] = [whole["order"].pop()]
+    whole["stages"] = {whole["order"][0]: whole["stages"][whole["order"][0]]}
+    refused = 0
+    for number, place in enumerate(_places(whole)):
+        *above, name = place
+        for strange in STRANGE[number % 4 :: 4]:
+            values = copy.deepcopy(whole)
+            part = functools.reduce(operator.getitem, above, values)
+            part[name] = strange
+            try:
+                run_config.to_dict(run_config.from_dict(values))
+            except InputError as error:
+                assert "\n" not in str(error)
+                refused += 1
+    assert refused > 250
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("validation", None), ("stages", None), ("order", 3), ("model", "s3_lite"), ("seed", 1.5)],
+)
+def test_a_part_of_the_wrong_kind_is_refused(place, value):
+    values = smoke.get_config().to_dict() | {place: value}
+    with pytest.raises(InputError, match=f"{place} is .*{value}.*, but must be"):
+        run_config.from_dict(values)

@@ -260,6 +260,7 @@ class DataConfig:
     clips_ahead: int = 4
 
     def __post_init__(self) -> None:
+        _refuse_negative(self)
         if not self.sources:
             raise ValueError("sources is empty: name at least one data set")
         if not self.skips or self.skips[0][0] != 0 or list(self.skips) != sorted(self.skips):
@@ -284,7 +285,7 @@ class DataConfig:
     @staticmethod
     def upgraded(values: dict[str, Any]) -> dict[str, Any]:
         """Read sources by their kind, and augmentation under its own names in messages."""
-        if "sources" in values:
+        if isinstance(values.get("sources"), list | tuple):
             values["sources"] = tuple(map(_source, values["sources"]))
         for name, cls in (("image", ImageAugmentationConfig), ("video", VideoAugmentationConfig)):
             if isinstance(values.get(name), Mapping):
@@ -292,9 +293,23 @@ class DataConfig:
         return values
 
 
-def _source(values: Mapping[str, Any]) -> SourceConfig:
-    kind = values.get("kind")
-    if kind not in SOURCE_KINDS:
+def _refuse_negative(value: Any, where: str = "") -> None:
+    """Refuse numbers below 0: sizes, counts, shares and strengths cannot be."""
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            _refuse_negative(getattr(value, field.name), f"{where}.{field.name}".lstrip("."))
+    elif isinstance(value, tuple):
+        for entry in value:
+            _refuse_negative(entry, where)
+    elif isinstance(value, int | float) and value < 0:
+        raise ValueError(f"{where} is {value}, but must be 0 or more")
+
+
+def _source(values: Any) -> SourceConfig:
+    if dataclasses.is_dataclass(values):
+        return values
+    kind = values.get("kind") if isinstance(values, Mapping) else values
+    if not isinstance(kind, str) or kind not in SOURCE_KINDS:
         raise ValueError(f"a source has kind {kind!r}; known kinds: {sorted(SOURCE_KINDS)}")
     own = {name: value for name, value in values.items() if name != "kind"}
     return from_dict(SOURCE_KINDS[kind], own)

@@ -194,10 +194,14 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
       InputError: a key is unknown or missing, or a value of the wrong type or out of range; the
         message names it.
     """
-    values = dict(values)
-    stages, order = dict(values.pop("stages", {})), values.pop("order", None)
-    names = list(stages) if order is None else list(order)
     try:
+        values = dict(values)
+        stages, order = values.pop("stages", {}), values.pop("order", None)
+        if not isinstance(stages, Mapping):
+            raise ValueError(f"stages is {stages!r}, but must be a dictionary of stages by name")
+        if not (order is None or isinstance(order, list | tuple)):
+            raise ValueError(f"order is {order!r}, but must be a list of names of stages")
+        names = list(stages) if order is None else list(map(str, order))
         unknown = [name for name in names if name not in stages]
         if unknown or len(set(names)) < len(names):
             raise ValueError(
@@ -225,8 +229,10 @@ def _stage_to_dict(stage: StageConfig) -> dict[str, Any]:
     return values
 
 
-def _stage_from_dict(name: str, values: Mapping[str, Any]) -> StageConfig:
+def _stage_from_dict(name: str, values: Any) -> StageConfig:
     where = f"stages.{name}."
+    if not isinstance(values, Mapping):
+        raise ValueError(f"stages.{name} is {values!r}, but must be a dictionary of its settings")
     values = {"name": name, **values}
     for key in ("data.num_steps", "step.optimizer.iterations"):
         if key in flat(values):
