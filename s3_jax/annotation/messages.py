@@ -126,6 +126,7 @@ _SEQ = _whole(1, 2**53)
 _OBJECT = _whole(1, 2**24 - 1)
 _FIELDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "hello": {"page": _matching(_PAGE, "must be 8 to 64 letters, digits or hyphens")},
+    "as": {"page": _matching(_PAGE, "must be 8 to 64 letters, digits or hyphens")},
     "ping": {},
     "look": {"frame": _FRAME},
     "edit": {
@@ -147,6 +148,7 @@ _FIELDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "undo": {"seq": _SEQ},
     "redo": {"seq": _SEQ},
     "propagate": {"first": _FRAME, "last": _FRAME, "direction": _one_of(*DIRECTIONS)},
+    "update": {},
     "stop": {},
     "export": {"format": _one_of("png", "coco", "youtube_vos", "overlay", "cutouts")},
 }

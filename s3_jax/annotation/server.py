@@ -73,11 +73,14 @@ class _Server:
             await run_in_threadpool(self._studio.close)
 
     async def frame(self, request: Request) -> Response:
-        """A frame as JPEG."""
+        """A frame as JPEG; nothing (204) for one that is damaged."""
+        index = request.path_params["index"]
+        if index >= self._frames.count:
+            return PlainTextResponse("there is no such frame\n", 404)
         try:
-            image = await run_in_threadpool(self._jpeg, request.path_params["index"])
-        except InputError as error:
-            return PlainTextResponse(f"{error}\n", 404)
+            image = await run_in_threadpool(self._jpeg, index)
+        except InputError:
+            return Response(status_code=204)
         return Response(image, media_type="image/jpeg", headers={"cache-control": "max-age=3600"})
 
     async def talk(self, socket: WebSocket) -> None:

@@ -111,6 +111,7 @@ class Studio:
             "viewHeight": view_height,
             "folder": str(self.results.masks.parent),
             "confidence": {i: self._percent(i) for i in self.results},
+            "exports": [],
         }
 
     def _hello(self, message: Message) -> None:
@@ -120,6 +121,10 @@ class Studio:
         self.publish(self._worker.progress.to_dict())
         self.publish(self._saved())
         threading.Thread(target=self._tell_of_prompts, daemon=True).start()
+
+    def _as(self, message: Message) -> None:
+        """What follows was made in another page, or in this one before it was reloaded."""
+        self._page = message.values["page"]
 
     def _tell_of_prompts(self) -> None:
         self.publish({"type": "prompts", "problem": self.prompts.problem()})
@@ -203,6 +208,11 @@ class Studio:
             raise InputError("no object has a mask yet: paint one first")
         self._worker.follow(Span(first, last, message.values["direction"] != "forward"))
 
+    def _follow_due(self, message: Message) -> None:
+        if not self.document.annotated:
+            raise InputError("no object has a mask yet: paint one first")
+        self._worker.follow("due")
+
     def _stop(self, message: Message) -> None:
         self._worker.stop()
 
@@ -232,7 +242,9 @@ class Studio:
         return {"type": "saved", "problem": self.document.journal.problem}
 
     def _show(self, frame: int) -> None:
-        about = {"frame": frame, "confidence": self._percent(frame), "version": self._version}
+        prompts = {i: self.document.prompt(frame, i) for i in self.document.objects}
+        prompts = {i: prompt for i, prompt in prompts.items() if prompt["points"] or prompt.get("box")}
+        about = {"frame": frame, "confidence": self._percent(frame), "prompts": prompts}
         self.publish(mask_message(self.shown(frame), about))
 
     def _percent(self, frame: int) -> dict[int, int]:
@@ -243,8 +255,8 @@ class Studio:
             raise InputError(f"there is no frame {index} in a video of {self.frame_count} frames")
         return index
 
-    def _update(self, follower: Follower) -> None:
-        """Give the follower what changed since the last time."""
+    def _update(self, follower: Follower) -> list[int]:
+        """Give the follower what changed since the last time; return the frames with masks."""
         with self._lock:
             now = {frame: self.document.runs(frame) for frame in self.document.annotated}
         for frame in sorted({*now, *self._given}):
@@ -257,6 +269,7 @@ class Studio:
                 size = self.document.size
                 follower.annotate(frame, {i: decode_rle(text, size) for i, text in new.items()})
         self._given = now
+        return [frame for frame, runs in now.items() if runs]
 
     def _found(self, found: Found) -> None:
         self._show(found.index)
@@ -301,6 +314,7 @@ _LABELS = {
 }
 _HANDLERS: dict[str, Callable[[Studio, Message], None]] = {
     "hello": Studio._hello,
+    "as": Studio._as,
     "ping": Studio._ping,
     "look": Studio._look,
     "edit": Studio._edit,
@@ -309,6 +323,7 @@ _HANDLERS: dict[str, Callable[[Studio, Message], None]] = {
     "undo": Studio._undo,
     "redo": Studio._redo,
     "propagate": Studio._propagate,
+    "update": Studio._follow_due,
     "stop": Studio._stop,
     "export": Studio._export,
 }

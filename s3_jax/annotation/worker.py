@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from absl import logging
@@ -25,6 +25,8 @@ class Follower(Protocol):
 
     def withdraw(self, index: int, ids: Iterable[int]) -> Any: ...
 
+    def due(self) -> list[tuple[int, int]]: ...
+
     def propagate(
         self, first: int, last: int, *, both_directions: bool, stop: Callable[[], bool]
     ) -> Iterator[Any]: ...
@@ -32,7 +34,7 @@ class Follower(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """Frames to follow objects over; backwards: also before their first mask."""
+    """Frames to follow objects over; backwards: also from masks that come later."""
 
     first: int
     last: int
@@ -55,24 +57,25 @@ class Progress:
 
 
 class Worker:
-    """Runs spans one after the other.
+    """Follows objects over spans of frames.
 
     load: makes the follower, in the worker's thread, when the first span comes.
-    update: gives the follower what people made since the last time; called before a span.
+    update: gives the follower what people made since the last time; called before a span, and
+      returns the frames that have masks.
     found: takes each frame's result. report: takes progress. failed: takes a problem in words.
     """
 
     def __init__(
         self,
         load: Callable[[], Follower],
-        update: Callable[[Follower], None],
+        update: Callable[[Follower], list[int]],
         found: Callable[[Any], None],
         report: Callable[[Progress], None],
         failed: Callable[[str], None],
     ) -> None:
         self._load, self._update, self._found = load, update, found
         self._report, self._failed = report, failed
-        self._spans: queue.SimpleQueue[Span | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Span | Literal["due"] | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._follower: Follower | None = None
         self._pace: collections.deque[float] = collections.deque(maxlen=12)
@@ -85,17 +88,17 @@ class Worker:
         """Tell whether a span is being followed."""
         return bool(self.progress.doing)
 
-    def follow(self, span: Span) -> None:
-        """Begin a span.
+    def follow(self, job: Span | Literal["due"]) -> None:
+        """Begin a span, or everything that has no result or an outdated one.
 
         Raises:
-          InputError: another one is being followed.
+          InputError: objects are being followed already.
         """
         if self.busy:
             raise InputError("objects are being followed already: stop that first")
         self._stop.clear()
-        self._say(Progress("Starting", 0, span.last - span.first + 1))
-        self._spans.put(span)
+        self._say(Progress("Starting"))
+        self._jobs.put(job)
 
     def stop(self) -> None:
         """End the span at the next frame; what was found stays."""
@@ -104,13 +107,13 @@ class Worker:
     def close(self) -> None:
         """Stop, and end the thread."""
         self._stop.set()
-        self._spans.put(None)
+        self._jobs.put(None)
         self._thread.join(timeout=30)
 
     def _work(self) -> None:
-        while (span := self._spans.get()) is not None:
+        while (job := self._jobs.get()) is not None:
             try:
-                self._run(span)
+                self._run(job)
             except (InputError, OSError) as error:
                 self._failed(reason(error))
             except Exception as error:  # the page must hear of it, and the next span may do
@@ -119,21 +122,27 @@ class Worker:
             finally:
                 self._say(Progress(""))
 
-    def _run(self, span: Span) -> None:
-        total = span.last - span.first + 1
+    def _run(self, job: Span | Literal["due"]) -> None:
         if self._follower is None:
-            self._say(Progress("Loading the network", 0, total))
+            self._say(Progress("Loading the network"))
             self._follower = self._load()
-        self._update(self._follower)
+        given = set(self._update(self._follower))
+        spans = [job] if isinstance(job, Span) else [Span(*s, True) for s in self._follower.due()]
+        if not given or not spans:
+            raise InputError("nothing has changed since objects were followed last")
+        total = sum(_steps(span, given) for span in spans)
         self._say(Progress("Following", 0, total))
         self._pace.clear()
-        results = self._follower.propagate(
-            span.first, span.last, both_directions=span.backwards, stop=self._stop.is_set
-        )
-        for done, found in enumerate(results, 1):
+        for done, found in enumerate(self._results(self._follower, spans), 1):
             self._found(found)
             self._pace.append(time.monotonic())
-            self._say(Progress("Following", done, total, self._rate()))
+            self._say(Progress("Following", min(done, total), total, self._rate()))
+
+    def _results(self, follower: Follower, spans: list[Span]) -> Iterator[Any]:
+        for span in spans:
+            yield from follower.propagate(
+                span.first, span.last, both_directions=span.backwards, stop=self._stop.is_set
+            )
 
     def _rate(self) -> float:
         spent = self._pace[-1] - self._pace[0]
@@ -142,3 +151,12 @@ class Worker:
     def _say(self, progress: Progress) -> None:
         self.progress = progress
         self._report(progress)
+
+
+def _steps(span: Span, given: set[int]) -> int:
+    """How many results a span gives: two for a frame between given ones, of both directions."""
+    inside = range(span.first, span.last + 1)
+    others = [frame for frame in inside if frame not in given]
+    forward = sum(frame > min(given) for frame in others)
+    backward = sum(frame < max(given) for frame in others) if span.backwards else 0
+    return len(inside) - len(others) + forward + backward

@@ -33,6 +33,9 @@ class Shifted:
         for id_ in ids:
             del self.given[index][id_]
 
+    def due(self):
+        return [(index, index) for index in range(COUNT) if index not in self.found]
+
     def propagate(self, first, last, *, both_directions, stop) -> Iterator[Found]:
         for index in range(first, last + 1):
             if stop():
