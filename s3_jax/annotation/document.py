@@ -18,6 +18,7 @@ from s3_jax.annotation.journal import Entry, Journal
 from s3_jax.media.palette import colour_of
 from s3_jax.media.rle import decode_rle, encode_rle
 
+NAME = "history.jsonl"  # of the journal, in a project's folder
 Key = tuple[str, int] | tuple[str, int, int]  # ("object", id), ("mask" or "prompt", frame, id)
 Cells = dict[Key, Any]
 Author = tuple[str, int]  # a page and the number it gave the change
@@ -52,6 +53,11 @@ class Document:
         self._authors: dict[str, int] = {}
         for entry in self.journal.read():
             self._take(entry)
+
+    @property
+    def is_new(self) -> bool:
+        """Tell whether nothing has ever been done."""
+        return not self._cells and not self._done and not self._undone
 
     @property
     def objects(self) -> dict[int, dict[str, str]]:
@@ -117,10 +123,15 @@ class Document:
 
     def new_object(self) -> tuple[int, dict[str, str]]:
         """Return an id never used in this project, and a name and colour for it."""
-        used = {key[1] for change in (*self._done, *self._undone) for key in change.after
-                if key[0] == "object"}  # fmt: skip
+        changes = (change.after for change in (*self._done, *self._undone))
+        used = {key[1] for cells in (self._cells, *changes) for key in cells if key[0] == "object"}
         id_ = max(used | {0}) + 1
         return id_, {"name": f"Object {id_}", "colour": "#{:02x}{:02x}{:02x}".format(*_bright(id_))}
+
+    def start(self, cells: Cells) -> None:
+        """Begin with cells that no undo takes back."""
+        if cells:
+            self._record({"start": _listed(cells)}, ("", 0))
 
     def is_known(self, author: Author) -> bool:
         """Tell whether a page's change has arrived before."""
@@ -128,7 +139,7 @@ class Document:
 
     def change(self, label: str, frame: int | None, cells: Mapping[Key, Any], by: Author) -> bool:
         """Set cells; tell whether it is on the disk."""
-        entry = {"do": label, "frame": frame, "cells": [[list(k), v] for k, v in cells.items()]}
+        entry = {"do": label, "frame": frame, "cells": _listed(cells)}
         return self._record(entry, by)
 
     def undo(self, by: Author) -> Change | None:
@@ -157,7 +168,9 @@ class Document:
         """Do what a line of the journal says."""
         page, number = entry["by"]
         self._authors[page] = max(number, self._authors.get(page, 0))
-        if "undo" in entry:
+        if "start" in entry:
+            self._set(_cells(entry["start"]))
+        elif "undo" in entry:
             change = self._done.pop()
             self._undone.append(change)
             self._set(change.before)
@@ -169,7 +182,7 @@ class Document:
             self._do(entry)
 
     def _do(self, entry: Entry) -> None:
-        after: Cells = {tuple(key): value for key, value in entry["cells"]}  # type: ignore[misc]
+        after = _cells(entry["cells"])
         before = {key: self._cells.get(key) for key in after}
         self._done.append(Change(entry["do"], entry["frame"], before, after))
         self._undone.clear()
@@ -181,6 +194,14 @@ class Document:
                 self._cells.pop(key, None)
             else:
                 self._cells[key] = value
+
+
+def _listed(cells: Mapping[Key, Any]) -> list[Any]:
+    return [[list(key), value] for key, value in cells.items()]
+
+
+def _cells(listed: list[Any]) -> Cells:
+    return {tuple(key): value for key, value in listed}
 
 
 def _bright(id_: int) -> tuple[int, int, int]:

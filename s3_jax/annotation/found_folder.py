@@ -47,6 +47,10 @@ class FoundFolder(FoundInMemory):
             self._log({"outdated": outdated})
         super().touch(outdated)
 
+    def confidence(self, index: int) -> dict[int, float]:
+        """Confidence of a frame's objects, without reading its mask; empty without a result."""
+        return dict(self._known[index][0]) if index in self._known else {}
+
     def __getitem__(self, index: int) -> Found:
         confidence, origin = self._known[index]
         try:

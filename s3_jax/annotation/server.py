@@ -19,7 +19,6 @@ from s3_jax.annotation.messages import LARGEST, parse
 from s3_jax.annotation.studio import Outgoing, Studio
 from s3_jax.annotation.view import jpeg
 from s3_jax.errors import InputError
-from s3_jax.media.seeking import Frames
 
 _PAGE = {
     "": ("index.html", "text/html; charset=utf-8"),
@@ -32,9 +31,9 @@ _WAITING = 256  # messages to a page from which on masks are left out; it asks f
 _RETRY = 3.0  # seconds between attempts to write to a full disk
 
 
-def make_app(studio: Studio, frames: Frames, access: Access) -> Starlette:
+def make_app(studio: Studio, access: Access) -> Starlette:
     """The application that serves one project."""
-    server = _Server(studio, frames)
+    server = _Server(studio)
     routes = [
         Route("/frame/{index:int}", server.frame),
         WebSocketRoute("/talk", server.talk),
@@ -50,8 +49,8 @@ def make_app(studio: Studio, frames: Frames, access: Access) -> Starlette:
 class _Server:
     """The project's studio, and the one page that is connected."""
 
-    def __init__(self, studio: Studio, frames: Frames) -> None:
-        self._studio, self._frames = studio, frames
+    def __init__(self, studio: Studio) -> None:
+        self._studio, self._frames = studio, studio.frames
         self._page: _Page | None = None
         self._turn = asyncio.Lock()
 

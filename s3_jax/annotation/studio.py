@@ -9,18 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 from jaxtyping import Int32
 
 from s3_jax.annotation import strokes
 from s3_jax.annotation.document import Cells, Document
 from s3_jax.annotation.found import Found
 from s3_jax.annotation.messages import Message
+from s3_jax.annotation.project import ObjectLook, Project
 from s3_jax.annotation.prompts import Prompts
-from s3_jax.annotation.results import FoundOnDisk, ids_of
 from s3_jax.annotation.view import mask_message, view_size
 from s3_jax.annotation.worker import Follower, Given, Progress, Span, Worker
-from s3_jax.errors import InputError
-from s3_jax.media.rle import decode_rle
+from s3_jax.errors import InputError, reason
+from s3_jax.media.rle import decode_rle, encode_rle
+from s3_jax.media.seeking import Frames
 
 Outgoing = Mapping[str, Any] | bytes
 Ids = Int32[np.ndarray, "h w"]
@@ -29,33 +31,37 @@ Ids = Int32[np.ndarray, "h w"]
 class Studio:
     """A project at work.
 
-    name: of the video. frame_count: its frames. rate: frames a second to play at.
-    document, results: the project. prompts: clicks to masks. load: makes what follows objects.
+    name: of the video. rate: frames a second to play at. frames: of the video. document: what
+    people make in it, which the project's results are made from. prompts: clicks to masks. load:
+    makes what follows objects.
     """
 
     def __init__(
         self,
         name: str,
-        frame_count: int,
         rate: float,
+        frames: Frames,
+        project: Project,
         document: Document,
-        results: FoundOnDisk,
         prompts: Prompts,
         load: Callable[[], Follower],
     ) -> None:
-        self.name, self.frame_count, self.rate = name, frame_count, rate
-        self.document, self.results, self.prompts = document, results, prompts
+        self.name, self.rate, self.frames = name, rate, frames
+        self.project, self.document, self.prompts = project, document, prompts
         self.publish: Callable[[Outgoing], None] = lambda message: None
         self._lock = threading.RLock()
-        self._given: Given = {}
         self._page = ""
         self._version = 0
+        self._given = _given_of(project)
+        if document.is_new:
+            document.start(_started(project, self._given))
         self._worker = Worker(load, self._update, self._found, self._report, self._failed)
 
     def close(self) -> None:
-        """End the worker and write what waits."""
+        """End the worker, write what waits, and let others open the project."""
         self._worker.close()
         self.document.journal.flush()
+        self.project.close()
 
     def handle(self, message: Message) -> None:
         """Do what a page asks for.
@@ -79,7 +85,8 @@ class Studio:
     def shown(self, frame: int) -> Ids:
         """The ids that a frame shows, at full size."""
         with self._lock:
-            return self.document.compose(frame, ids_of(self.results, frame))
+            found = self.project.found.get(frame)
+            return self.document.compose(frame, None if found is None else found.ids)
 
     def state(self) -> dict[str, Any]:
         """Everything that is not a frame."""
@@ -103,14 +110,14 @@ class Studio:
         return {
             "type": "welcome",
             "name": self.name,
-            "frames": self.frame_count,
+            "frames": self.frames.count,
             "rate": self.rate,
             "width": width,
             "height": height,
             "viewWidth": view_width,
             "viewHeight": view_height,
-            "folder": str(self.results.masks.parent),
-            "confidence": {i: self._percent(i) for i in self.results},
+            "folder": str(self.project.path.resolve()),
+            "confidence": {i: self._percent(i) for i in self.project.found},
             "exports": [],
         }
 
@@ -229,9 +236,24 @@ class Studio:
         self._acknowledge(seq)
 
     def _after(self, frame: int | None) -> None:
-        """Publish the state; without a frame, any frame may look otherwise."""
-        self._version += frame is None
+        """Publish the state; without a frame, objects have changed and any frame may look so."""
+        if frame is None:
+            self._version += 1
+            self._save_looks()
         self.publish(self.state())
+
+    def _save_looks(self) -> None:
+        """Name objects in the project as the document does, for those who read the folder."""
+        looks = {id_: _look(about) for id_, about in self.document.objects.items()}
+        before = self.project.objects
+        try:
+            for id_ in sorted({*looks, *before}):
+                if id_ not in looks:
+                    self.project.drop_look(id_)
+                elif looks[id_] != before.get(id_):
+                    self.project.set_look(id_, looks[id_])
+        except OSError as error:  # the journal has it, and says that the disk is full
+            logging.warning("%s: %s", self.project.path, reason(error))
 
     def _acknowledge(self, seq: int) -> None:
         self.publish({"type": "ack", "seq": seq, "saved": not self.document.journal.problem})
@@ -243,16 +265,18 @@ class Studio:
 
     def _show(self, frame: int) -> None:
         prompts = {i: self.document.prompt(frame, i) for i in self.document.objects}
-        prompts = {i: prompt for i, prompt in prompts.items() if prompt["points"] or prompt.get("box")}
+        prompts = {
+            i: prompt for i, prompt in prompts.items() if prompt["points"] or prompt.get("box")
+        }
         about = {"frame": frame, "confidence": self._percent(frame), "prompts": prompts}
         self.publish(mask_message(self.shown(frame), about))
 
     def _percent(self, frame: int) -> dict[int, int]:
-        return {i: round(100 * value) for i, value in self.results.confidence(frame).items()}
+        return {i: round(100 * value) for i, value in self.project.found.confidence(frame).items()}
 
     def _frame(self, index: int) -> int:
-        if index >= self.frame_count:
-            raise InputError(f"there is no frame {index} in a video of {self.frame_count} frames")
+        if index >= self.frames.count:
+            raise InputError(f"there is no frame {index} in a video of {self.frames.count} frames")
         return index
 
     def _update(self, follower: Follower) -> list[int]:
@@ -279,6 +303,40 @@ class Studio:
 
     def _failed(self, problem: str) -> None:
         self.publish({"type": "problem", "text": problem})
+
+
+def _given_of(project: Project) -> Given:
+    """What the follower was given before."""
+    given = project.given
+    return {
+        frame: {id_: encode_rle(mask) for id_, mask in given.masks(frame).items()}
+        for frame in given.frames
+    }
+
+
+def _started(project: Project, given: Given) -> Cells:
+    """Cells of a project that was made without a page, as by an import."""
+    ids = {*project.objects, *(id_ for runs in given.values() for id_ in runs)}
+    looks = {id_: project.look(id_) for id_ in sorted(ids)}
+    return {
+        **{
+            ("object", id_): {
+                "name": look.name,
+                "colour": "#{:02x}{:02x}{:02x}".format(*look.colour),
+            }
+            for id_, look in looks.items()
+        },
+        **{
+            ("mask", frame, id_): text
+            for frame, runs in given.items()
+            for id_, text in runs.items()
+        },
+    }
+
+
+def _look(about: Mapping[str, str]) -> ObjectLook:
+    red, green, blue = bytes.fromhex(about["colour"].removeprefix("#"))
+    return ObjectLook(about["name"], (red, green, blue))
 
 
 def _drawn(ids: Ids, id_: int, values: Mapping[str, Any]) -> Ids:

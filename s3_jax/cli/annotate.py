@@ -22,7 +22,7 @@ import socket
 import sys
 import webbrowser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -33,6 +33,11 @@ from s3_jax.config import PropagationConfig
 from s3_jax.errors import InputError, reason
 from s3_jax.media.seeking import Frames
 from s3_jax.media.video_files import VideoSource, open_video
+
+if TYPE_CHECKING:  # JAX takes seconds, which wrong flags need not wait for
+    from s3_jax.annotation.annotator import Annotator
+    from s3_jax.annotation.project import Project
+    from s3_jax.annotation.studio import Studio
 
 CHECKPOINT = propagation_flags.CHECKPOINT
 OUTPUT = flags.DEFINE_string("output", None, "Directory of the project.")
@@ -59,43 +64,43 @@ def main(videos: list[str]) -> int:
     config = propagation_config(_PROPAGATION_FLAGS)
     video = _only(videos)
     source = open_video(video, keep_going=True)
-    from s3_jax.annotation.folder import opened_folder
+    from s3_jax.annotation.project import Project, video_identity
     from s3_jax.checkpoints.model import find_model
 
     checkpoint = find_model(CHECKPOINT.value or "s3_lite")
     shown = Frames(source, _CACHE_MEGABYTES)
+    names = source.frame_names or [f"{index:05d}" for index in range(shown.count)]
     output = Path(OUTPUT.value or f"{video.resolve().stem}_annotation")
-    with opened_folder(output, source, shown.count) as folder, _listening() as listener:
-        _serve(_studio(folder, source, shown, checkpoint, config), shown, folder, listener)
+    with Project(output, video_identity(source, shown.count), names) as project:
+        studio = _studio(project, source, shown, checkpoint, config)
+        with _listening() as listener:
+            _serve(studio, listener)
     return 0
 
 
 def _studio(
-    folder: Path, source: VideoSource, shown: Frames, checkpoint: Path, config: PropagationConfig
-) -> Any:
-    from s3_jax.annotation.document import Document
-    from s3_jax.annotation.folder import JOURNAL
+    project: "Project", source: VideoSource, shown: Frames, checkpoint: Path,
+    config: PropagationConfig,
+) -> "Studio":  # fmt: skip
+    from s3_jax.annotation.document import NAME, Document
     from s3_jax.annotation.prompts import Prompts
-    from s3_jax.annotation.results import FoundOnDisk
     from s3_jax.annotation.studio import Studio
 
-    names = source.frame_names or [f"{index:05d}" for index in range(shown.count)]
-    results = FoundOnDisk(folder, names)
-    rate = float(source.frame_rate or _DEFAULT_RATE)
     return Studio(
         source.path.name,
-        shown.count,
-        rate,
-        Document(folder / JOURNAL, source.size),
-        results,
+        float(source.frame_rate or _DEFAULT_RATE),
+        shown,
+        project,
+        Document(project.path / NAME, source.size),
         Prompts(lambda: _prompter(checkpoint), shown.image),
-        lambda: _annotator(source, shown.count, checkpoint, config, results),
+        lambda: _annotator(project, source, shown.count, checkpoint, config),
     )
 
 
 def _annotator(
-    source: VideoSource, count: int, checkpoint: Path, config: PropagationConfig, results: Any
-) -> Any:
+    project: "Project", source: VideoSource, count: int, checkpoint: Path,
+    config: PropagationConfig,
+) -> "Annotator":  # fmt: skip
     import jax.numpy as jnp
 
     from s3_jax.annotation.annotator import Annotator
@@ -106,7 +111,8 @@ def _annotator(
     enable_compilation_cache()
     model_config, variables = load_model(checkpoint)
     session = Session(model_config, variables, config, dtype=jnp.dtype(DTYPE.value))
-    return Annotator(session, Frames(source, _CACHE_MEGABYTES).image, count, found=results)
+    frames = Frames(source, _CACHE_MEGABYTES)
+    return Annotator(session, frames.image, count, given=project.given, found=project.found)
 
 
 def _prompter(checkpoint: Path) -> Any:
@@ -117,7 +123,7 @@ def _prompter(checkpoint: Path) -> Any:
     return prompting.Prompter(checkpoint)
 
 
-def _serve(studio: Any, shown: Frames, folder: Path, listener: socket.socket) -> None:
+def _serve(studio: "Studio", listener: socket.socket) -> None:
     import uvicorn
 
     from s3_jax.annotation.access import LOCAL, Access
@@ -126,7 +132,7 @@ def _serve(studio: Any, shown: Frames, folder: Path, listener: socket.socket) ->
 
     access = Access(secrets.token_urlsafe(24), HOST.value, listener.getsockname()[1])
     config = uvicorn.Config(
-        make_app(studio, shown, access),
+        make_app(studio, access),
         log_level="error",
         ws="websockets-sansio",
         ws_max_size=LARGEST,
@@ -140,7 +146,9 @@ def _serve(studio: Any, shown: Frames, folder: Path, listener: socket.socket) ->
             f"{studio.name} and change its masks, and what is sent is not encrypted",
             file=sys.stderr,
         )
-    print(f"project: {folder}\npage:    {access.address()}\nCtrl-C ends it.", flush=True)
+    print(
+        f"project: {studio.project.path}\npage:    {access.address()}\nCtrl-C ends it.", flush=True
+    )
     if BROWSER.value:
         with contextlib.suppress(webbrowser.Error):
             webbrowser.open(access.address())

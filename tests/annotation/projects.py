@@ -1,15 +1,15 @@
 """A small project with a follower that needs no network: it shows given masks, moved on."""
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from s3_jax.annotation.document import Document
+from s3_jax.annotation.document import NAME, Document
 from s3_jax.annotation.found import Found
+from s3_jax.annotation.found_folder import FoundFolder
+from s3_jax.annotation.project import Project, video_identity
 from s3_jax.annotation.prompts import Prompts
-from s3_jax.annotation.results import FoundOnDisk
 from s3_jax.annotation.studio import Studio
 from s3_jax.media.seeking import Frames
 from s3_jax.media.video_files import open_video
@@ -22,7 +22,7 @@ COUNT = 20
 class Shifted:
     """Finds in every frame the nearest given masks, one pixel to the right for each frame."""
 
-    def __init__(self, found: FoundOnDisk) -> None:
+    def __init__(self, found: FoundFolder) -> None:
         self.given: dict[int, dict[int, np.ndarray]] = {}
         self.found = found
 
@@ -66,22 +66,21 @@ class Halves:
         return mask
 
 
-@dataclasses.dataclass
-class Project:
-    folder: Path
-    video: Path
-    frames: Frames
-    studio: Studio
-
-
-def open_project(folder: Path, load_head=Halves) -> Project:
-    folder.mkdir(exist_ok=True)
+def open_studio(folder: Path, load_head=Halves) -> Studio:
+    """A project in a folder, of a clip beside it."""
     video = folder.parent / "clip.mp4"
     if not video.exists():
         write_video_file(video, moving_pictures(COUNT, *SIZE))
-    frames = Frames(open_video(video))
-    results = FoundOnDisk(folder, [f"{index:05d}" for index in range(COUNT)])
-    document = Document(folder / "journal.jsonl", SIZE)
-    prompts = Prompts(load_head, frames.image)
-    studio = Studio("clip.mp4", COUNT, 30.0, document, results, prompts, lambda: Shifted(results))
-    return Project(folder, video, frames, studio)
+    source = open_video(video)
+    frames = Frames(source)
+    names = [f"{index:05d}" for index in range(COUNT)]
+    project = Project(folder, video_identity(source, COUNT), names)
+    return Studio(
+        "clip.mp4",
+        30.0,
+        frames,
+        project,
+        Document(folder / NAME, SIZE),
+        Prompts(load_head, frames.image),
+        lambda: Shifted(project.found),
+    )

@@ -12,7 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 from s3_jax.annotation.access import Access
 from s3_jax.annotation.messages import LARGEST
 from s3_jax.annotation.server import make_app
-from tests.annotation.projects import COUNT, SIZE, open_project
+from tests.annotation.projects import COUNT, SIZE, open_studio
 
 TOKEN = "a-secret-token"
 HOST = "127.0.0.1:8333"
@@ -20,13 +20,13 @@ ORIGIN = {"host": HOST, "origin": f"http://{HOST}"}
 
 
 @pytest.fixture
-def project(tmp_path):
-    return open_project(tmp_path / "project")
+def studio(tmp_path):
+    return open_studio(tmp_path / "project")
 
 
 @pytest.fixture
-def client(project):
-    app = make_app(project.studio, project.frames, Access(TOKEN, "127.0.0.1", 8333))
+def client(studio):
+    app = make_app(studio, Access(TOKEN, "127.0.0.1", 8333))
     with TestClient(app, base_url=f"http://{HOST}") as client:
         yield client
 
@@ -95,11 +95,11 @@ def test_the_page_and_its_parts(client):
         assert kind in client.get(f"/{TOKEN}/{name}").headers["content-type"]
 
 
-def test_frames_are_pictures(client, project):
+def test_frames_are_pictures(client, studio):
     picture = client.get(f"/{TOKEN}/frame/7")
     assert picture.headers["content-type"] == "image/jpeg"
     shown = cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-    assert np.abs(shown.astype(int) - project.frames.image(7)).mean() < 10
+    assert np.abs(shown.astype(int) - studio.frames.image(7)).mean() < 10
     assert client.get(f"/{TOKEN}/frame/{COUNT}").status_code == 404
 
 
@@ -162,8 +162,8 @@ def test_localhost_is_this_machine_too(client):
     assert client.get(f"/{TOKEN}/", headers={"host": "localhost:8333"}).status_code == 200
 
 
-def test_all_interfaces_serve_addresses_in_numbers_only(project):
-    app = make_app(project.studio, project.frames, Access(TOKEN, "0.0.0.0", 8333))
+def test_all_interfaces_serve_addresses_in_numbers_only(studio):
+    app = make_app(studio, Access(TOKEN, "0.0.0.0", 8333))
     client = TestClient(app)
     assert client.get(f"/{TOKEN}/", headers={"host": "192.168.7.5:8333"}).status_code == 200
     assert client.get(f"/{TOKEN}/", headers={"host": "evil.example:8333"}).status_code == 403
@@ -229,7 +229,7 @@ def test_huge_and_binary_messages_end_the_connection(connect, data, code):
     assert ended.value.code == code
 
 
-def test_painting_shows_at_once_and_is_undone_and_redone(connect, project):
+def test_painting_shows_at_once_and_is_undone_and_redone(connect, studio):
     with connect() as socket:
         page = Page(socket)
         assert page.welcome["frames"] == COUNT
@@ -237,25 +237,25 @@ def test_painting_shows_at_once_and_is_undone_and_redone(connect, project):
         assert page.edit()["saved"]
         painted = page.until("mask")
         assert (painted["frame"], painted["ids"].sum() > 50) == (0, True)
-        np.testing.assert_array_equal(painted["ids"], project.studio.shown(0))
+        np.testing.assert_array_equal(painted["ids"], studio.shown(0))
         page.change(type="undo")
         assert not page.until("mask")["ids"].any()
         page.change(type="redo")
         np.testing.assert_array_equal(page.until("mask")["ids"], painted["ids"])
 
 
-def test_a_change_that_is_sent_twice_is_done_once(connect, project):
+def test_a_change_that_is_sent_twice_is_done_once(connect, studio):
     with connect() as socket:
         page = Page(socket)
         page.add()
         page.edit()
         page.seq -= 1
         page.edit(points=[(5, 40)])
-    assert len(project.studio.document._done) == 2
-    assert project.studio.shown(0)[40, 5] == 0
+    assert len(studio.document._done) == 2
+    assert studio.shown(0)[40, 5] == 0
 
 
-def test_objects_are_followed_and_masks_stream(connect, project):
+def test_objects_are_followed_and_masks_stream(connect, studio):
     with connect() as socket:
         page = Page(socket)
         page.add()
@@ -275,7 +275,7 @@ def test_objects_are_followed_and_masks_stream(connect, project):
     assert progress[-1]["rate"] > 0
     np.testing.assert_array_equal(seen[9]["ids"], np.roll(seen[0]["ids"], 9, axis=1))
     assert seen[9]["confidence"] == {"1": 75}
-    assert sorted(f.name for f in project.studio.results.masks.iterdir())[-1] == "00019.png"
+    assert sorted(f.name for f in (studio.project.path / "masks").iterdir())[-1] == "00019.png"
 
 
 def test_nothing_to_follow_is_said(connect):
@@ -285,7 +285,7 @@ def test_nothing_to_follow_is_said(connect):
         assert "paint one first" in page.until("refused")["text"]
 
 
-def test_a_second_tab_takes_over_and_nothing_is_lost(connect, project):
+def test_a_second_tab_takes_over_and_nothing_is_lost(connect, studio):
     with connect() as first:
         page = Page(first)
         page.add()
@@ -300,21 +300,22 @@ def test_a_second_tab_takes_over_and_nothing_is_lost(connect, project):
             assert other.state["annotated"] == [0, 3]
 
 
-def test_a_killed_project_is_as_it_was(connect, project):
+def test_a_killed_project_is_as_it_was(connect, studio):
     with connect() as socket:
         page = Page(socket)
         page.add()
         page.edit()
         page.edit(frame=4, points=[(40, 10), (50, 10), (50, 20)], tool="polygon")
         page.change(type="undo")
-    again = open_project(project.folder)
-    np.testing.assert_array_equal(again.studio.shown(0), project.studio.shown(0))
-    assert again.studio.state() | {"version": 0} == project.studio.state() | {"version": 0}
-    assert again.studio.document.is_known(("page-0001", 4))
-    again.studio.close()
+    studio.project.close()
+    again = open_studio(studio.project.path)
+    np.testing.assert_array_equal(again.shown(0), studio.shown(0))
+    assert again.state() | {"version": 0} == studio.state() | {"version": 0}
+    assert again.document.is_known(("page-0001", 4))
+    again.close()
 
 
-def test_a_full_disk_loses_nothing(connect, project, monkeypatch):
+def test_a_full_disk_loses_nothing(connect, studio, monkeypatch):
     def full(self, text):
         raise OSError(28, "No space left on device")
 
@@ -326,11 +327,12 @@ def test_a_full_disk_loses_nothing(connect, project, monkeypatch):
             assert not page.edit()["saved"]
             assert "No space left" in page.until("saved")["problem"]
             assert page.until("mask")["ids"].any()
-        project.studio.flush()
+        studio.flush()
         assert page.until("saved")["problem"] == ""
-    again = open_project(project.folder)
-    np.testing.assert_array_equal(again.studio.shown(0), project.studio.shown(0))
-    again.studio.close()
+    studio.project.close()
+    again = open_studio(studio.project.path)
+    np.testing.assert_array_equal(again.shown(0), studio.shown(0))
+    again.close()
 
 
 def test_clicks_and_boxes_ask_the_prompt_head(connect):
@@ -351,8 +353,8 @@ def test_without_a_prompt_head_clicks_say_so(tmp_path):
     def missing():
         raise ImportError("no head here")
 
-    project = open_project(tmp_path / "project", missing)
-    app = make_app(project.studio, project.frames, Access(TOKEN, "127.0.0.1", 8333))
+    studio = open_studio(tmp_path / "project", missing)
+    app = make_app(studio, Access(TOKEN, "127.0.0.1", 8333))
     with (
         TestClient(app, base_url=f"http://{HOST}") as client,
         client.websocket_connect(f"/{TOKEN}/talk", headers=ORIGIN) as socket,
@@ -365,5 +367,5 @@ def test_without_a_prompt_head_clicks_say_so(tmp_path):
 
 def test_no_thread_is_left(tmp_path):
     before = threading.active_count()
-    open_project(tmp_path / "project").studio.close()
+    open_studio(tmp_path / "project").close()
     assert threading.active_count() == before
