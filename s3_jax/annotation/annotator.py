@@ -62,7 +62,7 @@ class Annotator:
     ) -> None:
         self.frame_count = frame_count
         self.lost: set[int] = set()
-        self._frame = frame
+        self.frame = frame
         self._given = Given() if given is None else given
         self._found = FoundInMemory() if found is None else found
         self._revision = 0
@@ -239,7 +239,7 @@ class Annotator:
 
     def _image(self, index: int) -> Image | None:
         try:
-            image = self._frame(index)
+            image = self.frame(index)
         except InputError:
             self.lost.add(index)
             return None

@@ -21,9 +21,9 @@ from typing import IO, Any
 
 from s3_jax.annotation.found_folder import FoundFolder
 from s3_jax.annotation.given_folder import GivenFolder
+from s3_jax.annotation.looks import ObjectLook, default_look, palette_of
 from s3_jax.errors import InputError, reason
 from s3_jax.media.json_files import read_json
-from s3_jax.media.palette import colour_of, voc_palette
 from s3_jax.media.video_files import VideoSource
 from s3_jax.media.writers import write_json
 from s3_jax.segmentation.run_folder import fingerprint
@@ -31,23 +31,6 @@ from s3_jax.segmentation.run_folder import fingerprint
 NAME = "project.json"
 FORMAT = "s3_jax annotation project"
 VERSION = 1
-LONGEST_NAME = 200
-Colour = tuple[int, int, int]
-
-
-@dataclasses.dataclass(frozen=True)
-class ObjectLook:
-    """How an object is shown: its name, its colour (R, G, B), and whether it is shown at all."""
-
-    name: str
-    colour: Colour
-    visible: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 < len(self.name) <= LONGEST_NAME or not self.name.isprintable():
-            raise InputError(f"{self.name[:50]!a} is no name of an object: use 1 to 200 letters")
-        if len(self.colour) != 3 or not all(0 <= channel <= 255 for channel in self.colour):
-            raise InputError(f"{self.colour} is no colour: give red, green and blue, 0 to 255")
 
 
 def video_identity(source: VideoSource, frame_count: int) -> dict[str, Any]:
@@ -84,7 +67,7 @@ class Project:
             self._lock = _locked(path)
             self._adopt(path / NAME)
             self.given = GivenFolder(path / "given", len(frame_names), video["size"])
-            self.found = FoundFolder(path, frame_names, self._palette())
+            self.found = FoundFolder(path, frame_names, palette_of(self.objects))
             self._write()
         except (OSError, InputError) as error:
             self.close()
@@ -102,19 +85,18 @@ class Project:
 
     def look(self, object_id: int) -> ObjectLook:
         """The look of an object; of one that was given none a name and colour made of its id."""
-        default = ObjectLook(f"object {object_id}", colour_of(object_id))
-        return self.objects.get(object_id, default)
+        return self.objects.get(object_id, default_look(object_id))
 
     def set_look(self, object_id: int, look: ObjectLook) -> None:
         """Give an object a look, and save it."""
         self._record["objects"][str(object_id)] = dataclasses.asdict(look)
-        self.found.palette = self._palette()
+        self.found.palette = palette_of(self.objects)
         self._write()
 
     def drop_look(self, object_id: int) -> None:
         """Forget the look of an object, and save that."""
         self._record["objects"].pop(str(object_id), None)
-        self.found.palette = self._palette()
+        self.found.palette = palette_of(self.objects)
         self._write()
 
     @property
@@ -162,13 +144,6 @@ class Project:
                     f"{self.path} is the project of another video (its {key} is "
                     f"{record['video'].get(key)}, not {value}): choose another folder"
                 )
-
-    def _palette(self) -> bytes:
-        palette = voc_palette()
-        for object_id, look in self.objects.items():
-            if object_id < len(palette):
-                palette[object_id] = look.colour
-        return palette.tobytes()
 
     def _write(self) -> None:
         write_json(self.path / NAME, self._record)

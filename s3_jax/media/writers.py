@@ -66,6 +66,12 @@ def write_picture(path: Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
         temporary.write_bytes(encoded.tobytes())
 
 
+def write_rgba(path: Path, picture: UInt8[np.ndarray, "h w 4"]) -> None:
+    """A picture in R, G, B and opacity as PNG."""
+    with replacing(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG", compress_level=1)
+
+
 def _encode(ids: Integer[np.ndarray, "h w"], encoding: MaskEncoding) -> Image.Image:
     match encoding.kind:
         case "palette":

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from s3_jax.annotation.annotator import Annotator
-from s3_jax.annotation.project import ObjectLook, Project
+from s3_jax.annotation.looks import ObjectLook
+from s3_jax.annotation.project import Project
 from s3_jax.config import PropagationConfig
 from s3_jax.errors import InputError
 from s3_jax.media.mask_files import MaskFiles
@@ -89,7 +90,7 @@ import sys
 import numpy as np
 from pathlib import Path
 from s3_jax.annotation.found import Found
-from s3_jax.annotation.project import ObjectLook, Project
+from s3_jax.annotation.project import Project
 project = Project(Path(sys.argv[1]), {video!r}, {names!r})
 for n in range(10_000):
     index = n % 8

@@ -1,0 +1,39 @@
+"""How objects are shown: names and colours."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from s3_jax.errors import InputError
+from s3_jax.media.palette import colour_of, voc_palette
+
+LONGEST_NAME = 200
+Colour = tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectLook:
+    """How an object is shown: its name, its colour (R, G, B), and whether it is shown at all."""
+
+    name: str
+    colour: Colour
+    visible: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.name) <= LONGEST_NAME or not self.name.isprintable():
+            raise InputError(f"{self.name[:50]!a} is no name of an object: use 1 to 200 letters")
+        if len(self.colour) != 3 or not all(0 <= channel <= 255 for channel in self.colour):
+            raise InputError(f"{self.colour} is no colour: give red, green and blue, 0 to 255")
+
+
+def default_look(object_id: int) -> ObjectLook:
+    """A name and a colour made of an object's id."""
+    return ObjectLook(f"object {object_id}", colour_of(object_id))
+
+
+def palette_of(looks: Mapping[int, ObjectLook]) -> bytes:
+    """R, G, B bytes of 256 ids: VOC colours, and those of the given objects."""
+    palette = voc_palette()
+    for object_id, look in looks.items():
+        if object_id < len(palette):
+            palette[object_id] = look.colour
+    return palette.tobytes()
