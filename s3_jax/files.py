@@ -1,9 +1,13 @@
-"""Files that are there as a whole or not at all."""
+"""Files that are there as a whole or not at all, and directories that one process works in."""
 
 import contextlib
+import fcntl
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
+
+from s3_jax.errors import InputError
 
 
 @contextlib.contextmanager
@@ -27,3 +31,54 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+class Lock:
+    """A directory that belongs to this process until the block or the process ends, or the object
+    goes. It leaves no file behind, whatever ends the process.
+
+    Where the file system knows no locks, nothing is locked.
+
+    flag: what chooses another directory, for the message.
+    shared: keep out only those that do not share.
+
+    Raises:
+      InputError: another process has it. OSError: it cannot be opened.
+    """
+
+    def __init__(self, directory: Path, flag: str = "--output", shared: bool = False):
+        handle = os.open(directory, os.O_RDONLY)
+        self._release = weakref.finalize(self, os.close, handle)
+        file = os.fstat(handle).st_ino
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owners = _owners(file)
+            self._release()
+            if os.getpid() in owners:
+                return
+            owner = f"process {owners[0]}" if owners else "another process"
+            raise InputError(
+                f"{directory} is in use by {owner}: wait until that has ended, or choose another "
+                f"{flag}"
+            ) from None
+        except OSError:
+            return
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._release()
+
+
+def _owners(file: int) -> list[int]:
+    """Return the processes that have a lock of a file (its inode number), where the system tells.
+
+    Lines are like `1: FLOCK ADVISORY WRITE 1234 fe:00:5678 0 EOF`.
+    """
+    try:
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return []
+    return [int(lock[4]) for lock in locks if lock[1] == "FLOCK" and lock[5].endswith(f":{file}")]

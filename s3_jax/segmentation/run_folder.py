@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from s3_jax.errors import InputError, reason
-from s3_jax.files import replacing
+from s3_jax.files import Lock, replacing
 from s3_jax.media.run_json import NAME, differences, new_record, read_record, write_record
 
 Identity = dict[str, Any]
@@ -60,7 +60,8 @@ class RunFolder:
     masks, scores: directories of the results; by default those of these names in `path`.
 
     Raises:
-      InputError: the directory cannot be written, belongs to another run or to none.
+      InputError: the directory cannot be written, belongs to another run or to none, or another
+        process works in it.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class RunFolder:
         self._refuse_inputs_inside(inputs)
         try:
             path.mkdir(parents=True, exist_ok=True)
+            self._lock = Lock(path)
             previous = self._previous()
             if previous and self._has_results() and not overwrite:
                 self._adopt(previous)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from s3_jax.errors import InputError, reason
+from s3_jax.files import Lock
 from s3_jax.media.run_json import Kind, differences, new_record, read_record, write_record
 from s3_jax.segmentation.run_folder import Identity
 
@@ -15,7 +16,8 @@ class RunRecord:
     """`run.json` in an output directory, or `run_<i>_of_<n>.json` where n processes share it.
 
     Raises:
-      InputError: the directory holds results of a run with other settings, or of none.
+      InputError: the directory holds results of a run with other settings, or of none, or another
+        process works in it.
     """
 
     def __init__(
@@ -31,11 +33,12 @@ class RunRecord:
         name = "run.json" if count == 1 else f"run_{index}_of_{count}.json"
         self._path = output / name
         self._values = new_record(kind, identity)
+        output.mkdir(parents=True, exist_ok=True)
+        self._lock = Lock(output, shared=count > 1)
         if overwrite:
             _remove_other_runs(output, identity)
         else:
             _refuse_other_run(output, identity)
-        output.mkdir(parents=True, exist_ok=True)
 
     def note(self, **values: Any) -> None:
         """Adds values, and writes the file."""

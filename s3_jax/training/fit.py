@@ -160,8 +160,8 @@ def fit(
     parts = Trainer(loss, optimizer, axis_name=axis_name, **trainer)
     stage = Stage("training", steps, model, lambda _: variables, parts, data, evaluate)
     about = {"model": to_dict(model), "seed": seed}
-    run_data.claim_directory(workdir, about, adopt)
-    return run_stages(workdir, [stage], about, config, callbacks, seed, devices)
+    with run_data.claim_directory(workdir, about, adopt):
+        return run_stages(workdir, [stage], about, config, callbacks, seed, devices)
 
 
 def run_stages(

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from s3_jax.config import ModelConfig
 from s3_jax.data.config import DataConfig
 from s3_jax.data.pipeline import Batch, Batches, make_pipeline
 from s3_jax.errors import InputError, reason
-from s3_jax.files import replacing
+from s3_jax.files import Lock, replacing
 from s3_jax.media.run_json import NAME, differences, new_record, read_record, write_record
 from s3_jax.training import run_config
 from s3_jax.training.clip import ClipBatch
@@ -36,16 +37,16 @@ _FREE = (
 _FREE_OF_DATA = ("num_workers", "num_threads", "clips_ahead", "max_failing")
 
 
-def claim(workdir: Path, run: RunConfig, adopt: bool) -> None:
+def claim(workdir: Path, run: RunConfig, adopt: bool) -> AbstractContextManager[object]:
     """Makes the directory, or sees that it is of this run.
 
     adopt: record this configuration in place of another one, and go on after a problem.
 
     Raises:
       InputError: it holds a run of another configuration, and the message names what differs; or
-        one that was stopped by a problem.
+        one that was stopped by a problem; or another process trains in it.
     """
-    claim_directory(workdir, run_config.to_dict(run), adopt, _refuse_another)
+    return claim_directory(workdir, run_config.to_dict(run), adopt, _refuse_another)
 
 
 def claim_directory(
@@ -53,18 +54,24 @@ def claim_directory(
     settings: dict[str, Any],
     adopt: bool = False,
     refuse: Callable[[Path, dict[str, Any], dict[str, Any]], None] | None = None,
-) -> None:
+) -> AbstractContextManager[object]:
     """Makes a training directory, or sees that it is of a run with these settings.
+
+    Returns:
+      What keeps other runs out of it until the block ends.
 
     refuse: raises an error if recorded and present settings are of different runs; by default if
       any differs.
 
     Raises:
-      InputError: it holds another run, or one that was stopped by a problem.
+      InputError: it holds another run, or one that was stopped by a problem, or another process
+        trains in it.
     """
     file, record = workdir / NAME, new_record("training", settings)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        first = jax.process_index() == 0
+        held = Lock(workdir, "--workdir") if first else contextlib.nullcontext()
         if file.exists() and not adopt:
             before = read_record(file)
             (refuse or _refuse_any)(workdir, before["settings"], record["settings"])
@@ -73,8 +80,9 @@ def claim_directory(
                     f"{workdir}: training was stopped: {before['problem']}; once it is mended, go "
                     "on from the last checkpoint with --adopt_config"
                 )
-        if jax.process_index() == 0:
+        if first:
             write_record(file, record)
+        return held
     except InputError:
         raise
     except (OSError, ValueError, KeyError) as error:

@@ -37,13 +37,13 @@ def train(
         wrong (the message names the file with the batch); or the disk is full.
     """
     run_data.refuse_uneven_batches(run)
-    run_data.claim(workdir, run, adopt)
-    stages = usual_stages(run)
-    about = run_config.to_dict(run)
-    return run_stages(
-        workdir, stages, about, fit_config(run), (*usual_callbacks(run), *callbacks), run.seed,
-        run.devices,
-    )  # fmt: skip
+    with run_data.claim(workdir, run, adopt):
+        stages = usual_stages(run)
+        about = run_config.to_dict(run)
+        return run_stages(
+            workdir, stages, about, fit_config(run), (*usual_callbacks(run), *callbacks), run.seed,
+            run.devices,
+        )  # fmt: skip
 
 
 def usual_stages(run: RunConfig) -> list[Stage]:
