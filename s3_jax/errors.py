@@ -13,6 +13,14 @@ def reason(error: BaseException) -> str:
     return " ".join(str(text).split())
 
 
+def visible(text: str) -> str:
+    """Text for a terminal: characters that would control it, and halves of broken ones, as their
+    codes. Names of files may hold any."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
 def listed(problems: list[str]) -> str:
     """One problem as it is; several as their number and a line for each, the first 40 of them."""
     if len(problems) == 1:

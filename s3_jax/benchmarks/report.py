@@ -1,8 +1,6 @@
 """Scores as a table in the terminal, as CSV and as JSON."""
 
-import csv
 import dataclasses
-import io
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -12,6 +10,7 @@ from typing import Any
 from s3_jax.benchmarks.protocols import Protocol
 from s3_jax.benchmarks.summary import RunSummary, SequenceSummary, Summary
 from s3_jax.files import replacing
+from s3_jax.media import writers
 from s3_jax.media.image_files import shortened
 
 MOST_ROWS = 40
@@ -63,13 +62,7 @@ def terminal_table(report: Report) -> str:
 
 def write_csv(path: Path, report: Report) -> None:
     """One line for every result as a whole, group, sequence and object; values from 0 to 1."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_HEADER)
-    for run in report.runs:
-        writer.writerows(_csv_rows(run))
-    with replacing(path) as temporary:
-        temporary.write_text(text.getvalue())
+    writers.write_csv(path, [CSV_HEADER, *(row for run in report.runs for row in _csv_rows(run))])
 
 
 def write_scores_json(path: Path, report: Report) -> None:

@@ -10,8 +10,9 @@ from absl import app, flags
 from s3_jax.cli.commands import COMMANDS
 from s3_jax.cli.extras import missing_package
 from s3_jax.cli.pipes import forget_output
+from s3_jax.cli.visible_output import visible_output
 from s3_jax.conversion.errors import ConversionError, TorchFileError
-from s3_jax.errors import InputError, reason
+from s3_jax.errors import InputError, reason, visible
 
 DEBUG = flags.DEFINE_bool("debug", False, "Show where in the program an error comes from.")
 _NAMES = "|".join(sorted(COMMANDS, key=len, reverse=True))
@@ -85,12 +86,8 @@ def frame_size(text: str, flag: str = "size") -> tuple[int, int]:
 
 def _guard(main: Callable[..., int | None], argv: list[str]) -> int:
     try:
-        takes_words = bool(inspect.signature(main).parameters)
-        if len(argv) > 1 and not takes_words:
-            raise InputError(f"{argv[1]!r} belongs to no flag: --help shows how to write it")
-        code = main(argv[1:]) if takes_words else main()
-        sys.stdout.flush()
-        return code or 0
+        with visible_output():
+            return _result(main, argv)
     except BrokenPipeError:
         forget_output()
         return 0
@@ -100,6 +97,15 @@ def _guard(main: Callable[..., int | None], argv: list[str]) -> int:
         if DEBUG.value:
             raise
         return fail(_message(error))
+
+
+def _result(main: Callable[..., int | None], argv: list[str]) -> int:
+    takes_words = bool(inspect.signature(main).parameters)
+    if len(argv) > 1 and not takes_words:
+        raise InputError(f"{argv[1]!r} belongs to no flag: --help shows how to write it")
+    code = main(argv[1:]) if takes_words else main()
+    sys.stdout.flush()
+    return code or 0
 
 
 def _message(error: Exception) -> str:
@@ -119,5 +125,5 @@ def fail(message: str, code: int = 1) -> int:
     """Says what went wrong, after the command's name; the exit code."""
     spec = sys.modules["__main__"].__spec__
     name = sys.argv[0] if _is_s3() or spec is None else spec.name
-    print(f"{name}: {as_typed(message)}", file=sys.stderr)
+    print(f"{name}: {visible(as_typed(message))}", file=sys.stderr)
     return code

@@ -306,7 +306,7 @@ def _refuse_negative(value: Any, where: str = "") -> None:
 
 
 def _source(values: Any) -> SourceConfig:
-    if isinstance(values, tuple(SOURCE_KINDS.values())):
+    if isinstance(values, SourceConfig):
         return values
     kind = values.get("kind") if isinstance(values, Mapping) else values
     if not isinstance(kind, str) or kind not in SOURCE_KINDS:

@@ -1,7 +1,11 @@
 """Result files, each written under a temporary name first so that it is whole or absent."""
 
+import csv
+import io
 import json
+import re
 import zipfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,25 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     """A dictionary as indented JSON."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    """A table, its header first. Text that a spreadsheet would run as a formula begins with an
+    apostrophe, which shows it as text."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([*map(_as_text, row)] for row in rows)
+    with replacing(path) as temporary:
+        temporary.write_text(text.getvalue(), "utf-8", "surrogateescape")
+
+
+def _as_text(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell.startswith(_FORMULA) or _NUMBER.fullmatch(cell):
+        return cell
+    return f"'{cell}"
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?")
 
 
 def write_mask(path: Path, ids: Integer[np.ndarray, "h w"], encoding: MaskEncoding) -> None:

@@ -11,7 +11,7 @@ from s3_jax.errors import InputError
 from s3_jax.files import replacing
 from s3_jax.media.mask_files import MaskEncoding, read_mask
 from s3_jax.media.palette import voc_palette
-from s3_jax.media.writers import write_json, write_mask, write_scores
+from s3_jax.media.writers import write_csv, write_json, write_mask, write_scores
 
 PALETTE = voc_palette().tobytes()
 ENCODINGS = [
@@ -91,3 +91,12 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
     assert caught.value.filename == str(tmp_path / "a.json")
     assert (tmp_path / "a.json").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_table_runs_no_formula(tmp_path: Path):
+    rows = [["name", "value"], ["=cmd|' /C calc'!A0", -0.5], ["@x", "-0.25"], ["a,b", "+1+1"]]
+    write_csv(tmp_path / "t.csv", rows)
+    assert (tmp_path / "t.csv").read_text() == (
+        "name,value\n'=cmd|' /C calc'!A0,-0.5\n'@x,-0.25\n\"a,b\",'+1+1\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]

@@ -14,9 +14,7 @@ machine that should be doing nothing else; the column of CPU time is of use wher
 is what the compiled program asks for. A curve that was measured before is replaced, others stay.
 """
 
-import csv
 import dataclasses
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +25,7 @@ from absl import flags, logging
 from s3_jax.cli import command
 from s3_jax.config import MODELS
 from s3_jax.errors import InputError
-from s3_jax.files import replacing
-from s3_jax.media.writers import write_picture
+from s3_jax.media.writers import write_csv, write_picture
 
 if TYPE_CHECKING:
     from s3_jax.analysis.scaling import Point
@@ -129,15 +126,12 @@ def _write(path: Path, points: "list[Point]") -> None:
     """path.csv and path.png."""
     from s3_jax.analysis.chart import Series, line_chart
 
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow([*(f.name for f in dataclasses.fields(points[0])), "model"])
-    writer.writerows([*dataclasses.astuple(point), MODEL.value] for point in points)
+    header = [*(f.name for f in dataclasses.fields(points[0])), "model"]
+    rows = [[*dataclasses.astuple(point), MODEL.value] for point in points]
     by_cpu = [(float(p.x), 1e3 / p.cpu_milliseconds) for p in points if p.cpu_seconds > 0]
     series = [Series("by the clock", [(float(p.x), p.per_second) for p in points]),
               Series("per second of CPU time", by_cpu)]  # fmt: skip
     title, x_name, y_name = TITLES[points[0].curve]
     image = line_chart(f"{MODEL.value}: {title}", x_name, y_name, series)
-    with replacing(path.with_suffix(".csv")) as temporary:
-        temporary.write_text(text.getvalue())
+    write_csv(path.with_suffix(".csv"), [header, *rows])
     write_picture(path.with_suffix(".png"), image)

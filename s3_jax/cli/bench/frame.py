@@ -10,7 +10,6 @@ float32 matrix product measured in the same run; GFLOP are XLA's own count for t
 program. "temporary" is memory a program needs beside its inputs and outputs.
 """
 
-import csv
 import dataclasses
 import functools
 import resource
@@ -25,6 +24,7 @@ from absl import flags, logging
 from s3_jax.cli import command
 from s3_jax.config import MODELS, PropagationConfig
 from s3_jax.errors import InputError
+from s3_jax.media.writers import write_csv
 
 MODEL = flags.DEFINE_enum("model", "s3_resnet18", sorted(MODELS), "Network.")
 SIZE = flags.DEFINE_string("size", "480x864", "Height x width of the frames.")
@@ -235,7 +235,5 @@ def _summarize(rows: dict[str, Row]) -> None:
 
 
 def _write_csv(path: Path, rows: list[Row]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([field.name for field in dataclasses.fields(Row)])
-        writer.writerows(dataclasses.astuple(row) for row in rows)
+    header = [field.name for field in dataclasses.fields(Row)]
+    write_csv(path, [header, *map(dataclasses.astuple, rows)])

@@ -1,0 +1,45 @@
+"""What a command prints, without what names in its input would do to a terminal."""
+
+import contextlib
+import logging as python_logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from absl import logging
+
+from s3_jax.errors import visible
+
+
+@contextlib.contextmanager
+def visible_output() -> Iterator[None]:
+    """Show control characters of standard output and of log lines as their codes."""
+    handler, form, before = logging.get_absl_handler(), _Visible(), sys.stdout
+    handler.addFilter(form)
+    sys.stdout = _Output(before)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stdout = before
+        handler.removeFilter(form)
+
+
+class _Output:
+    """A stream that shows control characters, and is the given one in all else."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, as `TextIO.write`."""
+        self._stream.write(visible(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Visible(python_logging.Filter):
+    def filter(self, record: python_logging.LogRecord) -> bool:
+        record.msg, record.args = visible(record.getMessage()), None
+        return True
