@@ -27,7 +27,7 @@ from s3_jax.annotation.snapshots import Snapshots
 from s3_jax.annotation.spool import Spool
 from s3_jax.errors import InputError
 from s3_jax.limits import require_within
-from s3_jax.propagation.joining import join, quantize
+from s3_jax.propagation.joining import Joined, join, quantize
 from s3_jax.propagation.session import FrameResult, Session
 
 Image = UInt8[np.ndarray, "h w 3"]
@@ -219,7 +219,7 @@ class Annotator:
                 other = spool.get(index)
                 if other is not None:
                     own = quantize(result.prob, result.object_ids)
-                    yield self._keep(index, join(other, own, shares[index]), "both", True)
+                    yield self._keep(index, _whole(join(other, own, shares[index])), "both", True)
                 elif index not in waiting:  # else forwards was stopped before it
                     yield self._keep(index, _whole(result), "backward", True)
 
@@ -313,5 +313,5 @@ class Annotator:
         require_within("objects", count, f"the masks for frame {index} would make {count:g}")
 
 
-def _whole(result: FrameResult) -> tuple[np.ndarray, dict[int, float]]:
+def _whole(result: FrameResult | Joined) -> tuple[np.ndarray, dict[int, float]]:
     return result.index_mask(), result.confidence

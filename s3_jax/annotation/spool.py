@@ -30,7 +30,7 @@ class Spool:
         data = zlib.compress(frame.prob.tobytes(), 1)
         place = self._file.seek(0, 2)
         self._file.write(data)
-        self._places[index] = _Place(place, len(data), frame.ids, frame.prob.shape)
+        self._places[index] = _Place(place, len(data), frame.object_ids, frame.prob.shape)
 
     def get(self, index: int) -> Quantized | None:
         """What was kept of a frame."""

@@ -26,6 +26,8 @@ More examples:
   s3 segment --video=hour.mkv --masks=first.png ... --long_term
   # Corrections: every mask in the directory is used, not only the first of each object.
   s3 segment --video=cats.mp4 --masks=corrected/ ... --all_masks
+  # A mask for any frame, not only the first: the video is filled in both directions.
+  s3 segment --video=cats.mp4 --masks=some_frames/ ... --all_masks --both_directions
   # Less memory: half precision, two objects at a time, a smaller picture inside the network.
   s3 segment ... --dtype=bfloat16 --chunk_size=2 --size=360
 """
@@ -54,11 +56,16 @@ from s3_jax.errors import InputError, reason
 from s3_jax.media.mask_files import MaskConfig, MaskFiles
 from s3_jax.media.timeline import ranges
 from s3_jax.media.video_files import VideoSource, open_video
+from s3_jax.segmentation.both_directions import (
+    GivenMasks,
+    Rewindable,
+    fill_backwards,
+    masks_used,
+)
 from s3_jax.segmentation.run_folder import Identity, RunFolder, fingerprint, named_fingerprint
 from s3_jax.segmentation.video import (
     Progress,
     SegmentConfig,
-    Segmenter,
     check_mask_size,
     render_overlay,
     segment,
@@ -84,6 +91,12 @@ ALL_MASKS = flags.DEFINE_bool(
     False,
     "Use every mask in --masks, so that later ones correct the result. Otherwise each object is "
     "taken from the first mask it appears in, and later masks of it are ignored.",
+)
+BOTH_DIRECTIONS = flags.DEFINE_bool(
+    "both_directions",
+    False,
+    "Segment backwards as well: a mask on a later frame fills what is before it, and what lies "
+    "between two masks comes from both sides. Twice the time for frames before the last mask.",
 )
 VOID = flags.DEFINE_integer(
     "void",
@@ -181,12 +194,16 @@ def _segment_video() -> int:
 
 
 def _run(
-    session: Segmenter, source: VideoSource, masks: MaskFiles, folder: RunFolder, begin: float
+    session: Rewindable, source: VideoSource, masks: MaskFiles, folder: RunFolder, begin: float
 ) -> int:
     """Segment, draw, and report; the exit code."""
     config = SegmentConfig(
         SIZE.value, ALL_MASKS.value, SAVE_SCORES.value, empty_clears=ALL_MASKS.value
     )
+    given = masks_used(masks, config) if BOTH_DIRECTIONS.value else None
+    if given is not None:
+        config = dataclasses.replace(config, keep_before=given.last)
+        given.reserve(session, forwards=True)
     pace = _Pace(begin)
     with interruption() as interrupted, _bar(source, "segment") as bar:
 
@@ -201,15 +218,16 @@ def _run(
         progress = Progress(resume_at, advanced, stop, pace.frame_done)
         done, problem = segment(session, source, masks, folder, config, progress)
     if interrupted:
-        return command.fail(
-            f"interrupted after {done} frames; the same command goes on from there", 130
-        )
+        return _interrupted(f"after {done} frames")
     beyond = masks.beyond(done)
     if problem is None and beyond:
         problem = InputError(
             f"{masks.path}: {beyond[0]} is for a frame that {source.path}, which has {done} "
             "frames, does not have: remove or rename it"
         )
+    back = given if problem is None else None
+    if back is not None and not _fill(session, source, masks, folder, config, back):
+        return _interrupted("on the way back")
     if OVERLAY.value and done:
         _overlay(source, masks, folder, done)
     if problem is not None:
@@ -222,6 +240,32 @@ def _run(
         f"{pace.words()}, objects {list(session.object_ids)}"
     )
     return _report_lost(source, folder, lost)
+
+
+def _interrupted(where: str) -> int:
+    return command.fail(f"interrupted {where}; the same command goes on from there", 130)
+
+
+def _fill(
+    session: Rewindable,
+    source: VideoSource,
+    masks: MaskFiles,
+    folder: RunFolder,
+    config: SegmentConfig,
+    given: GivenMasks,
+) -> bool:
+    """Go backwards from the last mask; whether that was not interrupted."""
+    with interruption() as interrupted, _bar(source, "backwards") as bar:
+
+        def resume_at(frames: int) -> None:
+            bar.reset(given.last + 1)
+            bar.initial = bar.n = frames
+
+        def advanced() -> None:
+            bar.update()
+
+        progress = Progress(resume_at, advanced, lambda: bool(interrupted))
+        return fill_backwards(session, source, masks, folder, config, given, progress)
 
 
 def _report_lost(source: VideoSource, folder: RunFolder, lost: Sequence[int]) -> int:
@@ -309,6 +353,7 @@ def _identity(
         "objects": OBJECTS.value,
         "first_number": FIRST_NUMBER.value,
         "save_scores": SAVE_SCORES.value,
+        **({"both_directions": True} if BOTH_DIRECTIONS.value else {}),
         **dataclasses.asdict(config),
     }
 
@@ -324,7 +369,7 @@ def _find_checkpoint(path_or_name: str) -> Path:
     return find_model(path_or_name)
 
 
-def _load_session(checkpoint: Path, config: PropagationConfig) -> Segmenter:
+def _load_session(checkpoint: Path, config: PropagationConfig) -> Rewindable:
     import jax.numpy as jnp
 
     from s3_jax.checkpoints.model import load_model

@@ -2,64 +2,125 @@
 
 Per object and pixel the two log-odds are averaged, weighted by the distance to the frames whose
 masks were given and by how sure each direction is of the object in that frame. Objects are then
-compared as everywhere (`models.masks.aggregate`): background is where none of them is.
+weighed against each other and background as everywhere (`models.masks.aggregate`).
 """
 
+import zipfile
+import zlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Integer, UInt8
 
+from s3_jax.errors import InputError, reason
+from s3_jax.files import replacing
+
+EPSILON = 1e-7  # as in models.masks, which would bring JAX with it
 Share = float  # of the forward direction, from 0 to 1
 
 
 class Quantized(NamedTuple):
     """Probabilities of objects, without background, in 8 bits."""
 
-    ids: tuple[int, ...]
+    object_ids: tuple[int, ...]
     prob: UInt8[np.ndarray, "k h w"]
 
 
-def quantize(prob: Float32[np.ndarray, "n h w"], ids: tuple[int, ...]) -> Quantized:
+class Joined(NamedTuple):
+    """A frame's result from both directions; prob: background first, then `object_ids`."""
+
+    object_ids: tuple[int, ...]
+    prob: Float32[np.ndarray, "n h w"]
+
+    def index_mask(self) -> Integer[np.ndarray, "h w"]:
+        """Object ids per pixel, 0 for background."""
+        return np.array((0, *self.object_ids), np.int32)[self.prob.argmax(axis=0)]
+
+    @property
+    def confidence(self) -> dict[int, float]:
+        """Per object id the mean probability of the pixels where it wins, 0 if nowhere."""
+        labels, best = self.prob.argmax(axis=0).ravel(), self.prob.max(axis=0).ravel()
+        pixels = np.bincount(labels, minlength=len(self.prob))
+        mean = np.bincount(labels, best, minlength=len(self.prob)) / np.maximum(pixels, 1)
+        return {id_: float(mean[n]) for n, id_ in enumerate(self.object_ids, 1)}
+
+
+def quantize(prob: Float32[np.ndarray, "n h w"], object_ids: tuple[int, ...]) -> Quantized:
     """Probabilities, background first, of a frame in 8 bits."""
-    return Quantized(ids, np.rint(prob[1:] * 255).astype(np.uint8))
+    return Quantized(object_ids, np.rint(prob[1:] * 255).astype(np.uint8))
 
 
-def join(
-    forward: Quantized, backward: Quantized, shares: dict[int, Share]
-) -> tuple[Integer[np.ndarray, "h w"], dict[int, float]]:
-    """Return object ids per pixel, and the confidence of every object.
+def write_quantized(path: Path, found: Quantized) -> None:
+    """A frame's probabilities as compressed npz, in whole or not at all."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, ids=np.array(found.object_ids, np.int32), prob=found.prob)
 
-    shares: per object how much forwards counts by distance: 1 at the given mask before the frame,
-      0 at the one after it. Objects that are not in it are left out; those that only one direction
-      knows come from that one.
+
+def read_quantized(path: Path) -> Quantized:
+    """What `write_quantized` wrote.
+
+    Raises:
+      InputError: the file is damaged.
     """
-    sides = [dict(zip(side.ids, side.prob, strict=True)) for side in (forward, backward)]
-    ids = [id_ for id_ in shares if any(id_ in side for side in sides)]
-    best = np.zeros(forward.prob.shape[1:], np.float32)
-    labels = np.zeros(best.shape, np.int32)
-    none = np.ones(best.shape, np.float32)
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            return Quantized(tuple(int(i) for i in arrays["ids"]), arrays["prob"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path} cannot be read ({reason(error)}): start over with --overwrite"
+        ) from error
+
+
+def share(given: Sequence[int], shown: Sequence[int], index: int) -> Share:
+    """How much forwards counts in a frame by its distance to an object's given masks.
+
+    It falls evenly from 1 at a given mask to 0 at the next. A direction that has not seen the
+    object before the frame counts nothing.
+
+    given: frames with a mask of the object, ascending; shown: those where it is not empty, at least
+    one.
+    """
+    if index < shown[0]:
+        return 0.0
+    place = bisect_left(given, index)
+    if index > shown[-1] or given[place] == index:
+        return 1.0
+    before, after = given[bisect_right(given, index) - 1], given[place]
+    return (after - index) / (after - before)
+
+
+def join(forward: Quantized, backward: Quantized, shares: Mapping[int, Share]) -> Joined:
+    """One result of two.
+
+    shares: of the forward direction, per object (see `share`). Objects that are not in it are left
+      out; those that only one direction knows come from that one.
+    """
+    sides = [dict(zip(side.object_ids, side.prob, strict=True)) for side in (forward, backward)]
+    ids = tuple(id_ for id_ in shares if any(id_ in side for side in sides))
+    prob = np.empty((len(ids) + 1, *forward.prob.shape[1:]), np.float32)
     for number, id_ in enumerate(ids, 1):
-        joined = _joined([side.get(id_) for side in sides], shares[id_])
-        labels[joined > best] = number
-        np.maximum(best, joined, out=best)
-        none *= 1 - joined
-    labels[none >= best] = 0
-    table = np.array([0, *ids])
-    return table[labels], _confidences(ids, labels, best)
+        prob[number] = _joined([side.get(id_) for side in sides], shares[id_])
+    prob[0] = np.prod(1 - prob[1:], axis=0)
+    np.clip(prob, EPSILON, 1 - EPSILON, out=prob)
+    prob /= 1 - prob
+    prob /= prob.sum(axis=0)
+    return Joined(ids, prob)
 
 
 def _joined(
-    sides: list[UInt8[np.ndarray, "h w"] | None], share: Share
+    sides: list[UInt8[np.ndarray, "h w"] | None], near: Share
 ) -> Float32[np.ndarray, "h w"]:
     forward, backward = sides
     if forward is None or backward is None:
         only = backward if forward is None else forward
         assert only is not None
         return only.astype(np.float32) / 255
-    weights = np.array([share * _sureness(forward), (1 - share) * _sureness(backward)])
+    weights = np.array([near * _sureness(forward), (1 - near) * _sureness(backward)])
     total = weights.sum()
-    weight = np.float32(weights[0] / total if total else share)
+    weight = np.float32(weights[0] / total if total else near)
     log_odds = weight * _LOG_ODDS[forward] + (1 - weight) * _LOG_ODDS[backward]
     return 1 / (1 + np.exp(-log_odds))
 
@@ -68,14 +129,6 @@ def _sureness(prob: UInt8[np.ndarray, "h w"]) -> float:
     """The mean probability where an object is likelier than not; little where it is nowhere."""
     inside = prob > 127
     return float(prob[inside].mean()) / 255 if inside.any() else 0.1
-
-
-def _confidences(
-    ids: list[int], labels: Integer[np.ndarray, "h w"], best: Float32[np.ndarray, "h w"]
-) -> dict[int, float]:
-    pixels = np.bincount(labels.ravel(), minlength=len(ids) + 1)
-    sums = np.bincount(labels.ravel(), best.ravel(), minlength=len(ids) + 1)
-    return {id_: float(sums[n] / max(pixels[n], 1)) for n, id_ in enumerate(ids, 1)}
 
 
 _PROB = np.clip(np.arange(256, dtype=np.float32) / 255, 1 / 510, 1 - 1 / 510)

@@ -3,6 +3,7 @@
 masks/<frame>.png  scores/<frame>.npz  overlay.mp4   results
 run.json                                             settings and fingerprints of the inputs
 resume_<n>.state                                     the session after n frames, until done
+backward_<n>.state  forward/<frame>.npz              the same of a pass backwards, and what it joins
 
 Masks and scores may lie elsewhere, so that the results of many videos share one directory.
 """
@@ -10,13 +11,14 @@ Masks and scores may lie elsewhere, so that the results of many videos share one
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from s3_jax.errors import InputError, reason
 from s3_jax.files import Lock, replacing
 from s3_jax.media.run_json import NAME, differences, new_record, read_record, write_record
 
 Identity = dict[str, Any]
+Pass = Literal["resume", "backward"]  # as the files of a saved session are named
 
 
 @runtime_checkable
@@ -76,6 +78,7 @@ class RunFolder:
         self.path = path
         self.masks = masks or path / "masks"
         self.scores = scores or path / "scores"
+        self.forward = path / "forward"
         self.overlay = path / "overlay.mp4"
         self._record = new_record("segmentation", identity) | {"frames": 0}
         self._refuse_inputs_inside(inputs)
@@ -122,21 +125,20 @@ class RunFolder:
         self._record |= {"finished": True, "frames": frames, "results": results}
         self._record |= {"notes": notes} if notes else {}
         write_record(self.path / NAME, self._record)
-        for state in self._states():
-            state.unlink()
+        self._drop_work()
 
-    def save_session(self, session: Saveable, frames_done: int) -> None:
+    def save_session(self, session: Saveable, frames_done: int, which: Pass = "resume") -> None:
         """Keep the session as it is after `frames_done` frames, in place of earlier ones."""
-        state = self.path / f"resume_{frames_done:06d}.state"
+        state = self.path / f"{which}_{frames_done:06d}.state"
         with replacing(state) as temporary:
             session.save(temporary)
-        for other in self._states():
+        for other in self._states(which):
             if other != state:
                 other.unlink()
 
-    def load_session(self, session: Saveable) -> int:
+    def load_session(self, session: Saveable, which: Pass = "resume") -> int:
         """Bring the session to where an interrupted run left it; returns the frames done."""
-        states = self._states()
+        states = self._states(which)
         if not states:
             return 0
         try:
@@ -147,8 +149,17 @@ class RunFolder:
             ) from error
         return _frames_done(states[-1])
 
-    def _states(self) -> list[Path]:
-        return sorted(self.path.glob("resume_*.state"), key=_frames_done)
+    def _states(self, which: Pass) -> list[Path]:
+        return sorted(self.path.glob(f"{which}_*.state"), key=_frames_done)
+
+    def _drop_work(self) -> None:
+        """Remove what only an unfinished run needs; states first, for they need the rest."""
+        for state in (*self._states("backward"), *self._states("resume")):
+            state.unlink()
+        for file in self.forward.glob("*.npz"):
+            file.unlink()
+        if self.forward.is_dir():
+            self.forward.rmdir()
 
     def _previous(self) -> dict[str, Any] | None:
         """The record of an earlier run, None in a directory that has no results in it."""
@@ -176,31 +187,30 @@ class RunFolder:
         kept = ("versions", "finished", "frames", "results", "notes")
         self._record |= {key: previous[key] for key in kept if key in previous}
         if self._record["finished"]:
-            for state in self._states():
-                state.unlink()
+            self._drop_work()
 
     def _has_results(self) -> bool:
         """Whether the earlier run came as far as a first frame."""
-        files = (self.masks.glob("*.png"), self.scores.glob("*.npz"), self._states())
+        files = (self.masks.glob("*.png"), self.scores.glob("*.npz"), self._states("resume"))
         return any(True for found in files for _ in found)
 
     def _clear(self) -> None:
         # States first: a run that is killed here must not be continued with cleared results.
-        for file in (*self._states(), self.overlay):
-            file.unlink(missing_ok=True)
+        self._drop_work()
+        self.overlay.unlink(missing_ok=True)
         for folder, pattern in ((self.masks, "*.png"), (self.scores, "*.npz")):
             for file in folder.glob(pattern):
                 file.unlink()
 
     def _clear_unfinished(self) -> None:
         """Removes what a killed run was writing."""
-        for folder in (self.path, self.masks, self.scores):
+        for folder in (self.path, self.masks, self.scores, self.forward):
             for file in (*folder.glob(".*.tmp"), *folder.glob("*.partial")):
                 file.unlink(missing_ok=True)
 
     def _refuse_inputs_inside(self, inputs: Sequence[Path]) -> None:
         for path in inputs:
-            for own in (self.masks, self.scores, self.overlay):
+            for own in (self.masks, self.scores, self.forward, self.overlay):
                 if path.resolve().is_relative_to(own.resolve()):
                     raise InputError(
                         f"{path} is read by this run, which would write over it: choose another "
@@ -222,5 +232,5 @@ _PNG_BEGIN, _PNG_END = b"\x89", b"\0\0\0\0IEND\xaeB`\x82"
 
 
 def _frames_done(state: Path) -> int:
-    number = state.stem.removeprefix("resume_")
+    number = state.stem.rpartition("_")[2]
     return int(number) if number.isdigit() else -1

@@ -32,7 +32,8 @@ from s3_jax.media.resize import (
 )
 from s3_jax.media.video_files import Frame, VideoSource
 from s3_jax.media.writers import write_mask, write_scores
-from s3_jax.segmentation.run_folder import RunFolder
+from s3_jax.propagation.joining import quantize, write_quantized
+from s3_jax.segmentation.run_folder import Pass, RunFolder
 
 SHAPE_TOLERANCE = 0.02  # 854x480 stands for 1920x1080
 SAVE_SECONDS = 60.0  # at most this much work is lost when a run is killed
@@ -92,6 +93,8 @@ class SegmentConfig:
     size_of_masks: masks may be smaller or larger than the frames, and results have the size of
       the masks; otherwise all have the frames' size.
     empty_clears: with `all_masks`, a mask without any object says that all of them are gone.
+    keep_before: of frames before this index, keep also the probabilities in 8 bits in the folder's
+      `forward`, which `both_directions.fill_backwards` reads.
     """
 
     short_side: int = -1
@@ -100,6 +103,7 @@ class SegmentConfig:
     saved: frozenset[str] | None = None
     size_of_masks: bool = False
     empty_clears: bool = False
+    keep_before: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,15 +178,17 @@ def segment(
     done = folder.load_session(session)
     progress.started(done)
     steps = prefetch(frame_steps(source, masks, config, done, set(session.object_ids)))
-    saver = _Saver(session, folder, save_seconds)
+    saver = Saver(session, folder, save_seconds)
     if config.save_scores:
         folder.scores.mkdir(parents=True, exist_ok=True)
+    if config.keep_before:
+        folder.forward.mkdir(exist_ok=True)
     problem: InputError | None = None
     stopped = False
     with WriteBehind() as writer, contextlib.closing(steps):
         try:
             for step in steps:
-                result = _advance(session, step)
+                result = advance(session, step)
                 writer.submit(_keep, folder, config, masks.first, step, result, progress)
                 done = step.frame.index + 1
                 progress.advanced()
@@ -210,14 +216,20 @@ def _keep(
         save_result(folder, config, first, step, result)
     elif result is not None:
         result.index_mask()
+    if result is not None and step.frame.index < config.keep_before:
+        found = quantize(np.asarray(result.prob), result.object_ids)
+        write_quantized(folder.forward / f"{step.frame.name}.npz", found)
     progress.written()
 
 
-class _Saver:
+class Saver:
     """Saves the session every so often, after everything before it is on disk."""
 
-    def __init__(self, session: Segmenter, folder: RunFolder, seconds: float):
+    def __init__(
+        self, session: Segmenter, folder: RunFolder, seconds: float, which: Pass = "resume"
+    ):
         self._session, self._folder, self._seconds = session, folder, seconds
+        self._which: Pass = which
         self._last = time.monotonic()
 
     def save_if_due(self, writer: WriteBehind, done: int) -> None:
@@ -227,7 +239,7 @@ class _Saver:
     def save(self, writer: WriteBehind, done: int) -> None:
         writer.flush()
         if self._session.object_ids:  # before the first object there is nothing to remember
-            self._folder.save_session(self._session, done)
+            self._folder.save_session(self._session, done, self._which)
         self._last = time.monotonic()
 
 
@@ -268,7 +280,7 @@ def frame_steps(
         if mask is not None:
             (check_mask_shape if config.size_of_masks else check_mask_size)(mask, source)
             wanted = set(mask.object_ids) - (set() if config.all_masks else known)
-            given = _given(mask, wanted, size)
+            given = given_ids(mask, wanted, size)
             known |= wanted
         clears = config.empty_clears and config.all_masks and mask is not None
         clears = clears and mask is not None and not mask.object_ids
@@ -293,7 +305,7 @@ def _with_last(frames: Iterator[Frame]) -> Iterator[tuple[Frame, bool]]:
         held = following
 
 
-def _given(mask: Mask, wanted: set[int], size: Size) -> Int32[np.ndarray, "h w"] | None:
+def given_ids(mask: Mask, wanted: set[int], size: Size) -> Int32[np.ndarray, "h w"] | None:
     """The wanted ids of a mask at the size the session sees, None if there are none."""
     if not wanted:
         return None
@@ -310,7 +322,7 @@ def _given(mask: Mask, wanted: set[int], size: Size) -> Int32[np.ndarray, "h w"]
     return ids if len(lost) < len(wanted) else None
 
 
-def _advance(session: Segmenter, step: Step) -> Result | None:
+def advance(session: Segmenter, step: Step) -> Result | None:
     """The session's result for a frame; None as long as no object was given."""
     if step.given is not None:
         try:

@@ -31,6 +31,9 @@ class FakeSession:
         self._mask: np.ndarray | None = None
         self._given: np.ndarray | None = None
 
+    def reserve(self, objects: int, buckets: int) -> None:
+        pass
+
     def add(self, masks: np.ndarray) -> None:
         self._given = masks
 

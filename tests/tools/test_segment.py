@@ -293,3 +293,15 @@ def test_help_teaches():
 def test_interrupted_results_have_no_leftovers(folder):
     assert _run(folder).returncode == 0
     assert not [p for p in (folder / "out").rglob("*") if p.name.endswith((".tmp", ".state"))]
+
+
+def test_both_directions_fill_what_is_before_a_mask(folder):
+    mask = read_mask(folder / "masks" / "00000.png").ids
+    (folder / "masks" / "00000.png").rename(folder / "masks" / "00007.png")
+    result = _run(folder, both_directions=True, overlay=False)
+    assert result.returncode == 0, result.stderr
+    for i in range(COUNT):
+        found = read_mask(folder / "out" / "masks" / f"{i:05d}.png").ids
+        np.testing.assert_array_equal(found, np.roll(mask, abs(i - 7), axis=1))
+    assert sorted(p.name for p in (folder / "out").iterdir()) == ["masks", "run.json"]
+    _fails(_run(folder, overlay=False), "another both_directions")
