@@ -64,7 +64,7 @@ from s3_jax.benchmarks.prediction import (
     predict,
     share_out,
 )
-from s3_jax.cli import command, propagation_flags
+from s3_jax.cli import command, mask_flags, propagation_flags
 from s3_jax.cli.interruption import interruption
 from s3_jax.cli.logs import quiet_logging
 from s3_jax.cli.progress import frame_bar
@@ -144,6 +144,7 @@ _PROPAGATION_FLAGS = define_propagation_flags(
     dict.fromkeys(("mem_every", "max_mem_frames", "long_term"), _BY_DATASET)
 )
 flags.adopt_module_key_flags(propagation_flags)
+flags.adopt_module_key_flags(mask_flags)
 
 
 def main() -> None:
@@ -168,6 +169,7 @@ def main() -> None:
         "dtype": DTYPE.value,
         "all_masks": ALL_MASKS.value,
         "void": VOID.value,
+        **mask_flags.said(),
         "save_scores": SAVE_SCORES.value,
         "batch": BATCH.value,
         **dataclasses.asdict(config),
@@ -244,6 +246,7 @@ def _layout_config() -> LayoutConfig:
         rule=None if ALL_MASKS.value is None else "all" if ALL_MASKS.value else "first_of_each",
         void="default" if VOID.value is None else None if VOID.value == -1 else VOID.value,
         full_resolution=PLUS.value,
+        **mask_flags.said(),
     )
 
 

@@ -42,7 +42,7 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from s3_jax.cli import command, propagation_flags
+from s3_jax.cli import command, mask_flags, propagation_flags
 from s3_jax.cli.interruption import interruption
 from s3_jax.cli.logs import quiet_logging
 from s3_jax.cli.propagation_flags import (
@@ -104,24 +104,6 @@ VOID = flags.DEFINE_integer(
     "Id in --masks that marks pixels to ignore (often 255 in palette masks): taken as background. "
     "-1: every id is an object.",
 )
-THRESHOLD = flags.DEFINE_integer(
-    "threshold",
-    None,
-    "The masks show one object, where they are at least this bright (1 to 255; of a mask drawn in "
-    "its alpha channel: this opaque). For masks with soft edges: 128.",
-)
-BACKGROUND = flags.DEFINE_integer(
-    "background",
-    None,
-    "Value in --masks that is background, for masks in which it is not 0. Objects of value 0 take "
-    "its place. Given as 0, it confirms a mask that looks inverted.",
-)
-OBJECTS = flags.DEFINE_integer(
-    "objects",
-    None,
-    "How many objects the masks show: the most frequent values; all others are rounded to them. "
-    "For masks with dithering, or soft edges of several colours.",
-)
 FIRST_NUMBER = flags.DEFINE_integer(
     "first_number",
     0,
@@ -146,6 +128,7 @@ FPS = flags.DEFINE_float(
 
 _PROPAGATION_FLAGS = define_propagation_flags()
 flags.adopt_module_key_flags(propagation_flags)
+flags.adopt_module_key_flags(mask_flags)
 
 
 def main() -> int:
@@ -321,7 +304,7 @@ def _open_masks(source: VideoSource) -> MaskFiles:
     if VOID.value < -1 or VOID.value == 0:
         raise InputError(f"--void is {VOID.value}, but must be a positive id, or -1 for none")
     void = None if VOID.value == -1 else VOID.value
-    said = MaskConfig(THRESHOLD.value, BACKGROUND.value, OBJECTS.value)
+    said = MaskConfig(**mask_flags.said())
     path = Path(_required("masks", MASKS.value))
     masks = MaskFiles(path, source.frame_names, void, said, FIRST_NUMBER.value)
     check_mask_size(masks.first, source)
@@ -348,9 +331,7 @@ def _identity(
         "dtype": DTYPE.value,
         "all_masks": ALL_MASKS.value,
         "void": VOID.value,
-        "threshold": THRESHOLD.value,
-        "background": BACKGROUND.value,
-        "objects": OBJECTS.value,
+        **mask_flags.said(),
         "first_number": FIRST_NUMBER.value,
         "save_scores": SAVE_SCORES.value,
         **({"both_directions": True} if BOTH_DIRECTIONS.value else {}),

@@ -49,6 +49,11 @@ def list_burst_videos(data_dir: Path, config: LayoutConfig, *, split: str) -> "l
     Raises:
       InputError: frames, masks or videos are not there, or the file is of another split or kind.
     """
+    if config.reading is not None:
+        raise InputError(
+            "--threshold, --background and --objects are for masks that are pictures; those of "
+            "BURST are not: leave them out"
+        )
     path = annotation_file(data_dir, config, split)
     sequences = read_sequences(path, split)
     usual = (f"frames/{split}", f"images/{split}", f"{split}/frames")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from s3_jax.benchmarks.layouts.video import MaskRule, Void
+from s3_jax.media.mask_gate import UNTOLD, MaskConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +18,7 @@ class LayoutConfig:
     rule: which masks are used.
     void: id of pixels that count as background: "auto" for 255 in masks of 8 bits.
     full_resolution: take the images of full resolution, where the benchmark has them.
+    threshold, background, objects: how the masks are to be read (`MaskConfig`).
     """
 
     sequences: Path | None = None
@@ -25,6 +27,15 @@ class LayoutConfig:
     rule: MaskRule | None = None
     void: Void | Literal["default"] = "default"
     full_resolution: bool = False
+    threshold: int | None = None
+    background: int | None = None
+    objects: int | None = None
+
+    @property
+    def reading(self) -> MaskConfig | None:
+        """What was said of the masks; None for nothing, so that doubts about them are only told."""
+        said = MaskConfig(self.threshold, self.background, self.objects)
+        return None if said == UNTOLD else said
 
     def void_or(self, default: Void) -> Void:
         """The void id chosen, else a benchmark's own."""

@@ -52,4 +52,5 @@ def list_davis_videos(
         rule=config.rule or "first_frame",
         one_object=one_object,
         void=config.void_or(None if one_object else "auto"),
+        reading=config.reading,
     )

@@ -38,6 +38,7 @@ def list_generic_videos(data_dir: Path, config: LayoutConfig) -> list[FolderVide
             len(frame_names(images / videos[name])) or UNKNOWN_LENGTH,
             rule=config.rule or "first_of_each",
             void=config.void_or(None),
+            reading=config.reading,
         )
         for name in names
     ]

@@ -35,4 +35,5 @@ def list_lvos_videos(data_dir: Path, config: LayoutConfig, *, split: str) -> lis
         saved=lambda name, frames: frozenset(frame_names(listing / name)) & {*frames} or None,
         rule=config.rule or "first_of_each",
         void=config.void_or("auto"),
+        reading=config.reading,
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from s3_jax.errors import InputError
 from s3_jax.media.image_files import list_images
-from s3_jax.media.mask_files import Mask, MaskFiles, read_mask
+from s3_jax.media.mask_files import Mask, MaskConfig, MaskFiles, read_mask
 from s3_jax.media.video_files import VideoSource, open_video
 from s3_jax.segmentation.run_folder import fingerprint
 from s3_jax.segmentation.video import MaskSource
@@ -66,6 +66,7 @@ class FolderVideo:
 
     rule: which masks are used. one_object: everything that is not background is one object.
     void: id of pixels that count as background; "auto": 255 in masks of 8 bits, none in others.
+    reading: what was said of how the masks are to be read.
     """
 
     name: str
@@ -76,6 +77,7 @@ class FolderVideo:
     rule: MaskRule = "first_frame"
     one_object: bool = False
     void: Void = "auto"
+    reading: MaskConfig | None = None
 
     @property
     def all_masks(self) -> bool:
@@ -95,7 +97,7 @@ class FolderVideo:
                 f"{self.masks} has no mask for the first frame, {frame_names[0]}: its first is "
                 f"{path.name}; add one, or use masks of later frames (--all_masks)"
             )
-        masks = MaskFiles(path, frame_names, self._void())
+        masks = MaskFiles(path, frame_names, self._void(), self.reading)
         return OneObjectMasks(masks) if self.one_object else masks
 
     def fingerprint(self) -> str:

@@ -51,6 +51,7 @@ def list_youtube_vos_videos(data_dir: Path, config: LayoutConfig) -> list[Folder
         saved=lambda name, frames: listed_frames(saved, name, frames, meta_file),
         rule=config.rule or "all",
         void=config.void_or("auto"),
+        reading=config.reading,
     )
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from s3_jax.benchmarks.datasets import BENCHMARKS
 from s3_jax.benchmarks.layouts.config import LayoutConfig
@@ -75,3 +76,23 @@ def test_fingerprints_tell_other_files(tmp_path):
     other_mask = video.fingerprint()
     write_frames(tmp_path / "images/cats", numbered(3))
     assert len({before, other_mask, video.fingerprint()}) == 3
+
+
+def test_what_is_said_of_masks_settles_how_they_are_read(tmp_path):
+    write_frames(tmp_path / "JPEGImages/cats", numbered(2))
+    soft = np.kron(np.array([[0, 40, 90], [0, 180, 255]], np.uint8), np.ones((12, 12), np.uint8))
+    (tmp_path / "Annotations/cats").mkdir(parents=True)
+    Image.fromarray(soft).save(tmp_path / "Annotations/cats/00000.png")
+
+    def first(**said):
+        (video,) = videos("generic", tmp_path, LayoutConfig(**said))
+        return video.open_masks(None).first
+
+    assert first().object_ids == (40, 90, 180, 255)
+    thresholded = first(threshold=128)
+    assert len(thresholded.object_ids) == 1
+    np.testing.assert_array_equal(thresholded.ids != 0, soft >= 128)
+    assert len(first(objects=2).object_ids) == 2
+    assert (first(background=255).ids == 0).sum() == (soft == 255).sum()
+    with pytest.raises(InputError, match="BURST"):
+        videos("burst-val", tmp_path, LayoutConfig(threshold=1))
