@@ -26,6 +26,7 @@ from s3_jax.conversion.weights import flax_shapes, not_finite
 from s3_jax.errors import InputError, listed, reason
 from s3_jax.files import replacing
 from s3_jax.media.json_files import read_json
+from s3_jax.models.prompt_head import PROMPT_HEAD, prompt_head_shapes
 from s3_jax.models.variables import Variables, flatten
 from s3_jax.references import MissingPartError
 
@@ -148,6 +149,7 @@ def _misfits(shapes: Mapping[str, Any], config: ModelConfig) -> list[str]:
     except InputError as error:
         return [str(error)]
     optional = {f"unused/{key}": shape for key, (shape, _) in unused_tensors(config).items()}
+    optional |= {f"params/{PROMPT_HEAD}/{key}": x for key, x in prompt_head_shapes().items()}
     found = flatten(shapes)
     problems = [f"missing: {path} {shape}" for path, shape in expected.items() if path not in found]
     for path, shape in found.items():

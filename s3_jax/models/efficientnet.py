@@ -57,10 +57,11 @@ class SemanticMaps(NamedTuple):
     f16_low: Float[Array, "b h w 80"]
     f16: Float[Array, "b h w 112"]
     f32: Float[Array, "b h2 w2 320"]
+    f2: Float[Array, "b h1 w1 16"]
 
 
 class EfficientNetLite0(nn.Module):
-    """Images, RGB in [0, 1], height and width multiples of 32, to maps of strides 4 to 32."""
+    """Images, RGB in [0, 1], height and width multiples of 32, to maps of strides 2 to 32."""
 
     dtype: Dtype = jnp.float32
 
@@ -72,7 +73,8 @@ class EfficientNetLite0(nn.Module):
         for stage in range(len(STAGES)):
             x = self._stage(x, stage)
             outputs.append(x)
-        return SemanticMaps(outputs[1], outputs[2], outputs[3], outputs[4], outputs[6])
+        f2, f4, f8, f16_low, f16, _, f32 = outputs
+        return SemanticMaps(f4, f8, f16_low, f16, f32, f2)
 
     def _stem(self, x: Array) -> Array:
         kernel = self.param("stem_kernel", he_normal_fan_out, (3, 3, 3, STEM_WIDTH))

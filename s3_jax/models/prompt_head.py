@@ -1,0 +1,144 @@
+"""The prompt head: from an EfficientNet-Lite0's maps, clicks, a box and an earlier mask to a mask.
+
+At stride 16 every position sees every other (attention), which lets one click find the whole
+object; strides 8, 4 and 2 bring back its outline. The prompts enter at every stride, as maps
+(`prompt_maps`) and as the likeness of each position to those that were clicked.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from s3_jax.models.attention import MultiHeadAttention
+from s3_jax.models.efficientnet import EfficientNetLite0, SemanticMaps
+from s3_jax.models.layers import DepthwiseConv3x3, Dtype, LayerNorm, Linear
+from s3_jax.models.prompt_maps import MASK_STRIDE, Prompts, prompt_maps, similarities
+from s3_jax.models.variables import flatten
+from s3_jax.ops.precision import widen
+from s3_jax.ops.resize import resize_bilinear
+
+# Its place among a network's parameters, where a training run keeps it.
+PROMPT_HEAD = "prompt_head"
+
+
+class PromptLogits(NamedTuple):
+    """Logits of the object: the result at stride 2, and of coarser maps, which losses may use."""
+
+    fine: Float[Array, "b h2 w2"]
+    f8: Float[Array, "b h8 w8"]
+    f16: Float[Array, "b h16 w16"]
+
+
+class PromptHead(nn.Module):
+    """Maps of views and prompts to logits.
+
+    widths: channels at strides 16, 8, 4 and 2. blocks: of each stride. dtype: computed in.
+    """
+
+    widths: tuple[int, int, int, int] = (160, 80, 64, 24)
+    blocks: tuple[int, int, int, int] = (4, 3, 3, 2)
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, maps: SemanticMaps, prompts: Prompts) -> PromptLogits:
+        deep = resize_bilinear(maps.f32, maps.f16.shape[1:3])
+        wide = jnp.concatenate([maps.f16_low, maps.f16, deep], -1)
+        x = self._enter(wide, prompts, 16)
+        for i in range(self.blocks[0]):
+            x = GlobalBlock(4, self.dtype, name=f"global{i}")(x)
+        logits = [self._logits(x, 16)]
+        for skip, stride in ((maps.f8, 8), (maps.f4, 4), (maps.f2, 2)):
+            x = self._enlarge(x, stride) + self._enter(skip, prompts, stride)
+            for i in range(self._of(self.blocks, stride)):
+                x = LocalBlock(self.dtype, name=f"local{stride}_{i}")(x)
+            logits.append(self._logits(x, stride))
+        return PromptLogits(logits[3], logits[1], logits[0])
+
+    def _enter(self, features: Array, prompts: Prompts, stride: int) -> Array:
+        """Features and prompts, projected and summed."""
+        width = self._of(self.widths, stride)
+        image = Linear(width, dtype=self.dtype, name=f"image{stride}")(features)
+        image = LayerNorm(dtype=self.dtype, name=f"image_norm{stride}")(image)
+        likeness = similarities(widen(image), prompts, stride)
+        told = jnp.concatenate([prompt_maps(prompts, stride), likeness], -1)
+        return image + Linear(width, dtype=self.dtype, name=f"prompt{stride}")(told)
+
+    def _enlarge(self, x: Array, stride: int) -> Array:
+        size = (2 * x.shape[1], 2 * x.shape[2])
+        name, width = f"up{stride}", self._of(self.widths, stride)
+        return resize_bilinear(Linear(width, dtype=self.dtype, name=name)(x), size)
+
+    def _logits(self, x: Array, stride: int) -> Array:
+        x = widen(LayerNorm(dtype=self.dtype, name=f"norm{stride}")(x))
+        return Linear(1, name=f"logits{stride}")(x)[..., 0]
+
+    @nn.nowrap
+    def _of(self, values: tuple[int, int, int, int], stride: int) -> int:
+        return dict(zip((16, 8, 4, 2), values, strict=True))[stride]
+
+
+class GlobalBlock(nn.Module):
+    """Neighbours by a depthwise convolution, all positions by attention, channels by two layers."""
+
+    num_heads: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        b, h, w, c = x.shape
+        x = x + DepthwiseConv3x3(dtype=self.dtype, name="neighbours")(x)
+        tokens = LayerNorm(dtype=self.dtype, name="attention_norm")(x).reshape(b, h * w, c)
+        attention = MultiHeadAttention(self.num_heads, dtype=self.dtype, name="attention")
+        x = x + attention(tokens, tokens, tokens).reshape(x.shape)
+        return x + ChannelLayers(self.dtype, name="channels")(x)
+
+
+class LocalBlock(nn.Module):
+    """A depthwise convolution, then two layers over channels."""
+
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        y = DepthwiseConv3x3(dtype=self.dtype, name="neighbours")(x)
+        return x + ChannelLayers(self.dtype, name="channels")(y)
+
+
+class ChannelLayers(nn.Module):
+    """Normalise, widen twofold, narrow."""
+
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        y = LayerNorm(dtype=self.dtype, name="norm")(x)
+        y = nn.relu(Linear(2 * x.shape[-1], dtype=self.dtype, name="widen")(y))
+        return Linear(x.shape[-1], dtype=self.dtype, name="narrow")(y)
+
+
+def initial_prompt_head(seed: int = 0) -> dict[str, Any]:
+    """Return the prompt head's initial parameters, NumPy arrays."""
+    return jax.device_get(PromptHead().lazy_init(jax.random.key(seed), *_inputs())["params"])
+
+
+@functools.cache
+def prompt_head_shapes() -> dict[str, tuple[int, ...]]:
+    """Return the shapes of its parameters, by names that slashes join."""
+    variables = jax.eval_shape(PromptHead().init, jax.random.key(0), *_inputs())
+    return {name: x.shape for name, x in flatten(variables["params"]).items()}
+
+
+def _inputs() -> tuple[SemanticMaps, Prompts]:
+    side = 64
+    image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
+    maps = jax.eval_shape(lambda x: EfficientNetLite0().init_with_output(jax.random.key(0), x)[0],
+                          image)  # fmt: skip
+    half = side // MASK_STRIDE
+    shapes = Prompts((1, 2, 2), (1, 2), (1, 4), (1,), (1, half, half), (1,))
+    prompts = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
+    return maps, Prompts(*prompts)._replace(labels=jax.ShapeDtypeStruct((1, 2), np.int32))

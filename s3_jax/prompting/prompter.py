@@ -1,0 +1,265 @@
+"""Masks from clicks and boxes: an image is encoded once, then every prompt gives a mask.
+
+A prompt is answered twice: on the whole image, and on a window close around what that found.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Shaped, UInt8
+from numpy.typing import ArrayLike
+
+from s3_jax.errors import InputError
+from s3_jax.models.efficientnet import EfficientNetLite0, SemanticMaps
+from s3_jax.models.prompt_head import PromptHead
+from s3_jax.models.prompt_maps import MASK_STRIDE, NONE, Prompts
+from s3_jax.models.variables import Variables
+from s3_jax.prompting.windows import (
+    BEYOND,
+    CLOSE_SIZE,
+    Size,
+    Window,
+    close_window,
+    extent,
+    whole_window,
+)
+
+# Places for points grow by powers of two from this on, so that few programs are compiled.
+FEWEST_PLACES = 16
+# A close window must show this much more detail than the whole image does.
+WORTHWHILE = 1.1
+
+
+class ImageFeatures(NamedTuple):
+    """An image as `Prompter.encode` leaves it for any number of prompts."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    whole: "View"
+
+
+class View(NamedTuple):
+    """A window of an image, the size it is seen at, and the trunk's maps of it."""
+
+    window: Window
+    size: Size
+    maps: SemanticMaps
+
+
+class Said(NamedTuple):
+    """A checked prompt, in pixels of the image."""
+
+    points: Float32[np.ndarray, "n 2"]
+    labels: Shaped[np.ndarray, "n"]
+    box: Float32[np.ndarray, "4"] | None
+    previous: Float32[np.ndarray, "h w"] | None
+
+
+class Prompter:
+    """Gives masks for clicks and boxes, with the prompt head of a checkpoint.
+
+        prompter = Prompter("s3_lite")
+        features = prompter.encode(image)
+        mask = prompter.prompt(features, [(210, 140)]) > 0.5
+        mask = prompter.prompt(features, [(210, 140), (40, 60)], [1, 0], previous_mask=mask) > 0.5
+
+    The answers depend on the arguments alone.
+    """
+
+    def __init__(self, checkpoint: str | os.PathLike[str] = "s3_lite"):
+        from s3_jax.checkpoints.prompts import load_prompt_variables
+
+        self._start(*load_prompt_variables(checkpoint))
+
+    @classmethod
+    def from_variables(cls, trunk: Variables, head: dict[str, Any]) -> "Prompter":
+        """Return a prompter of an EfficientNet-Lite0's variables and a prompt head's parameters."""
+        prompter = cls.__new__(cls)
+        prompter._start(trunk, head)
+        return prompter
+
+    def _start(self, trunk: Variables, head: dict[str, Any]) -> None:
+        self._trunk, self._head = jax.device_put((trunk, head))
+        self._encode = jax.jit(_encode)
+        self._decode = jax.jit(_decode)
+
+    def encode(self, image: UInt8[np.ndarray, "h w 3"]) -> ImageFeatures:
+        """Return what prompts on an image need of it.
+
+        Raises:
+          InputError: it is no RGB image of bytes.
+        """
+        image = np.asarray(image)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise InputError(
+                f"the image is {image.dtype} of shape {image.shape}, but must be uint8 (h, w, 3)"
+            )
+        return ImageFeatures(image, self._view(image, *whole_window(image.shape[:2])))
+
+    def prompt(
+        self,
+        features: ImageFeatures,
+        points: ArrayLike = (),
+        labels: Sequence[int] | None = None,
+        box: Sequence[float] | None = None,
+        previous_mask: Shaped[np.ndarray, "h w"] | None = None,
+    ) -> Float32[np.ndarray, "h w"]:
+        """Return the probability of one object in every pixel.
+
+        Args:
+          features: of the image, from `encode`.
+          points: positions (x, y) in pixels; all that were clicked for this object so far.
+          labels: 1 for a point on the object (the default for all), 0 for one beside it.
+          box: left, top, right, bottom of the object, roughly.
+          previous_mask: what was answered before, or any mask to correct: bool, or probabilities.
+
+        Raises:
+          InputError: nothing says where the object is, or the arguments do not fit the image.
+        """
+        size = features.image.shape[:2]
+        said = check_prompt(size, points, labels, box, previous_mask)
+        found = self._answer(features.whole, size, said)
+        window = close_window(_around(found, said), size)
+        if _detail(window, CLOSE_SIZE) < WORTHWHILE * _detail(*features.whole[:2]):
+            return found
+        close = self._view(features.image, window, CLOSE_SIZE)
+        nearby = self._answer(close, size, said._replace(previous=found))
+        seen = window.back(np.ones(CLOSE_SIZE, np.float32), size)
+        return nearby * seen + found * (1 - seen)
+
+    def _view(self, image: UInt8[np.ndarray, "h w 3"], window: Window, size: Size) -> View:
+        seen = window.view_of(image, size, BEYOND)
+        return View(window, size, self._encode(self._trunk, seen))
+
+    def _answer(self, view: View, size: Size, said: Said) -> Float32[np.ndarray, "h w"]:
+        """Probabilities on an image of a size; 0 outside the view."""
+        prompts = prompts_in_view(view.window, view.size, said)
+        found = self._decode(self._head, view.maps, prompts)
+        return view.window.back(np.asarray(found), size)
+
+
+def _encode(trunk: Variables, image: UInt8[Array, "h w 3"]) -> SemanticMaps:
+    return EfficientNetLite0().apply(trunk, image[None].astype(jnp.float32) / 255)
+
+
+def _decode(head: dict[str, Any], maps: SemanticMaps, prompts: Prompts) -> Float[Array, "h2 w2"]:
+    return jax.nn.sigmoid(PromptHead().apply({"params": head}, maps, prompts).fine[0])
+
+
+def prompts_in_view(window: Window, size: Size, said: Said) -> Prompts:
+    """Return a prompt as the network takes it, in pixels of a view, with places for more points."""
+    places = FEWEST_PLACES
+    while places < len(said.points):
+        places *= 2
+    points, labels = np.zeros((1, places, 2), np.float32), np.full((1, places), NONE, np.int32)
+    count = len(said.points)
+    points[0, :count] = window.points_from(said.points, size)
+    inside = ((points[0, :count] >= 0) & (points[0, :count] <= size[::-1])).all(1)
+    labels[0, :count] = np.where(inside, said.labels, NONE)
+    corners = np.zeros((2, 2)) if said.box is None else said.box.reshape(2, 2)
+    half = (size[0] // MASK_STRIDE, size[1] // MASK_STRIDE)
+    previous = np.zeros(half, np.float32)
+    if said.previous is not None:
+        previous = window.view_of(said.previous, half)
+    return Prompts(
+        points,
+        labels,
+        window.points_from(corners, size).reshape(1, 4),
+        np.array([said.box is not None], np.float32),
+        previous[None],
+        np.array([said.previous is not None], np.float32),
+    )
+
+
+def _around(found: Float32[np.ndarray, "h w"], said: Said) -> tuple[float, float, float, float]:
+    """A box around all that was found, and said to be on the object."""
+    on_object = said.points[said.labels == 1]
+    boxes = [np.concatenate([on_object, on_object], 1)]
+    boxes += [np.reshape(box, (1, 4)) for box in (extent(found > 0.5), said.box) if box is not None]
+    boxes += [np.reshape(extent(said.previous > 0.5), (1, 4))] if sum(map(len, boxes)) == 0 else []
+    every = np.concatenate(boxes)
+    return (*every[:, :2].min(0), *every[:, 2:].max(0))
+
+
+def _detail(window: Window, size: Size) -> float:
+    """Pixels of a view per pixel of the image, along a side."""
+    return math.sqrt(size[0] * size[1] / (window.width * window.height))
+
+
+def check_prompt(
+    size: Size,
+    points: ArrayLike,
+    labels: Sequence[int] | None,
+    box: Sequence[float] | None,
+    previous_mask: Shaped[np.ndarray, "h w"] | None,
+) -> Said:
+    """Return a prompt as arrays.
+
+    Raises:
+      InputError: nothing says where the object is, or the arguments do not fit the image.
+    """
+    said = Said(
+        *_checked_points(size, points, labels),
+        None if box is None else _checked_box(size, box),
+        None if previous_mask is None else _checked_mask(size, previous_mask),
+    )
+    empty = said.previous is None or not (said.previous > 0.5).any()
+    if said.box is None and empty and not (said.labels == 1).any():
+        raise InputError(
+            "nothing says where the object is: give a point on it (label 1), a box or a mask"
+        )
+    return said
+
+
+def _checked_points(
+    size: Size, points: ArrayLike, labels: Sequence[int] | None
+) -> tuple[Float32[np.ndarray, "n 2"], Shaped[np.ndarray, "n"]]:
+    found = _numbers("points", points).reshape(-1, 2) if np.size(points) else np.zeros((0, 2))
+    marks = np.ones(len(found), np.int32) if labels is None else np.asarray(labels)
+    if np.size(points) != 2 * len(found) or marks.shape != (len(found),):
+        raise InputError(f"{len(found)} points have {marks.size} labels: give one for each")
+    if not np.isin(marks, (0, 1)).all():
+        raise InputError(f"labels are {marks.tolist()}, but each must be 1 (object) or 0 (not)")
+    _require_inside("point", found, size)
+    return found.astype(np.float32), marks.astype(np.int32)
+
+
+def _numbers(name: str, values: ArrayLike) -> Float[np.ndarray, "..."]:
+    try:
+        numbers = np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} are no numbers: {error}") from error
+    if not np.isfinite(numbers).all():
+        raise InputError(f"{name} must be finite numbers")
+    return numbers
+
+
+def _require_inside(what: str, points: Float[np.ndarray, "n 2"], size: Size) -> None:
+    outside = ((points < 0) | (points > np.array([size[1], size[0]]))).any(1)
+    if outside.any():
+        x, y = points[outside][0]
+        raise InputError(f"{what} {x:g},{y:g} is outside the image of {size[1]}x{size[0]}")
+
+
+def _checked_box(size: Size, box: Sequence[float]) -> Float32[np.ndarray, "4"]:
+    sides = _numbers("the box's sides", box)
+    if sides.shape != (4,) or (sides[:2] >= sides[2:]).any():
+        raise InputError(f"the box is {sides.tolist()}, but must be left, top, right, bottom")
+    _require_inside("the box's corner", sides.reshape(2, 2), size)
+    return sides.astype(np.float32)
+
+
+def _checked_mask(size: Size, mask: Shaped[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+    mask = np.asarray(mask)
+    if mask.shape != size:
+        raise InputError(
+            f"the previous mask has shape {mask.shape}, but the image has {size}: give one of its size"
+        )
+    values = mask.astype(np.float32)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise InputError("the previous mask must be bool, or probabilities from 0 to 1")
+    return values

@@ -1,0 +1,1 @@
+"""Training of the prompt head: views of pictures, simulated clicks and boxes, loss."""
