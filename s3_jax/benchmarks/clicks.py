@@ -92,8 +92,10 @@ def grab_cut_answers(image: Image, iterations: int = 5) -> Answer:
         marks = _marks(bgr.shape[:2], points, labels, box, previous)
         on_object = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD))
         if 0 < np.count_nonzero(on_object) < on_object.size:
-            models = np.zeros((1, 65)), np.zeros((1, 65))
-            cv2.grabCut(bgr, marks, None, *models, iterations, cv2.GC_INIT_WITH_MASK)
+            background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
+            all_of_it = (0, 0, 0, 0)  # not looked at in this mode
+            cv2.grabCut(bgr, marks, all_of_it, background, foreground, iterations,
+                        cv2.GC_INIT_WITH_MASK)  # fmt: skip
         return np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
 
     return answer

@@ -77,7 +77,7 @@ def _read_head(directory: Path, trunk: Variables) -> dict[str, Any]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             owner = (file.metadata() or {}).get(TRUNK)
-            arrays = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
+            arrays = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged ({reason(error)}); {COPY_AGAIN}") from error
     if owner != _checksum(trunk):

@@ -17,7 +17,8 @@ from s3_jax.errors import InputError
 
 # Pixels of masks that belong to nobody knows what; regions are numbered up to 254.
 UNKNOWN = 255
-# Every picture of a folder whose place in natural order is a multiple of this is kept from training.
+# Pictures of a folder whose place in the order of names is a multiple of this are kept from
+# training.
 HELD_OUT_EVERY = 21
 
 
@@ -65,7 +66,11 @@ def load_pictures(root: Path, folders: Sequence[PictureFolderConfig]) -> Picture
     Raises:
       InputError: a folder holds no picture with an object.
     """
-    pixels, masks, places, boxes, weights = [], [], [], [], []
+    pixels: list[UInt8[np.ndarray, "p 3"]] = []
+    masks: list[UInt8[np.ndarray, p]] = []
+    places: list[tuple[int, ...]] = []
+    boxes: list[tuple[int, ...]] = []
+    weights: list[float] = []
     begin = 0
     for folder in folders:
         first = len(places)

@@ -46,7 +46,7 @@ class PromptHead(nn.Module):
 
     @nn.compact
     def __call__(self, maps: SemanticMaps, prompts: Prompts) -> PromptLogits:
-        deep = resize_bilinear(maps.f32, maps.f16.shape[1:3])
+        deep = resize_bilinear(maps.f32, (maps.f16.shape[1], maps.f16.shape[2]))
         wide = jnp.concatenate([maps.f16_low, maps.f16, deep], -1)
         x = self._enter(wide, prompts, 16)
         for i in range(self.blocks[0]):
@@ -139,6 +139,7 @@ def _inputs() -> tuple[SemanticMaps, Prompts]:
     maps = jax.eval_shape(lambda x: EfficientNetLite0().init_with_output(jax.random.key(0), x)[0],
                           image)  # fmt: skip
     half = side // MASK_STRIDE
-    shapes = Prompts((1, 2, 2), (1, 2), (1, 4), (1,), (1, half, half), (1,))
-    prompts = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
-    return maps, Prompts(*prompts)._replace(labels=jax.ShapeDtypeStruct((1, 2), np.int32))
+    shapes = ((1, 2, 2), (1, 2), (1, 4), (1,), (1, half, half), (1,))
+    types = (np.float32, np.int32, *[np.float32] * 4)
+    prompts: list[Any] = list(map(jax.ShapeDtypeStruct, shapes, types))
+    return maps, Prompts(*prompts)

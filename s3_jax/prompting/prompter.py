@@ -6,7 +6,7 @@ A prompt is answered twice: on the whole image, and on a window close around wha
 import math
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from s3_jax.errors import InputError
 from s3_jax.models.efficientnet import EfficientNetLite0, SemanticMaps
-from s3_jax.models.prompt_head import PromptHead
+from s3_jax.models.prompt_head import PromptHead, PromptLogits
 from s3_jax.models.prompt_maps import MASK_STRIDE, NONE, Prompts
 from s3_jax.models.variables import Variables
 from s3_jax.prompting.windows import (
@@ -143,11 +143,12 @@ class Prompter:
 
 
 def _encode(trunk: Variables, image: UInt8[Array, "h w 3"]) -> SemanticMaps:
-    return EfficientNetLite0().apply(trunk, image[None].astype(jnp.float32) / 255)
+    return cast(SemanticMaps, EfficientNetLite0().apply(trunk, image[None] / jnp.float32(255)))
 
 
 def _decode(head: dict[str, Any], maps: SemanticMaps, prompts: Prompts) -> Float[Array, "h2 w2"]:
-    return jax.nn.sigmoid(PromptHead().apply({"params": head}, maps, prompts).fine[0])
+    logits = cast(PromptLogits, PromptHead().apply({"params": head}, maps, prompts))
+    return jax.nn.sigmoid(logits.fine[0])
 
 
 def prompts_in_view(window: Window, size: Size, said: Said) -> Prompts:
@@ -165,24 +166,26 @@ def prompts_in_view(window: Window, size: Size, said: Said) -> Prompts:
     previous = np.zeros(half, np.float32)
     if said.previous is not None:
         previous = window.view_of(said.previous, half)
-    return Prompts(
-        points,
-        labels,
-        window.points_from(corners, size).reshape(1, 4),
-        np.array([said.box is not None], np.float32),
-        previous[None],
-        np.array([said.previous is not None], np.float32),
-    )
+    box = window.points_from(corners, size).reshape(1, 4)
+    boxed, given = (np.array([x is not None], np.float32) for x in (said.box, said.previous))
+    return Prompts(*map(jnp.asarray, (points, labels, box, boxed, previous[None], given)))
 
 
 def _around(found: Float32[np.ndarray, "h w"], said: Said) -> tuple[float, float, float, float]:
     """A box around all that was found, and said to be on the object."""
     on_object = said.points[said.labels == 1]
     boxes = [np.concatenate([on_object, on_object], 1)]
-    boxes += [np.reshape(box, (1, 4)) for box in (extent(found > 0.5), said.box) if box is not None]
-    boxes += [np.reshape(extent(said.previous > 0.5), (1, 4))] if sum(map(len, boxes)) == 0 else []
+    if said.box is not None:
+        boxes.append(said.box[None])
+    for mask in (found, said.previous):
+        box = None if mask is None else extent(mask > 0.5)
+        if box is not None:
+            boxes.append(np.array([box]))
+            break
     every = np.concatenate(boxes)
-    return (*every[:, :2].min(0), *every[:, 2:].max(0))
+    left, top = map(float, every[:, :2].min(0))
+    right, bottom = map(float, every[:, 2:].max(0))
+    return left, top, right, bottom
 
 
 def _detail(window: Window, size: Size) -> float:
@@ -257,7 +260,7 @@ def _checked_mask(size: Size, mask: Shaped[np.ndarray, "h w"]) -> Float32[np.nda
     mask = np.asarray(mask)
     if mask.shape != size:
         raise InputError(
-            f"the previous mask has shape {mask.shape}, but the image has {size}: give one of its size"
+            f"the previous mask has shape {mask.shape}, but must have the image's, {size}"
         )
     values = mask.astype(np.float32)
     if not ((values >= 0) & (values <= 1)).all():

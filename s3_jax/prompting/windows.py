@@ -17,7 +17,7 @@ MARGIN, SMALLEST = 1.4, 48.0
 # How much wider than high, or the other way round, a close window may be.
 STRETCH = 1.3
 # Grey level of what is beyond an image's edge.
-BEYOND = 127
+BEYOND = 127.0
 
 
 class Window(NamedTuple):
@@ -34,7 +34,7 @@ class Window(NamedTuple):
         return ((points - np.array([self.left, self.top])) * scale).astype(np.float32)
 
     def view_of(
-        self, picture: Shaped[np.ndarray, "h w *c"], size: Size, beyond: float = 0
+        self, picture: Shaped[np.ndarray, "h w *c"], size: Size, beyond: float = 0.0
     ) -> Shaped[np.ndarray, "h2 w2 *c"]:
         """Return what the window shows at a size, smoothed where it gets smaller."""
         across, down = size[1] / self.width, size[0] / self.height
@@ -49,7 +49,7 @@ class Window(NamedTuple):
     def back(self, view: Float32[np.ndarray, "h2 w2"], size: Size) -> Float32[np.ndarray, "h w"]:
         """Return a view's values on the image; 0 beyond the window."""
         scale = (self.width / view.shape[1], self.height / view.shape[0])
-        return _warp(view, scale, (self.left, self.top), size, 0)
+        return _warp(view, scale, (self.left, self.top), size, 0.0)
 
 
 def _warp(
@@ -92,7 +92,7 @@ def close_window(box: tuple[float, float, float, float], size: Size) -> Window:
 def _within(start: float, length: float, limit: int) -> float:
     if length >= limit:
         return (limit - length) / 2
-    return min(max(start, 0), limit - length)
+    return min(max(start, 0.0), limit - length)
 
 
 def extent(mask: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int] | None:
@@ -100,4 +100,4 @@ def extent(mask: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int] | None:
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     if not rows.size:
         return None
-    return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

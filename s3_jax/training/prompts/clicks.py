@@ -115,9 +115,9 @@ def first_prompts(
 ) -> Prompts:
     """What views begin with. truth, known: at `MASK_STRIDE`."""
     kinds, box_key, mask_key, click_key, random_key = jax.random.split(key, 5)
-    b, h, w = truth.shape
+    b = truth.shape[0]
     kind = jnp.searchsorted(jnp.cumsum(jnp.array(config.first)), jax.random.uniform(kinds, (b,)))
-    small, sure = (_shrunk(x) for x in (truth, known))
+    small, sure = (clickable(x) for x in (truth, known))
     given = kind == 2
     previous = jnp.where(given[:, None, None], spoil(truth, mask_key), 0.0)
     prompts = Prompts(
@@ -133,7 +133,7 @@ def first_prompts(
     correct = given & ~clicked
     centred = jax.random.bernoulli(again_key, 0.5, (b,))
     depth = jnp.where(centred, 0.95, jax.random.uniform(depth_key, (b,)))
-    guess = jnp.where(correct[:, None, None], _shrunk(previous), 0.0)
+    guess = jnp.where(correct[:, None, None], clickable(previous), 0.0)
     prompts = add_click(prompts, 0, clicked | correct, small, guess, sure, depth, click_key)
     return _several(prompts, small, sure, kind == 3, random_key, config)
 
@@ -167,7 +167,8 @@ def _several(
     return lax.fori_loop(0, config.several, add, prompts)
 
 
-def _shrunk(x: Float[Array, "b h w"]) -> Float[Array, "b h2 w2"]:
+def clickable(x: Float[Array, "b h w"]) -> Float[Array, "b h2 w2"]:
+    """Return maps of `MASK_STRIDE` at the stride of clicks."""
     factor = STRIDE // MASK_STRIDE
     return resize_area(x[..., None], (x.shape[1] // factor, x.shape[2] // factor))[..., 0]
 

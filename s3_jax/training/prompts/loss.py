@@ -14,7 +14,7 @@ from s3_jax.models.prompt_maps import MASK_STRIDE, Prompts
 from s3_jax.ops.backend import backend
 from s3_jax.ops.resize import resize_area, resize_bilinear
 from s3_jax.training.losses import dice
-from s3_jax.training.prompts.clicks import ClickConfig, _shrunk, add_click, first_prompts
+from s3_jax.training.prompts.clicks import ClickConfig, add_click, clickable, first_prompts
 from s3_jax.training.prompts.views import Views
 
 Head = Callable[[SemanticMaps, Prompts], PromptLogits]
@@ -78,8 +78,8 @@ def _next(
     )
     wanted = ~jax.random.bernoulli(again_key, config.again, (b,))
     depth = jnp.minimum(jax.random.uniform(depth_key, (b,), minval=0.3, maxval=1.3), 1.0)
-    small = [_shrunk(x) for x in (truth, guess, known)]
-    return add_click(prompts, slot, wanted, *small, depth, click_key)
+    truth, guess, known = (clickable(x) for x in (truth, guess, known))
+    return add_click(prompts, slot, wanted, truth, guess, known, depth, click_key)
 
 
 def stage_losses(

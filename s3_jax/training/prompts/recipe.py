@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +27,10 @@ from s3_jax.data.prompt_pictures import (
     held_out_objects,
     load_pictures,
 )
-from s3_jax.models.efficientnet import EfficientNetLite0
+from s3_jax.models.efficientnet import EfficientNetLite0, SemanticMaps
 from s3_jax.models.layers import Dtype
-from s3_jax.models.prompt_head import PROMPT_HEAD, PromptHead, initial_prompt_head
+from s3_jax.models.prompt_head import PROMPT_HEAD, PromptHead, PromptLogits, initial_prompt_head
+from s3_jax.models.prompt_maps import Prompts
 from s3_jax.models.variables import Variables
 from s3_jax.prompting.prompter import Prompter
 from s3_jax.training.fit import FitConfig, Outcome, fit
@@ -39,7 +40,6 @@ from s3_jax.training.prompts.folders import FOLDERS, STILLS
 from s3_jax.training.prompts.loss import PromptLossConfig, prompt_losses
 from s3_jax.training.prompts.views import ViewConfig, Views, draw_views
 from s3_jax.training.state import Metrics
-
 
 OFTEN = FitConfig(save_every=500, evaluate_every=500, evaluate_first=False)
 
@@ -131,12 +131,14 @@ def head_losses(
     dtype: Dtype,
 ) -> Metrics:
     """Losses of views as a function of the head's parameters."""
-    maps = jax.lax.stop_gradient(EfficientNetLite0(dtype).apply(trunk, views.image))
+    maps = cast(SemanticMaps, EfficientNetLite0(dtype).apply(trunk, views.image))
     network = PromptHead(dtype=dtype)
-    return prompt_losses(
-        lambda maps, prompts: network.apply({"params": head}, maps, prompts),
-        maps, views, key, config.clicks, config.loss,
-    )  # fmt: skip
+
+    def answer(maps: SemanticMaps, prompts: Prompts) -> PromptLogits:
+        return cast(PromptLogits, network.apply({"params": head}, maps, prompts))
+
+    maps = jax.lax.stop_gradient(maps)
+    return prompt_losses(answer, maps, views, key, config.clicks, config.loss)
 
 
 def optimizer(config: PromptRunConfig) -> optax.GradientTransformation:

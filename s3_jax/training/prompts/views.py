@@ -62,8 +62,8 @@ def _positions(
 ) -> tuple[Float[Array, "s s"], Float[Array, "s s"]]:
     """x and y in the picture of every pixel of the view."""
     keys = jax.random.split(key, 6)
-    box = pictures.boxes[number].reshape(2, 2)
-    extent = pictures.places[number, 2:0:-1].astype(jnp.float32)  # width, height
+    box = jnp.asarray(pictures.boxes)[number].reshape(2, 2)
+    extent = jnp.asarray(pictures.places)[number, 2:0:-1].astype(jnp.float32)  # width, height
     side = _sides(keys[:3], box[1] - box[0], extent, config)
     centre = _centre(keys[3], box, extent, side)
     angle = config.rotation * jax.random.uniform(keys[4], minval=-1, maxval=1)
