@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from s3_jax.checkpoints.model import load_model, save_model
     from s3_jax.config import MODELS, ModelConfig, PropagationConfig
     from s3_jax.errors import InputError
+    from s3_jax.prompting import Prompter, prompt
     from s3_jax.propagation.frame import Network, remember, segment
     from s3_jax.propagation.scan import scan
     from s3_jax.propagation.session import FrameResult, Session
@@ -32,12 +33,14 @@ __all__ = [
     "InputError",
     "ModelConfig",
     "Network",
+    "Prompter",
     "PropagationConfig",
     "Session",
     "VideoState",
     "annotate",
     "init_state",
     "load_model",
+    "prompt",
     "remember",
     "save_model",
     "scan",
@@ -48,6 +51,7 @@ _MODULES = {
     "s3_jax.checkpoints.model": ("load_model", "save_model"),
     "s3_jax.config": ("MODELS", "ModelConfig", "PropagationConfig"),
     "s3_jax.errors": ("InputError",),
+    "s3_jax.prompting": ("Prompter", "prompt"),
     "s3_jax.propagation.frame": ("Network", "remember", "segment"),
     "s3_jax.propagation.scan": ("scan",),
     "s3_jax.propagation.session": ("FrameResult", "Session"),

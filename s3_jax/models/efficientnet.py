@@ -57,7 +57,17 @@ class SemanticMaps(NamedTuple):
     f16_low: Float[Array, "b h w 80"]
     f16: Float[Array, "b h w 112"]
     f32: Float[Array, "b h2 w2 320"]
+
+
+class DetailedMaps(NamedTuple):
+    """`SemanticMaps`, and the finest map before them."""
+
     f2: Float[Array, "b h1 w1 16"]
+    f4: Float[Array, "b h4 w4 24"]
+    f8: Float[Array, "b h8 w8 40"]
+    f16_low: Float[Array, "b h w 80"]
+    f16: Float[Array, "b h w 112"]
+    f32: Float[Array, "b h2 w2 320"]
 
 
 class EfficientNetLite0(nn.Module):
@@ -65,8 +75,12 @@ class EfficientNetLite0(nn.Module):
 
     dtype: Dtype = jnp.float32
 
-    @nn.compact
     def __call__(self, image: Float[Array, "b H W 3"]) -> SemanticMaps:
+        return SemanticMaps(*self.detailed(image)[1:])
+
+    @nn.compact
+    def detailed(self, image: Float[Array, "b H W 3"]) -> DetailedMaps:
+        """Return the outputs of one stage of every resolution, and two of stride 16."""
         outputs: list[Array] = []
         # As the public weights were trained: grey levels less 127, divided by 128.
         x = self._stem((image * 255 - 127) / 128)
@@ -74,7 +88,7 @@ class EfficientNetLite0(nn.Module):
             x = self._stage(x, stage)
             outputs.append(x)
         f2, f4, f8, f16_low, f16, _, f32 = outputs
-        return SemanticMaps(f4, f8, f16_low, f16, f32, f2)
+        return DetailedMaps(f2, f4, f8, f16_low, f16, f32)
 
     def _stem(self, x: Array) -> Array:
         kernel = self.param("stem_kernel", he_normal_fan_out, (3, 3, 3, STEM_WIDTH))

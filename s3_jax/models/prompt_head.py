@@ -6,7 +6,7 @@ object; strides 8, 4 and 2 bring back its outline. The prompts enter at every st
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from s3_jax.models.attention import MultiHeadAttention
-from s3_jax.models.efficientnet import EfficientNetLite0, SemanticMaps
+from s3_jax.models.efficientnet import DetailedMaps, EfficientNetLite0
 from s3_jax.models.layers import DepthwiseConv3x3, Dtype, LayerNorm, Linear
 from s3_jax.models.prompt_maps import MASK_STRIDE, Prompts, prompt_maps, similarities
-from s3_jax.models.variables import flatten
+from s3_jax.models.variables import Variables, flatten
 from s3_jax.ops.precision import widen
 from s3_jax.ops.resize import resize_bilinear
 
@@ -45,7 +45,7 @@ class PromptHead(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, maps: SemanticMaps, prompts: Prompts) -> PromptLogits:
+    def __call__(self, maps: DetailedMaps, prompts: Prompts) -> PromptLogits:
         deep = resize_bilinear(maps.f32, (maps.f16.shape[1], maps.f16.shape[2]))
         wide = jnp.concatenate([maps.f16_low, maps.f16, deep], -1)
         x = self._enter(wide, prompts, 16)
@@ -121,6 +121,13 @@ class ChannelLayers(nn.Module):
         return Linear(x.shape[-1], dtype=self.dtype, name="narrow")(y)
 
 
+def trunk_maps(
+    trunk: Variables, image: Float[Array, "b H W 3"], dtype: Dtype = jnp.float32
+) -> DetailedMaps:
+    """Return the maps that the head reads, with an EfficientNet-Lite0's variables."""
+    return cast(DetailedMaps, EfficientNetLite0(dtype).apply(trunk, image, method="detailed"))
+
+
 def initial_prompt_head(seed: int = 0) -> dict[str, Any]:
     """Return the prompt head's initial parameters, NumPy arrays."""
     return jax.device_get(PromptHead().lazy_init(jax.random.key(seed), *_inputs())["params"])
@@ -133,11 +140,11 @@ def prompt_head_shapes() -> dict[str, tuple[int, ...]]:
     return {name: x.shape for name, x in flatten(variables["params"]).items()}
 
 
-def _inputs() -> tuple[SemanticMaps, Prompts]:
+def _inputs() -> tuple[DetailedMaps, Prompts]:
     side = 64
     image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
-    maps = jax.eval_shape(lambda x: EfficientNetLite0().init_with_output(jax.random.key(0), x)[0],
-                          image)  # fmt: skip
+    trunk = jax.eval_shape(EfficientNetLite0().init, jax.random.key(0), image)
+    maps = jax.eval_shape(trunk_maps, trunk, image)
     half = side // MASK_STRIDE
     shapes = ((1, 2, 2), (1, 2), (1, 4), (1,), (1, half, half), (1,))
     types = (np.float32, np.int32, *[np.float32] * 4)

@@ -3,6 +3,7 @@
 A prompt is answered twice: on the whole image, and on a window close around what that found.
 """
 
+import functools
 import math
 import os
 from collections.abc import Sequence
@@ -15,8 +16,8 @@ from jaxtyping import Array, Float, Float32, Shaped, UInt8
 from numpy.typing import ArrayLike
 
 from s3_jax.errors import InputError
-from s3_jax.models.efficientnet import EfficientNetLite0, SemanticMaps
-from s3_jax.models.prompt_head import PromptHead, PromptLogits
+from s3_jax.models.efficientnet import DetailedMaps
+from s3_jax.models.prompt_head import PromptHead, PromptLogits, trunk_maps
 from s3_jax.models.prompt_maps import MASK_STRIDE, NONE, Prompts
 from s3_jax.models.variables import Variables
 from s3_jax.prompting.windows import (
@@ -47,7 +48,7 @@ class View(NamedTuple):
 
     window: Window
     size: Size
-    maps: SemanticMaps
+    maps: DetailedMaps
 
 
 class Said(NamedTuple):
@@ -142,11 +143,31 @@ class Prompter:
         return view.window.back(np.asarray(found), size)
 
 
-def _encode(trunk: Variables, image: UInt8[Array, "h w 3"]) -> SemanticMaps:
-    return cast(SemanticMaps, EfficientNetLite0().apply(trunk, image[None] / jnp.float32(255)))
+def prompt(
+    image: UInt8[np.ndarray, "h w 3"],
+    points: ArrayLike = (),
+    labels: Sequence[int] | None = None,
+    box: Sequence[float] | None = None,
+    previous_mask: Shaped[np.ndarray, "h w"] | None = None,
+) -> Float32[np.ndarray, "h w"]:
+    """Return the probability of one object in every pixel of an image, with s3_lite.
+
+    For more than one prompt on an image a `Prompter` is quicker, which explains the arguments.
+    """
+    prompter = _usual_prompter()
+    return prompter.prompt(prompter.encode(image), points, labels, box, previous_mask)
 
 
-def _decode(head: dict[str, Any], maps: SemanticMaps, prompts: Prompts) -> Float[Array, "h2 w2"]:
+@functools.cache
+def _usual_prompter() -> Prompter:
+    return Prompter()
+
+
+def _encode(trunk: Variables, image: UInt8[Array, "h w 3"]) -> DetailedMaps:
+    return trunk_maps(trunk, image[None] / jnp.float32(255))
+
+
+def _decode(head: dict[str, Any], maps: DetailedMaps, prompts: Prompts) -> Float[Array, "h2 w2"]:
     logits = cast(PromptLogits, PromptHead().apply({"params": head}, maps, prompts))
     return jax.nn.sigmoid(logits.fine[0])
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from s3_jax.models.efficientnet import EfficientNetLite0, SemanticMaps
+from s3_jax.models.efficientnet import DetailedMaps, EfficientNetLite0
 from s3_jax.models.prompt_head import PromptHead, initial_prompt_head, prompt_head_shapes
 from s3_jax.models.prompt_maps import (
     BACKGROUND,
@@ -71,7 +71,7 @@ def test_what_is_like_the_clicked_place_is_found() -> None:
 def network() -> tuple:
     head = initial_prompt_head()
     image = jax.random.uniform(jax.random.key(0), (1, SIDE, SIDE, 3))
-    maps, _ = EfficientNetLite0().init_with_output(jax.random.key(1), image)
+    maps, _ = EfficientNetLite0().init_with_output(jax.random.key(1), image, method="detailed")
     return head, maps
 
 
@@ -88,6 +88,6 @@ def test_places_without_a_point_change_nothing(network: tuple) -> None:
 
 def test_shapes_are_those_of_the_parameters(network: tuple) -> None:
     head, maps = network
-    assert isinstance(maps, SemanticMaps)
+    assert isinstance(maps, DetailedMaps)
     assert prompt_head_shapes() == {name: x.shape for name, x in flatten(head).items()}
     assert sum(x.size for x in jax.tree.leaves(head)) < 1.3e6

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-from s3_jax.models.efficientnet import SemanticMaps
+from s3_jax.models.efficientnet import DetailedMaps
 from s3_jax.models.prompt_head import PromptLogits
 from s3_jax.models.prompt_maps import MASK_STRIDE, Prompts
 from s3_jax.ops.backend import backend
@@ -17,7 +17,7 @@ from s3_jax.training.losses import dice
 from s3_jax.training.prompts.clicks import ClickConfig, add_click, clickable, first_prompts
 from s3_jax.training.prompts.views import Views
 
-Head = Callable[[SemanticMaps, Prompts], PromptLogits]
+Head = Callable[[DetailedMaps, Prompts], PromptLogits]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class PromptLossConfig:
 
 def prompt_losses(
     head: Head,
-    maps: SemanticMaps,
+    maps: DetailedMaps,
     views: Views,
     key: Key[Array, ""],
     clicks: ClickConfig,

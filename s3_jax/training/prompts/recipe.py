@@ -27,9 +27,15 @@ from s3_jax.data.prompt_pictures import (
     held_out_objects,
     load_pictures,
 )
-from s3_jax.models.efficientnet import EfficientNetLite0, SemanticMaps
+from s3_jax.models.efficientnet import DetailedMaps
 from s3_jax.models.layers import Dtype
-from s3_jax.models.prompt_head import PROMPT_HEAD, PromptHead, PromptLogits, initial_prompt_head
+from s3_jax.models.prompt_head import (
+    PROMPT_HEAD,
+    PromptHead,
+    PromptLogits,
+    initial_prompt_head,
+    trunk_maps,
+)
 from s3_jax.models.prompt_maps import Prompts
 from s3_jax.models.variables import Variables
 from s3_jax.prompting.prompter import Prompter
@@ -131,10 +137,10 @@ def head_losses(
     dtype: Dtype,
 ) -> Metrics:
     """Losses of views as a function of the head's parameters."""
-    maps = cast(SemanticMaps, EfficientNetLite0(dtype).apply(trunk, views.image))
+    maps = trunk_maps(trunk, views.image, dtype)
     network = PromptHead(dtype=dtype)
 
-    def answer(maps: SemanticMaps, prompts: Prompts) -> PromptLogits:
+    def answer(maps: DetailedMaps, prompts: Prompts) -> PromptLogits:
         return cast(PromptLogits, network.apply({"params": head}, maps, prompts))
 
     maps = jax.lax.stop_gradient(maps)
