@@ -25,12 +25,17 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.errno and error.filename in (None, str(temporary)):
+        if error.errno and _names(error, temporary):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _names(error: OSError, temporary: Path) -> bool:
+    """Tell whether an error is about a temporary file; FFmpeg writes it with `file:` before."""
+    return error.filename is None or str(error.filename).removeprefix("file:") == str(temporary)
 
 
 class Lock:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from s3_jax.errors import InputError
-from s3_jax.files import Lock
+from s3_jax.files import Lock, replacing
 from s3_jax.segmentation.run_folder import RunFolder
 from s3_jax.segmentation.run_record import RunRecord
 from s3_jax.training.run_data import claim_directory
@@ -17,7 +17,7 @@ from s3_jax.training.run_data import claim_directory
 HOLDER = """
 import sys, time
 from pathlib import Path
-from s3_jax.files import Lock
+from s3_jax.files import Lock, replacing
 lock = Lock(Path(sys.argv[1]), shared=len(sys.argv) > 2)
 print("ready", flush=True)
 time.sleep(600)
@@ -72,3 +72,12 @@ def test_the_directory_is_free_after_a_block(tmp_path: Path, hold):
     with Lock(tmp_path):
         pass
     hold(tmp_path)
+
+
+@pytest.mark.parametrize("named", [None, "{}", "file:{}"])
+def test_a_full_disk_names_the_file_itself(tmp_path: Path, named: str | None):
+    with pytest.raises(OSError, match="No space") as caught, replacing(tmp_path / "v.mp4") as path:
+        path.write_text("half")
+        raise OSError(28, "No space left on device", named and named.format(path))
+    assert caught.value.filename == str(tmp_path / "v.mp4")
+    assert not list(tmp_path.iterdir())

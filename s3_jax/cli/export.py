@@ -42,4 +42,5 @@ def main() -> None:
     sizes = write_export(output, config, variables, export)
     parts = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
     print(f"{output}: {parts}")
+    print("its programs run where it is loaded: whoever gets it has to trust it like any program")
     print(f"to run it: python {LOADER} {output} first.npy masks.npy second.npy ...")

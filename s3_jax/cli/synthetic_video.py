@@ -19,6 +19,7 @@ from s3_jax.cli import command
 from s3_jax.data.synthetic import Scene, SceneConfig, render, sample_scene
 from s3_jax.errors import InputError, reason
 from s3_jax.files import replacing
+from s3_jax.limits import require_within
 from s3_jax.media.mask_files import MaskEncoding
 from s3_jax.media.overlay import write_video
 from s3_jax.media.palette import voc_palette
@@ -56,6 +57,9 @@ def main() -> int:
 def _make(output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"{output} exists and is not an empty directory: choose another --output")
+    megapixels = HEIGHT.value * WIDTH.value / 1e6
+    require_within("megapixels", megapixels, f"--height and --width ask for {megapixels:.0f} "
+                   "megapixels")  # fmt: skip
     config = SceneConfig(distractors=DISTRACTORS.value, motion_blur=MOTION_BLUR.value)
     rng = np.random.default_rng(SEED.value)
     scene = sample_scene(rng, HEIGHT.value, WIDTH.value, OBJECTS.value, config)

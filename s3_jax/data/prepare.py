@@ -142,7 +142,14 @@ def write_records(name: str, output: Path, items: Sequence[Item], checks: Sequen
     for stale in (output / name).glob("incomplete.*"):  # of a run that was killed
         shutil.rmtree(stale)
     builder = VideoBuilder(name, output, entries, lambda: (_record(*pair) for pair in pairs))
-    return builder.write()
+    try:
+        return builder.write()
+    except RuntimeError as error:  # of ArrayRecord, whatever is wrong with the disk
+        for incomplete in (output / name).glob("incomplete.*"):
+            shutil.rmtree(incomplete)
+        raise InputError(
+            f"{output / name} cannot be written ({reason(error)}): make room, and start again"
+        ) from error
 
 
 def report(items: Sequence[Item], checks: Sequence[Check]) -> dict[str, Any]:

@@ -4,13 +4,14 @@ The file is a ZIP archive of
 
     start.jax, step.jax, encode.jax   programs (portable StableHLO, see `Programs`)
     weights.npz                       their first argument, arrays "00000", "00001", ...
-    about.json                        sizes, platforms and what the programs take and give
+    about.json                        sizes, platforms, what the programs take and give, checksums
 
 Weights stand beside the programs, so that they are there once and not in each. A loader that
 imports nothing of this project is `load_export.py`, beside this one.
 """
 
 import dataclasses
+import hashlib
 import io
 import json
 import zipfile
@@ -127,7 +128,7 @@ class Programs:
 def write_export(
     path: Path, model: ModelConfig, variables: Any, config: ExportConfig
 ) -> dict[str, int]:
-    """Writes the file; whole or not at all.
+    """Writes the file; whole or not at all. Equal arguments give equal bytes.
 
     Returns:
       Bytes of each of its parts.
@@ -138,10 +139,11 @@ def write_export(
     programs = Programs(network, structure, config, geometry)
     parts = _serialized(programs, leaves)
     parts["weights.npz"] = _archive(leaves)
-    parts["about.json"] = json.dumps(_about(model, config), indent=1).encode()
+    about = _about(model, config) | {"sha256": {name: _sha256(x) for name, x in parts.items()}}
+    parts["about.json"] = json.dumps(about, indent=1).encode()
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, content in parts.items():
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content)  # of a constant date
     return {name: len(content) for name, content in parts.items()}
 
 
@@ -160,6 +162,10 @@ def _serialized(programs: Programs, leaves: Sequence[Array | np.ndarray]) -> dic
             exported = export.export(function, platforms=config.platforms)(weights, *arguments)
             parts[f"{name}.jax"] = bytes(exported.serialize())
     return parts
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _archive(leaves: Sequence[Any]) -> bytes:

@@ -5,10 +5,16 @@ r"""Runs a file that `s3 export` wrote: needs JAX and the file, nothing of this 
 Frames are (height, width, 3) uint8 and masks (objects, height, width) in [0, 1], as `numpy.save`
 writes them. For every frame after the first, <frame>.masks.npy gets the number of the object at
 every pixel, 0 for background. Copy this file to where it is needed (`pip install jax flatbuffers`).
+
+The file holds programs, which run here: load none from people you would not run a program of.
+Checksums tell damage, not malice. Custom calls, by which a program reaches code outside of
+itself, are refused.
 """
 
+import hashlib
 import io
 import json
+import re
 import sys
 import zipfile
 
@@ -17,24 +23,30 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+PROGRAMS = ("start", "step", "encode")
+
 
 class Exported:
-    """The file's programs: `start`, `step` and `encode`, and `about`, what it says of itself."""
+    """The file's programs: `start`, `step` and `encode`, and `about`, what it says of itself.
 
-    def __init__(self, path):
-        with zipfile.ZipFile(path) as archive:
-            self.about = json.loads(archive.read("about.json"))
-            weights = np.load(io.BytesIO(archive.read("weights.npz")))
-            self._weights = [jnp.asarray(weights[name]) for name in sorted(weights.files)]
-            # The state is donated: it is updated where it lies.
-            programs = {
-                name: jax.jit(
-                    export.deserialize(bytearray(archive.read(f"{name}.jax"))).call,
-                    donate_argnums=1 if name == "step" else (),
-                )
-                for name in ("start", "step", "encode")
-            }
-        self._programs = programs
+    calls: names of custom calls that its programs may make; those of s3_jax's own parts make none.
+
+    Raises ValueError, with the file's name, if it is damaged, of something else, or its programs
+    make other custom calls.
+    """
+
+    def __init__(self, path, calls=()):
+        self.about, parts = _read(path)
+        weights = np.load(io.BytesIO(parts["weights.npz"]))
+        self._weights = [jnp.asarray(weights[name]) for name in sorted(weights.files)]
+        # The state is donated: it is updated where it lies.
+        self._programs = {
+            name: jax.jit(
+                _program(path, name, parts[f"{name}.jax"], calls).call,
+                donate_argnums=1 if name == "step" else (),
+            )
+            for name in PROGRAMS
+        }
 
     def start(self, frame, masks):
         """The state after the first frame, given its objects' masks."""
@@ -49,7 +61,40 @@ class Exported:
         return self._programs["encode"](self._weights, frame)
 
 
+def _read(path):
+    """What the file says of itself, and its other parts, compared with their checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = json.loads(archive.read("about.json"))
+            names = ("weights.npz", *(f"{name}.jax" for name in PROGRAMS))
+            parts = {name: archive.read(name) for name in names}
+            recorded = about["sha256"]
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged or no file of s3 export: export it again") from error
+    for name, content in parts.items():
+        if recorded.get(name) != hashlib.sha256(content).hexdigest():
+            raise ValueError(f"{path} is damaged ({name} has changed): export it again")
+    return about, parts
+
+
+def _program(path, name, content, allowed):
+    try:
+        program = export.deserialize(bytearray(content))
+        text = program.mlir_module()
+    except Exception as error:  # whatever JAX runs into
+        raise ValueError(f"{path}: JAX cannot read its program {name}: export it again") from error
+    calls = re.findall(r'custom_call(?:" *\(| @"?([\w.]+)"?\()?', text)
+    unknown = sorted({call or "something without a name" for call in calls} - {*allowed})
+    if unknown:
+        raise ValueError(
+            f"{path}: its program {name} calls {unknown[0]}, code outside of the file: if you know "
+            "why, name it in Exported(path, calls=[...])"
+        )
+    return program
+
+
 def main(model, first, masks, *frames):
+    print(f"{model} holds programs, which run now: do this with files you trust", file=sys.stderr)
     exported = Exported(model)
     state = exported.start(np.load(first), np.load(masks))
     for path in frames:
@@ -60,4 +105,7 @@ def main(model, first, masks, *frames):
 if __name__ == "__main__":
     if len(sys.argv) < 5:
         sys.exit(__doc__)
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except (OSError, ValueError) as error:
+        sys.exit(f"load_export.py: {error}")

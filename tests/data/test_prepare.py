@@ -201,3 +201,15 @@ def test_damaged_records_are_named(tmp_path):
     file.write_bytes(bytes(content))
     with pytest.raises(InputError, match=r"cannot read video 0 of .*; prepare it again"):
         source.open(0, np.random.default_rng(0), 3)
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(self):
+        (tmp_path / "out/discs/incomplete.ABC_1.0.0").mkdir(parents=True)
+        raise RuntimeError("write() failed: No space left on device;\n at byte 1024")
+
+    make_videos(tmp_path / "data", ["a"], 2)
+    monkeypatch.setattr(prepare.VideoBuilder, "write", full)
+    with pytest.raises(InputError, match=r"discs cannot be written \(write.*No space.*make room"):
+        prepared(prepare.list_videos(tmp_path / "data"), tmp_path / "out")
+    assert not list((tmp_path / "out/discs").glob("incomplete.*"))

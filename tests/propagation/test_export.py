@@ -1,11 +1,14 @@
 """Files that run with JAX alone."""
 
+import hashlib
 import json
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from s3_jax.errors import InputError
 from s3_jax.propagation.export import ExportConfig, write_export
 from s3_jax.propagation.frame import Network
 from s3_jax.propagation.geometry import frame_geometry, prepare_image
+from s3_jax.propagation.load_export import Exported
 from s3_jax.propagation.session import Session
 from tests.propagation.conftest import TINY, Video
 
@@ -110,3 +114,70 @@ def test_a_failed_export_leaves_the_old_file(
         write_export(exported, TINY, tiny_network.variables, ExportConfig())
     assert exported.read_bytes() == before
     assert [path.name for path in exported.parent.glob(".*")] == []
+
+
+def _parts(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _write(path: Path, parts: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_equal_exports_have_equal_bytes(
+    exported: Path, tmp_path: Path, tiny_network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = {name: x for name, x in _parts(exported).items() if name.endswith(".jax")}
+    monkeypatch.setattr("s3_jax.propagation.export._serialized", lambda *_: dict(programs))
+    monkeypatch.setattr("time.localtime", lambda *_: (2031, 1, 2, 3, 4, 5, 0, 2, 0))
+    settings = ExportConfig(SIZE, objects=2, propagation=PROPAGATION)
+    write_export(tmp_path / "again.s3", TINY, tiny_network.variables, settings)
+    assert (tmp_path / "again.s3").read_bytes() == exported.read_bytes()
+
+
+@pytest.mark.parametrize("part", ["weights.npz", "step.jax"])
+def test_changed_parts_are_noticed(exported: Path, tmp_path: Path, part: str) -> None:
+    parts = _parts(exported)
+    changed = bytearray(parts[part])
+    changed[len(changed) // 2] ^= 1
+    path = _write(tmp_path / "changed.s3", parts | {part: bytes(changed)})
+    with pytest.raises(ValueError, match=rf"changed\.s3 is damaged \({part} has changed\)"):
+        Exported(path)
+
+
+def test_other_files_are_refused(exported: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.s3"
+    path.write_bytes(exported.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"cut\.s3 is damaged or no file of s3 export"):
+        Exported(path)
+    about = json.dumps({"format": 1}).encode()
+    with pytest.raises(ValueError, match="no file of s3 export"):
+        Exported(_write(tmp_path / "old.s3", _parts(exported) | {"about.json": about}))
+
+
+def test_programs_reach_no_code_outside(exported: Path, tmp_path: Path) -> None:
+    call = jax.ffi.ffi_call("evil", jax.ShapeDtypeStruct((), jnp.float32))
+    unchecked = [jax.export.DisabledSafetyCheck.custom_call("evil")]
+    hostile = jax.export.export(jax.jit(lambda x: call(x)), disabled_checks=unchecked)(0.0)
+    parts = _parts(exported) | {"encode.jax": bytes(hostile.serialize())}
+    about = json.loads(parts["about.json"])
+    about["sha256"]["encode.jax"] = hashlib.sha256(parts["encode.jax"]).hexdigest()
+    path = _write(tmp_path / "hostile.s3", parts | {"about.json": json.dumps(about).encode()})
+    with pytest.raises(ValueError, match="program encode calls evil, code outside of the file"):
+        Exported(path)
+    Exported(path, calls=["evil"])
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, tiny_network: Network, monkeypatch) -> None:
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", full_disk)
+    monkeypatch.setattr("s3_jax.propagation.export._serialized", lambda *_: {})
+    with pytest.raises(OSError, match="No space") as caught:
+        write_export(tmp_path / "model.s3", TINY, tiny_network.variables, ExportConfig())
+    assert caught.value.filename == str(tmp_path / "model.s3")
