@@ -225,8 +225,6 @@ class DataConfig:
     occlude: probability of pasting the objects of another clip over one as mere occluders.
     cross: probability that pasted objects travel across the objects below, or leave the picture
       and come back, instead of only moving as they do in their own clip.
-    twin: probability that the objects pasted by `merge` are those of the clip itself, mirrored, so
-      that two look exactly alike.
     fill_colour: what lies beyond the image's edges.
     crops_tried, seeds_tried, sequences_tried: how often crop, frames and video are drawn anew
       when the first frame shows no object.
@@ -246,7 +244,6 @@ class DataConfig:
     merge: Number = 0.5
     occlude: Number = 0.0
     cross: Number = 0.0
-    twin: Number = 0.0
     image: ImageAugmentationConfig = ImageAugmentationConfig()
     video: VideoAugmentationConfig = VideoAugmentationConfig()
     blur: BlurConfig = BlurConfig()

@@ -84,11 +84,6 @@ def moved(clip: Clip, offsets: Float[np.ndarray, "t 2"]) -> Clip:
     return Clip(np.stack(frames), np.stack(masks), clip.num_objects)
 
 
-def mirrored(clip: Clip) -> Clip:
-    """Return the clip with left and right exchanged."""
-    return Clip(clip.frames[:, :, ::-1].copy(), clip.masks[:, :, ::-1].copy(), clip.num_objects)
-
-
 def hidden(lower: Clip, occluder: Clip) -> Clip:
     """Return the lower clip behind the objects of an occluder, which get no ids."""
     pasted = paste(occluder, lower)

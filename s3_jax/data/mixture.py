@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 
 from s3_jax.data.clips import sample_clip
 from s3_jax.data.config import DataConfig, Number
-from s3_jax.data.merging import Clip, across, hidden, limit, mirrored, paste
+from s3_jax.data.merging import Clip, across, hidden, limit, paste
 from s3_jax.data.sampling import max_skip
 from s3_jax.data.sources import Source, open_source
 from s3_jax.errors import InputError
@@ -92,7 +92,7 @@ class Mixture:
         if clip is None:
             return None
         if clip.num_objects < config.max_objects and rng.random() < config.merge:
-            other = self._merged(rng, share, clip, skip)
+            other = self._other(rng, share, clip, skip)
             if other is not None:
                 clip = limit(rng, paste(other, clip), config.max_objects)
         if config.occlude and rng.random() < config.occlude:
@@ -101,25 +101,13 @@ class Mixture:
                 clip = limit(rng, hidden(clip, other), config.max_objects)
         return clip if clip.num_objects else None
 
-    def _merged(
-        self, rng: np.random.Generator, share: Share, lower: Clip, skip: int
-    ) -> Clip | None:
-        """A clip whose objects become further ones of `lower`: another, or its own mirror image."""
-        if self._config.twin and rng.random() < self._config.twin:
-            return self._travelling(rng, mirrored(lower), lower)
-        return self._other(rng, share, lower, skip)
-
     def _other(self, rng: np.random.Generator, share: Share, lower: Clip, skip: int) -> Clip | None:
         """A clip of any item of the source, to be pasted over `lower`."""
         item = share.items[rng.integers(len(share.items))]
         clip = self._single(rng, share, item, skip)
-        return clip and self._travelling(rng, clip, lower)
-
-    def _travelling(self, rng: np.random.Generator, upper: Clip, lower: Clip) -> Clip:
-        """The upper clip, by chance with a motion across the objects of the lower one."""
-        if not self._config.cross or rng.random() >= self._config.cross:
-            return upper
-        return across(rng, upper, lower)
+        if clip is None or not self._config.cross or rng.random() >= self._config.cross:
+            return clip
+        return across(rng, clip, lower)
 
     def _single(self, rng: np.random.Generator, share: Share, item: int, skip: int) -> Clip | None:
         video = share.source.open(item, rng, self._config.max_objects)

@@ -17,7 +17,6 @@ from s3_jax.data.config import (
     VideoFolderConfig,
 )
 from s3_jax.data.merging import Clip, across, centre, hidden, moved, over
-from s3_jax.data.mixture import Mixture
 from s3_jax.data.sources import decode_instances, open_source
 from s3_jax.data.warp import warp_labels
 from s3_jax.errors import InputError
@@ -117,31 +116,6 @@ def test_shifted_clips_bring_in_nothing() -> None:
     np.testing.assert_array_equal(away.masks[0], clip.masks[0])
     assert centre(away.masks[1]) == pytest.approx((42, 27))
     assert away.masks[1].sum() == clip.masks[1].sum()
-
-
-def test_twins_look_alike_and_have_ids_of_their_own(tmp_path: Path) -> None:
-    """A disc left of the middle, alone: with twins a second one of its colour comes beside it."""
-    for part, ink in (("JPEGImages", (0, 90, 200)), ("Annotations", 1)):
-        (tmp_path / part / "disc").mkdir(parents=True)
-        mask = disc(18, 32, 8)
-        image = (
-            Image.fromarray(mask) if ink == 1 else Image.fromarray(mask[..., None] * np.uint8(ink))
-        )
-        for frame in range(3):
-            image.save(tmp_path / part / "disc" / f"{frame}.png")
-    still = VideoAugmentationConfig(
-        rotation=0, shear=0, flip=0, crop_area=(1.0, 1.0), crop_aspect=(1, 1)
-    )
-    data = DataConfig(
-        sources=(VideoFolderConfig(str(tmp_path)),), crop=SIDE, num_frames=3, video=still,
-        merge=1.0, twin=1.0, skips=((0.0, 1),),
-    )  # fmt: skip
-    clip = Mixture(data).sample(0, 0, 0, 0.0)
-    assert clip.num_objects == 2
-    first, second = (clip.masks[0] == object_id for object_id in (1, 2))
-    np.testing.assert_array_equal(first[:, ::-1], second)
-    colour = [np.median(clip.frames[0][seen], axis=0) for seen in (first, second)]
-    np.testing.assert_array_equal(colour[0], colour[1])
 
 
 def test_small_instances_and_void_are_background() -> None:
