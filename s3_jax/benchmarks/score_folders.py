@@ -10,7 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from s3_jax.errors import InputError
-from s3_jax.media.image_files import IMAGE_SUFFIXES, natural_key, reason, shortened
+from s3_jax.media.image_files import (
+    IMAGE_SUFFIXES,
+    natural_key,
+    reason,
+    shortened,
+    trailing_number,
+)
 from s3_jax.media.output_paths import inside
 
 INNER_FOLDERS = ("Annotations", "Annotations/480p", "Annotations/Full-Resolution", "480p", ".")
@@ -93,6 +99,21 @@ def missing_frames(folder: Path | None, needed: Sequence[str]) -> list[str]:
     """Needed frames for which a result folder has no mask; all where there is no folder."""
     present = set() if folder is None else set(frame_names(folder))
     return [name for name in needed if name not in present]
+
+
+def other_numbering(folder: Path, annotations: Path) -> str:
+    """Say how a result's files are numbered where that is not how the annotations are: what has
+    the name of one frame may then be the mask of another. Nothing where they agree."""
+    found, annotated = frame_names(folder), frame_names(annotations)
+    if len(found) != len(annotated) or found == annotated:
+        return ""
+    theirs, ours = ([trailing_number(name) for name in names] for names in (found, annotated))
+    if None in theirs or None in ours:
+        return ""
+    return (
+        f"its files are named {shortened(found, 3)}, but the annotations {shortened(annotated, 3)}:"
+        " rename them like these"
+    )
 
 
 def find_images(sequences: Mapping[str, Path], given: Path | None) -> Path | None:

@@ -18,7 +18,12 @@ from jaxtyping import Integer
 
 from s3_jax.benchmarks.metrics import FrameScores, clear_void, score_frame
 from s3_jax.benchmarks.protocols import Protocol, SequenceMeta
-from s3_jax.benchmarks.score_folders import MASK_SUFFIX, frame_names, missing_frames
+from s3_jax.benchmarks.score_folders import (
+    MASK_SUFFIX,
+    frame_names,
+    missing_frames,
+    other_numbering,
+)
 from s3_jax.benchmarks.timetable import Timetable
 from s3_jax.errors import InputError
 from s3_jax.media.image_files import shortened
@@ -92,10 +97,14 @@ def refuse_missing(tasks: Sequence[SequenceTask]) -> None:
             continue
         for root, folder, absent in zip(task.roots, task.results, missing, strict=True):
             incomplete = incomplete or bool(absent)
+            numbering = "" if folder is None else other_numbering(folder, task.annotations)
             if folder is None:
                 problems.append(f"{root} has no sequence {task.name}")
             elif absent:
-                problems.append(f"{folder} lacks {len(absent)} masks: {shortened(absent)}")
+                cause = f"; {numbering}" if numbering else ""
+                problems.append(f"{folder} lacks {len(absent)} masks: {shortened(absent)}{cause}")
+            elif numbering:
+                problems.append(f"{folder}: {numbering}")
     if problems:
         hint = [MISSING_HINT] if incomplete else []
         raise InputError("\n".join([*_first(problems), *hint]))

@@ -9,6 +9,7 @@ known: how far the result agrees with them is printed, for every fish, and wheth
 still on its own fish after the crossing.
 """
 
+import itertools
 import shlex
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from s3_jax.cli.logs import quiet_logging
 from s3_jax.demo import clip
 from s3_jax.errors import InputError
 from s3_jax.media.mask_files import read_mask
+from s3_jax.media.run_json import NAME
 
 VIDEO = flags.DEFINE_string("video", None, "Video file or frame directory; needs --mask.")
 MASK = flags.DEFINE_string("mask", None, "Mask of the video's first frame.")
@@ -37,7 +39,7 @@ def main() -> None:
         raise InputError("--video and --mask belong together: give both or neither")
     output = Path(OUTPUT.value)
     output.mkdir(parents=True, exist_ok=True)
-    result = output / "result"
+    result = _free_directory(output)
     _run(
         command.as_typed("s3 segment"),
         f"--video={VIDEO.value or clip.VIDEO}",
@@ -49,6 +51,15 @@ def main() -> None:
     if not VIDEO.value:
         print(_report(result / "masks"))
     print(f"Look at {result / 'overlay.mp4'}; the masks are in {result / 'masks'}.")
+
+
+def _free_directory(output: Path) -> Path:
+    """Return `result`, or `result_2`, ... where earlier ones have results, which are kept."""
+    names = itertools.chain(["result"], (f"result_{n}" for n in itertools.count(2)))
+    free = next(output / name for name in names if not (output / name / NAME).exists())
+    if free.name != "result":
+        print(f"Earlier results in {output} are kept; this one goes to {free}.")
+    return free
 
 
 def _report(masks: Path) -> str:

@@ -163,8 +163,10 @@ def _segment_video() -> int:
     source = open_video(video, keep_going=not strict)
     masks = _open_masks(source)
     checkpoint = _find_checkpoint(_required("checkpoint", CHECKPOINT.value))
+    output = Path(_required("output", OUTPUT.value))
+    _refuse_among(output, [video, masks.path])
     folder = RunFolder(
-        Path(_required("output", OUTPUT.value)),
+        output,
         _identity(config, source, masks, checkpoint),
         inputs=[source.path, masks.path, checkpoint],
         overwrite=OVERWRITE.value,
@@ -314,6 +316,16 @@ def _open_masks(source: VideoSource) -> MaskFiles:
     if SIZE.value != -1 and SIZE.value < 32:
         raise InputError(f"--size is {SIZE.value}, but must be at least 32, or -1 for as it is")
     return masks
+
+
+def _refuse_among(output: Path, inputs: Sequence[Path]) -> None:
+    """Raise an InputError where results would lie among the files that this command reads."""
+    for path in inputs:
+        if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+            raise InputError(
+                f"--output={output} is within {path}, which this command reads: choose another "
+                "--output"
+            )
 
 
 def _identity(

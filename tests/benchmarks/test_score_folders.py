@@ -9,6 +9,7 @@ from s3_jax.benchmarks.score_folders import (
     find_sequences,
     frame_names,
     missing_frames,
+    other_numbering,
     read_sequence_list,
 )
 from s3_jax.errors import InputError
@@ -100,3 +101,21 @@ def test_lists_of_any_editor(tmp_path):
     path = tmp_path / "val.txt"
     path.write_bytes(b"\xef\xbb\xbfdog\r\nname with spaces\r\n\r\n/J/a b/0.jpg /A/a b/0.png\r\n")
     assert read_sequence_list(path) == ["dog", "name with spaces", "a b"]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["0", "1", "2"], "named 0, 1, 2, but the annotations 00000, 00001, 00002"),
+        (["00001", "00002", "00003"], "named 00001, 00002, 00003, but the annotations"),
+        (["frame_00000", "frame_00001", "frame_00002"], "named frame_00000, frame_00001"),
+        (["00000", "00001", "00002"], ""),
+        (["00000", "00001"], ""),
+        (["00000", "00001", "00002", "00003"], ""),
+    ],
+)
+def test_results_numbered_otherwise_are_told(tmp_path: Path, names: list[str], said: str) -> None:
+    touch(*(tmp_path / f"a/{i:05d}.png" for i in range(3)))
+    touch(*(tmp_path / f"r/{name}.png" for name in names))
+    found = other_numbering(tmp_path / "r", tmp_path / "a")
+    assert said in found if said else found == ""

@@ -127,3 +127,14 @@ def test_train_from_a_name(shipped, monkeypatch):
     found, expected = first_variables(run)["params"], tiny_variables(TINY_RESNET)["params"]
     assert np.array_equal(found["object_transformer"]["query_init"],
                           expected["object_transformer"]["query_init"])  # fmt: skip
+
+
+def test_an_earlier_result_is_kept(tmp_path):
+    earlier = tmp_path / "result" / "run.json"
+    earlier.parent.mkdir()
+    earlier.write_text("{}")
+    result = _run("tests.tools.fake_demo", f"--output={tmp_path}")
+    assert result.returncode == 0, result.stderr
+    assert f"are kept; this one goes to {tmp_path / 'result_2'}" in result.stdout
+    assert earlier.read_text() == "{}"
+    assert list((tmp_path / "result_2/masks").iterdir())

@@ -252,6 +252,8 @@ def _jpeg_mask(folder: Path) -> dict[str, object]:
         (_wrong_size, ["small.png is 32x24", "are 64x48"]),
         (_output_is_a_file, ["cannot write to the output directory", "another --output"]),
         (_output_holds_the_masks, ["would write over it", "another --output"]),
+        (lambda folder: {"output": folder / "frames"}, ["frames is within", "another --output"]),
+        (lambda folder: {"output": folder / "masks/out"}, ["masks/out is within", "command reads"]),
         (_no_frames, ["nothing holds no images"]),
         (_jpeg_mask, ["00000.jpg is a JPEG"]),
         (lambda folder: {"video": folder / "gone.mp4"}, ["gone.mp4 does not exist"]),
