@@ -91,13 +91,15 @@ class Chain:
         return start
 
     def _reserve(self, given: Along, start: int, last: int) -> None:
-        """Make room for all objects of the video at once: no frame has to wait for a compiler."""
-        whole = _entries(given, given.positions[0], given.positions[-1])
+        """Make room for all objects of the video at once, the same in both directions: no frame
+        has to wait for a compiler, and one program serves both."""
+        ways = [Along(given.given, direction) for direction in (1, -1)]
+        whole = [_entries(way, way.positions[0], way.positions[-1]) for way in ways]
         entered = {p for i, p in _entries(given, start, last).items()
                    if i not in self.session.object_ids}  # fmt: skip
-        held = self.session.buckets
-        buckets = max(len(set(whole.values())), held + len(entered))
-        self.session.reserve(len(whole), buckets)
+        buckets = max(len(set(entries.values())) for entries in whole)
+        buckets = max(buckets, self.session.buckets + len(entered))
+        self.session.reserve(len(given.given.object_ids), buckets)
 
     def _keep(self, position: int, due: bool) -> None:
         if due and self.session.object_ids:

@@ -355,8 +355,8 @@ class Session:
         self._slots = copy.deepcopy(snapshot._slots)
         self._geometry, self._next_frame = snapshot._geometry, snapshot.frame_index
         self._pending = _copied(snapshot._pending)
-        # jnp.array copies, jnp.asarray need not: the next step writes over these arrays.
-        leaves = [jnp.array(leaf) for leaf in snapshot._leaves]
+        # Copies again: a device that is the host may take arrays as they are and write over them.
+        leaves = jax.device_put([leaf.copy() for leaf in snapshot._leaves])
         self._state = jax.tree.unflatten(snapshot._structure, leaves)
 
     def reserve(self, objects: int, buckets: int) -> None:
