@@ -9,6 +9,12 @@ object, 0 for background: a palette PNG (DAVIS, YouTube-VOS), a grey image, or a
 (id = R + 256 G + 65536 B). It may also be a directory with a mask for each of several frames,
 named as the frame is (00012.png for 00012.jpg), or by the frame's index from 0 for a video file.
 
+Without a mask, say where the objects are in the first frame: --points=210,140:1 is a point on
+object 1, --negative_points=90,60:1 one beside it, --box=100,80,300,220:2 a box around object 2
+(left, top, right, bottom; pixels from the left and the top). first_mask.png in --output is the
+mask that this gives, first_mask_overlay.png shows it; if it is not right, add points and run with
+--overwrite. The checkpoint must have a prompt head, as s3_lite does.
+
 What appears in --output:
   masks/<frame>.png    ids, palette, size and encoding as in the masks given
   overlay.mp4          the masks over the video
@@ -20,6 +26,9 @@ A run that was interrupted (Ctrl-C, a crash, a full disk) goes on when the same 
 again, with the same results as an uninterrupted one.
 
 More examples:
+  # No mask at all: two points on a cat, a box around another, a point that is on neither.
+  s3 segment --video=cats.mp4 --points=210,140,250,190:1 --box=400,80,560,300:2 \
+      --negative_points=430,290:2 --checkpoint=s3_lite --output=results/cats
   # Frames in a directory, objects that appear later, each with its first mask.
   s3 segment --video=JPEGImages/bear --masks=Annotations/bear ... --size=480
   # An hour of video in bounded memory.
@@ -42,7 +51,7 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from s3_jax.cli import command, mask_flags, propagation_flags
+from s3_jax.cli import command, mask_flags, prompt_flags, propagation_flags
 from s3_jax.cli.interruption import interruption
 from s3_jax.cli.large_pages import ask_for_large_pages
 from s3_jax.cli.logs import quiet_logging
@@ -74,7 +83,10 @@ from s3_jax.segmentation.video import (
 
 VIDEO = flags.DEFINE_string("video", None, "Video file or directory of images. Required.")
 MASKS = flags.DEFINE_string(
-    "masks", None, "Mask image for the first frame, or directory of masks. Required."
+    "masks",
+    None,
+    "Mask image for the first frame, or directory of masks. Required, unless --points or --box "
+    "say where the objects are.",
 )
 OUTPUT = flags.DEFINE_string("output", None, "Directory for the results. Required.")
 OVERWRITE = flags.DEFINE_bool(
@@ -130,6 +142,7 @@ FPS = flags.DEFINE_float(
 _PROPAGATION_FLAGS = define_propagation_flags()
 flags.adopt_module_key_flags(propagation_flags)
 flags.adopt_module_key_flags(mask_flags)
+flags.adopt_module_key_flags(prompt_flags)
 
 
 def main() -> int:
@@ -161,10 +174,11 @@ def _segment_video() -> int:
     video = Path(_required("video", VIDEO.value))
     strict = video.is_dir() if STRICT.value is None else STRICT.value
     source = open_video(video, keep_going=not strict)
-    masks = _open_masks(source)
+    masks = None if prompt_flags.given() else _open_masks(source, _required("masks", MASKS.value))
     checkpoint = _find_checkpoint(_required("checkpoint", CHECKPOINT.value))
     output = Path(_required("output", OUTPUT.value))
-    _refuse_among(output, [video, masks.path])
+    _refuse_among(output, [video, *([masks.path] if masks else [])])
+    masks = masks or _open_masks(source, _first_mask(source, checkpoint, output))
     folder = RunFolder(
         output,
         _identity(config, source, masks, checkpoint),
@@ -304,13 +318,22 @@ def _overlay(source: VideoSource, masks: MaskFiles, folder: RunFolder, frames: i
         render_overlay(source, folder, masks.first.encoding, frames, rate, bar.update)
 
 
-def _open_masks(source: VideoSource) -> MaskFiles:
+def _first_mask(source: VideoSource, checkpoint: Path, output: Path) -> Path:
+    """Make the first mask of clicks and boxes."""
+    if MASKS.value:
+        raise InputError("give --masks, or --points and --box, but not both")
+    first = next(source.frames(), None)
+    if first is None or first.index > 0:
+        raise InputError(f"{source.path}: its first frame, which the points are in, is damaged")
+    return prompt_flags.make_first_mask(first.image, checkpoint, output, OVERWRITE.value)
+
+
+def _open_masks(source: VideoSource, path: str | Path) -> MaskFiles:
     if VOID.value < -1 or VOID.value == 0:
         raise InputError(f"--void is {VOID.value}, but must be a positive id, or -1 for none")
     void = None if VOID.value == -1 else VOID.value
     said = MaskConfig(**mask_flags.said())
-    path = Path(_required("masks", MASKS.value))
-    masks = MaskFiles(path, source.frame_names, void, said, FIRST_NUMBER.value)
+    masks = MaskFiles(Path(path), source.frame_names, void, said, FIRST_NUMBER.value)
     check_mask_size(masks.first, source)
     print(masks.describe())
     if SIZE.value != -1 and SIZE.value < 32:

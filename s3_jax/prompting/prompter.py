@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Shaped, UInt8
-from numpy.typing import ArrayLike
 
 from s3_jax.errors import InputError
 from s3_jax.models.efficientnet import DetailedMaps
@@ -29,6 +28,8 @@ from s3_jax.prompting.windows import (
     extent,
     whole_window,
 )
+
+Values = np.ndarray | Sequence[Any]  # numbers of a point, a box, or several
 
 # Places for points grow by powers of two from this on, so that few programs are compiled.
 FEWEST_PLACES = 16
@@ -88,8 +89,8 @@ class Prompter:
         self._encode = jax.jit(_encode)
         self._decode = jax.jit(_decode)
 
-    def encode(self, image: UInt8[np.ndarray, "h w 3"]) -> ImageFeatures:
-        """Return what prompts on an image need of it.
+    def encode(self, image: np.ndarray) -> ImageFeatures:
+        """Return what prompts on an image, uint8 (h, w, 3), need of it.
 
         Raises:
           InputError: it is no RGB image of bytes.
@@ -104,10 +105,10 @@ class Prompter:
     def prompt(
         self,
         features: ImageFeatures,
-        points: ArrayLike = (),
-        labels: Sequence[int] | None = None,
-        box: Sequence[float] | None = None,
-        previous_mask: Shaped[np.ndarray, "h w"] | None = None,
+        points: Values = (),
+        labels: Values | None = None,
+        box: Values | None = None,
+        previous_mask: np.ndarray | None = None,
     ) -> Float32[np.ndarray, "h w"]:
         """Return the probability of one object in every pixel.
 
@@ -132,6 +133,15 @@ class Prompter:
         seen = window.back(np.ones(CLOSE_SIZE, np.float32), size)
         return nearby * seen + found * (1 - seen)
 
+    def prepare(self, size: Size) -> None:
+        """Compile what prompts on images of a height and width need, or load it from JAX's cache,
+        so that the first click is as quick as the others."""
+        blank = np.zeros((*size, 3), np.uint8)
+        said = check_prompt(size, [(0.5, 0.5)], None, None, None)
+        close = Window(0.0, 0.0, float(size[1]), float(size[0]))
+        for view in (self.encode(blank).whole, self._view(blank, close, CLOSE_SIZE)):
+            self._answer(view, size, said)
+
     def _view(self, image: UInt8[np.ndarray, "h w 3"], window: Window, size: Size) -> View:
         seen = window.view_of(image, size, BEYOND)
         return View(window, size, self._encode(self._trunk, seen))
@@ -144,13 +154,13 @@ class Prompter:
 
 
 def prompt(
-    image: UInt8[np.ndarray, "h w 3"],
-    points: ArrayLike = (),
-    labels: Sequence[int] | None = None,
-    box: Sequence[float] | None = None,
-    previous_mask: Shaped[np.ndarray, "h w"] | None = None,
+    image: np.ndarray,
+    points: Values = (),
+    labels: Values | None = None,
+    box: Values | None = None,
+    previous_mask: np.ndarray | None = None,
 ) -> Float32[np.ndarray, "h w"]:
-    """Return the probability of one object in every pixel of an image, with s3_lite.
+    """Return the probability of one object in every pixel of an image (uint8), with s3_lite.
 
     For more than one prompt on an image a `Prompter` is quicker, which explains the arguments.
     """
@@ -216,10 +226,10 @@ def _detail(window: Window, size: Size) -> float:
 
 def check_prompt(
     size: Size,
-    points: ArrayLike,
-    labels: Sequence[int] | None,
-    box: Sequence[float] | None,
-    previous_mask: Shaped[np.ndarray, "h w"] | None,
+    points: Values,
+    labels: Values | None,
+    box: Values | None,
+    previous_mask: np.ndarray | None,
 ) -> Said:
     """Return a prompt as arrays.
 
@@ -240,7 +250,7 @@ def check_prompt(
 
 
 def _checked_points(
-    size: Size, points: ArrayLike, labels: Sequence[int] | None
+    size: Size, points: Values, labels: Values | None
 ) -> tuple[Float32[np.ndarray, "n 2"], Shaped[np.ndarray, "n"]]:
     found = _numbers("points", points).reshape(-1, 2) if np.size(points) else np.zeros((0, 2))
     marks = np.ones(len(found), np.int32) if labels is None else np.asarray(labels)
@@ -252,7 +262,7 @@ def _checked_points(
     return found.astype(np.float32), marks.astype(np.int32)
 
 
-def _numbers(name: str, values: ArrayLike) -> Float[np.ndarray, "..."]:
+def _numbers(name: str, values: Values) -> Float[np.ndarray, "..."]:
     try:
         numbers = np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
@@ -269,7 +279,7 @@ def _require_inside(what: str, points: Float[np.ndarray, "n 2"], size: Size) -> 
         raise InputError(f"{what} {x:g},{y:g} is outside the image of {size[1]}x{size[0]}")
 
 
-def _checked_box(size: Size, box: Sequence[float]) -> Float32[np.ndarray, "4"]:
+def _checked_box(size: Size, box: Values) -> Float32[np.ndarray, "4"]:
     sides = _numbers("the box's sides", box)
     if sides.shape != (4,) or (sides[:2] >= sides[2:]).any():
         raise InputError(f"the box is {sides.tolist()}, but must be left, top, right, bottom")
@@ -277,7 +287,7 @@ def _checked_box(size: Size, box: Sequence[float]) -> Float32[np.ndarray, "4"]:
     return sides.astype(np.float32)
 
 
-def _checked_mask(size: Size, mask: Shaped[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
+def _checked_mask(size: Size, mask: np.ndarray) -> Float32[np.ndarray, "h w"]:
     mask = np.asarray(mask)
     if mask.shape != size:
         raise InputError(
