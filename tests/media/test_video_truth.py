@@ -1,11 +1,13 @@
 """Frames as recordings have them: depth, time, damage, and names that look like addresses."""
 
+import gc
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -141,3 +143,20 @@ def test_side_data_of_unknown_kinds(tmp_path: Path):
 
 def test_ranges_read_as_people_write_them():
     assert ranges([7, 3, 8, 9]) == "3, 7 to 9"
+
+
+def test_frames_are_let_go_without_the_garbage_collector(tmp_path: Path):
+    """Reading side data of every frame would keep each frame, and two threads of its scaler."""
+    write_video_file(tmp_path / "v.mp4", moving_pictures(30, 720, 1280))
+    process, readings = psutil.Process(), []
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in open_video(tmp_path / "v.mp4").frames():
+            readings.append((process.num_threads(), process.memory_info().rss))
+    finally:
+        gc.enable()
+    threads, memory = zip(*readings[5:], strict=True)
+    assert len(threads) == 25
+    assert max(threads) - min(threads) <= 2
+    assert max(memory) - memory[0] < 20e6
