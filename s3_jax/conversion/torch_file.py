@@ -97,7 +97,7 @@ def read_tensors(path: str | os.PathLike[str], skip_globals: Collection[str] = (
 
 def read_contents(path: str | os.PathLike[str], skip_globals: Collection[str] = ()) -> Contents:
     """As `read_tensors`, with the file's layout and a list of what was not a tensor."""
-    with naming(path, "read"), pathlib.Path(path).open("rb") as file:
+    with naming(path, "read"), _opened(pathlib.Path(path)) as file:
         data = _map(file)
         # First, since its first eight bytes are a length and may look like anything.
         if _starts(data, b"{", at=8):
@@ -134,6 +134,12 @@ def describe(path: str | os.PathLike[str], skip_globals: Collection[str] = ()) -
 def _table(rows: list[tuple[str, str, str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     return [f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]}" for row in rows]
+
+
+def _opened(path: pathlib.Path) -> BinaryIO:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise MalformedError("is no ordinary file", "give the file that torch.save wrote")
+    return path.open("rb")
 
 
 def _map(file: BinaryIO) -> NDArray[np.uint8]:

@@ -93,8 +93,10 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
     """Open an image file whose size, as its header has it, is within the budget.
 
     Raises:
-      InputError: it is larger. DECODE_ERRORS: it is missing, or its header is damaged.
+      InputError: it is larger. DECODE_ERRORS: it is missing, its header is damaged, or it holds
+        several pictures.
     """
+    require_file(path)
     _refuse_long_chunks(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Pillow's own limit, which is above ours
@@ -103,7 +105,16 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
         pixels = image.width * image.height / 1e6
         size = f"{path} has {image.width}x{image.height} pixels, {pixels:.0f} megapixels"
         require_within("megapixels", pixels, size)
+        pictures = getattr(image, "n_frames", 1)
+        if pictures > 1 and image.format != "MPO":  # what cameras add there are previews
+            raise OSError(f"it holds {pictures} pictures: save each as a file of its own")
         yield image
+
+
+def require_file(path: Path) -> None:
+    """Raise an OSError for what is there but no ordinary file: reading a pipe would not end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError("it is no ordinary file")
 
 
 def shortened(names: list[str], most: int = 5) -> str:

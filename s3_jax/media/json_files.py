@@ -1,5 +1,6 @@
 """JSON from files that anybody may have written."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ def read_json(path: Path) -> Any:
       InputError: it is larger than the budget. OSError: it cannot be read. ValueError: it is no
         JSON, or nested deeper than the budget.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is no ordinary file", str(path))
     require_within("json_megabytes", path.stat().st_size / 1e6, f"{path} is a large JSON file")
     return parse_json(path.read_text("utf-8-sig"))
 

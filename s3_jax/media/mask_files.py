@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 from jaxtyping import Int32, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 from s3_jax.errors import InputError, reason
 from s3_jax.media.image_files import (
@@ -64,6 +64,7 @@ def read_mask(
     try:
         with opened_image(path) as image:
             image.load()
+            image = ImageOps.exif_transpose(image)  # as frames are
     except DECODE_ERRORS as error:
         raise InputError(f"cannot read the mask {path}: {reason(error)}") from error
     coloured = encoding is not None and encoding.kind == "rgb"

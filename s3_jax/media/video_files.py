@@ -85,6 +85,8 @@ def open_video(path: Path, keep_going: bool = False) -> VideoSource:
     """
     if not path.exists():
         raise InputError(f"{path} does not exist: give a video file or a directory of images")
+    if not (path.is_dir() or path.is_file()):
+        raise InputError(f"{path} is no ordinary file: give a video file or a directory of images")
     return (FrameDirectory if path.is_dir() else VideoFile)(path, keep_going)
 
 

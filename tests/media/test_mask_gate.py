@@ -1,15 +1,20 @@
 """Masks as people bring them: what is doubtful stops, with the flag that settles it."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
+from s3_jax.conversion.errors import TorchFileError
+from s3_jax.conversion.torch_file import read_tensors
 from s3_jax.errors import InputError
+from s3_jax.media.json_files import read_json
 from s3_jax.media.mask_files import MaskConfig, MaskFiles, read_mask
 from s3_jax.media.mask_gate import describe, findings
 from s3_jax.media.palette import voc_palette
+from s3_jax.media.video_files import open_video
 
 HEIGHT, WIDTH = 96, 160
 BOX = (30, 20, 80, 60)
@@ -184,3 +189,30 @@ def test_a_png_chunk_longer_than_its_file_is_refused(tmp_path: Path):
     (tmp_path / "m.png").write_bytes(bomb)
     with pytest.raises(InputError, match="longer than the file"):
         read_mask(tmp_path / "m.png")
+
+
+def test_several_pictures_in_a_file_are_refused(tmp_path: Path):
+    picture = Image.fromarray(np.eye(20, dtype=np.uint8))
+    for name in ("m.tif", "m.gif", "m.png"):
+        other = Image.fromarray(1 - np.eye(20, dtype=np.uint8))
+        picture.save(tmp_path / name, save_all=True, append_images=[other])
+        with pytest.raises(InputError, match=rf"{name}: it holds 2 pictures"):
+            read_mask(tmp_path / name)
+
+
+def test_masks_are_turned_upright_as_frames_are(tmp_path: Path):
+    ids = np.zeros((4, 6), np.uint8)
+    ids[0, 1] = 3
+    exif = Image.Exif()
+    exif[274] = 6  # a quarter turn clockwise
+    for image in (Image.fromarray(ids), Image.fromarray(ids).convert("P")):
+        image.save(tmp_path / "m.png", exif=exif)
+        np.testing.assert_array_equal(read_mask(tmp_path / "m.png").ids, np.rot90(ids, -1))
+
+
+@pytest.mark.parametrize("name", ["m.png", "v.mp4", "c.pth", "j.json"])
+def test_pipes_do_not_block(tmp_path: Path, name: str):
+    os.mkfifo(tmp_path / name)
+    readers = {"m.png": read_mask, "v.mp4": open_video, "c.pth": read_tensors, "j.json": read_json}
+    with pytest.raises((InputError, TorchFileError, OSError), match="no ordinary file"):
+        readers[name](tmp_path / name)
