@@ -5,7 +5,7 @@
 import { readMask, type Change, type Mask, type Request, type Told } from "./protocol.js";
 
 export type Link = "connecting" | "open" | "lost" | "taken";
-interface Kept { seq: number; change: Change; applied: boolean }
+interface Kept { page: string; seq: number; change: Change; applied: boolean }
 interface Handlers {
   told(message: Told): void;
   masked(mask: Mask): void;
@@ -16,7 +16,7 @@ const TAKEN_OVER = 4001;
 const QUIET = 30_000; // milliseconds without a word after which the connection is taken for dead
 
 export class Connection {
-  readonly page = crypto.randomUUID();
+  readonly page: string = [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(36)).join("-");
   private socket: WebSocket | null = null;
   private seq = 0;
   private kept: Kept[] = [];
@@ -52,10 +52,10 @@ export class Connection {
   pending(): Change[] { return this.kept.map((kept) => kept.change); }
 
   change(change: Change): void {
-    const kept = { seq: ++this.seq, change, applied: false };
+    const kept = { page: this.page, seq: ++this.seq, change, applied: false };
     this.kept.push(kept);
     this.store();
-    this.send({ ...change, seq: kept.seq });
+    this.deliver([kept]);
   }
 
   ask(request: Request): boolean { return this.send(request); }
@@ -66,11 +66,21 @@ export class Connection {
     return true;
   }
 
+  private deliver(list: Kept[]): void {
+    let page = this.page;
+    for (const kept of list) {
+      if (kept.page !== page) this.send({ type: "as", page: kept.page });
+      this.send({ ...kept.change, seq: kept.seq });
+      page = kept.page;
+    }
+    if (page !== this.page) this.send({ type: "as", page: this.page });
+  }
+
   private begin(): void {
     this.heard = Date.now();
     this.failures = 0;
     this.send({ type: "hello", page: this.page });
-    for (const kept of this.kept) this.send({ ...kept.change, seq: kept.seq });
+    this.deliver(this.kept);
     this.handlers.linked("open", 0);
   }
 
@@ -82,15 +92,16 @@ export class Connection {
     }
     const told = JSON.parse(data) as Told;
     if (told.type === "welcome") this.remember(told.folder);
-    if (told.type === "ack") this.confirmed(told.seq, told.saved);
-    if (told.type === "refused") this.confirmed(told.seq, true);
+    if (told.type === "ack") this.confirmed(told.page, told.seq, told.saved);
+    if (told.type === "refused") this.confirmed(told.page, told.seq, true);
     if (told.type === "saved" && !told.problem) this.keep((kept) => !kept.applied);
     this.handlers.told(told);
   }
 
-  private confirmed(seq: number, saved: boolean): void {
-    for (const kept of this.kept) if (kept.seq === seq) kept.applied = true;
-    if (saved) this.keep((kept) => kept.seq !== seq);
+  private confirmed(page: string, seq: number, saved: boolean): void {
+    const meant = (kept: Kept): boolean => kept.page === page && kept.seq === seq;
+    this.kept.filter(meant).forEach((kept) => { kept.applied = true; });
+    if (saved) this.keep((kept) => !meant(kept));
   }
 
   private keep(which: (kept: Kept) => boolean): void {
@@ -132,20 +143,16 @@ export class Connection {
     }
   }
 
-  // Send what another tab, or this one before it was reloaded, left unconfirmed.
+  // Adopt what another tab, or this one before it was reloaded, left unconfirmed.
   private remember(folder: string): void {
     if (this.folder) return;
     this.folder = folder;
     const prefix = `s3-annotate ${folder} `;
     const keys = Object.keys(localStorage).filter((key) => key.startsWith(prefix));
-    for (const key of keys) {
-      this.send({ type: "as", page: key.slice(prefix.length) });
-      for (const { change, seq } of JSON.parse(localStorage.getItem(key) ?? "[]") as Kept[]) {
-        this.send({ ...change, seq });
-      }
-      localStorage.removeItem(key);
-    }
-    if (keys.length) this.send({ type: "as", page: this.page });
+    const left = keys.flatMap((key) => JSON.parse(localStorage.getItem(key) ?? "[]") as Kept[]);
+    this.kept.unshift(...left);
     this.store();
+    keys.forEach((key) => localStorage.removeItem(key));
+    this.deliver(left);
   }
 }

@@ -19,8 +19,8 @@ export interface Progress {
 }
 export type Told =
   | Welcome | State | Progress
-  | { type: "ack"; seq: number; saved: boolean }
-  | { type: "refused"; seq: number; text: string }
+  | { type: "ack"; page: string; seq: number; saved: boolean }
+  | { type: "refused"; page: string; seq: number; text: string }
   | { type: "saved"; problem: string }
   | { type: "prompts"; problem: string }
   | { type: "problem"; text: string }

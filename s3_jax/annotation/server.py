@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from importlib.resources import files
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -119,15 +120,18 @@ class _Server:
         try:
             message = parse(text)
         except InputError as error:
-            page.put({"type": "refused", "seq": _number_of(text), "text": str(error)})
+            page.put(self._refused(_number_of(text), error))
             await page.finish(REFUSED, str(error)[:100])
             return False
         try:
             async with self._turn:
                 await run_in_threadpool(self._studio.handle, message)
         except (InputError, OSError) as error:
-            page.put({"type": "refused", "seq": message.seq, "text": str(error)})
+            page.put(self._refused(message.seq, error))
         return True
+
+    def _refused(self, seq: int, error: Exception) -> dict[str, Any]:
+        return {"type": "refused", "page": self._studio.page, "seq": seq, "text": str(error)}
 
     def _jpeg(self, index: int) -> bytes:
         return jpeg(self._frames.image(index))

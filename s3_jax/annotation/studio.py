@@ -50,7 +50,7 @@ class Studio:
         self.project, self.document, self.prompts = project, document, prompts
         self.publish: Callable[[Outgoing], None] = lambda message: None
         self._lock = threading.RLock()
-        self._page = ""
+        self.page = ""  # whose changes come now
         self._version = 0
         self._given = _given_of(project)
         if document.is_new:
@@ -69,7 +69,7 @@ class Studio:
         Raises:
           InputError: it cannot be done; then nothing was changed.
         """
-        if message.seq and self.document.is_known((self._page, message.seq)):
+        if message.seq and self.document.is_known((self.page, message.seq)):
             self._acknowledge(message.seq)
             return
         _HANDLERS[message.kind](self, message)
@@ -122,7 +122,7 @@ class Studio:
         }
 
     def _hello(self, message: Message) -> None:
-        self._page = message.values["page"]
+        self.page = message.values["page"]
         self.publish(self.welcome())
         self.publish(self.state())
         self.publish(self._worker.progress.to_dict())
@@ -131,7 +131,7 @@ class Studio:
 
     def _as(self, message: Message) -> None:
         """What follows was made in another page, or in this one before it was reloaded."""
-        self._page = message.values["page"]
+        self.page = message.values["page"]
 
     def _tell_of_prompts(self) -> None:
         self.publish({"type": "prompts", "problem": self.prompts.problem()})
@@ -198,7 +198,7 @@ class Studio:
 
     def _step(self, step: Callable[[tuple[str, int]], Any], message: Message) -> None:
         with self._lock:
-            change = step((self._page, message.seq))
+            change = step((self.page, message.seq))
             if change is None:
                 raise InputError("there is nothing to undo or redo")
             self._after(change.frame)
@@ -231,7 +231,7 @@ class Studio:
 
     def _change(self, label: str, frame: int | None, cells: Cells, seq: int) -> None:
         with self._lock:
-            self.document.change(label, frame, cells, (self._page, seq))
+            self.document.change(label, frame, cells, (self.page, seq))
             self._after(frame)
         self._acknowledge(seq)
 
@@ -256,7 +256,8 @@ class Studio:
             logging.warning("%s: %s", self.project.path, reason(error))
 
     def _acknowledge(self, seq: int) -> None:
-        self.publish({"type": "ack", "seq": seq, "saved": not self.document.journal.problem})
+        saved = not self.document.journal.problem
+        self.publish({"type": "ack", "page": self.page, "seq": seq, "saved": saved})
         if self.document.journal.problem:
             self.publish(self._saved())
 
