@@ -1,13 +1,14 @@
 # make demo   segments a short clip that comes along; results in demo_output/
+# make page   builds the page of s3 annotate from page/src (needs Node.js)
 # make test   style, types, and all tests
-# Both set up a virtual environment in .venv first; they need Python 3.11 or newer and nothing else.
+# The first and the last set up a virtual environment in .venv first; they need Python 3.11 or newer and nothing else.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test lint setup clean
+.PHONY: page demo test lint setup clean
 
 demo: setup
 	$(BIN)/python -m tools.demo $(if $(VIDEO),--video=$(VIDEO)) $(if $(MASK),--mask=$(MASK)) \
@@ -20,6 +21,9 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy s3_jax tools configs
+
+page:
+	cd page && npm ci && npm run build
 
 setup: $(VENV)/installed
 

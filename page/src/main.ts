@@ -45,6 +45,7 @@ function told(message: Told): void {
     case "problem": say(message.text); exporting = false; break;
     case "prompts": model.promptProblem = message.problem || null; break;
     case "exported": exported(message.path, message.text); break;
+    case "exporting": element("export-about").textContent = `Writing… frame ${message.done} of ${message.total}`; return;
     case "go": seek(message.frame); break;
   }
   describe();

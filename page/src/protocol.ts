@@ -25,6 +25,7 @@ export type Told =
   | { type: "prompts"; problem: string }
   | { type: "problem"; text: string }
   | { type: "exported"; path: string; text: string }
+  | { type: "exporting"; done: number; total: number }
   | { type: "go"; frame: number }
   | { type: "pong" };
 

@@ -19,6 +19,7 @@ LONGEST_NAME = 80
 TOOLS = ("brush", "erase", "polygon", "cut", "box", "click", "fill", "clear")
 DIRECTIONS = ("forward", "backward", "both")
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
+_LAYOUT = re.compile(r"[a-z_]{1,32}")
 _PAGE = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 
@@ -150,5 +151,5 @@ _FIELDS: dict[str, dict[str, Callable[[Any], Any]]] = {
     "propagate": {"first": _FRAME, "last": _FRAME, "direction": _one_of(*DIRECTIONS)},
     "update": {},
     "stop": {},
-    "export": {"format": _one_of("png", "coco", "youtube_vos", "overlay", "cutouts")},
+    "export": {"format": _matching(_LAYOUT, "must be the name of a layout")},
 }

@@ -4,8 +4,11 @@ The page's messages come from one thread at a time, results from the worker's; a
 document between them. Nothing here knows of HTTP.
 """
 
+import functools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +16,18 @@ from absl import logging
 from jaxtyping import Int32
 
 from s3_jax.annotation import strokes
+from s3_jax.annotation.beginning import cells_of_project, given_of
 from s3_jax.annotation.document import Cells, Document
+from s3_jax.annotation.export import FORMATS, Export, ExportFrame
 from s3_jax.annotation.found import Found
+from s3_jax.annotation.looks import ObjectLook
 from s3_jax.annotation.messages import Message
-from s3_jax.annotation.project import ObjectLook, Project
+from s3_jax.annotation.project import Project
 from s3_jax.annotation.prompts import Prompts
 from s3_jax.annotation.view import mask_message, view_size
-from s3_jax.annotation.worker import Follower, Given, Progress, Span, Worker
+from s3_jax.annotation.worker import Follower, Progress, Span, Worker
 from s3_jax.errors import InputError, reason
-from s3_jax.media.rle import decode_rle, encode_rle
+from s3_jax.media.rle import decode_rle
 from s3_jax.media.seeking import Frames
 
 Outgoing = Mapping[str, Any] | bytes
@@ -31,9 +37,9 @@ Ids = Int32[np.ndarray, "h w"]
 class Studio:
     """A project at work.
 
-    name: of the video. rate: frames a second to play at. frames: of the video. document: what
-    people make in it, which the project's results are made from. prompts: clicks to masks. load:
-    makes what follows objects.
+    name: of the video. rate: frames a second to play at. frames: of the video; names: of
+    their files. document: what people make in it, which the project's results are made from.
+    prompts: clicks to masks. load: makes what follows objects.
     """
 
     def __init__(
@@ -41,20 +47,23 @@ class Studio:
         name: str,
         rate: float,
         frames: Frames,
+        names: Sequence[str],
         project: Project,
         document: Document,
         prompts: Prompts,
         load: Callable[[], Follower],
     ) -> None:
         self.name, self.rate, self.frames = name, rate, frames
+        self._names = names
         self.project, self.document, self.prompts = project, document, prompts
         self.publish: Callable[[Outgoing], None] = lambda message: None
         self._lock = threading.RLock()
         self.page = ""  # whose changes come now
         self._version = 0
-        self._given = _given_of(project)
+        self._given = given_of(project)
         if document.is_new:
-            document.start(_started(project, self._given))
+            document.start(cells_of_project(project, self._given))
+        self._exporting = False
         self._worker = Worker(load, self._update, self._found, self._report, self._failed)
 
     def close(self) -> None:
@@ -118,7 +127,7 @@ class Studio:
             "viewHeight": view_height,
             "folder": str(self.project.path.resolve()),
             "confidence": {i: self._percent(i) for i in self.project.found},
-            "exports": [],
+            "exports": [{"id": i, "name": name, "about": text} for i, name, text in _EXPORTS],
         }
 
     def _hello(self, message: Message) -> None:
@@ -227,7 +236,39 @@ class Studio:
         self.publish({"type": "pong"})
 
     def _export(self, message: Message) -> None:
-        raise InputError("exporting is not available")
+        layout = message.values["format"]
+        if layout not in FORMATS:
+            raise InputError(f"there is no layout {layout!r}; layouts: {', '.join(FORMATS)}")
+        if self._exporting:
+            raise InputError("an export is being written already")
+        self._exporting = True
+        threading.Thread(target=self._write, args=(layout,), name="export", daemon=True).start()
+
+    def _write(self, layout: str) -> None:
+        """Write what frames show at this moment."""
+        rate = Fraction(self.rate).limit_denominator(1001)
+        name = Path(self.name).stem
+        what = Export(name, self._frames_with_masks, self.project.objects, rate)
+        try:
+            folder = self.project.path / "exports"
+            folder.mkdir(exist_ok=True)
+            path = FORMATS[layout](what, folder).resolve()
+            said: Outgoing = {"type": "exported", "path": str(path), "text": "Written"}
+        except Exception as error:  # the page must hear of it, whatever it is
+            logging.exception("exporting failed")
+            said = {"type": "problem", "text": f"cannot export: {reason(error)}"}
+        self._exporting = False
+        self.publish(said)
+
+    def _frames_with_masks(self) -> Iterator[ExportFrame]:
+        frames = sorted({*self.project.found, *self.document.annotated})
+        if not frames:
+            raise InputError("no frame has a mask yet")
+        for done, frame in enumerate(frames, 1):
+            if done % 25 == 0:
+                self.publish({"type": "exporting", "done": done, "total": len(frames)})
+            image = functools.partial(self.frames.image, frame)
+            yield ExportFrame(frame, self._names[frame], self.shown(frame), image)
 
     def _change(self, label: str, frame: int | None, cells: Cells, seq: int) -> None:
         with self._lock:
@@ -306,35 +347,6 @@ class Studio:
         self.publish({"type": "problem", "text": problem})
 
 
-def _given_of(project: Project) -> Given:
-    """What the follower was given before."""
-    given = project.given
-    return {
-        frame: {id_: encode_rle(mask) for id_, mask in given.masks(frame).items()}
-        for frame in given.frames
-    }
-
-
-def _started(project: Project, given: Given) -> Cells:
-    """Cells of a project that was made without a page, as by an import."""
-    ids = {*project.objects, *(id_ for runs in given.values() for id_ in runs)}
-    looks = {id_: project.look(id_) for id_ in sorted(ids)}
-    return {
-        **{
-            ("object", id_): {
-                "name": look.name,
-                "colour": "#{:02x}{:02x}{:02x}".format(*look.colour),
-            }
-            for id_, look in looks.items()
-        },
-        **{
-            ("mask", frame, id_): text
-            for frame, runs in given.items()
-            for id_, text in runs.items()
-        },
-    }
-
-
 def _look(about: Mapping[str, str]) -> ObjectLook:
     red, green, blue = bytes.fromhex(about["colour"].removeprefix("#"))
     return ObjectLook(about["name"], (red, green, blue))
@@ -361,6 +373,15 @@ def _corners(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float]
     return (min(x, u), min(y, v)), (max(x, u), max(y, v))
 
 
+_EXPORTS = (
+    ("masks", "PNG masks", "One image a frame, as s3 segment and DAVIS have them"),
+    ("coco", "COCO JSON", "Run lengths, boxes and tracks in one file"),
+    ("youtube_vos", "YouTube-VOS", "Frames, masks and meta.json"),
+    ("overlay", "Overlay video", "The masks over the video, MP4"),
+    ("cutouts", "Cut-outs, PNG", "The objects on a transparent background"),
+    ("cutout_mov", "Cut-outs, MOV", "The same as video, ProRes 4444"),
+    ("cutout_webm", "Cut-outs, WebM", "The same as video, VP9"),
+)
 _LABELS = {
     "brush": "Paint {}",
     "erase": "Erase {}",

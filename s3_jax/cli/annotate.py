@@ -11,6 +11,8 @@ new random token each time. docs/annotate.md shows the page.
 
 More examples:
   s3 annotate frames/ --output=projects/cats --checkpoint=checkpoints/s3_vitb_depthanything
+  # Begin with masks from elsewhere.
+  s3 annotate cats.mp4 --masks=results/cats/masks
   # A smaller picture inside the network: faster.
   s3 annotate cats.mp4 --max_internal_size=360
 """
@@ -21,6 +23,7 @@ import secrets
 import socket
 import sys
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +40,18 @@ from s3_jax.media.video_files import VideoSource, open_video
 
 if TYPE_CHECKING:  # JAX takes seconds, which wrong flags need not wait for
     from s3_jax.annotation.annotator import Annotator
+    from s3_jax.annotation.document import Document
     from s3_jax.annotation.project import Project
     from s3_jax.annotation.studio import Studio
 
 CHECKPOINT = propagation_flags.CHECKPOINT
 OUTPUT = flags.DEFINE_string("output", None, "Directory of the project.")
+MASKS = flags.DEFINE_string(
+    "masks",
+    None,
+    "Masks to begin a new project with: a mask image, a directory of them, the results of s3 "
+    "segment, a YouTube-VOS directory, or COCO JSON.",
+)
 PORT = flags.DEFINE_integer(
     "port", 8333, "Port of the page; 0 for any that is free.", lower_bound=0, upper_bound=65535
 )
@@ -74,29 +84,46 @@ def main(videos: list[str]) -> int:
     names = source.frame_names or [f"{index:05d}" for index in range(shown.count)]
     output = Path(OUTPUT.value or f"{video.resolve().stem}_annotation")
     with Project(output, video_identity(source, shown.count), names) as project:
-        studio = _studio(project, source, shown, checkpoint, config)
+        studio = _studio(project, source, shown, names, checkpoint, config)
         with _listening() as listener:
             _serve(studio, listener)
     return 0
 
 
 def _studio(
-    project: "Project", source: VideoSource, shown: Frames, checkpoint: Path,
+    project: "Project", source: VideoSource, shown: Frames, names: Sequence[str], checkpoint: Path,
     config: PropagationConfig,
 ) -> "Studio":  # fmt: skip
     from s3_jax.annotation.document import NAME, Document
     from s3_jax.annotation.prompts import Prompts
     from s3_jax.annotation.studio import Studio
 
+    document = Document(project.path / NAME, source.size)
+    if MASKS.value:
+        _import(document, Path(MASKS.value), names)
     return Studio(
         source.path.name,
         float(source.frame_rate or _DEFAULT_RATE),
         shown,
+        names,
         project,
-        Document(project.path / NAME, source.size),
+        document,
         Prompts(lambda: _prompter(checkpoint), shown.image),
         lambda: _annotator(project, source, shown.count, checkpoint, config),
     )
+
+
+def _import(document: "Document", masks: Path, names: Sequence[str]) -> None:
+    """Begin a project with masks that other programs made."""
+    from s3_jax.annotation.beginning import cells_of_import
+    from s3_jax.annotation.importing import import_masks
+
+    if not document.is_new:
+        raise InputError(
+            f"{document.journal.path.parent} has been begun already: leave out --masks to go on, "
+            "or give another --output"
+        )
+    document.start(cells_of_import(import_masks(masks, names, document.size)))
 
 
 def _annotator(

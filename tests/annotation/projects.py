@@ -79,6 +79,7 @@ def open_studio(folder: Path, load_head=Halves) -> Studio:
         "clip.mp4",
         30.0,
         frames,
+        names,
         project,
         Document(folder / NAME, SIZE),
         Prompts(load_head, frames.image),

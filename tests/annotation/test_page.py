@@ -290,6 +290,17 @@ def test_a_video_from_nothing_to_masks(browser, tmp_path, start):
     expect(tab.page.locator("#objects li")).to_have_count(3)
     assert tab.about() == about
 
+    # Export: what the frames show.
+    tab.press("Control+e")
+    tab.picture("export")
+    tab.page.get_by_role("button", name="Export", exact=True).click()
+    expect(tab.page.locator("#export-about")).to_contain_text("Written", timeout=60_000)
+    exported = folder / "exports" / "masks"
+    assert len(list(exported.iterdir())) == frames
+    for path in (folder / "masks").iterdir():
+        np.testing.assert_array_equal(_read(exported / path.name), _read(path))
+    tab.press("Escape")
+
     # A kill, and the same command.
     command.kill()
     tab.page.close()

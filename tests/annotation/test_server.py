@@ -10,8 +10,12 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from s3_jax.annotation.access import Access
+from s3_jax.annotation.beginning import cells_of_import
+from s3_jax.annotation.export import FORMATS
+from s3_jax.annotation.importing import Imported
 from s3_jax.annotation.messages import LARGEST
 from s3_jax.annotation.server import make_app
+from s3_jax.media.mask_files import read_mask
 from tests.annotation.projects import COUNT, SIZE, open_studio
 
 TOKEN = "a-secret-token"
@@ -347,6 +351,35 @@ def test_clicks_and_boxes_ask_the_prompt_head(connect):
         ids = page.until("mask")["ids"]
         assert ids[10:30, 10:20].all()
         assert ids.sum() == 200
+
+
+def test_exports_equal_what_is_shown(connect, studio):
+    with connect() as socket:
+        page = Page(socket)
+        page.add()
+        page.edit()
+        page.edit(frame=7, points=[(40, 30), (50, 30)])
+        for layout in FORMATS:
+            page.say(type="export", format=layout)
+            exported = page.until("exported", "problem")
+            assert exported["path"].startswith(str(studio.project.path / "exports"))
+        page.say(type="export", format="exe")
+        assert "no layout 'exe'" in page.until("refused")["text"]
+    masks = studio.project.path / "exports" / "masks"
+    assert sorted(path.name for path in masks.iterdir()) == ["00000.png", "00007.png"]
+    for frame in (0, 7):
+        written = read_mask(masks / f"{frame:05d}.png").ids
+        np.testing.assert_array_equal(written, studio.shown(frame))
+
+
+def test_masks_of_other_programs_begin_a_project(studio, tmp_path):
+    document, made = studio.document, np.zeros(SIZE, bool)
+    made[10:20, 10:30] = True
+    document.start(cells_of_import(Imported(lambda: iter([(3, {4: made})]), {4: "Koi"})))
+    assert document.objects[4]["name"] == "Koi"
+    np.testing.assert_array_equal(studio.shown(3), 4 * made)
+    assert document.new_object()[0] == 5
+    assert document.undoable == ""
 
 
 def test_without_a_prompt_head_clicks_say_so(tmp_path):
