@@ -18,7 +18,6 @@ More examples:
 """
 
 import contextlib
-import importlib
 import secrets
 import socket
 import sys
@@ -145,11 +144,12 @@ def _annotator(
 
 
 def _prompter(checkpoint: Path) -> Any:
+    from s3_jax.prompting import Prompter
+
     try:
-        prompting = importlib.import_module("s3_jax.prompting")
-    except ImportError:
-        raise InputError("clicks and boxes need a prompt head, which this version lacks") from None
-    return prompting.Prompter(checkpoint)
+        return Prompter(checkpoint)
+    except InputError:  # clicks need not come from the network that follows
+        return Prompter("s3_lite")
 
 
 def _serve(studio: "Studio", listener: socket.socket) -> None:
@@ -191,6 +191,7 @@ def _listening() -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST.value, port))
+            listener.listen()  # a browser that is there before the server waits instead of failing
             return listener
         except OSError as error:
             listener.close()

@@ -125,6 +125,7 @@ def test_the_keyboard_alone_reaches_everything(browser, served, tab, studio):
     tab.saved()
     assert studio.document.undoable == "Outline Object 1, frame 0"
     tab.press("Escape", "w")
+    tab.page.wait_for_function("document.getElementById('frame').value === '19'")
     tab.followed()
     expect(tab.page.locator("#frame-about")).to_contain_text("followed")
     assert len(studio.project.found) == COUNT
