@@ -80,7 +80,8 @@ def _follow(command: Command, given: argparse.Namespace) -> None:
         say(type="object", seq=1, object=1, name="Disc", colour="#ff6b5e")
         x, y = centre(0, given.height, given.width)
         size = given.height // 4
-        say(type="edit", seq=2, frame=0, object=1, tool="brush", points=[[x, y]], size=size, label=1)
+        stroke = {"tool": "brush", "points": [[x, y]], "size": size, "label": 1}
+        say(type="edit", seq=2, frame=0, object=1, **stroke)
         say(type="propagate", first=0, last=given.frames - 1, direction="forward")
         begin, peak, following = time.monotonic(), 0.0, False
         print("frames  MB  frames/s")

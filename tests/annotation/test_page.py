@@ -125,7 +125,7 @@ def test_the_keyboard_alone_reaches_everything(browser, served, tab, studio):
     tab.saved()
     assert studio.document.undoable == "Outline Object 1, frame 0"
     tab.press("Escape", "w")
-    tab.page.wait_for_function("document.getElementById('frame').value === '19'")
+    expect(tab.page.locator("#frame")).to_have_value(str(COUNT - 1))
     tab.followed()
     expect(tab.page.locator("#frame-about")).to_contain_text("followed")
     assert len(studio.project.found) == COUNT
@@ -260,8 +260,7 @@ def test_a_video_from_nothing_to_masks(browser, tmp_path, start):
     # A correction, and only what it touches again.
     tab.press("2", "e")
     _paint(tab, truth[16] == 2)
-    tab.press("b")
-    _paint(tab, truth[16] == 2)
+    tab.polygon(*_outline(truth[16] == 2))
     tab.saved()
     before = (folder / "masks" / "00012.png").stat().st_mtime_ns
     tab.follow("u")
