@@ -20,7 +20,8 @@ DTYPE = flags.DEFINE_enum(
     "dtype",
     "float32",
     ["float32", "bfloat16"],
-    "Number type of most of the network. bfloat16 takes half the memory; fast on TPU and GPU.",
+    "Number type of most of the network. bfloat16 takes half the memory on TPU and GPU and is fast "
+    "there; on a CPU with instructions for it, only what matrix products multiply is rounded.",
 )
 _HELP = {
     "mem_every": "A frame enters the memory every this many frames.",

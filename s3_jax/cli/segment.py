@@ -37,7 +37,7 @@ More examples:
   s3 segment --video=cats.mp4 --masks=corrected/ ... --all_masks
   # A mask for any frame, not only the first: the video is filled in both directions.
   s3 segment --video=cats.mp4 --masks=some_frames/ ... --all_masks --both_directions
-  # Less memory: half precision, two objects at a time, a smaller picture inside the network.
+  # Less memory: half precision (on TPU and GPU), two objects at a time, a smaller picture inside.
   s3 segment ... --dtype=bfloat16 --chunk_size=2 --size=360
 """
 

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from s3_jax.ops.convolution import convolve, convolve_and_scale
 from s3_jax.ops.precision import widen
+from s3_jax.ops.products import product
 
 Dtype = jnp.dtype | type
 Initializer = Callable[..., Array]
@@ -60,7 +61,7 @@ class Linear(nn.Module):
         fan_in = x.shape[-1]
         default = fan_in_uniform(fan_in)
         kernel = self.param("kernel", self.kernel_init or default, (fan_in, self.features))
-        y = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        y = product(x.astype(self.dtype), kernel.astype(self.dtype))
         if not self.use_bias:
             return y
         return add_bias(y, self.param("bias", self.bias_init or default, (self.features,)))
@@ -75,7 +76,7 @@ class Linear(nn.Module):
         """The result for x, times a matrix; the two matrices are multiplied first."""
         kernel, bias = self.weights()
         kernel, bias = multiply(kernel, matrix), multiply(bias, matrix)
-        return add_bias(x.astype(self.dtype) @ kernel.astype(self.dtype), bias)
+        return add_bias(product(x.astype(self.dtype), kernel.astype(self.dtype)), bias)
 
 
 class Conv(nn.Module):

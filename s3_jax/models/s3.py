@@ -74,6 +74,7 @@ class S3(nn.Module):
     trainable_blocks: parts of a pretrained image encoder that training changes (`Encoder.frozen`);
       nothing that the network computes depends on it.
     axis_name: mapped axis over which BatchNorm statistics are averaged in training.
+    products: type that `Network` rounds the operands of products to; None leaves them.
 
     Images are RGB in [0, 1], (b, H, W, 3), H and W multiples of `config.size_multiple`.
     `chunk_size` bounds how many objects are processed at a time and never changes a result.
@@ -83,6 +84,7 @@ class S3(nn.Module):
     trainable_blocks: tuple[int, ...] = ()
     axis_name: str | None = None
     dtype: Dtype = jnp.float32
+    products: Dtype | None = None
 
     def setup(self) -> None:
         config, dtype = self.config, self.dtype

@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float
 
 from s3_jax.ops.backend import backend
 from s3_jax.ops.precision import widen
+from s3_jax.ops.products import product
 
 
 def attend(
@@ -34,10 +35,10 @@ def _attend_head_by_head(query: Array, key: Array, value: Array) -> Array:
 
     def one_head(qkv: tuple[Array, Array, Array]) -> Array:
         q, k, v = qkv
-        score = widen(q @ k.T)
+        score = widen(product(q, k.T))
         weight = jnp.exp(score - jax.lax.stop_gradient(jnp.max(score, -1, keepdims=True)))
         total = jnp.sum(weight, -1, keepdims=True)
-        return ((weight.astype(v.dtype) @ v) / total.astype(v.dtype)).astype(v.dtype)
+        return (product(weight.astype(v.dtype), v) / total.astype(v.dtype)).astype(v.dtype)
 
     heads_first = (x.transpose(0, 2, 1, 3).reshape(b * heads, -1, d) for x in (query, key, value))
     out = jax.lax.map(one_head, tuple(heads_first))

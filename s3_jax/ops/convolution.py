@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from s3_jax.ops import winograd
 from s3_jax.ops.backend import backend
 from s3_jax.ops.convolution_gradients import LAYOUT, input_gradient, kernel_gradient
+from s3_jax.ops.products import product
 
 # Name of results whose own derivatives hide that they are convolutions.
 CONVOLUTION = "convolution"
@@ -55,7 +56,7 @@ def _scale(x: Array, factor: Array, shift: Array) -> Array:
 def _convolve_1x1(x: Array, kernel: Array, stride: int) -> Array:
     """One matrix product, which takes a third less time than a convolution of the same numbers."""
     x = x[:, ::stride, ::stride]
-    return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
+    return product(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:-1], -1)
 
 
 def _convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:

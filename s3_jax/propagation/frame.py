@@ -18,6 +18,7 @@ from s3_jax.memory.object_memory import add_summaries, object_values
 from s3_jax.models.key_projection import Key
 from s3_jax.models.s3 import S3, ImageFeatures, Segmentation
 from s3_jax.ops.in_place import update_if
+from s3_jax.ops.products import operands
 
 Variables = dict[str, Any]
 Flag = bool | Bool[Array, ""]
@@ -34,7 +35,8 @@ class Network(NamedTuple):
 
     def __call__(self, method: Any, *args: Any, **kwargs: Any) -> Any:
         """Calls one of the network's methods, for example `network(S3.encode_image, image)`."""
-        return self.model.apply(self.variables, *args, method=method, **kwargs)
+        with operands(self.model.products):
+            return self.model.apply(self.variables, *args, method=method, **kwargs)
 
 
 class WatchedNetwork:

@@ -27,6 +27,7 @@ from s3_jax.config import ModelConfig, PropagationConfig, from_dict, to_dict
 from s3_jax.errors import InputError
 from s3_jax.limits import require_within
 from s3_jax.models.s3 import S3
+from s3_jax.ops.products import computing_types
 from s3_jax.propagation import snapshot
 from s3_jax.propagation.explain import Explanation, explain
 from s3_jax.propagation.frame import Network, Variables
@@ -129,7 +130,9 @@ class Session:
         dtype = jnp.dtype(dtype) if isinstance(dtype, str) else dtype
         self._dtype = dtype
         used = {name: variables[name] for name in ("params", "batch_stats") if name in variables}
-        self._network = Network(S3(config, dtype=dtype), jax.device_put(used))
+        computed, products = computing_types(dtype)
+        model = S3(config, dtype=computed, products=products)
+        self._network = Network(model, jax.device_put(used))
         self.reset()
 
     @property
@@ -460,7 +463,7 @@ class Session:
         return frame_geometry(size, self.config.size_multiple, self.propagation.max_internal_size)
 
     def _empty_state(self, geometry: FrameGeometry) -> VideoState:
-        dtype = jnp.dtype(self._dtype)
+        dtype = jnp.dtype(self._network.model.dtype)
         return init_state(self.config, self.propagation, geometry.padded, 1, dtype)
 
     def _annotate(

@@ -150,13 +150,15 @@ def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
     from s3_jax.analysis.workloads import full_state, random_variables
     from s3_jax.memory.object_memory import object_values
     from s3_jax.models.s3 import S3
+    from s3_jax.ops.products import computing_types
     from s3_jax.propagation.frame import Network
     from s3_jax.propagation.step import read_memory, remember_last, step
 
     config = PropagationConfig(long_term=LONG_TERM.value)
-    model = S3(MODELS[MODEL.value], dtype=jnp.dtype(DTYPE.value))
+    dtype, products = computing_types(DTYPE.value)
+    model = S3(MODELS[MODEL.value], dtype=dtype, products=products)
     variables = random_variables(model.config)
-    state = full_state(model.config, config, size, OBJECTS.value, DTYPE.value)
+    state = full_state(model.config, config, size, OBJECTS.value, dtype.name)
     image = jax.random.uniform(jax.random.key(0), (1, *state.last_mask.shape[2:], 3))
     features = jax.jit(_call, static_argnums=(0, 1))(model, "encode_image", variables, image)
     call = functools.partial(functools.partial, _call, model)
@@ -201,7 +203,9 @@ def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
 
 
 def _call(model: Any, method: str, variables: Any, *args: Any) -> Any:
-    return model.apply(variables, *args, method=method)
+    from s3_jax.propagation.frame import Network
+
+    return Network(model, variables)(method, *args)
 
 
 def _encode(model: Any) -> Callable[..., Any]:
