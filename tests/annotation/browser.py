@@ -166,12 +166,15 @@ class Command:
 
     def __init__(self, *arguments: object):
         words = [sys.executable, "-m", "s3_jax", "annotate", *map(str, arguments), "--nobrowser"]
-        self.process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        self.address = ""
+        self.process = subprocess.Popen(
+            words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self.address = self.warned = ""
         for line in self.process.stdout or ():
             if found := re.match(r"page:\s+(\S+)", line):
                 self.address = found[1]
                 break
+            self.warned += line
 
     def kill(self) -> None:
         self.process.kill()

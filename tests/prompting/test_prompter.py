@@ -69,7 +69,10 @@ def test_the_same_prompt_gives_the_same_answer(prompter: Prompter) -> None:
 
 def test_two_objects_by_their_ids(prompter: Prompter) -> None:
     image, mask = scene()[1:]
-    said = {2: ObjectPrompt(on=((120.0, 110.0),)), 7: ObjectPrompt(box=(258.0, 128.0, 333.0, 203.0))}
+    said = {
+        2: ObjectPrompt(on=((120.0, 110.0),)),
+        7: ObjectPrompt(box=(258.0, 128.0, 333.0, 203.0)),
+    }
     ids = prompted_ids(prompter, image, said)
     assert sorted(np.unique(ids)) == [0, 2, 7]
     assert overlap(mask, ids == 2) > 0.8
