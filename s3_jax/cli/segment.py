@@ -333,7 +333,9 @@ def _open_masks(source: VideoSource, path: str | Path) -> MaskFiles:
         raise InputError(f"--void is {VOID.value}, but must be a positive id, or -1 for none")
     void = None if VOID.value == -1 else VOID.value
     said = MaskConfig(**mask_flags.said())
-    masks = MaskFiles(Path(path), source.frame_names, void, said, FIRST_NUMBER.value)
+    masks = MaskFiles(
+        Path(path), source.frame_names, void, said, FIRST_NUMBER.value, BOTH_DIRECTIONS.value
+    )
     check_mask_size(masks.first, source)
     print(masks.describe())
     if SIZE.value != -1 and SIZE.value < 32:

@@ -85,6 +85,8 @@ class MaskFiles:
     by stem; where no stem fits, by the number at the end of the stems; for video files by
     that number as the frame's index, from 0.
 
+    fills_before: frames before the first mask get one too, so that a late mask is no surprise.
+
     Raises:
       InputError: nothing there, or a file of the directory that fits no frame.
     """
@@ -96,6 +98,7 @@ class MaskFiles:
         void: int | None = None,
         config: MaskConfig | None = None,
         first_number: int = 0,
+        fills_before: bool = False,
     ):
         if not path.exists():
             raise InputError(f"{path} does not exist: give a mask image or a directory of them")
@@ -112,7 +115,8 @@ class MaskFiles:
         if config is not None:
             for index in sorted(self.files)[:CHECKED_FIRST]:
                 self.read(index)
-        _warn_if_late(self.files, self.first_index, frame_names)
+        if not fills_before:
+            _warn_if_late(self.files, self.first_index, frame_names)
 
     def read(self, frame_index: int) -> Mask | None:
         """The mask of a frame, None where there is no file for it."""
