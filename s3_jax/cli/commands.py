@@ -21,6 +21,9 @@ COMMANDS = {
     "annotate": Command("annotate", "annotate", "paint, follow and correct masks in the browser"),
     "convert": Command("convert", "convert_checkpoint", "PyTorch weights to checkpoint, and back"),
     "train": Command("train", "train", "train a network from a configuration"),
+    "train-prompts": Command(
+        "train_prompts", "train_prompts", "train clicks and boxes to masks on an encoder"
+    ),
     "predict": Command("predict", "predict", "segment all videos of a benchmark"),
     "score": Command("score", "score", "J, F and J&F of masks, with a report to pass on"),
     "visualize": Command("visualize", "visualize", "sheets, overlays, probabilities, queries"),
@@ -43,6 +46,7 @@ COMMANDS = {
     "bench frame": Command("bench.frame", "benchmark", "time of a frame, stage by stage"),
     "bench training": Command("bench.training", "benchmark_training", "time of a training step"),
     "bench curves": Command("bench.curves", "benchmark_curves", "speed against size, as charts"),
+    "bench prompts": Command("bench.prompts", "benchmark_prompts", "J of clicks and boxes"),
     "bench data": Command("bench.data", "benchmark_data", "time to make training clips"),
     "bench metrics": Command("bench.metrics", "benchmark_metrics", "time to score masks"),
     "bench soak": Command("bench.soak", "soak", "a long video: do memory and threads stay?"),
@@ -58,7 +62,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "baselines",
         "crossing-videos",
     ),
-    "Networks": ("convert", "train", "prepare", "synthetic-video", "plan"),
+    "Networks": ("convert", "train", "train-prompts", "prepare", "synthetic-video", "plan"),
     "Measure": tuple(name for name in COMMANDS if name.startswith("bench ")),
     "For work on s3_jax itself": ("demo-clip",),
 }

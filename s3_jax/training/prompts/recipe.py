@@ -59,7 +59,7 @@ class PromptRunConfig:
     decay: of weights. clip_norm: of gradients. ema_decay: of the moving average that is kept.
     """
 
-    steps: int = 2_000
+    steps: int = 455
     batch_size: int = 32
     rate: float = 1.5e-3
     warmup: int = 60

@@ -45,6 +45,7 @@ class Views(NamedTuple):
 
 def draw_views(pictures: Pictures, keys: Key[Array, "b"], config: ViewConfig) -> Views:
     """Return one view for every key."""
+    pictures = jax.tree.map(jnp.asarray, pictures)
     return jax.vmap(lambda key: _view(pictures, key, config))(keys)
 
 
@@ -62,7 +63,7 @@ def _positions(
 ) -> tuple[Float[Array, "s s"], Float[Array, "s s"]]:
     """x and y in the picture of every pixel of the view."""
     keys = jax.random.split(key, 6)
-    box = jnp.asarray(pictures.boxes)[number].reshape(2, 2)
+    box = pictures.boxes[number].reshape(2, 2)
     extent = jnp.asarray(pictures.places)[number, 2:0:-1].astype(jnp.float32)  # width, height
     side = _sides(keys[:3], box[1] - box[0], extent, config)
     centre = _centre(keys[3], box, extent, side)
