@@ -9,9 +9,7 @@ every number of the recipe in s3_jax/training/prompts/recipe.py. All pictures ar
 (1.2 GB). A run that was interrupted goes on when the same command is given again.
 
 Hardware: the head in the package had 455 steps on one H100, half a minute after two minutes of
-compiling. On two CPU cores a step of the usual size takes about a minute; --size=160
---batch_size=8 --steps=300 takes half an hour and gives J 0.59 after one click and 0.73 after five
-on the DAVIS first frames of docs/prompts.md.
+compiling. On CPUs try --size=160 --batch_size=8. Expected score: docs/prompts.md.
 """
 
 import dataclasses

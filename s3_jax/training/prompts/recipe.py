@@ -149,7 +149,8 @@ def head_losses(
 
 def optimizer(config: PromptRunConfig) -> optax.GradientTransformation:
     """AdamW with clipped gradients."""
-    rate = optax.warmup_cosine_decay_schedule(0.0, config.rate, config.warmup, config.steps)
+    warmup = min(config.warmup, config.steps // 2)
+    rate = optax.warmup_cosine_decay_schedule(0.0, config.rate, warmup, config.steps)
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(rate, b2=config.beta2, weight_decay=config.decay),
