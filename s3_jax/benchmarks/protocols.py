@@ -130,7 +130,7 @@ def read_meta(path: Path) -> dict[str, SequenceMeta]:
         for name in videos:
             inside(Path(), name, path)
         return {
-            name: {int(key): _object_meta(value) for key, value in video["objects"].items()}
+            name: {_object_id(key): _object_meta(x) for key, x in video["objects"].items()}
             for name, video in videos.items()
         }
     except OSError as error:
@@ -144,8 +144,16 @@ def read_meta(path: Path) -> dict[str, SequenceMeta]:
         ) from error
 
 
+def _object_id(key: str) -> int:
+    if int(key) < 1:
+        raise ValueError(f"an object has the id {key}, but ids begin with 1")
+    return int(key)
+
+
 def _object_meta(value: Mapping[str, Any]) -> ObjectMeta:
     frames, span = value.get("frames"), value.get("frame_range")
+    if not isinstance(value.get("category", ""), str | None) or isinstance(frames, str):
+        raise ValueError("an object's category must be a text, and its frames a list")
     return ObjectMeta(
         category=value.get("category"),
         frames=None if frames is None else tuple(str(name) for name in frames),

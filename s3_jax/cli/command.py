@@ -13,6 +13,7 @@ from s3_jax.cli.pipes import forget_output
 from s3_jax.cli.visible_output import visible_output
 from s3_jax.conversion.errors import ConversionError, TorchFileError
 from s3_jax.errors import InputError, reason, visible
+from s3_jax.limits import require_within
 
 DEBUG = flags.DEFINE_bool("debug", False, "Show where in the program an error comes from.")
 _NAMES = "|".join(sorted(COMMANDS, key=len, reverse=True))
@@ -81,6 +82,7 @@ def frame_size(text: str, flag: str = "size") -> tuple[int, int]:
         raise InputError(f"--{flag} is {text!r}; write it like 480x864") from None
     if min(height, width) < 1:
         raise InputError(f"--{flag} is {text!r}; both sides must be at least 1")
+    require_within("megapixels", height * width / 1e6, f"--{flag}={text} asks for large frames")
     return height, width
 
 
@@ -114,8 +116,8 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{reason(error)}; check the path, its permissions and the free space"
-    if isinstance(error, MemoryError):
-        return "out of memory"
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return "out of memory: ask for smaller frames, fewer objects or a smaller batch"
     if isinstance(error, ModuleNotFoundError):
         return missing_package(error)
     return f"{type(error).__name__}: {reason(error)} (an error in the program; see --debug)"

@@ -210,7 +210,8 @@ def _holds_files(directory: Path) -> bool:
 
 def _subset(file: Path, names: Sequence[str], root: Path) -> list[str]:
     try:
-        wanted = file.read_text().split()
+        lines = file.read_text("utf-8-sig").splitlines()  # names may hold spaces
+        wanted = [line.strip() for line in lines if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the list of videos {file}: {reason(error)}") from error
     unknown = [name for name in wanted if name not in set(names)]

@@ -59,3 +59,14 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
         read_meta(path)
     with pytest.raises(InputError, match="cannot read the meta file"):
         read_meta(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [{"-1": {}}, {"0": {}}, {"1e5": {}}, {"1": {"category": []}}, {"1": {"frames": "0123"}}],
+)
+def test_objects_that_cannot_be_are_refused(tmp_path, objects):
+    path = tmp_path / "meta.json"
+    path.write_text(json.dumps({"videos": {"a": {"objects": objects}}}))
+    with pytest.raises(InputError, match=r"meta\.json is not a meta\.json of"):
+        read_meta(path)

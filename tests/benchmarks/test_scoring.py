@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from s3_jax.benchmarks.protocols import PROTOCOLS, ObjectMeta
 from s3_jax.benchmarks.scoring import (
@@ -13,6 +14,7 @@ from s3_jax.benchmarks.scoring import (
     score_sequence,
 )
 from s3_jax.errors import InputError
+from s3_jax.media.palette import voc_palette
 from tests.benchmarks.sequences import (
     GOLDEN_CASES,
     GREY,
@@ -175,3 +177,17 @@ def test_problems_of_all_sequences_are_told(tmp_path: Path) -> None:
         score_all(tasks, 1, lambda: done.append(1))
     assert len(done) == 3
     assert len(score_all(tasks[1:2], 1, lambda: None)) == 1
+
+
+def test_results_in_the_colours_of_the_palette(tmp_path: Path) -> None:
+    masks = squares(4, (1, 2))
+    annotations = write_sequence(tmp_path / "ann/a", masks)
+    for index, mask in enumerate(masks):
+        (tmp_path / "res/a").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(voc_palette()[mask]).save(tmp_path / f"res/a/{index:05d}.png")
+    task = SequenceTask(
+        "a", annotations, (tmp_path / "res",), (tmp_path / "res/a",), PROTOCOLS["davis2017"]
+    )
+    (scores,) = score_sequence(task)
+    assert [entry.object_id for entry in scores.objects] == [1, 2]
+    assert all(np.asarray(entry.region).min() == 1 for entry in scores.objects)

@@ -335,3 +335,9 @@ def test_published_stages():
 
 def test_colours_of_the_helper_tell_objects_from_background():
     assert all(np.abs(np.subtract(c, BACKGROUND)).max() > 60 for c in COLOURS[1:])
+
+
+def test_a_subset_of_any_editor(tmp_path):
+    make_videos(tmp_path, names=["a", "b c"])
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa\r\nb c\r\n\r\n")
+    assert [v.name for v in annotated_videos(tmp_path, subset="list.txt")] == ["a", "b c"]

@@ -251,3 +251,23 @@ def test_session_errors_name_the_mask(video, tmp_path):
     _, _, done, problem = _segment(video, masks, tmp_path / "out", session=Picky())
     assert done == 0
     assert "00000.png: object 1 is not wanted" in str(problem)
+
+
+def test_an_empty_mask_says_that_all_objects_are_gone(video, tmp_path):
+    given = {"00000": _box(1, 5), "00004": np.zeros((HEIGHT, WIDTH), np.uint8)}
+    masks = _masks(tmp_path / "m", given)
+    cleared: dict[int, dict[int, np.ndarray]] = {}
+
+    class Session(FakeSession):
+        def add(self, masks):
+            if isinstance(masks, dict):
+                cleared[len(self.ends)] = masks
+            else:
+                super().add(masks)
+
+    config = SegmentConfig(all_masks=True, empty_clears=True)
+    _, _, done, problem = _segment(video, masks, tmp_path / "out", config, Session())
+    assert (done, problem) == (COUNT, None)
+    assert [*cleared] == [4]
+    assert [*cleared[4]] == [1]
+    assert not cleared[4][1].any()
