@@ -19,12 +19,22 @@ from PIL import Image
 
 from s3_jax.benchmarks.layouts.burst import read_annotations
 from s3_jax.benchmarks.protocols import read_meta
+from s3_jax.checkpoints.layout import FORMAT, VERSION, read_header
+from s3_jax.config import MODELS, to_dict
 from s3_jax.conversion.errors import ConversionError
-from s3_jax.conversion.torch_file import TorchFileError, read_tensors, write_torch_file
+from s3_jax.conversion.torch_file import (
+    TorchFileError,
+    read_tensors,
+    write_safetensors,
+    write_torch_file,
+)
 from s3_jax.errors import InputError
 from s3_jax.media.mask_files import MaskConfig, MaskFiles
 from s3_jax.media.rle import decode_rle
+from s3_jax.media.run_json import differences, new_record
 from s3_jax.media.video_files import open_video
+from s3_jax.propagation import snapshot
+from s3_jax.segmentation.run_record import read_run_records
 from tests.media.videos import moving_pictures, write_video_file
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "40"))
@@ -82,6 +92,51 @@ def _burst(rng: Random) -> Made:
         ]
     }  # fmt: skip
     return _mutated_json(rng, content), "json"
+
+
+def _safetensors(rng: Random) -> Made:
+    path = Path(os.environ["FUZZ_DIR"]) / "base.safetensors"
+    if not path.exists():
+        write_safetensors(path, {f"layer{i}": np.ones((3, i), np.float32) for i in range(4)})
+    return path.read_bytes(), "safetensors"
+
+
+def _config(rng: Random) -> Made:
+    content = {"format": FORMAT, "version": VERSION, "model": to_dict(MODELS["s3_lite"])}
+    return _mutated_json(rng, content | {"metadata": {}, "files": {"a": "3 00ff"}}), "json"
+
+
+def _read_config(path: Path) -> None:
+    directory = path.parent / path.name.replace(".", "_")
+    directory.mkdir(exist_ok=True)
+    (directory / "config.json").write_bytes(path.read_bytes())
+    try:
+        read_header(directory)
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from error
+
+
+def _run(rng: Random) -> Made:
+    settings = {"video": "a", "size": -1, "mem_every": 5}
+    return _mutated_json(rng, new_record("prediction", settings) | {"videos": {"a": {}}}), "json"
+
+
+def _read_run(path: Path) -> None:
+    run = path.parent / "run.json"
+    run.write_bytes(path.read_bytes())
+    try:
+        for record in read_run_records(path.parent):
+            differences(record["settings"], {"video": "b"})
+    except InputError as error:
+        raise InputError(f"{path.name}: {error}") from error
+
+
+def _session(rng: Random) -> Made:
+    path = Path(os.environ["FUZZ_DIR"]) / "base.state"
+    if not path.exists():
+        masks = {(3, 1): np.ones((4, 5), np.float32)}
+        snapshot.save(path, None, {"slots": {}, "next_frame": 0}, masks)
+    return path.read_bytes(), "state"
 
 
 def _mutated_json(rng: Random, content: object) -> bytes:
@@ -145,6 +200,10 @@ KINDS: dict[str, tuple[Callable[[Random], Made], Callable[[Path], object], bool]
     "meta": (_meta, read_meta, True),
     "burst": (_burst, read_annotations, True),
     "rle": (_rle, _read_rle, False),
+    "safetensors": (_safetensors, read_tensors, True),
+    "config": (_config, _read_config, True),
+    "run": (_run, _read_run, True),
+    "session": (_session, snapshot.read, True),
 }
 
 
