@@ -3,11 +3,13 @@
 masks/<frame>.png  scores/<frame>.npz  overlay.mp4   results
 run.json                                             settings and fingerprints of the inputs
 resume_<n>.state                                     the session after n frames, until done
-backward_<n>.state  forward/<frame>.npz              the same of a pass backwards, and what it joins
+backward_<n>.state                                   the same of the pass backwards, which joins
+forward_probabilities/<frame>.npz                    what forwards found
 
 Masks and scores may lie elsewhere, so that the results of many videos share one directory.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -78,7 +80,7 @@ class RunFolder:
         self.path = path
         self.masks = masks or path / "masks"
         self.scores = scores or path / "scores"
-        self.forward = path / "forward"
+        self.forward = path / "forward_probabilities"
         self.overlay = path / "overlay.mp4"
         self._record = new_record("segmentation", identity) | {"frames": 0}
         self._refuse_inputs_inside(inputs)
@@ -158,7 +160,7 @@ class RunFolder:
             state.unlink()
         for file in self.forward.glob("*.npz"):
             file.unlink()
-        if self.forward.is_dir():
+        with contextlib.suppress(OSError):  # not there, or with files of somebody else
             self.forward.rmdir()
 
     def _previous(self) -> dict[str, Any] | None:

@@ -93,8 +93,8 @@ class SegmentConfig:
     size_of_masks: masks may be smaller or larger than the frames, and results have the size of
       the masks; otherwise all have the frames' size.
     empty_clears: with `all_masks`, a mask without any object says that all of them are gone.
-    keep_before: of frames before this index, keep also the probabilities in 8 bits in the folder's
-      `forward`, which `both_directions.fill_backwards` reads.
+    keep_before: of frames before this index, keep also the probabilities in 8 bits, in the folder's
+      `forward_probabilities`, which `both_directions.fill_backwards` reads.
     """
 
     short_side: int = -1

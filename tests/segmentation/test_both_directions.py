@@ -153,7 +153,7 @@ def test_frames_come_backwards_from_pieces(tmp_path, video, monkeypatch, kind, f
 def test_a_damaged_file_of_probabilities_is_told(tmp_path, video):
     masks = masks_in(tmp_path / "masks", {0: box(3, 10), 8: box(3, 12)})
     run(video, masks, tmp_path / "out", stop_back=lambda: True)
-    (tmp_path / "out" / "forward" / "00003.npz").write_bytes(b"PK\3\4")
+    (tmp_path / "out" / "forward_probabilities" / "00003.npz").write_bytes(b"PK\3\4")
     with pytest.raises(InputError, match=r"00003\.npz cannot be read"):
         run(video, masks, tmp_path / "out")
 
