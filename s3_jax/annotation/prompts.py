@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from s3_jax.errors import InputError
 
 Probabilities = Float[np.ndarray, "h w"]
+Mask = Bool[np.ndarray, "h w"]
 Points = Sequence[Sequence[float]]
 Box = Sequence[float]
 
@@ -32,7 +33,7 @@ class Prompts:
         self._problem = ""
         self._lock = threading.Lock()
         self._features: OrderedDict[int, Any] = OrderedDict()
-        self._last: dict[tuple[int, int], Probabilities] = {}
+        self._last: tuple[int, Probabilities] | None = None  # frame and answer
 
     def problem(self) -> str:
         """Load the head if that has not been done; say why there is none, or nothing."""
@@ -45,11 +46,11 @@ class Prompts:
             return self._problem
 
     def mask(
-        self, frame: int, object_id: int, points: Points, labels: Sequence[int], box: Box | None,
-    ) -> Bool[np.ndarray, "h w"]:  # fmt: skip
+        self, frame: int, points: Points, labels: Sequence[int], box: Box | None, shown: Mask
+    ) -> Mask:
         """Return the mask that points (label 1: inside, 0: outside) and a box ask for.
 
-        Each further point refines what those before it gave.
+        shown: the object's mask so far, which clicks correct; a box alone starts anew.
 
         Raises:
           InputError: there is no head, or the frame cannot be decoded.
@@ -57,12 +58,19 @@ class Prompts:
         if self.problem():
             raise InputError(self.problem())
         with self._lock:
-            previous = self._last.get((frame, object_id)) if len(points) > 1 else None
             features = self._features_of(frame)
+            previous = self._previous(frame, shown) if len(points) else None
             found = self._head.prompt(features, points, labels, box, previous)
-            found = np.asarray(found, np.float32)
-            self._last = {(frame, object_id): found}
-            return found > 0.5
+            self._last = frame, np.asarray(found, np.float32)
+            return self._last[1] > 0.5
+
+    def _previous(self, frame: int, shown: Mask) -> Probabilities | Mask | None:
+        """What is to be corrected: probabilities where the mask is the last answer still."""
+        if not shown.any():
+            return None
+        if self._last and self._last[0] == frame and np.array_equal(self._last[1] > 0.5, shown):
+            return self._last[1]
+        return shown
 
     def _features_of(self, frame: int) -> Any:
         if frame not in self._features:

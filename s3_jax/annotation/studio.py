@@ -165,7 +165,8 @@ class Studio:
         before = self.shown(frame)
         if values["tool"] in ("click", "box"):
             prompt = self._prompt(frame, id_, values)
-            mask = self.prompts.mask(frame, id_, prompt["points"], prompt["labels"], prompt["box"])
+            said = prompt["points"], prompt["labels"], prompt["box"]
+            mask = self.prompts.mask(frame, *said, before == id_)
             after = strokes.put(before, mask, id_)
             return {**self._painted(frame, id_, before, after), ("prompt", frame, id_): prompt}
         return self._painted(frame, id_, before, _drawn(before, id_, values))
@@ -179,8 +180,9 @@ class Studio:
         """The clicks and the box so far, with the new one."""
         earlier = self.document.prompt(frame, id_)
         if values["tool"] == "box":
-            (left, top), (right, bottom) = _corners(values["points"])
-            return {"points": [], "labels": [], "box": [left, top, right, bottom]}
+            return {"points": [], "labels": [], "box": _box(values["points"], self.document.size)}
+        if not values["points"]:
+            raise InputError("a click needs a point")
         points = [*earlier["points"], *([x, y] for x, y in values["points"][:1])]
         labels = [*earlier["labels"], values["label"]]
         return {"points": points, "labels": labels, "box": earlier.get("box")}
@@ -366,11 +368,12 @@ def _drawn(ids: Ids, id_: int, values: Mapping[str, Any]) -> Ids:
     return strokes.polygon(ids, points, paint, only)
 
 
-def _corners(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+def _box(points: Sequence[tuple[float, float]], size: tuple[int, int]) -> list[float]:
+    """Left, top, right and bottom of a box from two corners, as far as it is in the frame."""
     if len(points) != 2:
         raise InputError("a box needs two points")
-    (x, y), (u, v) = points
-    return (min(x, u), min(y, v)), (max(x, u), max(y, v))
+    corners = np.clip(np.asarray(points), 0, np.asarray(size[::-1]))
+    return [*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()]
 
 
 _EXPORTS = (

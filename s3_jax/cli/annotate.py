@@ -107,7 +107,7 @@ def _studio(
         names,
         project,
         document,
-        Prompts(lambda: _prompter(checkpoint), shown.image),
+        Prompts(lambda: _prompter(checkpoint, source.size), shown.image),
         lambda: _annotator(project, source, shown.count, checkpoint, config),
     )
 
@@ -143,13 +143,18 @@ def _annotator(
     return Annotator(session, frames.image, count, given=project.given, found=project.found)
 
 
-def _prompter(checkpoint: Path) -> Any:
+def _prompter(checkpoint: Path, size: tuple[int, int]) -> Any:
+    """A prompt head that is ready to answer: the checkpoint's own, or that of s3_lite."""
+    from s3_jax.cli.compilation_cache import enable_compilation_cache
     from s3_jax.prompting import Prompter
 
+    enable_compilation_cache()
     try:
-        return Prompter(checkpoint)
+        prompter = Prompter(checkpoint)
     except InputError:  # clicks need not come from the network that follows
-        return Prompter("s3_lite")
+        prompter = Prompter("s3_lite")
+    prompter.prepare(size)
+    return prompter
 
 
 def _serve(studio: "Studio", listener: socket.socket) -> None:
