@@ -26,6 +26,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from s3_jax.checkpoints import layout as checkpoint_layout
+from s3_jax.checkpoints.by_name import published_model, published_names
 from s3_jax.checkpoints.layout import (
     COMMIT_NOTE,
     CONFIG_FILE,
@@ -160,12 +161,13 @@ def find_model(path_or_name: str | os.PathLike[str]) -> Path:
     Args:
       path_or_name: a checkpoint's directory; a training run's directory, or its `checkpoints`;
         one step's directory; or, if there is no such path, the name of a checkpoint that comes
-        with the package. Of a run, the step with the best validation score is taken among those
-        of the network that it trained last; without validation, the last step. A log line says
-        which.
+        with the package, or of a published one (`downloads.PUBLISHED`), which is downloaded when
+        first used. Of a run, the step with the best validation score is taken among those of the
+        network that it trained last; without validation, the last step. A log line says which.
 
     Raises:
       CheckpointError: there is no checkpoint; the message says what was found instead.
+      InputError: a published one cannot be downloaded.
     """
     path = Path(path_or_name)
     for candidate in (path, path / ITEM):
@@ -178,6 +180,8 @@ def find_model(path_or_name: str | os.PathLike[str]) -> Path:
     name = os.fspath(path_or_name)
     if not path.exists() and name in shipped_names():
         return SHIPPED / name
+    if not path.exists() and name in published_names():
+        return published_model(name, save_model)
     raise CheckpointError(_why_no_model(path))
 
 
@@ -261,10 +265,10 @@ def _why_no_model(path: Path) -> str:
             f"made into one by: {convert.format(path)}"
         )
     if not path.exists():
-        names = ", ".join(shipped_names()) or "none yet"
         return (
             f"{path}: there is no such file or directory, and no checkpoint of that name comes "
-            f"with s3_jax (there are: {names})"
+            f"with s3_jax (there are: {', '.join(shipped_names())}) or is downloaded "
+            f"({', '.join(published_names())})"
         )
     for file in sorted(path.glob("*")):
         if file.suffix in (".pth", ".pt", ".safetensors"):

@@ -34,6 +34,7 @@ from absl import flags, logging
 from s3_jax.checkpoints.model import find_model, load_model, read_header, save_model, stored_arrays
 from s3_jax.cli.compilation_cache import enable_compilation_cache
 from s3_jax.config import ModelConfig, from_dict, to_dict
+from s3_jax.conversion.downloads import PUBLISHED, download
 from s3_jax.conversion.initialise import (
     LoadSummary,
     load_efficientnet,
@@ -65,7 +66,8 @@ INPUT = flags.DEFINE_string(
     "input",
     None,
     "File (.pth, .pt, .safetensors), checkpoint directory, directory of a training run, or name "
-    "of a checkpoint that comes with the package. Without it, the network of --model is made anew.",
+    "of a checkpoint that comes with the package or is downloaded (cutie_base_mega). Without it, the "
+    "network of --model is made anew.",
 )
 OUTPUT = flags.DEFINE_string(
     "output", None, "Checkpoint directory to make; with --to_pytorch, .pth or .safetensors file."
@@ -90,10 +92,15 @@ VIT = flags.DEFINE_string(
     "vit", None, "DINOv2, Depth-Anything, MAE or DINO file for the ViT of the image encoder."
 )
 MASK_ENCODER_RESNET = flags.DEFINE_string(
-    "mask_encoder_resnet", None, "torchvision ResNet-18 file for the mask encoder."
+    "mask_encoder_resnet",
+    None,
+    "torchvision ResNet-18 file for the mask encoder; resnet18_imagenet downloads it.",
 )
 IMAGE_ENCODER_RESNET = flags.DEFINE_string(
-    "image_encoder_resnet", None, "torchvision ResNet-18 or -50 file for the image encoder."
+    "image_encoder_resnet",
+    None,
+    "torchvision ResNet-18 or -50 file for the image encoder; resnet18_imagenet and "
+    "resnet50_imagenet download it.",
 )
 EFFICIENTNET = flags.DEFINE_string(
     "efficientnet",
@@ -274,7 +281,8 @@ def _fill(network: Network) -> Network:
     if not files and not WIDEN.value:
         return network
     config, tensors = network.config, to_torch(network.variables, network.config)
-    for name, file in files.items():
+    for name, given in files.items():
+        file = str(download(given)) if given in PUBLISHED and not Path(given).exists() else given
         source = read_tensors(file)
         with _about(Path(file)):
             tensors, report = _load(name, tensors, source, config)

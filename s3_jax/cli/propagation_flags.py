@@ -13,8 +13,8 @@ CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     None,
     "Checkpoint directory as written by s3 convert, a training run's directory (its best validated "
-    "step is taken, or else its last), or the name of a checkpoint that comes with s3_jax. "
-    "Required.",
+    "step is taken, or else its last), the name of a checkpoint that comes with s3_jax, or of "
+    "one that is downloaded when first used (cutie_base_mega). Required.",
 )
 DTYPE = flags.DEFINE_enum(
     "dtype",

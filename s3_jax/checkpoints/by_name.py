@@ -1,0 +1,42 @@
+"""Networks that others publish, by name: downloaded, converted once, and kept in the cache."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from s3_jax.checkpoints.layout import CONFIG_FILE
+from s3_jax.conversion.downloads import PUBLISHED, cache_directory, download
+from s3_jax.conversion.recognise import network_part, recognise
+from s3_jax.conversion.torch_file import read_tensors
+from s3_jax.conversion.weights import from_torch
+
+
+def published_names() -> list[str]:
+    """Names of whole networks that are downloaded when first used."""
+    return sorted(name for name, published in PUBLISHED.items() if published.role == "network")
+
+
+def published_model(name: str, save: Callable[..., None]) -> Path:
+    """Return the checkpoint of a published network, which is made when it is first asked for.
+
+    Args:
+      save: `save_model`.
+
+    Raises:
+      InputError: it cannot be downloaded. ConversionError: it is no network of ours.
+    """
+    published = PUBLISHED[name]
+    directory = cache_directory() / f"{name}-{published.digest[:8]}"
+    if not (directory / CONFIG_FILE).is_file():
+        tensors, _ = network_part(read_tensors(download(name)))
+        config = recognise({key: tensor.shape for key, tensor in tensors.items()})[1]
+        variables = from_torch({key: _as_float32(x) for key, x in tensors.items()}, config)
+        notes = {"converted_from": published.url, "licence": published.licence}
+        save(directory, config, variables, metadata=notes)
+    return directory
+
+
+def _as_float32(tensor: np.ndarray) -> np.ndarray:
+    return tensor.astype(np.float32) if jnp.issubdtype(tensor.dtype, jnp.floating) else tensor
