@@ -66,8 +66,8 @@ INPUT = flags.DEFINE_string(
     "input",
     None,
     "File (.pth, .pt, .safetensors), checkpoint directory, directory of a training run, or name "
-    "of a checkpoint that comes with the package or is downloaded (cutie_base_mega). Without it, the "
-    "network of --model is made anew.",
+    "of a checkpoint that comes with the package or is downloaded (cutie_base_mega). Without it, "
+    "the network of --model is made anew.",
 )
 OUTPUT = flags.DEFINE_string(
     "output", None, "Checkpoint directory to make; with --to_pytorch, .pth or .safetensors file."

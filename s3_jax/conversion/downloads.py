@@ -108,6 +108,8 @@ def download(name: str) -> Path:
                 part.replace(target)
             else:
                 _check(published, target)
+    except urllib.error.URLError as error:
+        raise InputError(_by_hand(name, target, str(error.reason))) from error
     except OSError as error:
         raise InputError(_by_hand(name, target, reason(error))) from error
     return target
@@ -188,6 +190,6 @@ def _check(published: PublishedFile, file: Path) -> None:
 def _by_hand(name: str, target: Path, why: str) -> str:
     published = PUBLISHED[name]
     return (
-        f"{name}: {why}; try again, or fetch {published.url} ({published.size // 10**6} MB) by "
-        f"other means and put it at {target}"
+        f"{name}: {why}; try again, or fetch {published.url} ({published.size // 10**6} MB, "
+        f"{published.algorithm} {published.digest}) by other means and put it at {target}"
     )
