@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -139,3 +140,11 @@ def test_overlap_on_first_frames(prompter: Prompter) -> None:
         rows.append((after[0], after[-1], boxed(answer, mask)))
     one, five, box = np.mean(rows, 0)
     assert one >= 0.60 and five >= 0.85 and box >= 0.75
+
+
+def test_prepared_programs_are_not_compiled_again(prompter: Prompter, caplog) -> None:
+    image = scene().image
+    prompter.prepare(image.shape[:2])
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        prompter.prompt(prompter.encode(image), [(120, 110)])
+    assert not [r for r in caplog.records if "Compiling" in r.getMessage()]
