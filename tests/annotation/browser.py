@@ -167,8 +167,9 @@ class Command:
     def __init__(self, *arguments: object):
         words = [sys.executable, "-m", "s3_jax", "annotate", *map(str, arguments), "--nobrowser"]
         self.process = subprocess.Popen(
-            words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+            words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=os.environ | {"S3_JAX_CACHE": str(ROOT / ".cache/xla"), "JAX_PLATFORMS": "cpu"},
+        )  # fmt: skip
         self.address = self.warned = ""
         for line in self.process.stdout or ():
             if found := re.match(r"page:\s+(\S+)", line):
