@@ -6,6 +6,8 @@ import cv2
 import jax
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from PIL import Image
 
 from s3_jax.benchmarks.clicks import Example, boxed, clicked, overlap, prompter_answers
@@ -16,7 +18,9 @@ from s3_jax.checkpoints.prompts import (
     save_prompt_head,
     trunk_variables,
 )
+from s3_jax.cli import compilation_cache, prompt_flags
 from s3_jax.errors import InputError
+from s3_jax.media.mask_files import read_mask
 from s3_jax.prompting import Prompter
 from s3_jax.prompting.prompter import check_prompt
 from s3_jax.prompting.text import ObjectPrompt, prompted_ids
@@ -148,3 +152,24 @@ def test_prepared_programs_are_not_compiled_again(prompter: Prompter, caplog) ->
     with jax.log_compiles(), caplog.at_level("WARNING"):
         prompter.prompt(prompter.encode(image), [(120, 110)])
     assert not [r for r in caplog.records if "Compiling" in r.getMessage()]
+
+
+def test_flags_make_the_first_mask_once(prompter: Prompter, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("s3_jax.prompting.Prompter", lambda checkpoint: prompter)
+    monkeypatch.setattr(compilation_cache, "enable_compilation_cache", lambda: None)
+    image, mask = scene()[1:]
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+    def make(points: list[str], overwrite: bool = False) -> Path:
+        with flagsaver.flagsaver((prompt_flags.POINTS, points)):
+            return prompt_flags.make_first_mask(image, Path("s3_lite"), tmp_path, overwrite)
+
+    first = make(["120,110:4"])
+    assert overlap(mask, read_mask(first).ids == 4) > 0.8
+    assert make(["120,110:4"]) == first
+    with pytest.raises(InputError, match="choose another --output or pass --overwrite"):
+        make(["295,165:4"])
+    make(["295,165:4"], overwrite=True)
+    assert read_mask(first).ids[165, 295] == 4
