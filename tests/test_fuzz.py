@@ -219,7 +219,7 @@ def test_right_or_one_line(tmp_path: Path, kind: str, monkeypatch):
             data, suffix = make(rng)
             path = tmp_path / f"input.{suffix}"
             path.write_bytes(_broken(rng, data))
-            begin = time.monotonic()
+            begin = time.process_time()  # a busy machine may let any input wait
             tracemalloc.reset_peak()
             try:
                 read(path)
@@ -229,7 +229,7 @@ def test_right_or_one_line(tmp_path: Path, kind: str, monkeypatch):
                 assert message and "\n" not in message.strip()
                 assert path.name in message or not named, message
             tried += 1
-            assert time.monotonic() - begin < SLOWEST, path
+            assert time.process_time() - begin < SLOWEST, path
             assert tracemalloc.get_traced_memory()[1] < LARGEST, path
     finally:
         tracemalloc.stop()

@@ -202,6 +202,8 @@ class VideoFile:
             decoding = Decoding(container, stream, self.timeline, self.keep_going)
             for place, frame in decoding.frames():
                 index = expected if place is None else place
+                if index < expected:
+                    continue  # it comes late, and is among those passed over
                 if index > expected:
                     self._pass_over(range(expected, index), decoding.problem)
                 yield index, turn.upright(frame)
