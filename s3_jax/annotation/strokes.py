@@ -44,6 +44,18 @@ def fill_holes(ids: Ids, object_id: int) -> Ids:
     return np.where((inside == 1) & (ids == 0), object_id, ids).astype(np.int32)
 
 
+def pieces_at(mask: Bool[np.ndarray, "h w"], points: Points) -> Bool[np.ndarray, "h w"]:
+    """Keep the connected pieces of a mask that points lie on, all of them where none does.
+
+    A click on one of several look-alikes means that one.
+    """
+    _, pieces = cv2.connectedComponents(mask.astype(np.uint8))
+    height, width = mask.shape
+    columns, rows = np.asarray(points, np.float64).reshape(-1, 2).astype(int).T
+    hit = pieces[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]
+    return np.isin(pieces, hit[hit > 0]) if (hit > 0).any() else mask
+
+
 def put(ids: Ids, mask: Bool[np.ndarray, "h w"], object_id: int) -> Ids:
     """Replace an object's mask; it takes pixels of others."""
     without = np.where(ids == object_id, 0, ids)

@@ -167,6 +167,9 @@ class Studio:
             prompt = self._prompt(frame, id_, values)
             said = prompt["points"], prompt["labels"], prompt["box"]
             mask = self.prompts.mask(frame, *said, before == id_)
+            if not prompt["box"]:
+                inside = [p for p, n in zip(prompt["points"], prompt["labels"], strict=True) if n]
+                mask = strokes.pieces_at(mask, inside)
             after = strokes.put(before, mask, id_)
             return {**self._painted(frame, id_, before, after), ("prompt", frame, id_): prompt}
         return self._painted(frame, id_, before, _drawn(before, id_, values))

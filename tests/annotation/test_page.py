@@ -243,8 +243,6 @@ def test_a_video_from_nothing_to_masks(browser, tmp_path, start):
     able = "Not available" not in tab.page.locator("#hint").inner_text()
     if able:
         tab.click(*_middle(truth[0] == 1))
-        for twin in (2, 3):  # they look alike: what does not belong to the object
-            tab.click(*_middle(truth[0] == twin), button="right")
     else:
         print(f"outlined instead of clicked: {tab.page.locator('#hint').inner_text()}")
         tab.polygon(*_outline(truth[0] == 1))

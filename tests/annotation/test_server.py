@@ -15,6 +15,7 @@ from s3_jax.annotation.export import FORMATS
 from s3_jax.annotation.importing import Imported
 from s3_jax.annotation.messages import LARGEST
 from s3_jax.annotation.server import make_app
+from s3_jax.annotation.strokes import pieces_at
 from s3_jax.media.mask_files import read_mask
 from tests.annotation.projects import COUNT, SIZE, open_studio
 
@@ -382,6 +383,14 @@ def test_masks_of_other_programs_begin_a_project(studio, tmp_path):
     np.testing.assert_array_equal(studio.shown(3), 4 * made)
     assert document.new_object()[0] == 5
     assert document.undoable == ""
+
+
+def test_a_click_takes_the_piece_that_it_is_on():
+    mask = np.zeros(SIZE, bool)
+    mask[5:10, 5:10] = mask[20:30, 40:50] = True
+    assert pieces_at(mask, [(7.5, 6.5)]).sum() == 25
+    assert pieces_at(mask, [(7.5, 6.5), (45, 25)]).sum() == 125
+    assert pieces_at(mask, [(0, 0)]).sum() == 125
 
 
 def test_without_a_prompt_head_clicks_say_so(tmp_path):
