@@ -11,11 +11,14 @@ from starlette.websockets import WebSocketDisconnect
 
 from s3_jax.annotation.access import Access
 from s3_jax.annotation.beginning import cells_of_import
+from s3_jax.annotation.document import Document
 from s3_jax.annotation.export import FORMATS
 from s3_jax.annotation.importing import Imported
 from s3_jax.annotation.messages import LARGEST
 from s3_jax.annotation.server import make_app
 from s3_jax.annotation.strokes import pieces_at
+from s3_jax.annotation.view import mask_message, view_size
+from s3_jax.errors import InputError
 from s3_jax.media.mask_files import read_mask
 from tests.annotation.projects import COUNT, SIZE, open_studio
 
@@ -106,6 +109,27 @@ def test_frames_are_pictures(client, studio):
     shown = cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     assert np.abs(shown.astype(int) - studio.frames.image(7)).mean() < 10
     assert client.get(f"/{TOKEN}/frame/{COUNT}").status_code == 404
+
+
+def test_a_damaged_frame_is_no_error_of_the_page(client, studio, monkeypatch):
+    def damaged(index):
+        raise InputError("frame 3 is damaged")
+
+    monkeypatch.setattr(studio.frames, "image", damaged)
+    answer = client.get(f"/{TOKEN}/frame/3")
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+def test_pictures_of_4k_are_reduced_and_masks_are_not(tmp_path):
+    ids = np.zeros((2160, 3840), np.int32)
+    ids[1000:1100, 1000:1100] = 300
+    shown = _mask(mask_message(ids, {"frame": 0}))["ids"]
+    assert shown.shape == view_size((2160, 3840)) == (1080, 1920)
+    np.testing.assert_array_equal(shown, ids[::2, ::2])
+    document = Document(tmp_path / "history.jsonl", (2160, 3840))
+    look = {"name": "Big", "colour": "#ffffff"}
+    document.start({("object", 300): look, **document.painted(0, 0 * ids, ids)})
+    np.testing.assert_array_equal(document.compose(0, None), ids)
 
 
 @pytest.mark.parametrize(
@@ -389,8 +413,8 @@ def test_a_click_takes_the_piece_that_it_is_on():
     mask = np.zeros(SIZE, bool)
     mask[5:10, 5:10] = mask[20:30, 40:50] = True
     assert pieces_at(mask, [(7.5, 6.5)]).sum() == 25
-    assert pieces_at(mask, [(7.5, 6.5), (45, 25)]).sum() == 125
-    assert pieces_at(mask, [(0, 0)]).sum() == 125
+    assert pieces_at(mask, [(7.5, 6.5), (45.0, 25.0)]).sum() == 125
+    assert pieces_at(mask, [(0.0, 0.0)]).sum() == 125
 
 
 def test_without_a_prompt_head_clicks_say_so(tmp_path):
