@@ -66,7 +66,9 @@ class ViTConfig(_Network):
     position_grid: int = 37
 
     def __post_init__(self) -> None:
-        _require_positive(self)
+        _require(self.depth >= 0, "depth", self.depth, "0 or more")
+        for name in ("embed_dim", "num_heads", "position_grid"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
 
 
 @dataclasses.dataclass(frozen=True)

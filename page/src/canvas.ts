@@ -122,6 +122,7 @@ export class Canvas {
 
   private down(event: PointerEvent): void {
     this.element.focus();
+    if (!this.model.video) return;  // where a pixel lies is known once the server has said hello
     this.element.setPointerCapture(event.pointerId);
     if (event.button === 1 || this.model.tool === "hand") {
       this.panning = { x: event.offsetX, y: event.offsetY };

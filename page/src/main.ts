@@ -268,7 +268,7 @@ function describe(now: Link = link): void {
   undo.title = state.undo ? `Undo: ${state.undo}` : "";
   redo.title = state.redo ? `Redo: ${state.redo}` : "";
   const waiting = connection?.unsent ?? 0;
-  const line = saved ? `Not saved: ${saved}` : link !== "open" ? "No connection" : waiting ? "Saving…" : "All changes saved";
+  const line = !model.video ? "Opening…" : saved ? `Not saved: ${saved}` : link !== "open" ? "No connection" : waiting ? "Saving…" : "All changes saved";
   if (element("saved").textContent !== line) element("saved").textContent = line;
   element("saved").title = model.video ? `Project: ${model.video.folder}` : "";
   element("no-objects").hidden = state.objects.length > 0;
