@@ -32,6 +32,7 @@ DECODE_ERRORS = (
 )
 Deep = NDArray[Any]  # (h, w) or (h, w, 3), uint16, int32 or float32
 _MOST_CHUNKS = 10_000
+_MOST_CUT_OFF = 1 << 26  # bytes of pixels that a file may lack
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
@@ -187,17 +188,20 @@ def _eight_bit(values: Deep, white: float) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _refuse_long_chunks(path: Path) -> None:
-    """Raise an OSError for a PNG chunk longer than the file: readers would allocate it."""
+    """Raise an OSError for a PNG chunk longer than the file: readers would allocate it.
+
+    Pixels that are merely cut off are told so when they are read.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(8) != b"\x89PNG\r\n\x1a\n":
             return
         for _ in range(_MOST_CHUNKS):
             header = file.read(8)
-            if len(header) < 8 or header[4:] in (b"IDAT", b"IEND"):
+            if len(header) < 8 or header[4:] == b"IEND":
                 return
             after = file.tell() + int.from_bytes(header[:4], "big") + 4
-            if after > size:
+            if after > size + (_MOST_CUT_OFF if header[4:] == b"IDAT" else 0):
                 raise OSError(f"a chunk of the PNG is longer than the file ({size:,} bytes)")
             file.seek(after)
 

@@ -191,6 +191,14 @@ def test_a_png_chunk_longer_than_its_file_is_refused(tmp_path: Path):
         read_mask(tmp_path / "m.png")
 
 
+def test_pixels_of_a_png_that_claim_gigabytes_are_refused(tmp_path: Path):
+    _disc("L", 255, 0).save(tmp_path / "m.png")
+    data = (tmp_path / "m.png").read_bytes()
+    (tmp_path / "m.png").write_bytes(data[:33] + b"\x80" + data[34:])  # the length of IDAT
+    with pytest.raises(InputError, match="longer than the file"):
+        read_mask(tmp_path / "m.png")
+
+
 def test_several_pictures_in_a_file_are_refused(tmp_path: Path):
     picture = Image.fromarray(np.eye(20, dtype=np.uint8))
     for name in ("m.tif", "m.gif", "m.png"):
