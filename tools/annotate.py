@@ -1,4 +1,4 @@
-from s3_jax.cli import annotate, command
+from s3_jax.cli.main import run
 
 if __name__ == "__main__":
-    command.run(annotate.main)
+    run("annotate")

@@ -1,5 +1,4 @@
-from s3_jax.cli import command
-from s3_jax.cli.bench import data
+from s3_jax.cli.main import run
 
 if __name__ == "__main__":
-    command.run(data.main)
+    run("bench data")

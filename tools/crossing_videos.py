@@ -1,4 +1,4 @@
-from s3_jax.cli import command, crossing_videos
+from s3_jax.cli.main import run
 
 if __name__ == "__main__":
-    command.run(crossing_videos.main)
+    run("crossing-videos")

@@ -1,4 +1,4 @@
-from s3_jax.cli import command, demo
+from s3_jax.cli.main import run
 
 if __name__ == "__main__":
-    command.run(demo.main)
+    run("demo")

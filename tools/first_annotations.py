@@ -1,4 +1,4 @@
-from s3_jax.cli import command, first_annotations
+from s3_jax.cli.main import run
 
 if __name__ == "__main__":
-    command.run(first_annotations.main)
+    run("first-annotations")

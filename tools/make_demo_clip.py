@@ -1,4 +1,4 @@
-from s3_jax.cli import command, demo_clip
+from s3_jax.cli.main import run
 
 if __name__ == "__main__":
-    command.run(demo_clip.main)
+    run("demo-clip")

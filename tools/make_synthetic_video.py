@@ -1,4 +1,4 @@
-from s3_jax.cli import command, synthetic_video
+from s3_jax.cli.main import run
 
 if __name__ == "__main__":
-    command.run(synthetic_video.main)
+    run("synthetic-video")

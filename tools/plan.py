@@ -1,4 +1,4 @@
-from s3_jax.cli import command, plan
+from s3_jax.cli.main import run
 
 if __name__ == "__main__":
-    command.run(plan.main)
+    run("plan")

@@ -1,4 +1,4 @@
-from s3_jax.cli import command, train_prompts
+from s3_jax.cli.main import run
 
 if __name__ == "__main__":
-    command.run(train_prompts.main)
+    run("train-prompts")

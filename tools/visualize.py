@@ -1,4 +1,4 @@
-from s3_jax.cli import command, visualize
+from s3_jax.cli.main import run
 
 if __name__ == "__main__":
-    command.run(visualize.main)
+    run("visualize")

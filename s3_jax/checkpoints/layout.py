@@ -22,11 +22,12 @@ import orbax.checkpoint as ocp
 
 from s3_jax.config import ModelConfig, from_dict, to_dict
 from s3_jax.conversion.names import unused_tensors
-from s3_jax.conversion.weights import flax_shapes, not_finite
+from s3_jax.conversion.weights import not_finite
 from s3_jax.errors import InputError, listed, reason
 from s3_jax.files import replacing
 from s3_jax.media.json_files import read_json
 from s3_jax.models.prompt_head import PROMPT_HEAD, prompt_head_shapes
+from s3_jax.models.shape_cache import network_shapes
 from s3_jax.models.variables import Variables, flatten
 from s3_jax.references import MissingPartError
 
@@ -145,12 +146,14 @@ def _overflows(variables: Variables, dtype: Any) -> list[str]:
 def _misfits(shapes: Mapping[str, Any], config: ModelConfig) -> list[str]:
     """How variables of these shapes differ from those of the network."""
     try:
-        expected = flatten(flax_shapes(config))
+        expected = flatten(network_shapes(config))
     except InputError as error:
         return [str(error)]
     optional = {f"unused/{key}": shape for key, (shape, _) in unused_tensors(config).items()}
-    optional |= {f"params/{PROMPT_HEAD}/{key}": x for key, x in prompt_head_shapes().items()}
     found = flatten(shapes)
+    prefix = f"params/{PROMPT_HEAD}/"
+    if any(path.startswith(prefix) for path in found):
+        optional |= {f"{prefix}{key}": shape for key, shape in prompt_head_shapes().items()}
     problems = [f"missing: {path} {shape}" for path, shape in expected.items() if path not in found]
     for path, shape in found.items():
         needed = expected.get(path, optional.get(path))

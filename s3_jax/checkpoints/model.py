@@ -11,6 +11,7 @@ so that WORKDIR/checkpoints/<step>/model can be copied anywhere and used, and
 `load_model(WORKDIR)` finds the one with the best validation score, or the last.
 """
 
+import atexit
 import contextlib
 import logging as python_logging
 import os
@@ -61,6 +62,7 @@ ITEM = "model"
 log = python_logging.getLogger("s3_jax")
 # After an error, threads of the writer may go on adding files to what is deleted for a while.
 REMOVALS = 50
+CALM = 5  # so many looks, a tenth of a second apart, must find nothing
 SHIPPED = Path(__file__).parent
 
 
@@ -102,6 +104,7 @@ def save_model(
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (OSError, ValueError) as error:
+        _outlast_writers(new)
         raise CheckpointError(
             f"{path}: cannot be written ({system_reason(error)}); check the path, its permissions "
             "and the free space"
@@ -325,11 +328,26 @@ def _recover(path: Path) -> None:
         previous.rename(path)
 
 
-def _clear_unfinished(new: Path) -> None:
-    parent = new.parent
-    for path in parent.iterdir() if parent.is_dir() else ():
-        if path.name == new.name or path.name.startswith(f"{new.name}.orbax-checkpoint-tmp"):
-            _remove(path)
+def _clear_unfinished(new: Path) -> bool:
+    """Delete what an unfinished save has left; tell whether there was something."""
+    beside = new.parent.iterdir() if new.parent.is_dir() else ()
+    temporary = f"{new.name}.orbax-checkpoint-tmp"
+    unfinished = [x for x in beside if x.name == new.name or x.name.startswith(temporary)]
+    for path in unfinished:
+        _remove(path)
+    return bool(unfinished)
+
+
+def _outlast_writers(new: Path) -> None:
+    """Delete what a failed save goes on writing, until it has written nothing for a while, and
+    what it writes later still when this process ends."""
+    atexit.register(_clear_unfinished, new)
+    calm = 0
+    for _ in range(REMOVALS):
+        calm = 0 if _clear_unfinished(new) else calm + 1
+        if calm == CALM:
+            return
+        time.sleep(0.1)
 
 
 def _remove(path: Path) -> None:

@@ -29,7 +29,6 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from s3_jax.cli import propagation_flags
-from s3_jax.cli.large_pages import ask_for_large_pages
 from s3_jax.cli.logs import quiet_logging
 from s3_jax.cli.propagation_flags import DTYPE, define_propagation_flags, propagation_config
 from s3_jax.config import PropagationConfig
@@ -71,7 +70,6 @@ flags.adopt_module_key_flags(propagation_flags)
 def main(videos: list[str]) -> int:
     """Serve a project until it is interrupted."""
     quiet_logging()
-    ask_for_large_pages()
     config = propagation_config(_PROPAGATION_FLAGS)
     video = _only(videos)
     source = open_video(video, keep_going=True)

@@ -66,3 +66,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Measure": tuple(name for name in COMMANDS if name.startswith("bench ")),
     "For work on s3_jax itself": ("demo-clip",),
 }
+# These run large compiled programs, and start again to have their memory in large pages.
+LARGE_PAGES = frozenset(
+    {"segment", "annotate", "train", "predict", "bench frame", "bench training", "bench curves"}
+)

@@ -8,8 +8,9 @@ import difflib
 import importlib
 import sys
 
-from s3_jax.cli.commands import COMMANDS, GROUPS
+from s3_jax.cli.commands import COMMANDS, GROUPS, LARGE_PAGES
 from s3_jax.cli.extras import missing_package
+from s3_jax.cli.large_pages import ask_for_large_pages
 from s3_jax.cli.pipes import forget_output
 
 INTRODUCTION = """\
@@ -32,7 +33,9 @@ def main() -> None:
     words = sys.argv[1:]
     name = " ".join(words[:2]) if words[:1] == ["bench"] else " ".join(words[:1])
     if name in COMMANDS:
-        _run(name, words[len(name.split()) :])
+        arguments = words[len(name.split()) :]
+        sys.argv = [f"s3 {name}", *("--help" if x == "-h" else x for x in arguments)]
+        run(name)
     elif name in ("", "help", "--help", "-h", "-help", "bench", "bench --help", "bench -h"):
         _show(help_text("bench " if name.startswith("bench") else ""))
     elif name in ("--version", "version"):
@@ -59,8 +62,14 @@ def help_text(prefix: str = "") -> str:
     return "\n\n".join([*([] if prefix else [INTRODUCTION.rstrip()]), *groups, ENDING])
 
 
-def _run(name: str, arguments: list[str]) -> None:
-    sys.argv = [f"s3 {name}", *("--help" if x == "-h" else x for x in arguments)]
+def run(name: str) -> None:
+    """Run one command with the arguments in `sys.argv`, and exit with its code.
+
+    What takes time comes last: a command that needs large pages starts again before it imports
+    anything that is large.
+    """
+    if name in LARGE_PAGES:
+        ask_for_large_pages()
     try:
         module = importlib.import_module(f"s3_jax.cli.{COMMANDS[name].module}")
     except ModuleNotFoundError as error:

@@ -66,7 +66,6 @@ from s3_jax.benchmarks.prediction import (
 )
 from s3_jax.cli import command, mask_flags, propagation_flags
 from s3_jax.cli.interruption import interruption
-from s3_jax.cli.large_pages import ask_for_large_pages
 from s3_jax.cli.logs import quiet_logging
 from s3_jax.cli.progress import frame_bar
 from s3_jax.cli.propagation_flags import (
@@ -151,7 +150,6 @@ flags.adopt_module_key_flags(mask_flags)
 def main() -> None:
     """Check everything that can be checked quickly, then load the model and work."""
     quiet_logging()
-    ask_for_large_pages()
     benchmark = BENCHMARKS[_required(DATASET)]
     settings = benchmark.plus if PLUS.value else benchmark.config
     if settings is None:

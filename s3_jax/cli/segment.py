@@ -53,7 +53,6 @@ from tqdm import tqdm
 
 from s3_jax.cli import command, mask_flags, prompt_flags, propagation_flags
 from s3_jax.cli.interruption import interruption
-from s3_jax.cli.large_pages import ask_for_large_pages
 from s3_jax.cli.logs import quiet_logging
 from s3_jax.cli.propagation_flags import (
     CHECKPOINT,
@@ -147,7 +146,6 @@ flags.adopt_module_key_flags(prompt_flags)
 
 def main() -> int:
     quiet_logging()
-    ask_for_large_pages()
     try:
         return _segment_video()
     except KeyboardInterrupt:

@@ -33,7 +33,6 @@ from pathlib import Path
 from absl import flags
 
 from s3_jax.cli import config_flag
-from s3_jax.cli.large_pages import ask_for_large_pages
 from s3_jax.cli.logs import quiet_logging
 from s3_jax.errors import InputError, reason
 
@@ -59,7 +58,6 @@ def main() -> None:
     if not (CONFIG.value and WORKDIR.value):
         raise InputError("give --config and --workdir; --help shows how the command is used")
     profiled = _profiled_steps()
-    ask_for_large_pages()
     # Imported late: JAX takes seconds, which wrong flags need not wait for.
     import jax
 

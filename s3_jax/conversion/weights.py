@@ -1,6 +1,5 @@
 """PyTorch state dicts to Flax variables and back, every tensor exactly once."""
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -11,7 +10,8 @@ from s3_jax.config import ModelConfig
 from s3_jax.conversion.errors import ConversionError
 from s3_jax.conversion.names import entries, position_buffers, unused_tensors
 from s3_jax.models.positional import inverse_frequencies
-from s3_jax.models.variables import Variables, flatten, variable_shapes
+from s3_jax.models.shape_cache import network_shapes
+from s3_jax.models.variables import Variables, flatten
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -98,16 +98,9 @@ def pairs(config: ModelConfig) -> Iterator[Pair]:
             yield Pair(entry.torch + leaf.torch, leaf.collection, entry.flax + leaf.flax, leaf.move)
 
 
-@functools.lru_cache(maxsize=8)  # building a large network takes seconds
-def flax_shapes(config: ModelConfig) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Collection -> slash-separated path -> shape of every variable of the network."""
-    tree = variable_shapes(config)
-    return {name: {k: v.shape for k, v in flatten(tree[name]).items()} for name in tree}
-
-
 def torch_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """PyTorch key -> shape of the published code's state dict for this network."""
-    shapes = flax_shapes(config)
+    shapes = network_shapes(config)
     found = {
         p.key: p.move.to_torch(_placeholder(shapes[p.collection][p.path])).shape
         for p in pairs(config)
@@ -147,7 +140,7 @@ def to_torch(variables: Variables, config: ModelConfig) -> dict[str, np.ndarray]
       ConversionError: variables are missing, left over, or of the wrong shape; all are listed.
     """
     given = {name: flatten(variables.get(name, {})) for name in ("params", "batch_stats")}
-    expected = flax_shapes(config)
+    expected = network_shapes(config)
     problems = []
     for name in expected:
         found = {f"{name}/{k}": np.shape(v) for k, v in given[name].items()}

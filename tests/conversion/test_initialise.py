@@ -16,8 +16,9 @@ from s3_jax.conversion.initialise import (
     load_vit,
     widen,
 )
-from s3_jax.conversion.weights import ConversionError, flatten, flax_shapes, from_torch
+from s3_jax.conversion.weights import ConversionError, flatten, from_torch
 from s3_jax.models.s3 import S3
+from s3_jax.models.shape_cache import network_shapes
 from s3_jax.models.variables import initial_variables
 from s3_jax.models.vit import ViT
 from tests.support.tiny_models import TINY_RESNET, TINY_VIT, tiny_tensors
@@ -321,7 +322,7 @@ def test_a_network_for_several_objects_is_not_widened():
 @pytest.mark.slow
 def test_initial_values_follow_from_the_seed_and_fit():
     first, again, other = (flatten(initial_variables(TINY_VIT, seed)) for seed in (0, 0, 1))
-    expected = flatten(flax_shapes(TINY_VIT))
+    expected = flatten(network_shapes(TINY_VIT))
     assert {path: value.shape for path, value in first.items()} == expected
     assert all(np.array_equal(first[path], again[path]) for path in first)
     kernel = "params/mask_encoder/resnet/stem_conv/kernel"

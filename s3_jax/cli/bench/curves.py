@@ -23,7 +23,6 @@ import jax
 from absl import flags, logging
 
 from s3_jax.cli import command
-from s3_jax.cli.large_pages import ask_for_large_pages
 from s3_jax.config import MODELS
 from s3_jax.errors import InputError
 from s3_jax.media.writers import write_csv, write_picture
@@ -61,7 +60,6 @@ TITLES = {
 
 def main() -> None:
     logging.set_verbosity(logging.WARNING)
-    ask_for_large_pages()
     if not OUTPUT.value:
         raise InputError("give --output, a directory for the CSV and PNG files")
     if unknown := sorted(set(CHOSEN.value) - set(CURVES)):

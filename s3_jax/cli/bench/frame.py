@@ -22,7 +22,6 @@ from typing import Any
 from absl import flags, logging
 
 from s3_jax.cli import command
-from s3_jax.cli.large_pages import ask_for_large_pages
 from s3_jax.config import MODELS, PropagationConfig
 from s3_jax.errors import InputError
 from s3_jax.media.writers import write_csv
@@ -62,7 +61,6 @@ class Row:
 
 def main() -> None:
     logging.set_verbosity(logging.WARNING)
-    ask_for_large_pages()
     size = command.frame_size(SIZE.value)
     chosen = _chosen_stages()
     height, width = size

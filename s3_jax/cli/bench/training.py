@@ -21,7 +21,6 @@ from typing import Any
 
 from absl import flags
 
-from s3_jax.cli.large_pages import ask_for_large_pages
 from s3_jax.config import MODELS, ModelConfig
 from s3_jax.errors import InputError
 
@@ -73,7 +72,6 @@ class Row:
 
 
 def main() -> None:
-    ask_for_large_pages()
     print(f"{MODEL.value}, {DTYPE.value}, rematerialization {REMAT.value!r}")
     print("stage        crop frames objects batch   GFLOP/step  compile s  s/step  GFLOP/s"
           "  temporary MB")  # fmt: skip
