@@ -1,21 +1,26 @@
-# make demo   segments a short clip that comes along; results in demo_output/
-# make page   builds the page of s3 annotate from page/src (needs Node.js)
-# make test   style, types, and all tests
-# The first and the last set up a virtual environment in .venv first; they need Python 3.11 or newer and nothing else.
+# make demo        segments a short clip that comes along; results in demo_output/
+# make page        builds the page of s3 annotate from page/src (needs Node.js)
+# make test        style, types, and the tests of every room, in minutes
+# make test-slow   the other tests: kills, processes, a browser, gradients of whole networks, ...
+# All but page set up a virtual environment in .venv first; they need Python 3.11 or newer and nothing else.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: page demo test lint setup clean
+.PHONY: page demo test test-slow lint setup clean
 
 demo: setup
 	$(BIN)/python -m tools.demo $(if $(VIDEO),--video=$(VIDEO)) $(if $(MASK),--mask=$(MASK)) \
 	  $(if $(CHECKPOINT),--checkpoint=$(CHECKPOINT)) $(if $(OUTPUT),--output=$(OUTPUT))
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(PYTEST) -m "not slow"
+
+test-slow: setup
+	$(PYTEST) -m slow
 
 lint: setup
 	$(BIN)/ruff check .

@@ -77,6 +77,7 @@ def test_saved_session_goes_on(model: Path, tmp_path: Path) -> None:
         assert_alike(mask, image(tmp_path / f"session_{t}.png"))
 
 
+@pytest.mark.slow
 def test_half_a_segmentation_goes_on(tmp_path: Path) -> None:
     unpack(tmp_path, "model", "segmentation")
     before = {path.name: path.read_bytes() for path in (tmp_path / "segmented/masks").iterdir()}
@@ -106,6 +107,7 @@ def test_half_a_prediction_goes_on(tmp_path: Path) -> None:
     assert len(list((tmp_path / "predicted/Annotations/bear").iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_training_goes_on_with_the_same_losses(tmp_path: Path) -> None:
     unpack(tmp_path, "run")
     outcome = train(dataclasses.replace(RUN, keep=1), tmp_path / "run")

@@ -74,6 +74,7 @@ def test_files_are_as_short_as_promised():
     assert all(len(text.splitlines()) <= 40 for text in FILES.values())
 
 
+@pytest.mark.slow
 def test_both_stages_train_it_and_draw_it(trained):
     content = b"".join(f.read_bytes() for f in (trained / "tensorboard").glob("events*"))
     assert b"clip/query_attention" in content
@@ -85,6 +86,7 @@ def test_both_stages_train_it_and_draw_it(trained):
     assert "temperature" in attention
 
 
+@pytest.mark.slow
 def test_segments_alone_in_a_batch_and_in_a_scan_alike(trained):
     config, variables = load_model(trained)
     video = Video(FRAMES, objects=2)
@@ -105,6 +107,7 @@ def test_segments_alone_in_a_batch_and_in_a_scan_alike(trained):
         np.testing.assert_allclose(scanned[t - 1], alone[t].prob, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_explains_what_its_attention_offers(trained):
     config, variables = load_model(trained)
     video = Video(2, objects=2)
@@ -129,6 +132,7 @@ def test_explains_what_its_attention_offers(trained):
     np.testing.assert_allclose(without.queries, found.queries, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_exports(trained, tmp_path):
     config, variables = load_model(trained)
     variables = {name: variables[name] for name in ("params", "batch_stats")}
@@ -136,6 +140,7 @@ def test_exports(trained, tmp_path):
     assert parts["step.jax"] > 0
 
 
+@pytest.mark.slow
 def test_a_checkpoint_keeps_settings_and_says_what_it_misses(trained, tmp_path, monkeypatch):
     config, variables = load_model(trained)
     save_model(tmp_path / "copy", config, variables)
@@ -150,6 +155,7 @@ def test_a_checkpoint_keeps_settings_and_says_what_it_misses(trained, tmp_path, 
         load_model(tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_what_an_attention_does_not_offer_is_left_out(folder):
     run = from_flags(f"--config.model.encoder={PARTS['encoder']}",
                      "--config.model.query_attention=silent_attention:Cosine",

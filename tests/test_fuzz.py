@@ -37,6 +37,8 @@ from s3_jax.propagation import snapshot
 from s3_jax.segmentation.run_record import read_run_records
 from tests.media.videos import moving_pictures, write_video_file
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "40"))
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
 MOST = 60 if "FUZZ_SECONDS" not in os.environ else 10**9

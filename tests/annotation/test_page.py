@@ -17,6 +17,8 @@ from tests.annotation.browser import CHROMIUM, PICTURES, ROOT, Command, Served, 
 from tests.annotation.projects import COUNT, SIZE, open_studio
 from tests.media.videos import write_video_file
 
+pytestmark = pytest.mark.slow
+
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
 
 

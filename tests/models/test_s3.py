@@ -150,6 +150,7 @@ def test_half_precision_has_float32_islands(kind: str) -> None:
     assert seen == FLOAT32 | HALF
 
 
+@pytest.mark.slow
 def test_half_precision_is_close_to_single(variables: Any, inputs: dict[str, Any]) -> None:
     arrays = [inputs[name] for name in ("image", "masks", "sensory")]
     single, half = (
@@ -163,6 +164,7 @@ def test_half_precision_is_close_to_single(variables: Any, inputs: dict[str, Any
     assert difference.mean() < 0.05
 
 
+@pytest.mark.slow
 def test_replicas_normalize_as_one_batch(variables: Any) -> None:
     """Features, statistics and gradients of four frames on two replicas are those of one."""
     image = tiny.frame(batch=4)["image"]
@@ -222,12 +224,14 @@ def gradients(variables: Any) -> dict[str, np.ndarray]:
 VIT = "image_encoder/vit/"
 
 
+@pytest.mark.slow
 def test_gradients_reach_everything_but_the_frozen_vit(gradients: dict[str, np.ndarray]) -> None:
     assert all(np.isfinite(x).all() for x in gradients.values())
     without = {path for path, x in gradients.items() if not x.any()}
     assert without == {path for path in gradients if path.startswith(VIT)}
 
 
+@pytest.mark.slow
 def test_nothing_is_frozen_but_in_training(variables: Any) -> None:
     """Gradients of what a frame is encoded to reach the whole image encoder, and the image."""
     image = tiny.frame()["image"]
@@ -244,6 +248,7 @@ def test_nothing_is_frozen_but_in_training(variables: Any) -> None:
     assert np.any(of_image)
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_quarter_of_the_vit_that_is_tuned(
     variables: Any, gradients: dict[str, np.ndarray]
 ) -> None:
@@ -257,6 +262,7 @@ def test_gradients_reach_the_quarter_of_the_vit_that_is_tuned(
     assert_close({x: tuned[x] for x in others}, {x: gradients[x] for x in others})
 
 
+@pytest.mark.slow
 def test_rematerialised_gradients_are_the_same(
     variables: Any, gradients: dict[str, np.ndarray]
 ) -> None:

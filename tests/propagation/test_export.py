@@ -58,6 +58,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, tiny_network: Network) ->
     return path
 
 
+@pytest.mark.slow
 def test_another_process_without_the_package_gets_the_same_masks(
     exported: Path, cropped: Video, tiny_network: Network
 ) -> None:

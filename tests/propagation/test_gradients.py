@@ -17,6 +17,8 @@ from s3_jax.propagation.state import VideoState, assign_slots, init_state
 from s3_jax.propagation.step import annotate, step
 from tests.propagation.conftest import TINY
 
+pytestmark = pytest.mark.slow
+
 SIZE, OBJECTS = (32, 32), 2
 CONFIGS = {
     "first in, first out": PropagationConfig(mem_every=1, max_mem_frames=2, top_k=6),

@@ -106,6 +106,7 @@ def test_a_saved_session_continues_bit_for_bit(tiny_network, video, alone, tmp_p
         Session(TINY, tiny_network.variables).load(tmp_path / "state")
 
 
+@pytest.mark.slow
 def test_an_exported_program_has_it(folder, tiny_network, video, alone, tmp_path):
     """The file needs neither this package nor the policy's."""
     write_export(tmp_path / "model.s3", TINY, tiny_network.variables,
@@ -124,6 +125,7 @@ def test_an_exported_program_has_it(folder, tiny_network, video, alone, tmp_path
     np.testing.assert_allclose(np.load(tmp_path / "last.npy"), alone[-1], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_command_takes_it(folder, tiny_network, video, alone, tmp_path):
     save_model(tmp_path / "tiny", TINY, tiny_network.variables)
     (tmp_path / "frames").mkdir()

@@ -222,6 +222,7 @@ def test_other_bad_input_is_refused_and_changes_nothing(tiny_network, video):
     assert session.object_ids == (1,) and session.frame_index == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_sequence_of_events(tiny_network, video, one_slot_size, data):
@@ -246,6 +247,7 @@ def test_any_sequence_of_events(tiny_network, video, one_slot_size, data):
         np.testing.assert_allclose(result.prob.sum(0), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_three_hundred_objects(tiny_network, video):
     session = make(tiny_network, chunk_size=32)
     ids = np.arange(64 * 96).reshape(64, 96) % 300 + 1

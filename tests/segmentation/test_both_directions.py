@@ -176,6 +176,7 @@ def variables():
     return jax.jit(S3(TINY).init)(jax.random.key(0), image, slots)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [3, COUNT + 4])
 def test_a_stopped_or_killed_run_gives_the_same_bytes(tmp_path, video, variables, at):
     """With the network itself: stopped in the first or second pass, then killed, then continued."""

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -12,6 +14,7 @@ def benchmark(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_rows_hold_time_work_memory_and_compilation(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     done = benchmark("--stages=read,fuse", "--repeats=1", f"--csv={table}")

@@ -68,6 +68,7 @@ def test_what_is_run_without_a_checkpoint(tmp_path):
     assert "'--checkpoint=s3_lite'" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_video_of_yours(shipped, davis, tmp_path):
     video, mask = davis / "JPEGImages/480p/bear", davis / "Annotations/480p/bear/00000.png"
     arguments = (f"--video={video}", f"--mask={mask}", f"--checkpoint={shipped / NAME}")
@@ -100,6 +101,7 @@ def test_segment_by_name(shipped, davis, tmp_path):
     assert re.search(r"3 of them now, the first 2 after [\d.]+ s, then [\d.]+ ", result.stdout)
 
 
+@pytest.mark.slow
 def test_predict_by_name(shipped, davis, tmp_path):
     arguments = ("--dataset=davis2017-val", f"--data_dir={davis}",
                  f"--checkpoint={NAME}", f"--output={tmp_path / 'out'}")  # fmt: skip

@@ -164,6 +164,7 @@ def checkpoint(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_gives_the_same_bytes(folder, checkpoint):
     """With the network itself, on two devices, killed without warning at several moments."""
     flags = {"checkpoint": checkpoint, "mem_every": 2, "save_scores": True}

@@ -97,6 +97,7 @@ def test_first_annotations_of_a_whole_set(tmp_path):
     _fails(_run("first_annotations", **flags), "is not empty")
 
 
+@pytest.mark.slow
 def test_pictures_of_a_run(runs, tmp_path):
     checkpoint = tmp_path / "tiny"
     save_model(checkpoint, TINY, from_torch(state_dict(torch_shapes(TINY)), TINY))

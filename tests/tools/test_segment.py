@@ -135,6 +135,7 @@ def _start_slowly(folder: Path, frames: int) -> subprocess.Popen:
     raise TimeoutError(process.communicate(timeout=10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_interrupted_runs_continue(folder, how):
     process = _start_slowly(folder, frames=3)

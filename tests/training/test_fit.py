@@ -57,6 +57,7 @@ def test_a_loss_an_optimizer_and_a_validation_of_ones_own(page: Any, whole: Path
     assert not [path for path in changed if path.startswith("image_encoder")]
 
 
+@pytest.mark.slow
 def test_stopped_and_started_again_it_comes_to_the_same_bytes(
     page: Any, whole: Path, tmp_path: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_directory_of_another_network_is_refused(page: Any, whole: Path) -> No
         )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_data_that_end_too_early_are_told_and_what_was_learnt_kept(
     page: Any, whole: Path, tmp_path: Path
 ) -> None:

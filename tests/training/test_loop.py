@@ -51,6 +51,7 @@ def finished(tmp_path_factory):
     return root / "run", run, train(run, root / "run")
 
 
+@pytest.mark.slow
 def test_runs_all_stages_and_says_so(finished, capsys):
     workdir, run, outcome = finished
     assert (outcome.step, outcome.stopped) == (10, False)
@@ -61,6 +62,7 @@ def test_runs_all_stages_and_says_so(finished, capsys):
     assert len(losses(workdir)) == 10
 
 
+@pytest.mark.slow
 def test_stages_hand_their_network_on(finished):
     workdir, _, _ = finished
     config, static = load_model(workdir / "stages" / "static")
@@ -75,6 +77,7 @@ def test_stages_hand_their_network_on(finished):
     assert np.abs(wide_kernel[..., :-1, :] - narrow_kernel).max() < 0.02
 
 
+@pytest.mark.slow
 def test_measures_before_during_and_at_the_end_of_stages(finished):
     workdir, _, outcome = finished
     entries = [e for e in read_metrics(workdir / "metrics.jsonl") if "validation" in e]
@@ -83,6 +86,7 @@ def test_measures_before_during_and_at_the_end_of_stages(finished):
     assert entries[-1]["videos"] == {"clip": outcome.score}
 
 
+@pytest.mark.slow
 def test_draws_curves_and_pictures(finished):
     workdir, _, _ = finished
     content = b"".join(f.read_bytes() for f in (workdir / "tensorboard").glob("events*"))
@@ -92,6 +96,7 @@ def test_draws_curves_and_pictures(finished):
         assert name.encode() in content
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_ends_well(finished, tmp_path, monkeypatch):
     """Stopped after every other step, the run still comes to the same end."""
     workdir, run, _ = finished
@@ -114,6 +119,7 @@ def test_sigterm_saves_and_ends_well(finished, tmp_path, monkeypatch):
     assert losses(tmp_path) == losses(workdir)[:6]
 
 
+@pytest.mark.slow
 def test_a_directory_of_another_configuration_is_refused(finished, tmp_path):
     workdir, run, _ = finished
     stage = dataclasses.replace(run.stages[0], batch_size=4)
@@ -129,6 +135,7 @@ def test_a_directory_of_another_configuration_is_refused(finished, tmp_path):
     run_data.claim(tmp_path / "copy", other, adopt=False)
 
 
+@pytest.mark.slow
 def test_numbers_that_are_not_finite_stop_it_and_the_batch_is_kept(tmp_path, monkeypatch):
     def spoilt(run):
         variables = first_variables(run)
@@ -160,6 +167,7 @@ def test_missing_data_is_named_before_anything_is_compiled(tmp_path):
         train(run, tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_what_was_learnt_is_safe_when_the_data_fails(finished, tmp_path, monkeypatch):
     """The steps up to there are in a checkpoint, and the run goes on when the data is mended."""
     workdir, _, _ = finished
@@ -197,6 +205,7 @@ def test_another_number_of_devices_is_told(capsys, caplog):
     assert "was on 8 devices of 2 processes, now it is on 1 of 1" in caplog.text
 
 
+@pytest.mark.slow
 def test_begins_from_a_checkpoint(finished, tmp_path):
     workdir, run, _ = finished
     run = dataclasses.replace(run, initial_checkpoint=str(workdir), stages=run.stages[1:])

@@ -5,6 +5,8 @@ import pytest
 
 from tests.training.test_parallel import Arrays, start_module
 
+pytestmark = pytest.mark.slow
+
 FORMS = ("mesh", "fsdp")
 
 

@@ -19,6 +19,8 @@ from s3_jax.training.clip_loss import make_trainer
 from s3_jax.training.parallel import join_processes, parallel_step, shard_batch
 from tests.training import toy
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 600  # seconds, for compiling on a busy machine
 Arrays = dict[str, np.ndarray]
