@@ -138,7 +138,7 @@ def _table(rows: list[tuple[str, str, str]]) -> list[str]:
 
 def _opened(path: pathlib.Path) -> BinaryIO:
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise MalformedError("is no ordinary file", "give the file that torch.save wrote")
+        raise MalformedError("is not a regular file", "give the file that torch.save wrote")
     return path.open("rb")
 
 

@@ -1,4 +1,4 @@
-"""Videos with transparency: ProRes 4444 in MOV for editing programs, VP9 in WebM for browsers."""
+"""Video files with transparency: ProRes 4444 in MOV for video editors, VP9 in WebM for browsers."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -16,7 +16,7 @@ AlphaCodec = Literal["prores", "vp9"]
 
 
 class _Kind(NamedTuple):
-    """What FFmpeg needs to be told."""
+    """FFmpeg's encoder, container, pixel format and encoder options for one codec."""
 
     encoder: str
     container: str
@@ -39,12 +39,12 @@ def write_alpha_video(
     frame_rate: Fraction,
     codec: AlphaCodec,
 ) -> int:
-    """Pictures in R, G, B and opacity as a video; returns how many there were.
+    """Write RGBA pictures as a video and return the number of frames written.
 
-    Odd sizes get one transparent row or column.
+    Odd sizes are padded with one transparent row or column.
 
     Raises:
-      InputError: the installed FFmpeg has no encoder for it.
+      InputError: the installed FFmpeg lacks the encoder.
     """
     kind = _KINDS[codec]
     if kind.encoder not in av.codecs_available:

@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 def prefetch(items: Iterable[T], depth: int = 4) -> Generator[T, None, None]:
-    """The same items, produced in a thread at most `depth` of them ahead.
+    """Yield the same items, produced in a thread that runs at most `depth` items ahead.
 
-    An exception of the producer is raised here, after the items made before it. The thread
-    ends when the items do or when this generator is closed.
+    An exception in the producer is raised here, after the items that came before it. The thread
+    ends with the items, or when this generator is closed.
     """
     ahead: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
     closed = threading.Event()
@@ -44,7 +44,7 @@ def _produce(items: Iterable[Any], ahead: queue.Queue, closed: threading.Event) 
 
 
 def _put(ahead: queue.Queue, entry: tuple[str, Any], closed: threading.Event) -> bool:
-    """Whether the entry went in; gives up when nobody will take it any more."""
+    """Put an entry into the queue; return False if the consumer has closed it."""
     while not closed.is_set():
         try:
             ahead.put(entry, timeout=0.1)
@@ -55,10 +55,10 @@ def _put(ahead: queue.Queue, entry: tuple[str, Any], closed: threading.Event) ->
 
 
 class WriteBehind:
-    """Runs calls in worker threads, at most `depth` of them waiting; used as a context manager.
+    """Context manager that runs calls in worker threads, with at most `depth` of them waiting.
 
-    A failed call raises its exception from the next `submit` or `flush` that reaches it, in
-    the order of submission. Leaving the context normally waits for all calls.
+    A failed call raises its exception from the next `submit` or `flush` that reaches it, in the
+    order of submission. Leaving the context without an error waits for all calls.
     """
 
     def __init__(self, workers: int = 2, depth: int = 4):
@@ -67,13 +67,13 @@ class WriteBehind:
         self._depth = depth
 
     def submit(self, call: Callable[..., object], *args: object) -> None:
-        """Queue `call(*args)`; waits for the oldest call when the queue is full."""
+        """Queue `call(*args)`, after waiting for the oldest call if the queue is full."""
         while self._pending and (len(self._pending) >= self._depth or self._pending[0].done()):
             self._pending.popleft().result()
         self._pending.append(self._pool.submit(call, *args))
 
     def flush(self) -> None:
-        """Wait until everything submitted is done."""
+        """Wait until all submitted calls are done."""
         while self._pending:
             self._pending.popleft().result()
 

@@ -1,4 +1,4 @@
-"""Many pictures on one sheet, each with a line of text below it."""
+"""Contact sheets: many pictures in a grid, each with a caption below it."""
 
 import math
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ FONT, SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 
 
 class Tile(NamedTuple):
-    """A picture and what is written below it."""
+    """A picture and its caption."""
 
     picture: Picture
     caption: str = ""
 
 
 def contact_sheet(tiles: Sequence[Tile], columns: int, width: int = 320) -> Picture:
-    """Pictures row by row, each made `width` pixels wide; rows are as high as their highest.
+    """Lay out pictures row by row, each scaled to `width` pixels; a row is as high as its tallest.
 
     Raises:
       ValueError: there are no tiles.
@@ -44,14 +44,14 @@ def contact_sheet(tiles: Sequence[Tile], columns: int, width: int = 320) -> Pict
 
 
 def fit_width(picture: Picture, width: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """The picture at another width, its shape kept."""
+    """Scale a picture to a width in pixels and keep its aspect ratio."""
     height = max(1, round(picture.shape[0] * width / picture.shape[1]))
     smooth = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_LINEAR
     return cv2.resize(picture, (width, height), interpolation=smooth).astype(np.uint8)
 
 
 def evenly_spaced(count: int, wanted: int) -> list[int]:
-    """Up to `wanted` of the numbers below `count`, the first and the last among them."""
+    """Return up to `wanted` evenly spaced indices below `count`, the first and last included."""
     if count <= wanted:
         return list(range(count))
     if wanted == 1:
@@ -68,7 +68,7 @@ def _place(sheet: Picture, tile: Tile, top: int, left: int) -> None:
 
 
 def _shortened(text: str, width: int) -> str:
-    """The text, cut where it would reach into the next column."""
+    """Cut a text to the width of its column."""
     while text and cv2.getTextSize(text, FONT, SCALE, 1)[0][0] > width:
         text = text[:-1]
     return text

@@ -1,4 +1,4 @@
-"""Probabilities as colours over a frame."""
+"""Heat maps: probabilities drawn as colours over a frame."""
 
 import cv2
 import numpy as np
@@ -11,9 +11,10 @@ _BAR_HEIGHT = 12
 def draw_heat(
     image: UInt8[np.ndarray, "h w 3"], prob: Float32[np.ndarray, "h2 w2"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The frame in grey with a probability map over it, from dark blue (0) to dark red (1).
+    """Draw a probability map over the greyed frame, from dark blue (0) to dark red (1).
 
-    Where the probability is low the frame shows through.
+    The frame shows through where the probability is low. `prob` may have another size than the
+    frame.
     """
     height, width = image.shape[:2]
     prob = cv2.resize(prob, (width, height), interpolation=cv2.INTER_LINEAR).clip(0, 1)
@@ -23,7 +24,7 @@ def draw_heat(
 
 
 def colour_bar(width: int) -> UInt8[np.ndarray, "h w 3"]:
-    """The colours from 0 to 1, left to right."""
+    """Return a colour bar of this width in pixels, from 0 on the left to 1 on the right."""
     return _colours(np.tile(np.linspace(0, 1, width, dtype=np.float32), (_BAR_HEIGHT, 1)))
 
 

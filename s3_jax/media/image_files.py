@@ -1,4 +1,4 @@
-"""Directories of images: which files count, in which order, and how one is read."""
+"""Image directories: which files count, their order, and how an image is decoded."""
 
 import contextlib
 import re
@@ -20,8 +20,8 @@ from s3_jax.limits import require_within
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 )
-# What Pillow raises for damaged files, by format: OSError mostly, the others for broken chunks,
-# headers, absurd sizes and multi-frame files.
+# Exceptions that Pillow raises for damaged files: mostly OSError; the others for broken chunks,
+# bad headers, absurd sizes and multi-frame files.
 DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -32,28 +32,28 @@ DECODE_ERRORS = (
 )
 Deep = NDArray[Any]  # (h, w) or (h, w, 3), uint16, int32 or float32
 _MOST_CHUNKS = 10_000
-_MOST_CUT_OFF = 1 << 26  # bytes of pixels that a file may lack
+_MOST_CUT_OFF = 1 << 26  # bytes of pixels that a truncated file may lack
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Sort key under which `frame2` comes before `frame10`; ties are broken by the plain name."""
+    """Return a sort key that puts `frame2` before `frame10`; the plain name breaks ties."""
     parts = re.split(r"([0-9]+)", name.lower())
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
 def trailing_number(stem: str) -> int | None:
-    """The number a file name ends with: 12 for `frame_0012`, None for `frame`."""
+    """Return the number at the end of a file's stem: 12 for `frame_0012`, None for `frame`."""
     match = re.search(r"([0-9]+)$", stem)
     return int(match.group(1)) if match else None
 
 
 def list_images(directory: Path) -> list[Path]:
-    """The images of a directory in natural order, told by their suffix.
+    """Return the images of a directory, recognized by suffix, in natural order.
 
     Hidden files are skipped silently, other files with one warning that names them.
 
     Raises:
-      InputError: the directory holds no image, or two with the same stem.
+      InputError: the directory has no images, or two with the same stem.
     """
     try:
         entries = [entry for entry in directory.iterdir() if not entry.name.startswith(".")]
@@ -71,13 +71,13 @@ def list_images(directory: Path) -> list[Path]:
 
 
 def read_image(path: Path, white: float | None = None) -> UInt8[np.ndarray, "h w 3"]:
-    """An image file as RGB, uint8, turned upright as its EXIF orientation says.
+    """Read an image file as 8-bit RGB, upright according to its EXIF orientation.
 
-    white: the value that becomes 255 in pictures of more than 8 bits; by default the one that
-      fits this picture (see `full_range`).
+    white: the value that maps to 255 in images of more than 8 bits; by default the one that fits
+      this image (see `full_range`).
 
     Raises:
-      InputError: the file is missing, cut off or no image.
+      InputError: the file is missing, truncated or not an image.
     """
     try:
         deep = read_deep(path)
@@ -91,44 +91,44 @@ def read_image(path: Path, white: float | None = None) -> UInt8[np.ndarray, "h w
 
 @contextlib.contextmanager
 def opened_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image file whose size, as its header has it, is within the budget.
+    """Open an image file after checking the size in its header against the budget.
 
     Raises:
-      InputError: it is larger. DECODE_ERRORS: it is missing, its header is damaged, or it holds
-        several pictures.
+      InputError: the image is too large.
+      DECODE_ERRORS: the file is missing, its header is damaged, or it holds several pictures.
     """
     require_file(path)
     _refuse_long_chunks(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Pillow's own limit, which is above ours
+        warnings.simplefilter("ignore")  # Pillow warns at its own limit, which is above ours
         image = Image.open(path)
     with image:
         pixels = image.width * image.height / 1e6
         size = f"{path} has {image.width}x{image.height} pixels, {pixels:.0f} megapixels"
         require_within("megapixels", pixels, size)
         pictures = getattr(image, "n_frames", 1)
-        if pictures > 1 and image.format != "MPO":  # what cameras add there are previews
+        if pictures > 1 and image.format != "MPO":  # in MPO files cameras store previews
             raise OSError(f"it holds {pictures} pictures: save each as a file of its own")
         yield image
 
 
 def require_file(path: Path) -> None:
-    """Raise an OSError for what is there but no ordinary file: reading a pipe would not end."""
+    """Raise an OSError for pipes and devices: reading a pipe would never end."""
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise OSError("it is no ordinary file")
+        raise OSError("it is not a regular file")
 
 
 def shortened(names: list[str], most: int = 5) -> str:
-    """`a, b, c and 7 more`."""
+    """Join names for a message: `a, b, c and 7 more`."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
 
 
 def read_deep(path: Path) -> Deep | None:
-    """Return the values of a grey or colour picture of more than 8 bits; None for all others.
+    """Return the values of a grey or colour image of more than 8 bits; None for all others.
 
     Raises:
-      InputError, DECODE_ERRORS: as `read_image`.
+      InputError, DECODE_ERRORS: see `read_image`.
     """
     with opened_image(path) as image:
         if image.mode.startswith("I") or image.mode == "F":
@@ -147,21 +147,21 @@ def read_deep(path: Path) -> Deep | None:
 
 
 def full_range(largest: float, dtype: np.dtype) -> float:
-    """Return the value that stands for white in a recording with this largest value: that of the
-    smallest usual depth that holds it.
+    """Return the white level of a recording: the largest value of the smallest common bit depth.
 
-    Cameras of 10, 12 or 14 bits are stored in files of 16, and would look nearly black.
+    Cameras with 10, 12 or 14 bits store their values in 16-bit files, which would look nearly
+    black.
     """
     if np.issubdtype(dtype, np.floating) and largest <= 1:
         return 1.0
     whites = [2.0**bits - 1 for bits in (8, 10, 12, 14, 16)]
     if np.issubdtype(dtype, np.floating) and largest < whites[0] / 4:
-        return float(largest)  # a linear recording that goes beyond 1
+        return float(largest)  # a linear recording with values above 1
     return next((white for white in whites if largest <= white), float(largest))
 
 
 def _is_deep_colour(path: Path, image: Image.Image) -> bool:
-    """Tell whether Pillow would cut the pixels of a file of several channels to 8 bits."""
+    """Return True if Pillow would reduce a multi-channel file to 8 bits."""
     if image.format == "PNG":
         with path.open("rb") as file:
             return file.read(25)[24:25] == b"\x10"  # bit depth in the header
@@ -182,15 +182,15 @@ def _checked(path: Path, values: Deep) -> Deep:
 def _eight_bit(values: Deep, white: float) -> UInt8[np.ndarray, "h w 3"]:
     if np.issubdtype(values.dtype, np.floating):
         scaled = np.round(values * (255 / white)).clip(0, 255).astype(np.uint8)
-    else:  # the highest 8 of the recording's bits
+    else:  # the 8 most significant bits of the recording
         scaled = (values.astype(np.float32) * (256 / (white + 1))).clip(0, 255).astype(np.uint8)
     return scaled if scaled.ndim == 3 else np.repeat(scaled[..., None], 3, axis=2)
 
 
 def _refuse_long_chunks(path: Path) -> None:
-    """Raise an OSError for a PNG chunk longer than the file: readers would allocate it.
+    """Raise an OSError for a PNG chunk longer than the file: decoders would allocate its full size.
 
-    Pixels that are merely cut off are told so when they are read.
+    Pixel data that is merely truncated is reported when it is decoded.
     """
     size = path.stat().st_size
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""JSON from files that anybody may have written."""
+"""Safe reading of JSON files from untrusted sources."""
 
 import errno
 import json
@@ -9,23 +9,24 @@ from s3_jax.limits import limit, require_within
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds; byte-order marks are passed over.
+    """Return the content of a JSON file; a byte-order mark is ignored.
 
     Raises:
-      InputError: it is larger than the budget. OSError: it cannot be read. ValueError: it is no
-        JSON, or nested deeper than the budget.
+      InputError: the file is larger than the budget.
+      OSError: the file cannot be read.
+      ValueError: it is not valid JSON, or nested deeper than the budget.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise OSError(errno.EINVAL, "it is no ordinary file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     require_within("json_megabytes", path.stat().st_size / 1e6, f"{path} is a large JSON file")
     return parse_json(path.read_text("utf-8-sig"))
 
 
 def parse_json(text: str) -> Any:
-    """Return what a text in JSON holds.
+    """Return the content of a JSON text.
 
     Raises:
-      ValueError: it is no JSON, or nested deeper than the budget.
+      ValueError: it is not valid JSON, or nested deeper than the budget.
     """
     _refuse_depth(text)
     return json.loads(text, parse_constant=_refuse_constant)

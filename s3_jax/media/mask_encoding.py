@@ -1,4 +1,4 @@
-"""How masks keep object ids in pixels, and a mask with its ids."""
+"""Masks with their object ids, and the encodings that store ids in pixels."""
 
 import dataclasses
 from pathlib import Path
@@ -21,18 +21,19 @@ LARGEST_ID: dict[Kind, int] = {
 
 @dataclasses.dataclass(frozen=True)
 class MaskEncoding:
-    """How ids are stored in an image; `palette` holds R, G, B bytes for kind "palette"."""
+    """Encoding of ids in an image; `palette` holds R, G, B bytes for kind "palette"."""
 
     kind: Kind
     palette: bytes = b""
 
     @property
     def largest_id(self) -> int:
+        """The largest id that this encoding can store."""
         return LARGEST_ID[self.kind]
 
 
 def encoding_for(largest_id: int, palette: bytes) -> MaskEncoding:
-    """The encoding that shows the most of ids up to this: a palette's colours where it can."""
+    """Return the most readable encoding for ids up to `largest_id`: a palette where possible."""
     if largest_id <= LARGEST_ID["palette"]:
         return MaskEncoding("palette", palette)
     return MaskEncoding("grey16" if largest_id <= LARGEST_ID["grey16"] else "rgb")
@@ -40,10 +41,10 @@ def encoding_for(largest_id: int, palette: bytes) -> MaskEncoding:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mask:
-    """Object ids per pixel, 0 for background, and how the file stored them.
+    """Object ids per pixel, 0 for background, and the encoding of their file.
 
-    from_alpha: the object was drawn in the alpha channel, over a picture of one colour.
-    soft_alpha: pixels that are neither opaque nor transparent.
+    from_alpha: the object was drawn in the alpha channel, over pixels of a single colour.
+    soft_alpha: number of pixels that are neither opaque nor fully transparent.
     """
 
     path: Path
@@ -54,5 +55,5 @@ class Mask:
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        """The ids present, in ascending order, without background."""
+        """The ids in the mask in ascending order, without background."""
         return tuple(int(i) for i in np.unique(self.ids) if i)

@@ -1,16 +1,16 @@
-"""Mask images: object ids per pixel in several encodings, and which frame each file belongs to.
+"""Mask images: object ids per pixel in several encodings, and the frame of each file.
 
-The encodings, and the ids they give (0 is always background):
+Encodings and the ids they give (0 is always background):
 
-* palette ("P"): the palette index, as in DAVIS, YouTube-VOS, MOSE. The palette is kept.
+* palette ("P"): the palette index, as in DAVIS, YouTube-VOS and MOSE. The palette is kept.
 * grey ("L", also 16-bit and 1-bit): the grey value. A black-and-white mask with values 0 and
-  255 thus holds the one object 255; a 1-bit image the object 1.
-* colour ("RGB"): id = R + 256 G + 65536 B, for more than 255 objects. Where every pixel of the
-  file is grey (R = G = B) it is a grey mask saved in colour and the id is the grey value.
+  255 thus holds the single object 255; a 1-bit image the object 1.
+* colour ("RGB"): id = R + 256 G + 65536 B, for more than 255 objects. A file in which every
+  pixel is grey (R = G = B) is a grey mask saved in colour, and the id is the grey value.
 
-A pixel that an alpha channel (or a palette's transparent entry) makes transparent is background.
-Where all pixels have one colour, the object is what is opaque. Results are written in the encoding
-of the first mask, so that ids and colours stay as given. JPEG and other lossy files cannot hold
+Pixels that an alpha channel (or a palette's transparent entry) makes transparent are background.
+Where all pixels have the same colour, the opaque pixels are the object. Results are written in the
+encoding of the first mask, so ids and colours stay as given. JPEG and other lossy files cannot hold
 ids and are refused.
 """
 
@@ -40,7 +40,7 @@ LOSSY_SUFFIXES = frozenset((".jpg", ".jpeg"))
 # More colours than this are a photograph, not a mask.
 MAX_COLOURS = 4096
 HALF_OPAQUE = 128
-CHECKED_FIRST = 32  # masks of a directory that are looked at before any work
+CHECKED_FIRST = 32  # masks of a directory that are checked before any work begins
 
 
 def read_mask(
@@ -49,13 +49,14 @@ def read_mask(
     encoding: MaskEncoding | None = None,
     config: MaskConfig = UNTOLD,
 ) -> Mask:
-    """Return a mask file's ids; pixels whose id is `void` count as background.
+    """Read a mask file; pixels whose id is `void` count as background.
 
-    encoding: that of an earlier mask of the same video; where it is "rgb", a colour mask that
-    happens to be all grey is read by the same rule. config: what the caller knows of the file.
+    encoding: that of an earlier mask of the same video. If it is "rgb", an all-grey colour mask is
+      read as "rgb" too.
+    config: what the caller knows about the masks.
 
     Raises:
-      InputError: missing, damaged, lossy, or an image that cannot be a mask.
+      InputError: the file is missing, damaged or lossy, or is an image that cannot be a mask.
     """
     if path.suffix.lower() in LOSSY_SUFFIXES:
         raise InputError(
@@ -79,16 +80,17 @@ def read_mask(
 
 
 class MaskFiles:
-    """Which mask file belongs to which frame.
+    """The mask files of a video, matched to its frames.
 
-    A single file belongs to the first frame. The files of a directory are matched to frames
-    by stem; where no stem fits, by the number at the end of the stems; for video files by
-    that number as the frame's index, from 0.
+    A single file belongs to the first frame. The files of a directory are matched to frames by stem
+    or, if no stem fits, by the number at the end of the stems. For video files that number is the
+    frame index, from 0.
 
-    fills_before: frames before the first mask get one too, so that a late mask is no surprise.
+    fills_before: frames before the first mask are segmented too, so a late first mask raises no
+      warning.
 
     Raises:
-      InputError: nothing there, or a file of the directory that fits no frame.
+      InputError: the path does not exist, or a file of the directory fits no frame.
     """
 
     def __init__(
@@ -119,7 +121,11 @@ class MaskFiles:
             _warn_if_late(self.files, self.first_index, frame_names)
 
     def read(self, frame_index: int) -> Mask | None:
-        """The mask of a frame, None where there is no file for it."""
+        """Return the mask of a frame, or None if no file belongs to it.
+
+        Raises:
+          InputError: the mask cannot be read, or disagrees with the first one.
+        """
         file = self.files.get(frame_index)
         if file is None:
             return None
@@ -139,13 +145,13 @@ class MaskFiles:
         return mask
 
     def describe(self) -> str:
-        """Return what was read from the first mask with objects, in words."""
+        """Return a text that describes the first mask with objects."""
         others = len(self.files) - 1
         more = f" (and {others} more mask{'s' if others > 1 else ''})" if others else ""
         return f"{self.first.path}, frame {self.first_index}: {describe(self.first)}{more}"
 
     def _judge(self, mask: Mask) -> None:
-        """Stop at a doubt about a mask, or tell it where the caller made no statement at all."""
+        """Raise for a doubtful mask, or only warn if the caller passed no `MaskConfig`."""
         _warn_of_void(mask, self.void)
         for finding in findings(mask, self._config or UNTOLD):
             if self._config is not None:
@@ -153,7 +159,7 @@ class MaskFiles:
             logging.warning("%s: %s", mask.path, finding)
 
     def _refuse_other_ids(self, mask: Mask) -> None:
-        """Raise an InputError where a mask in another encoding brings ids of its own."""
+        """Raise an InputError if a mask in another encoding brings new ids."""
         new = [i for i in mask.object_ids if i not in self._known]
         kinds = {mask.encoding.kind, self.first.encoding.kind}
         if new and len(kinds) > 1 and kinds != {"grey", "grey_rgb"}:
@@ -165,7 +171,7 @@ class MaskFiles:
         self._known.update(new)
 
     def beyond(self, num_frames: int) -> list[str]:
-        """Names of mask files for frames that the video turned out not to have."""
+        """Return the names of mask files whose frame lies beyond the end of the video."""
         return [file.name for index, file in self.files.items() if index >= num_frames]
 
     def _first_with_objects(self) -> tuple[int, Mask]:
@@ -222,7 +228,7 @@ def _plane(image: Image.Image) -> Int32[np.ndarray, "h w"]:
 
 
 def _alpha(image: Image.Image) -> UInt8[np.ndarray, "h w"] | None:
-    """Return the opacity of every pixel, None where the file says nothing of it."""
+    """Return the opacity of every pixel, or None if the file has none."""
     transparent = image.info.get("transparency")
     if image.mode in ("LA", "PA", "RGBA"):
         return np.asarray(image.getchannel("A"))
@@ -244,7 +250,7 @@ def _seen(mask: Mask, alpha: UInt8[np.ndarray, "h w"], threshold: int) -> Mask:
     """Return a mask without its transparent pixels.
 
     Raises:
-      InputError: it has no others.
+      InputError: all pixels are transparent.
     """
     opaque = alpha >= threshold
     if not opaque.any():
@@ -310,7 +316,7 @@ def _match_numbers(
 
 
 def _index_by_number(frame_names: Sequence[str]) -> dict[int, int]:
-    """Number at the end of a frame's name -> index; empty where numbers are not unique."""
+    """Map the number at the end of a frame's name to its index; empty if numbers repeat."""
     numbers = [trailing_number(name) for name in frame_names]
     if len(set(numbers)) != len(numbers):
         return {}
@@ -331,7 +337,7 @@ def _warn_if_elsewhere(path: Path, frame_names: Sequence[str] | None) -> None:
 def _warn_if_late(
     files: dict[int, Path], first_index: int, frame_names: Sequence[str] | None
 ) -> None:
-    """Say that frames stay empty because the first object comes later."""
+    """Warn that frames stay empty because the first object appears later."""
     if not first_index:
         return
     hint = ""
@@ -348,7 +354,7 @@ def _warn_if_late(
 
 
 def _warn_of_void(mask: Mask, void: int | None) -> None:
-    """Say that an object of a palette mask may be the label of what is not to be scored."""
+    """Warn that an object of a palette mask may be the "ignore" label."""
     ids = mask.object_ids
     if mask.encoding.kind == "palette" and VOID in ids and len(ids) > 1 and void is None:
         logging.warning(

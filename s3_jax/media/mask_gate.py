@@ -1,7 +1,7 @@
-"""The gate for masks: what was read, in words, and what makes it doubtful.
+"""Checks on masks: a description of what was read, and findings about doubtful masks.
 
-Every encoding comes here as ids per pixel and the colours that stood for them. A finding is a
-doubt that the pixels cannot settle by themselves, with the flag that does.
+Masks of every encoding arrive as ids per pixel with the colours they stand for. A finding is a
+doubt that the pixels alone cannot settle, together with the flag that settles it.
 """
 
 import dataclasses
@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Int32, Integer, UInt8
 from s3_jax.errors import InputError
 from s3_jax.media.mask_encoding import Mask, MaskEncoding
 
-JUDGED = 256  # pixels; smaller pictures show too little to be judged
-MOST_OBJECTS = 100  # more need to be confirmed
+JUDGED = 256  # pixels; smaller masks show too little to be judged
+MOST_OBJECTS = 100  # more have to be confirmed by the user
 DARK = 64  # a colour without a brighter channel passes for black
 COVERED, BORDER = 0.95, 0.9
 _SHOWN = 8
@@ -24,12 +24,15 @@ Ids = Int32[np.ndarray, "h w"]
 
 @dataclasses.dataclass(frozen=True)
 class MaskConfig:
-    """What the caller knows of the masks; None where they speak for themselves.
+    """The caller's knowledge about the masks; None means "decide from the file".
 
-    threshold: there is one object, where the brightness (or the opacity, of a mask drawn in its
-      alpha channel) is at least this.
-    background: the value that is background; objects of value 0 get its place.
-    objects: how many there are: the most frequent values, to which all others are rounded.
+    threshold: there is a single object, where brightness (or opacity, for a mask drawn in its alpha
+      channel) is at least this value, 1 to 255.
+    background: the value of the background; objects of value 0 take its place.
+    objects: number of objects: the most frequent values, to which all others are rounded.
+
+    Raises:
+      InputError: a value is out of range, or `threshold` and `objects` are both set.
     """
 
     threshold: int | None = None
@@ -50,7 +53,7 @@ UNTOLD = MaskConfig()
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A doubt about a mask, and what settles it."""
+    """A doubt about a mask and the fix for it."""
 
     problem: str
     fix: str
@@ -60,10 +63,10 @@ class Finding:
 
 
 def settle(mask: Mask, config: MaskConfig) -> Mask:
-    """Return the mask as the caller says that it is to be read.
+    """Return the mask as read under the caller's settings.
 
     Raises:
-      InputError: the mask has no pixel of the background, or fewer objects.
+      InputError: the mask has no background pixel, or fewer objects than `config` asks for.
     """
     if config == UNTOLD:
         return mask
@@ -84,7 +87,7 @@ def settle(mask: Mask, config: MaskConfig) -> Mask:
 
 
 def findings(mask: Mask, config: MaskConfig = UNTOLD) -> Iterator[Finding]:
-    """Yield every doubt about a settled mask that the caller's word does not settle."""
+    """Yield every doubt about a settled mask that `config` leaves open."""
     ids = mask.object_ids
     if not ids or mask.ids.size < JUDGED:
         return
@@ -107,7 +110,7 @@ def findings(mask: Mask, config: MaskConfig = UNTOLD) -> Iterator[Finding]:
 
 
 def describe(mask: Mask) -> str:
-    """Return what was read in words: "2 objects: 1 (4 % of the frame), 4 (7 %)"."""
+    """Describe the objects of a mask: "2 objects: 1 (4 % of the frame), 4 (7 %)"."""
     ids, counts = np.unique(mask.ids[mask.ids != 0], return_counts=True)
     parts = [
         f"{id_name(int(i), mask.encoding)} ({percent(n / mask.ids.size)}"
@@ -121,7 +124,7 @@ def describe(mask: Mask) -> str:
 
 
 def id_name(object_id: int, encoding: MaskEncoding) -> str:
-    """Return an id as people know it: with its colour where it was made from one."""
+    """Return an id as text, with its colour if it was made from one."""
     if encoding.kind != "rgb":
         return str(object_id)
     red, green, blue = (object_id >> shift & 255 for shift in (0, 8, 16))
@@ -129,13 +132,15 @@ def id_name(object_id: int, encoding: MaskEncoding) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share as percent; small ones with a digit that is not 0."""
+    """Format a share as a percentage; small ones keep one significant digit."""
     return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1g} %"
 
 
 def features(values: Integer[np.ndarray, " n"], encoding: MaskEncoding) -> Float[np.ndarray, "n c"]:
-    """Return where values lie in the space in which they are near to each other: their colours,
-    or themselves where they have none."""
+    """Return a vector for each value: its colour or, without colours, the value itself.
+
+    The distance between two vectors measures how similar the values look.
+    """
     if encoding.kind == "rgb":
         return np.stack([values >> shift & 255 for shift in (0, 8, 16)], axis=1).astype(float)
     if encoding.kind == "palette" and len(encoding.palette) > 3 * int(values.max(initial=0)):
@@ -180,7 +185,7 @@ def _counted(ids: Ids) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _swapped(encoding: MaskEncoding, background: int) -> MaskEncoding:
-    """Return the encoding in which entry 0 and the background have changed places."""
+    """Return the encoding with palette entry 0 and the background entry swapped."""
     if encoding.kind != "palette" or len(encoding.palette) < 3 * background + 3:
         return encoding
     table = _palette_table(encoding).copy()
@@ -189,8 +194,10 @@ def _swapped(encoding: MaskEncoding, background: int) -> MaskEncoding:
 
 
 def _shades(mask: Mask) -> Finding | None:
-    """Return a finding where most values are but seams between others, as soft edges, dithering
-    and lossy compression leave them."""
+    """Return a finding if most values are only seams between others.
+
+    Soft edges, dithering and lossy compression leave such values.
+    """
     seams, solid = _seams(mask.ids)
     if not _mostly_seams(mask, seams, solid):
         return None
@@ -212,7 +219,7 @@ def _shades(mask: Mask) -> Finding | None:
 def _mostly_seams(mask: Mask, seams: list[int], solid: list[int]) -> bool:
     if len(seams) >= 2 and len(seams) >= len(solid):
         return True
-    # One value between background and object is the least that resizing leaves.
+    # Resizing leaves at least one value between background and object.
     return bool(
         len(seams) == 1
         and mask.encoding.kind not in ("palette", "bilevel")
@@ -223,8 +230,10 @@ def _mostly_seams(mask: Mask, seams: list[int], solid: list[int]) -> bool:
 
 
 def _seams(ids: Ids) -> tuple[list[int], list[int]]:
-    """Return the values that fill no square of 3x3 pixels and mostly touch other objects, and the
-    other values; without 0."""
+    """Return the seam values and the other values, both without 0.
+
+    A seam value fills no square of 3x3 pixels and mostly touches other objects.
+    """
     plane = ids.astype(np.float32)
     square = np.ones((3, 3), np.uint8)
     high = cv2.dilate(plane, square)
@@ -247,7 +256,7 @@ def _value_counts(ids: Integer[np.ndarray, "..."]) -> tuple[list[int], list[int]
 
 
 def _backgrounds(mask: Mask) -> Iterator[Finding]:
-    """Yield what speaks for another value as the background."""
+    """Yield findings that suggest another value as the background."""
     black = _black_entries(mask)
     if black:
         yield Finding(
@@ -270,7 +279,7 @@ def _backgrounds(mask: Mask) -> Iterator[Finding]:
 
 
 def _black_entries(mask: Mask) -> list[int]:
-    """Return the objects that the palette draws black while it draws the background bright."""
+    """Return the objects that the palette shows in black while its background is bright."""
     present = np.array([0, *mask.object_ids])
     colours = features(present, mask.encoding)
     if mask.encoding.kind != "palette" or colours.shape[1] != 3 or colours[0].max() < DARK:

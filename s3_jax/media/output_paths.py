@@ -1,4 +1,4 @@
-"""Output paths made of names that come from files: nothing leaves the directory it belongs to."""
+"""Output paths built from names found in files, confined to their directory."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ _LONGEST = 255
 
 
 def inside(root: Path, name: str, source: object) -> Path:
-    """Return `root / name` where that lies below `root`, links included.
+    """Return `root / name` if it lies below `root`, links included.
 
-    source: where the name was read, for the message.
+    source: where the name was read, for the error message.
 
     Raises:
-      InputError: the name is empty, absolute, climbs out with "..", holds what no file name should,
-        or leads through a link that leaves `root`.
+      InputError: the name is empty, absolute, contains "..", holds characters that no file name
+        should hold, or leads through a link out of `root`.
     """
     parts = name.replace("\\", "/").split("/")
     bad = [part for part in parts if part in ("", ".", "..") or not part.isprintable()]

@@ -1,4 +1,4 @@
-"""Pictures of masks over frames: translucent fill, contours and ids; and videos of them."""
+"""Overlays of masks on frames (translucent fill, contours, ids), and videos of them."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -24,10 +24,10 @@ def draw_overlay(
     ids: Integer[np.ndarray, "h w"],
     encoding: MaskEncoding | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A copy of the frame with every object filled, outlined and labelled with its id.
+    """Return a copy of the RGB frame with every object filled, outlined and labelled with its id.
 
-    image: RGB. ids: object id per pixel, 0 for background. encoding: where the masks have
-    colours of their own these are used, else the VOC colours.
+    ids: object id per pixel, 0 for background.
+    encoding: supplies the masks' own colours, if they have any; otherwise VOC colours are used.
     """
     picture = image.copy()
     regions = {i: _region(ids, i) for i in _present(ids)}
@@ -42,9 +42,9 @@ def draw_overlay(
 
 
 def object_colour(object_id: int, encoding: MaskEncoding | None = None) -> Colour:
-    """The mask's own colour for an object unless it has none or one too dark to be seen.
+    """Return an object's own colour, or a VOC colour if it has none or one too dark to see.
 
-    In grey masks 255 is the one object of a black-and-white mask and takes the first colour.
+    In grey masks, 255 is the single object of a black-and-white mask and takes the first colour.
     """
     colour = None
     if encoding and encoding.kind.startswith("grey") and object_id == VOID:
@@ -63,12 +63,13 @@ def write_video(
     frame_rate: Fraction,
     times: Iterable[Fraction] | None = None,
 ) -> int:
-    """Pictures as an MP4 that browsers play; returns how many there were.
+    """Write pictures as an MP4 that browsers play and return the number of frames written.
 
-    H.264 where FFmpeg has an encoder for it, else MPEG-4; 4:2:0 in BT.709; odd sizes get one
-    repeated row or column; the index comes first, so that playing starts before all is loaded.
+    The codec is H.264 if FFmpeg has an encoder for it, else MPEG-4; pixels are 4:2:0 in BT.709. Odd
+    sizes are padded with one repeated row or column. The index comes first, so playback starts
+    before the whole file is loaded.
 
-    times: seconds of every picture since the first, where they are not spaced evenly.
+    times: seconds from the first picture, for pictures that are not evenly spaced.
     """
     count = 0
     clock = iter(times) if times is not None else None
@@ -130,7 +131,7 @@ Region = tuple[slice, slice, UInt8[np.ndarray, "box_h box_w"]]
 
 
 def _region(ids: Integer[np.ndarray, "h w"], object_id: int) -> Region:
-    """Bounding box of an object as row and column slices, and its 0/1 mask inside."""
+    """Return the bounding box of an object as row and column slices, and its 0/1 mask inside."""
     inside = (ids == object_id).astype(np.uint8)
     x, y, width, height = cv2.boundingRect(inside)
     rows, columns = slice(y, y + height), slice(x, x + width)
@@ -156,14 +157,14 @@ def _outline(
 
 
 def _deepest_point(inside: UInt8[np.ndarray, "h w"], left: int, top: int) -> tuple[int, int]:
-    """x, y of the pixel farthest from the object's outline."""
+    """Return x, y of the pixel farthest from the object's outline."""
     distance = cv2.distanceTransform(np.pad(inside, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
     row, column = np.unravel_index(int(distance.argmax()), distance.shape)
     return left + int(column), top + int(row)
 
 
 def _label(picture: UInt8[np.ndarray, "h w 3"], text: str, centre: tuple[int, int]) -> None:
-    """White digits with a dark rim, inside the picture whatever their place."""
+    """Draw white digits with a dark rim, kept inside the picture."""
     height, width = picture.shape[:2]
     scale = max(0.35, min(height, width) / 900)
     thin, thick = max(1, round(1.5 * scale)), max(3, round(4 * scale))

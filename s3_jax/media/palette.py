@@ -5,10 +5,10 @@ from jaxtyping import UInt8
 
 
 def voc_palette(size: int = 256) -> UInt8[np.ndarray, "n 3"]:
-    """The colour map of PASCAL VOC and DAVIS, entry 0 black.
+    """Return the colour map of PASCAL VOC and DAVIS; entry 0 is black.
 
-    Its rule: bits 0, 1, 2 of an id go to the highest bit of red, green, blue, bits 3, 4, 5 to
-    the second highest, and so on (VOC2012 development kit, section "colormap").
+    Bits 0, 1, 2 of an id become the highest bit of red, green, blue, bits 3, 4, 5 the second
+    highest, and so on (VOC2012 development kit, section "colormap").
     """
     ids = np.arange(size)
     colours = np.zeros((size, 3), np.uint8)
@@ -20,7 +20,7 @@ def voc_palette(size: int = 256) -> UInt8[np.ndarray, "n 3"]:
 
 
 def colour_of(object_id: int) -> tuple[int, int, int]:
-    """A VOC colour for any positive id; ids above 255 use the 255 colours again."""
+    """Return the VOC colour of a positive id; ids above 255 cycle through the same 255 colours."""
     red, green, blue = _VOC[(object_id - 1) % 255 + 1]
     return int(red), int(green), int(blue)
 

@@ -1,4 +1,4 @@
-"""The choices of object queries drawn on a frame."""
+"""Pictures of where object queries attend on a frame."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ Picture = UInt8[np.ndarray, "h w 3"]
 Colour = tuple[int, int, int]
 FOREGROUND: Colour = (255, 140, 0)
 BACKGROUND: Colour = (0, 190, 255)
-SHADE = 0.55  # of the frame outside of what foreground queries may read
+SHADE = 0.55  # brightness of the frame where foreground queries may not read
 
 
 class QueryChoices(NamedTuple):
-    """For l blocks and k object slots.
+    """Attended positions of the object queries, for l blocks and k object slots.
 
-    row, column: in pixels of the frame, the centre of the chosen token.
-    inside: tokens that foreground queries may read (all of them where there are none).
+    row, column: centre of the chosen token in pixels of the frame.
+    inside: tokens that foreground queries may read (all tokens if none may be read).
     """
 
     row: Float[np.ndarray, "l k heads q"]
@@ -26,11 +26,11 @@ class QueryChoices(NamedTuple):
 
 
 def draw_choices(image: Picture, choices: QueryChoices, block: int, slot: int) -> Picture:
-    """What the queries of an object pick in a block.
+    """Draw the tokens that the queries of an object attend to in a block.
 
-    Orange dots are picks of foreground queries, blue ones of background queries; a dot's area is
-    the number of queries and heads that pick the same pixel. The part that foreground queries
-    may read is bright.
+    Orange dots are choices of foreground queries, blue ones of background queries; a dot's area is
+    proportional to the number of queries and heads that choose the same pixel. The region that
+    foreground queries may read is bright.
     """
     picture = _shaded(image, choices.inside[block, slot])
     positions = np.stack([choices.column[block, slot], choices.row[block, slot]], axis=-1)

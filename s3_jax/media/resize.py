@@ -1,4 +1,4 @@
-"""Shrinking frames and masks before segmentation, and bringing probabilities back."""
+"""Resizing of frames and masks for segmentation, and of probabilities back to full size."""
 
 import cv2
 import numpy as np
@@ -9,9 +9,9 @@ Size = tuple[int, int]  # height, width
 
 
 def shrunk_size(size: Size, short_side: int) -> Size:
-    """Height and width with the short side at most `short_side`; unchanged if that is <= 0.
+    """Return the height and width with the short side at most `short_side`; <= 0 means no limit.
 
-    The long side is rounded down, as the evaluation protocols have it; nothing is enlarged.
+    The long side is rounded down, following the evaluation protocols; nothing is enlarged.
     """
     shortest = min(size)
     if short_side <= 0 or shortest <= short_side:
@@ -21,7 +21,7 @@ def shrunk_size(size: Size, short_side: int) -> Size:
 
 
 def shrink_image(image: UInt8[np.ndarray, "h w 3"], size: Size) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Bilinear resizing with antialiasing (a triangle filter as wide as the scale asks)."""
+    """Resize an image bilinearly with antialiasing (a triangle filter as wide as the scale)."""
     if image.shape[:2] == size:
         return image
     resized = Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BILINEAR)
@@ -29,7 +29,7 @@ def shrink_image(image: UInt8[np.ndarray, "h w 3"], size: Size) -> UInt8[np.ndar
 
 
 def shrink_ids(ids: Integer[np.ndarray, "h w"], size: Size) -> Integer[np.ndarray, "h2 w2"]:
-    """Nearest neighbour with pixel centres aligned."""
+    """Resize object ids by nearest neighbour with pixel centres aligned."""
     if ids.shape == size:
         return ids
     rows, columns = (
@@ -42,7 +42,7 @@ def shrink_ids(ids: Integer[np.ndarray, "h w"], size: Size) -> Integer[np.ndarra
 def resize_probabilities(
     prob: Float32[np.ndarray, "k h w"], size: Size
 ) -> Float32[np.ndarray, "k h2 w2"]:
-    """Bilinear resizing of every channel with pixel centres aligned, without antialiasing."""
+    """Resize every channel bilinearly with pixel centres aligned, without antialiasing."""
     if prob.shape[1:] == size:
         return prob
     width_height = (size[1], size[0])

@@ -1,9 +1,9 @@
-"""Masks as text: the compressed run lengths of COCO, which BURST uses.
+"""Masks as text: COCO's compressed run-length encoding, which BURST uses.
 
-Pixels are taken column by column. Run lengths alternate between background and object, beginning
-with background (possibly 0). From the fourth on, a run is stored as its difference to the run
-before the last; numbers are stored five bits a character, lowest first, with a sixth bit where
-more follow and the sign in the fifth bit of the last.
+Pixels are taken in column-major order. Run lengths alternate between background and object,
+beginning with background (possibly 0). From the fourth on, each run is stored as its difference
+from the run two before it. Numbers are stored five bits per character, lowest bits first; the sixth
+bit is set if more characters follow, and the fifth bit of the last character is the sign.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ _MORE, _SIGN, _BITS = 0x20, 0x10, 5
 
 
 def encode_rle(mask: Bool[np.ndarray, "h w"]) -> str:
-    """A mask as text."""
+    """Encode a mask as text."""
     pixels = mask.T.reshape(-1)
     changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
     starts = np.concatenate([[0], changes, [pixels.size]])
@@ -30,7 +30,7 @@ def encode_rle(mask: Bool[np.ndarray, "h w"]) -> str:
 
 
 def decode_rle(text: str, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """The mask of a text, for an image of `size` (height, width).
+    """Decode a mask of `size` (height, width) from text.
 
     Raises:
       InputError: the text does not describe a mask of that size.

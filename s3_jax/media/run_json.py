@@ -1,13 +1,13 @@
-"""What a run writes about itself, `run.json` in its directory: one schema for all commands.
+"""The record that a run keeps of itself: `run.json`, with one schema for all commands.
 
     format, version   of this file
     kind              segmentation (one video), prediction (a benchmark), merging or training
-    settings          everything that decides the results; a later start has to agree
-    versions          of what the run was first made with
-    finished          whether all is done
-    ...               what the kind notes beside: frames, notes, videos, problem, ...
+    settings          everything that decides the results; a resumed run has to agree
+    versions          of the packages that the run was started with
+    finished          True once all is done
+    ...               extra entries of the kind: frames, notes, videos, problem, ...
 
-Files of earlier versions, which had one form each, are read as if they were of this one.
+Files of earlier versions, which had one schema per kind, are converted when they are read.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ Settings = Mapping[str, Any]
 
 
 def new_record(kind: Kind, settings: Settings) -> Record:
-    """The record of a run that begins."""
+    """Return the record of a run that is starting."""
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -46,10 +46,11 @@ def new_record(kind: Kind, settings: Settings) -> Record:
 
 
 def read_record(path: Path) -> Record:
-    """A record from its file, of this or an earlier version.
+    """Read a record of this version or an earlier one.
 
     Raises:
-      OSError: the file cannot be read. ValueError: it is damaged or of something else.
+      OSError: the file cannot be read.
+      ValueError: it is damaged, or is not a run record.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -63,14 +64,14 @@ def read_record(path: Path) -> Record:
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Write a record, in whole or not at all."""
+    """Write a record atomically."""
     write_json(path, record)
 
 
 def differences(recorded: Settings, mine: Settings) -> list[tuple[str, Any, Any]]:
-    """Name, recorded value and present value of settings that differ, by name.
+    """Return (name, recorded value, current value) of each setting that differs, sorted by name.
 
-    Settings that are younger than the record count as their defaults.
+    Settings that are newer than the record count as their defaults.
     """
     old, new = _DEFAULTS | dict(recorded), _as_json(mine)
     return [
@@ -92,7 +93,7 @@ def _found_versions() -> tuple[tuple[str, str], ...]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the results; of the project its commit, in a checkout of it."""
+    """Return the versions of everything that decides results, and the git commit in a checkout."""
     return dict(_found_versions())
 
 
@@ -112,11 +113,11 @@ def _of_earlier_version(content: dict[str, Any]) -> Record:
 
 
 def _as_json(settings: Settings) -> dict[str, Any]:
-    """As they are read back: tuples are lists."""
+    """Return the settings as JSON reads them back: tuples become lists."""
     return json.loads(json.dumps(dict(settings)))
 
 
-# Settings that came later, as they were when there was no choice.
+# Values of settings that were added later, as they were before they could be chosen.
 _DEFAULTS = _as_json(dataclasses.asdict(PropagationConfig()) | {"first_number": 0})
 
 

@@ -1,12 +1,12 @@
-"""Frames of a video by number, each decoded when it is asked for.
+"""Random access to the frames of a video, each decoded on demand.
 
     frames = Frames(open_video(Path("video.mp4")))
     image = frames.image(1234)
 
-Of a video file the key frame before the one that is asked for is found by time stamp, and all
-frames from there on are decoded: the number of a frame is its place among the time stamps, never a
-guess from the frame rate. What was decoded on the way is kept, within a bound of bytes, so that
-stepping back is as quick as stepping forward.
+In a video file, the key frame before the requested frame is found by time stamp, and all frames
+from there on are decoded: a frame's number is its position among the time stamps, never a guess
+from the frame rate. Frames decoded on the way are cached within a byte budget, so stepping back is
+as quick as stepping forward.
 """
 
 import contextlib
@@ -27,13 +27,13 @@ _Pass = Generator[tuple[int, av.VideoFrame], None, None]
 
 
 class Frames:
-    """Random access to a video, from several threads.
+    """Thread-safe random access to the frames of a video.
 
-    source: the video; it is read through files of this object's own.
-    megabytes: what decoded frames may take (two frames are kept in any case).
+    source: the video, which is opened independently of other readers.
+    megabytes: bound on the cache of decoded frames (at least two frames are kept).
     """
 
-    AHEAD = 48  # frames that are decoded and dropped rather than looking for a key frame
+    AHEAD = 48  # up to this distance, decoding onwards is preferred to seeking
 
     def __init__(self, source: VideoSource, megabytes: float = 256.0) -> None:
         self.size = source.size
@@ -42,12 +42,12 @@ class Frames:
         self._kept: OrderedDict[int, Image] = OrderedDict()
         self._room = max(2, int(megabytes * 1e6 / (3 * self.size[0] * self.size[1])))
         self._pass: _Pass | None = None
-        self._next = 0  # number of the first frame that the open pass has not given
+        self._next = 0  # number of the first frame that the open pass has not yielded
         self._turn = Turn()
         self.count = self._count()
 
     def image(self, index: int) -> Image:
-        """Return a frame; it is shared, so nobody may write to it.
+        """Return a frame by its number; the array is shared and must not be modified.
 
         Raises:
           InputError: there is no such frame, or it is damaged.
@@ -61,7 +61,7 @@ class Frames:
             return self._kept[index]
 
     def close(self) -> None:
-        """Close the file; what is kept stays."""
+        """Close the file; cached frames stay available."""
         with self._lock:
             self._end_pass()
 
@@ -83,7 +83,7 @@ class Frames:
             raise
 
     def _advance(self, index: int) -> None:
-        """Decode up to a frame, keeping as many of those before it as there is room for."""
+        """Decode up to a frame and cache as many of the frames before it as fit."""
         for place, frame in self._pass or ():
             self._next = place + 1
             if place > index - self._room:
@@ -102,8 +102,7 @@ class Frames:
         return image
 
     def _begin_pass(self, index: int) -> None:
-        """Begin at the key frame before a frame, or at the beginning where the file's own index
-        leads past it."""
+        """Start decoding at the key frame before a frame, or at the start if seeking overshoots."""
         for begin in (index, 0):
             self._end_pass()
             opened = self._frames(begin)
@@ -115,12 +114,12 @@ class Frames:
         self._next = first[0] if first else 0
 
     def _frames(self, begin: int) -> _Pass:
-        """Yield number and frame, from the key frame before `begin` on."""
+        """Yield number and frame, starting at the key frame before `begin`."""
         assert isinstance(self._source, VideoFile)
         timeline, expected = self._source.timeline, 0
         with opened_container(self._source.path) as (container, stream):
             if timeline.stamps and begin:
-                with contextlib.suppress(av.FFmpegError):  # no index: from the beginning
+                with contextlib.suppress(av.FFmpegError):  # no index: decode from the beginning
                     container.seek(timeline.stamps[begin], stream=stream)
             for place, frame in Decoding(container, stream, timeline, True).frames():
                 index = expected if place is None else place
@@ -139,6 +138,6 @@ class Frames:
 
 
 def _chained(first: tuple[int, av.VideoFrame] | None, rest: _Pass) -> _Pass:
-    """Give back what was taken of a pass; closing it closes the rest."""
+    """Put the first item back in front of a pass; closing the result closes the pass."""
     with contextlib.closing(rest):
         yield from itertools.chain([first] if first else [], rest)

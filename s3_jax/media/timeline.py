@@ -1,7 +1,7 @@
-"""The frames that a video file announces, packet by packet, before any is decoded.
+"""Time stamps of a video file's frames, read from its packets before anything is decoded.
 
-A frame's number is its place among the time stamps of all packets, so that one that cannot be
-decoded leaves a hole and not a shift.
+A frame's number is its position among the time stamps of all packets, so a frame that cannot be
+decoded leaves a hole and does not shift the others.
 """
 
 import bisect
@@ -17,7 +17,7 @@ import av
 import av.logging
 from av.container import InputContainer
 
-# What decoders call an error in files that are whole.
+# Messages that decoders log as errors for intact files.
 _HARMLESS = re.compile(
     r"APP fields|EXIF|mmco|unref short|co located POCs|reference frames|deprecated|SEI|"
     r"unspecified|not implemented|Unknown profile|skipping|Could not find ref",
@@ -31,7 +31,7 @@ Messages = list[tuple[int, str, str]]
 
 @contextlib.contextmanager
 def complaints() -> Iterator[list[str]]:
-    """Collect what FFmpeg calls an error within the block; the list is filled at its end."""
+    """Collect FFmpeg's error messages within the block; the list is filled when the block ends."""
     found: list[str] = []
     with av.logging.Capture(local=True) as logs:
         try:
@@ -46,11 +46,12 @@ def complaints() -> Iterator[list[str]]:
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """Time stamps of all frames in the order of display.
+    """Time stamps of all frames in display order.
 
-    stamps: in units of `time_base`; empty where packets carry none, or the same twice.
-    holes: places of frames that no packet was found for. packets: with data.
-    problem: what the file's reader complained about.
+    stamps: in units of `time_base`; empty if packets carry none or repeat one.
+    holes: positions of frames for which no packet was found.
+    packets: number of packets with data.
+    problem: the demuxer's error message, if any.
     """
 
     stamps: tuple[int, ...]
@@ -60,7 +61,7 @@ class Timeline:
     problem: str = ""
 
     def place(self, stamp: int | None) -> int | None:
-        """Return a frame's number, None where its time stamp is none of these."""
+        """Return the number of the frame with this time stamp, or None if there is none."""
         if stamp is None:
             return None
         place = bisect.bisect_left(self.stamps, stamp)
@@ -68,7 +69,7 @@ class Timeline:
 
     @property
     def variable(self) -> bool:
-        """Tell whether frames are spaced unevenly, by more than rounding."""
+        """True if frames are spaced unevenly, by more than rounding."""
         if len(self.stamps) < 3:
             return False
         first, steps = self.stamps[0], len(self.stamps) - 1
@@ -76,12 +77,12 @@ class Timeline:
         return any(abs(s - first - i * step) > step / 2 for i, s in enumerate(self.stamps))
 
     def seconds(self) -> list[Fraction]:
-        """Return the time of every frame since the first."""
+        """Return the time of every frame in seconds since the first."""
         return [(stamp - self.stamps[0]) * self.time_base for stamp in self.stamps]
 
 
 def scan(container: InputContainer, stream: av.VideoStream) -> Timeline:
-    """Read all packets of a stream, without decoding any."""
+    """Read all packets of a stream without decoding any."""
     stamps: list[int | None] = []
     packets, corrupt, problem = 0, False, ""
     started: int | None = None
@@ -101,7 +102,7 @@ def scan(container: InputContainer, stream: av.VideoStream) -> Timeline:
             problem = str(error)
     problem = problem or next(iter(said), "") or ("incomplete data" if corrupt else "")
     known = [stamp for stamp in stamps if stamp is not None]
-    if started is not None:  # what needs frames before the first key frame is never shown
+    if started is not None:  # frames that depend on earlier ones than the first key frame
         known = [stamp for stamp in known if stamp >= started]
     time_base = stream.time_base or Fraction(1)
     if None in stamps or len(set(known)) < len(known):
@@ -111,7 +112,7 @@ def scan(container: InputContainer, stream: av.VideoStream) -> Timeline:
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Return frame numbers as people write them: "3, 7 to 9"."""
+    """Format frame numbers as ranges: "3, 7 to 9"."""
     parts = []
     for _, run in itertools.groupby(enumerate(sorted(numbers)), lambda item: item[1] - item[0]):
         first, *others = [number for _, number in run]
@@ -121,14 +122,17 @@ def ranges(numbers: Sequence[int]) -> str:
 
 
 def _is_shown(packet: av.Packet, codec: str) -> bool:
-    """Tell whether a picture comes of a packet: some only help others, or repeat the last."""
+    """Return True if a packet yields a picture.
+
+    Some packets only help to decode others, or repeat the last picture.
+    """
     if codec == "vp8":
         return bool(bytes(packet)[0] & 0x10)  # show_frame of RFC 6386, section 9.1
     return packet.size > 10 or not codec.startswith(("mpeg4", "msmpeg4"))
 
 
 def _with_holes(stamps: list[int]) -> tuple[list[int], frozenset[int]]:
-    """Add the frames that a damaged file lost, where all others are spaced evenly."""
+    """Add the frames that a damaged file has lost, if all others are evenly spaced."""
     steps = Counter(after - before for before, after in itertools.pairwise(stamps))
     if not steps:
         return stamps, frozenset()

@@ -1,4 +1,4 @@
-"""Videos as streams of RGB frames: a directory of images, or any file that PyAV decodes.
+"""Videos as streams of RGB frames, from a directory of images or any file that PyAV decodes.
 
 source = open_video(Path("video.mp4"))
 for frame in source.frames():
@@ -37,7 +37,7 @@ from s3_jax.media.timeline import Timeline, complaints, scan
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame: its position in the video, the name of its result files, and RGB pixels."""
+    """One frame: its index in the video, the name of its result files, and RGB pixels."""
 
     index: int
     name: str
@@ -46,15 +46,17 @@ class Frame:
 
 @runtime_checkable
 class VideoSource(Protocol):
-    """What the readers below have in common.
+    """Common interface of the readers below.
 
-    path: what was opened. files: what is read, in order.
+    path: the path that was opened.
+    files: the files that are read, in order.
     size: height and width of every frame in pixels.
-    frame_rate: frames per second, None where the source tells none.
-    num_frames: the length, a guess or None for some video files; only for progress bars.
-    frame_names: the name of every frame where they are known beforehand, else None.
-    times: seconds of every frame since the first, where frames are spaced unevenly, else None.
-    lost: numbers of the frames that the last pass could not decode and went on without.
+    frame_rate: frames per second, or None if the source has none.
+    num_frames: the length; an estimate or None for some video files, so use it only for progress
+      bars.
+    frame_names: the name of every frame if known in advance, else None.
+    times: seconds since the first frame if frames are spaced unevenly, else None.
+    lost: numbers of the frames that the last pass could not decode and skipped.
     """
 
     path: Path
@@ -67,31 +69,34 @@ class VideoSource(Protocol):
     lost: list[int]
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
-        """Frames from index `start` on, decoded as they are asked for.
+        """Yield the frames from index `start` on, decoded on demand.
 
         Raises:
-          InputError: a frame is damaged or of another size; all frames before it were given.
+          InputError: a frame is damaged or has another size; all frames before it have been
+            yielded.
         """
         ...
 
 
 def open_video(path: Path, keep_going: bool = False) -> VideoSource:
-    """The source for a video file or a directory of images; decodes its first frame.
+    """Open a video file or a directory of images and decode its first frame.
 
-    keep_going: pass over frames that cannot be decoded instead of ending with an error there.
+    keep_going: skip frames that cannot be decoded instead of raising an error.
 
     Raises:
-      InputError: nothing there, no frames, or not a video.
+      InputError: the path does not exist, has no frames, or is not a video.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist: give a video file or a directory of images")
     if not (path.is_dir() or path.is_file()):
-        raise InputError(f"{path} is no ordinary file: give a video file or a directory of images")
+        raise InputError(
+            f"{path} is not a regular file: give a video file or a directory of images"
+        )
     return (FrameDirectory if path.is_dir() else VideoFile)(path, keep_going)
 
 
 class FrameDirectory:
-    """A directory of images, one a frame, in natural order of their names."""
+    """A directory of images, one per frame, in natural order of their names."""
 
     def __init__(self, path: Path, keep_going: bool = False):
         self.path = path
@@ -127,8 +132,7 @@ class FrameDirectory:
 
 
 def _white(path: Path, files: Sequence[Path]) -> float | None:
-    """Return the value that is white in a recording of more than 8 bits, the same for all frames;
-    None for others."""
+    """Return the common white level of all frames of more than 8 bits; None for 8-bit frames."""
     try:
         first = read_deep(files[0])
     except (InputError, *DECODE_ERRORS):
@@ -145,16 +149,16 @@ def _white(path: Path, files: Sequence[Path]) -> float | None:
     return white
 
 
-_SAMPLED = 32  # frames from which the range of a recording is told
+_SAMPLED = 32  # frames from which the range of a recording is estimated
 
 
 class VideoFile:
-    """A video file; frames are named by their zero-padded index and turned as its metadata says.
+    """A video file; frames are named by their zero-padded index and rotated as its metadata says.
 
-    A frame's index is its place among the time stamps of all frames, decoded or not. A file that
-    is damaged or ends before the length it announces gives all frames before the damage and then
-    raises; with `keep_going`, it gives all other frames too, and `lost` has the numbers of those
-    that were passed over.
+    A frame's index is its position among the time stamps of all frames, decoded or not. A file that
+    is damaged or ends before its announced length yields all frames before the damage and then
+    raises an error; with `keep_going`, it yields all other frames too, and `lost` holds the numbers
+    of those that were skipped.
     """
 
     def __init__(self, path: Path, keep_going: bool = False):
@@ -203,7 +207,7 @@ class VideoFile:
             for place, frame in decoding.frames():
                 index = expected if place is None else place
                 if index < expected:
-                    continue  # it comes late, and is among those passed over
+                    continue  # it is out of order, and already counted as skipped
                 if index > expected:
                     self._pass_over(range(expected, index), decoding.problem)
                 yield index, turn.upright(frame)
@@ -244,6 +248,11 @@ class VideoFile:
 def opened_container(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     # "file:" and the list of protocols: a name like 12:30.mp4 is no address, and a playlist in a
     # file does not reach the network.
+    """Open a video file and yield its container and its video stream.
+
+    Raises:
+      InputError: the file is not a video, or FFmpeg has no decoder for it.
+    """
     options = {"protocol_whitelist": "file"}
     try:
         container = av.open(f"file:{path}", options=options)
@@ -255,8 +264,8 @@ def opened_container(path: Path) -> Iterator[tuple[InputContainer, av.VideoStrea
         if not streams or container.format.name == "tty":  # FFmpeg draws text files as video
             raise InputError(f"{path} holds no video: give a video file or a directory of images")
         _require_decoder(path, streams[0])
-        # Threads over frames would report an error late, beside the wrong packet; with threads
-        # over slices, complaints come from threads that nobody listens to.
+        # Frame threads report errors late, against the wrong packet; slice threads log them
+        # where they cannot be captured.
         streams[0].thread_type = "SLICE"
         if streams[0].codec_context.name not in ("vp9", "av1", "hevc", "libdav1d"):
             streams[0].codec_context.thread_count = 1
@@ -276,10 +285,10 @@ def _require_decoder(path: Path, stream: av.VideoStream) -> None:
 
 
 class Decoding:
-    """The decoded frames of one pass, with their places, up to damage or passing over it.
+    """The decoded frames of one pass with their positions, up to damage or skipping over it.
 
-    After damage nothing is trusted until a key frame has been decoded: what is predicted from
-    damaged pictures decodes without complaint.
+    After damage, nothing is trusted until a key frame has been decoded: frames predicted from
+    damaged ones decode without an error.
     """
 
     def __init__(
@@ -289,25 +298,25 @@ class Decoding:
         self.problem = ""
         self._container, self._stream = container, stream
         self.timeline, self._keep_going = timeline, keep_going and bool(timeline.stamps)
-        self._suspect: int | None = None  # time stamp from which on nothing is trusted
+        self._suspect: int | None = None  # frames from this time stamp on are not trusted
         self._blind = False
         self._end = Fraction(0)
 
     def frames(self) -> Iterator[tuple[int | None, av.VideoFrame]]:
-        """Yield place (None where time stamps tell none) and frame."""
+        """Yield position (None if time stamps do not give it) and frame."""
         for packet in self._packets():
             yield from self._accepted(self._decode(packet))
             if self.problem and not self._keep_going:
-                # What the decoder still holds back for reordering may come before the damage.
+                # Frames that the decoder still holds for reordering may precede the damage.
                 with contextlib.suppress(av.FFmpegError):
                     yield from self._accepted(self._stream.codec_context.decode(None))
                 return
 
     def early_end(self) -> str:
-        """Say how far the stream ended before its announced length; nothing if it did not."""
+        """Return a message if the stream ended before its announced length, else ""."""
         rate = self._stream.average_rate or Fraction(1)
         seconds = _announced_seconds(self._stream)
-        # Containers round; half a second, or three frames of a slow video, are not a cut.
+        # Containers round: half a second, or three frames of a slow video, is no truncation.
         if self._end and seconds - self._end > max(Fraction(1, 2), 3 / rate):
             return f"it ends at {float(self._end):.1f} s instead of {float(seconds):.1f} s"
         return ""
@@ -338,7 +347,7 @@ class Decoding:
         return frames
 
     def _report(self, stamp: int | None, problem: str) -> None:
-        """Note that nothing from a time stamp on is to be trusted."""
+        """Record a problem; frames from its time stamp on are no longer trusted."""
         self.problem = self.problem or problem
         if stamp is not None:
             self._suspect = stamp if self._suspect is None else min(stamp, self._suspect)
@@ -370,17 +379,20 @@ class Decoding:
 
 
 class Turn:
-    """Turning frames upright: the display matrix is read from the first of them only, since
-    reading it ties a frame to itself until the garbage collector comes."""
+    """Rotation of frames to upright.
+
+    The display matrix is read from the first frame only: reading it ties a frame to itself until
+    the garbage collector runs.
+    """
 
     def __init__(self) -> None:
         self._matrix: list[list[int]] | None = None
         self._rotation: int | None = None
-        # One for all frames: each frame's own would start threads of its own.
+        # Shared by all frames: otherwise each frame would start its own threads.
         self._reformatter = av.video.reformatter.VideoReformatter()
 
     def upright(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-        """Return RGB pixels, turned and mirrored by quarter turns.
+        """Return RGB pixels, rotated by quarter turns and mirrored as needed.
 
         The matrix holds x' = a x + c y, y' = b x + d y as rows (a, b, .), (c, d, .), (., ., .).
         """
@@ -398,7 +410,7 @@ class Turn:
 def _display_matrix(frame: av.VideoFrame) -> list[list[int]] | None:
     try:
         data = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # side data of a kind that PyAV does not know, as EXIF in JPEG
+    except ValueError:  # a kind of side data that PyAV does not know, such as EXIF in JPEG
         data = None
     if data is not None:
         return np.frombuffer(data, np.int32).reshape(3, 3).tolist()  # type: ignore[call-overload]
@@ -410,7 +422,7 @@ def _display_matrix(frame: av.VideoFrame) -> list[list[int]] | None:
 def _warn_of_appearance(
     path: Path, stream: av.VideoStream, image: UInt8[np.ndarray, "h w 3"]
 ) -> None:
-    """Say what makes frames look otherwise than a player shows them."""
+    """Warn if frames look different from what a player shows."""
     aspect, context = stream.sample_aspect_ratio, stream.codec_context
     if aspect and aspect > 0 and aspect != 1:
         logging.warning(
@@ -436,7 +448,7 @@ _HDR = {16: "PQ", 18: "HLG"}
 
 
 def warn_if_dark(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Say that a frame is nearly black, as recordings of 10 or 12 bits in 16 are."""
+    """Warn that a frame is nearly black, as 10-bit or 12-bit recordings stored in 16 bits are."""
     if image.max() < 32:
         logging.warning(
             "%s: the first frame is nearly black (largest value %d of 255): if the recording has "
@@ -447,7 +459,7 @@ def warn_if_dark(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
 
 
 def _announced_seconds(stream: av.VideoStream) -> Fraction:
-    """Time at which the stream should end; 0 if the file does not say."""
+    """Return the time in seconds at which the stream should end; 0 if the file does not tell."""
     time_base = stream.time_base or Fraction(0)
     start = (stream.start_time or 0) * time_base
     if stream.duration:
@@ -462,13 +474,13 @@ def _announced_seconds(stream: av.VideoStream) -> Fraction:
 
 
 def _frame_rate(stream: av.VideoStream) -> Fraction | None:
-    """Frames per second; None where the file says nothing, or gives its clock's ticks for it."""
+    """Return frames per second; None if unknown, or if the file gives its clock rate instead."""
     rate = stream.average_rate or stream.guessed_rate
     return rate if rate and rate <= 480 else None
 
 
 def _numbering_gaps(stems: list[str]) -> list[str]:
-    """Missing numbers, as text, where all stems are numbered in otherwise even steps."""
+    """Return missing numbers as text, if all stems are numbered in otherwise even steps."""
     numbers = [n for n in map(trailing_number, stems) if n is not None]
     if len(numbers) < max(3, len(stems)):
         return []

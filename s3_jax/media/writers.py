@@ -1,4 +1,4 @@
-"""Result files, each written under a temporary name first so that it is whole or absent."""
+"""Writers of result files; each is written under a temporary name, so it is complete or absent."""
 
 import csv
 import io
@@ -21,14 +21,17 @@ from s3_jax.media.palette import voc_palette
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """A dictionary as indented JSON."""
+    """Write a dictionary as indented JSON."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    """A table, its header first. Text that a spreadsheet would run as a formula begins with an
-    apostrophe, which shows it as text."""
+    """Write a table, header first.
+
+    Text that a spreadsheet would run as a formula is prefixed with an apostrophe, which shows it as
+    text.
+    """
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([*map(_as_text, row)] for row in rows)
     with replacing(path) as temporary:
@@ -46,7 +49,7 @@ _NUMBER = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?")
 
 
 def write_mask(path: Path, ids: Integer[np.ndarray, "h w"], encoding: MaskEncoding) -> None:
-    """Object ids as PNG in the given encoding.
+    """Write object ids as PNG in the given encoding.
 
     Raises:
       InputError: an id is too large for the encoding.
@@ -64,10 +67,11 @@ def write_mask(path: Path, ids: Integer[np.ndarray, "h w"], encoding: MaskEncodi
 def write_scores(
     path: Path, prob: Float32[np.ndarray, "k h w"], object_ids: tuple[int, ...]
 ) -> None:
-    """Probabilities as compressed npz: `prob`, background first, and `ids` of the other channels.
+    """Write probabilities as compressed npz: `prob`, and `ids` of all channels but the first.
 
-    The same values give the same bytes: the archive's time stamps are constant. Level 1 takes
-    a fifth of numpy's time for about the same size, since float32 noise hardly compresses.
+    `prob` has the background as its first channel. Equal values give equal bytes, since the
+    archive's time stamps are constant. Compression level 1 takes a fifth of numpy's time for about
+    the same size, as float32 noise hardly compresses.
     """
     arrays = {"prob": np.asarray(prob, np.float32), "ids": np.asarray(object_ids, np.int32)}
     with (
@@ -82,7 +86,7 @@ def write_scores(
 
 
 def write_picture(path: Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
-    """A picture as JPEG or PNG, by the suffix."""
+    """Write an RGB picture as JPEG or PNG, depending on the suffix."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, 90] if path.suffix == ".jpg" else []
     encoded = cv2.imencode(path.suffix, picture[..., ::-1], quality)[1]
     with replacing(path) as temporary:
@@ -90,7 +94,7 @@ def write_picture(path: Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
 
 
 def write_rgba(path: Path, picture: UInt8[np.ndarray, "h w 4"]) -> None:
-    """A picture in R, G, B and opacity as PNG."""
+    """Write an RGBA picture as PNG."""
     with replacing(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG", compress_level=1)
 
@@ -116,7 +120,7 @@ def _encode(ids: Integer[np.ndarray, "h w"], encoding: MaskEncoding) -> Image.Im
 
 
 def _long_enough(palette: bytes, largest_id: int) -> bytes:
-    """The palette as given, continued with VOC colours where an id lies beyond its end."""
+    """Return the palette, extended with VOC colours if an id lies beyond its end."""
     if len(palette) > 3 * largest_id:
         return palette
     return palette + voc_palette().tobytes()[len(palette) : 3 * (largest_id + 1)]

@@ -222,5 +222,5 @@ def test_masks_are_turned_upright_as_frames_are(tmp_path: Path):
 def test_pipes_do_not_block(tmp_path: Path, name: str):
     os.mkfifo(tmp_path / name)
     readers = {"m.png": read_mask, "v.mp4": open_video, "c.pth": read_tensors, "j.json": read_json}
-    with pytest.raises((InputError, TorchFileError, OSError), match="no ordinary file"):
+    with pytest.raises((InputError, TorchFileError, OSError), match="not a regular file"):
         readers[name](tmp_path / name)
