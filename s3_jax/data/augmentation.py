@@ -1,7 +1,8 @@
-"""Random geometry and colour of a clip's frames, as described in the paper's section 4.1.
+"""Random geometry and colour changes of a clip's frames, as described in the paper's section 4.1.
 
-What torchvision-style descriptions do in turn (rotate, resize, crop, ...) is composed into one
-warp per frame, so that a frame is resampled once and nothing is cut off in between.
+Descriptions in the style of torchvision apply several steps in turn (rotate, resize, crop, ...).
+Here they are composed into one warp per frame, so a frame is resampled once and nothing is cut off
+between steps.
 """
 
 import dataclasses
@@ -22,8 +23,8 @@ CROP_TRIES = 10
 class Zoom:
     """A change of scale over a clip.
 
-    log_scale: logarithm of the factors by which width and height have grown in the last frame.
-    place: where in the crop, from 0 to 1, the objects' centre is then.
+    log_scale: logarithms of the factors by which width and height have grown in the last frame.
+    place: position of the objects' centre in the crop of the last frame, from 0 to 1.
     """
 
     log_scale: tuple[Number, Number]
@@ -33,9 +34,9 @@ class Zoom:
 def sample_warps(
     rng: np.random.Generator, size: Size, config: DataConfig, still: bool
 ) -> list[Warp]:
-    """A warp for every frame of a clip from images of `size`.
+    """Sample a warp for every frame of a clip from images of `size`.
 
-    still: the clip is made of one photograph, so each frame has a warp of its own.
+    still: the clip is made from one photograph, so each frame gets its own warp.
     """
     if still:
         return image_warps(rng, size, config.crop, config.num_frames, config.image)
@@ -45,7 +46,7 @@ def sample_warps(
 def sample_colours(
     rng: np.random.Generator, config: DataConfig, still: bool
 ) -> list[list[ColourChange]]:
-    """The colour changes of every frame of a clip, its own before those of the clip."""
+    """Sample the colour changes of every frame of a clip: first its own, then those of the clip."""
     chosen = config.image if still else config.video
     of_clip = [sample_colour(rng, chosen.clip_colour)]
     if rng.random() < chosen.grey:
@@ -57,7 +58,7 @@ def sample_colours(
 def image_warps(
     rng: np.random.Generator, size: Size, side: int, count: int, config: ImageAugmentationConfig
 ) -> list[Warp]:
-    """Affine map, resizing, crop and bend of each frame, then scale and flip of the clip."""
+    """Sample an affine map, resizing, crop and bend per frame, then scale and flip the clip."""
     middle = ((side - 1) / 2, (side - 1) / 2)
     scale = rng.uniform(*config.clip_scale)
     to_crop = around(middle, np.eye(2) / scale)
@@ -68,7 +69,10 @@ def image_warps(
 
 
 def _walk(rng: np.random.Generator, count: int, reach: Number) -> Float[np.ndarray, "t 5"]:
-    """Numbers uniform in [0, 1], independent for reach 1, else at most `reach` from their last."""
+    """Draw numbers uniform in [0, 1], each within `reach` of the previous frame's.
+
+    Reach 1 and above makes frames independent.
+    """
     draws = rng.random((count, 5))
     if reach >= 1:
         return draws
@@ -84,7 +88,10 @@ def _image_warp(
     config: ImageAugmentationConfig,
     draw: Float[np.ndarray, " 5"],
 ) -> Warp:
-    """draw: where in their ranges rotation, shear, scale and place (x, y) lie."""
+    """Build the warp of one frame.
+
+    draw: position of rotation, shear, scale and place (x, y) within their ranges, 0 to 1.
+    """
     height, width = size
     low, high = config.scale
     rotation, shear = (2 * draw[:2] - 1) * (config.rotation, config.shear)
@@ -101,7 +108,7 @@ def _image_warp(
 def video_warp(
     rng: np.random.Generator, size: Size, side: int, config: VideoAugmentationConfig
 ) -> Warp:
-    """Affine map, crop of random area and aspect, resizing and flip."""
+    """Sample an affine map, a crop of random area and aspect ratio, resizing and a flip."""
     height, width = size
     moved = rotation_shear(
         rng.uniform(-config.rotation, config.rotation), rng.uniform(-config.shear, config.shear)
@@ -114,7 +121,7 @@ def video_warp(
 
 
 def sample_zoom(rng: np.random.Generator, config: VideoAugmentationConfig) -> Zoom | None:
-    """Return how a clip's scale changes; None for not at all."""
+    """Sample the change of scale of a clip, or None for a constant scale."""
     if max(config.zoom, config.zoom_aspect) <= 1 or rng.random() >= config.zoom_share:
         return None
     scale = rng.uniform(-1, 1) * np.log(config.zoom)
@@ -123,9 +130,9 @@ def sample_zoom(rng: np.random.Generator, config: VideoAugmentationConfig) -> Zo
 
 
 def zoomed(warps: list[Warp], zoom: Zoom, pivot: tuple[Number, Number]) -> list[Warp]:
-    """Return the warps of a clip under a zoom that grows evenly from nothing in the first frame.
+    """Return a clip's warps with a zoom added that grows evenly from zero in the first frame.
 
-    pivot: x, y in the last of the given warps' crops that comes to `zoom.place` in the last frame.
+    pivot: x, y in the last warp's crop that moves to `zoom.place` in the last frame.
     """
     shares = np.linspace(0, 1, len(warps))
     return [
@@ -143,7 +150,7 @@ def _zoomed(warp: Warp, zoom: Zoom, pivot: np.ndarray, share: Number) -> Warp:
 def _sample_box(
     rng: np.random.Generator, size: Size, config: VideoAugmentationConfig
 ) -> tuple[Number, Number, Number, Number]:
-    """Left, top, width and height of a crop; the middle of the image where none fits."""
+    """Sample left, top, width and height of a crop; fall back to the middle of the image."""
     height, width = size
     for _ in range(CROP_TRIES):
         area = height * width * rng.uniform(*config.crop_area)

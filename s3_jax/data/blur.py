@@ -1,4 +1,4 @@
-"""Blur of a clip: out of focus, and of a camera that moves while the shutter is open."""
+"""Blur of a clip: defocus, and motion of the camera while the shutter is open."""
 
 import cv2
 import numpy as np
@@ -8,15 +8,15 @@ from s3_jax.data.config import BlurConfig, Number
 
 Kernel = Float[np.ndarray, "_ _"]
 Frames = UInt8[np.ndarray, "t h w 3"]
-STEPS = 64  # points of a path that are drawn into a kernel
+STEPS = 64  # points of a path in a kernel
 
 
 def sample_blurs(
     rng: np.random.Generator, config: BlurConfig, side: int, count: int
 ) -> list[Kernel] | None:
-    """Return a kernel for each of `count` frames; None for a clip that stays sharp.
+    """Sample a blur kernel for each of `count` frames, or None for a sharp clip.
 
-    side: of the crop, in pixels.
+    side: side of the crop in pixels.
     """
     if config.share <= 0 or rng.random() >= config.share:
         return None
@@ -27,14 +27,16 @@ def sample_blurs(
 
 
 def path_kernel(length: Number, angle: Number, sigma: Number) -> Kernel:
-    """Return the picture of a point that moves on a line; it sums to 1.
+    """Return the blur kernel of a point that moves along a line; it sums to 1.
 
-    length: of the line, in pixels. sigma: standard deviation of the point itself.
+    length: length of the line in pixels.
+    angle: direction of the line in radians.
+    sigma: standard deviation of the defocused point in pixels.
     """
     radius = int(np.ceil(length / 2 + 3 * sigma)) + 1
     path = np.linspace(-length / 2, length / 2, STEPS)
     grid = np.arange(-radius, radius + 1)
-    # Half a pixel at least, so that a sharp point stays where it is.
+    # At least about half a pixel wide, so a sharp point stays where it is.
     spread = 2 * max(sigma, 0.3) ** 2
     across = np.exp(-((grid[None] - path[:, None] * np.cos(angle)) ** 2) / spread)
     down = np.exp(-((grid[None] - path[:, None] * np.sin(angle)) ** 2) / spread)
@@ -43,7 +45,7 @@ def path_kernel(length: Number, angle: Number, sigma: Number) -> Kernel:
 
 
 def blur(frames: Frames, kernels: list[Kernel] | None) -> Frames:
-    """Return the frames under their kernels."""
+    """Apply a blur kernel to each frame."""
     if kernels is None:
         return frames
     pairs = zip(frames, kernels, strict=True)

@@ -1,4 +1,4 @@
-"""One training clip out of one video: frames chosen, warped, recoloured, objects numbered."""
+"""One training clip from one video: sample frames, warp, recolour and number the objects."""
 
 import dataclasses
 
@@ -16,15 +16,16 @@ from s3_jax.data.videos import Video, read_bytes
 from s3_jax.data.warp import Colour, Warp, reduction, warp_image, warp_labels
 from s3_jax.errors import InputError
 
-# Object ids are looked for in the first frame before they are relabelled to 8 bits.
+# Ids as decoded, before they are relabelled to 8 bits.
 Ids = Integer[np.ndarray, "h w"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Draft:
-    """What is decided of a clip before its images are decoded.
+    """Choices that define a clip before its images are decoded.
 
-    frames: numbers within the video, in playing order. objects: chosen ids.
+    frames: indices within the video, in playing order.
+    objects: ids of the chosen objects.
     size: height and width of the video.
     """
 
@@ -37,7 +38,7 @@ class Draft:
 def sample_clip(
     rng: np.random.Generator, video: Video, config: DataConfig, skip: int
 ) -> Clip | None:
-    """A clip of `config.num_frames` frames; None if no first frame with an object was found.
+    """Sample a clip of `config.num_frames` frames; None if no first frame shows an object.
 
     skip: largest distance between neighbouring frames of the clip.
 
@@ -59,7 +60,7 @@ def sample_clip(
 def sample_plan(
     rng: np.random.Generator, video: Video, config: DataConfig, skip: int
 ) -> Draft | None:
-    """Frames and warps under which the first frame shows an object; None if none were found.
+    """Sample frames and warps for which the first frame shows an object; None if none were found.
 
     Only masks are decoded.
     """
@@ -84,7 +85,7 @@ def sample_plan(
 def _zoom(
     rng: np.random.Generator, warps: list[Warp], last: Ids, objects: list[int], config: DataConfig
 ) -> list[Warp]:
-    """Return the warps of a clip that zooms, by chance; last: ids of the last frame."""
+    """Add a zoom to a clip's warps at random; `last` holds the ids of the last frame."""
     zoom = sample_zoom(rng, config.video)
     if zoom is None:
         return warps
@@ -93,8 +94,8 @@ def _zoom(
 
 
 def _seen(ids: Ids, present: list[int], warp: Warp) -> list[int]:
-    """Which of the ids a warped mask shows."""
-    if len(present) > 255:  # more than 8 bits can tell apart: look for the first ones only
+    """Return the ids that are visible in a warped mask."""
+    if len(present) > 255:  # more than 8 bits can distinguish: use only the first ones
         present = present[:255]
     labels = warp_labels(relabel(ids, present), warp)
     return [present[label - 1] for label in object_ids(labels)]
@@ -125,7 +126,7 @@ def _frames(
 
 
 def _backdrop(rng: np.random.Generator, video: Video, config: DataConfig) -> Clip:
-    """A clip without objects, of the picture that is to be the video's background."""
+    """Sample a clip without objects from the video's background picture."""
     path = video.background
     assert path is not None
     picture = decode_image(read_bytes(path), str(path))
@@ -141,7 +142,7 @@ def _render(
     colours: list[list[ColourChange]],
     fill: Colour | None,
 ) -> UInt8[np.ndarray, "t h w 3"]:
-    """Each image under its warp, recoloured."""
+    """Warp and recolour each image."""
     parts = zip(images, warps, colours, strict=True)
     return np.stack(
         [recolour(warp_image(image, warp, fill), changes) for image, warp, changes in parts]
@@ -149,10 +150,10 @@ def _render(
 
 
 def _require_size(size: tuple[int, ...], expected: Size, divisor: int, what: str) -> None:
-    """Exactly the expected size, or that divided by the divisor up to rounding.
+    """Accept the expected size, or that size divided by `divisor` up to rounding.
 
     Raises:
-      InputError: another size.
+      InputError: the size is different.
     """
     divided = all(abs(a * divisor - b) < divisor for a, b in zip(size, expected, strict=True))
     if size != expected and not divided:

@@ -1,4 +1,4 @@
-"""Colour jitter: all changes of a frame composed into one linear map of its colours."""
+"""Colour jitter: all changes of a frame, composed into one linear map of its colours."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 
 from s3_jax.data.config import ColourConfig, Number
 
-# Luma of ITU-R BT.601 and two axes of colour difference: hue turns the latter.
+# Luma of ITU-R BT.601 and two colour-difference axes, in whose plane hue rotates.
 _LUMA = np.array([0.299, 0.587, 0.114])
 _YIQ = np.array([_LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 Order = tuple[int, ...]
@@ -16,7 +16,7 @@ Order = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class ColourChange:
-    """Factors for brightness, contrast and saturation, a turn of the hue, and their order."""
+    """Factors for brightness, contrast and saturation, a hue rotation in turns, and their order."""
 
     brightness: Number = 1.0
     contrast: Number = 1.0
@@ -29,7 +29,7 @@ GREY = ColourChange(saturation=0.0)
 
 
 def sample_colour(rng: np.random.Generator, jitter: ColourConfig) -> ColourChange:
-    """Changes uniform within the jitter, in random order."""
+    """Sample changes uniformly within the jitter, in random order."""
     brightness, contrast, saturation = (
         float(rng.uniform(max(0.0, 1 - most), 1 + most))
         for most in (jitter.brightness, jitter.contrast, jitter.saturation)
@@ -42,7 +42,7 @@ def sample_colour(rng: np.random.Generator, jitter: ColourConfig) -> ColourChang
 def recolour(
     image: UInt8[np.ndarray, "h w 3"], changes: list[ColourChange]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The changes, one after the other, clipped to 0..255 once at the end."""
+    """Apply the changes one after the other and clip to 0..255 once at the end."""
     linear, offset = np.eye(3), np.zeros(3)
     mean = image[::8, ::8].reshape(-1, 3).mean(axis=0, dtype=np.float64)
     for change in changes:
@@ -54,9 +54,9 @@ def recolour(
 
 
 def _step(change: ColourChange, step: int) -> tuple[Float[np.ndarray, "3 3"], Number]:
-    """A step as a matrix, and the share of the picture's mean luma that it adds.
+    """Return a step as a matrix, and the share of the picture's mean luma that it adds.
 
-    Contrast moves colours away from that mean, saturation away from the pixel's own luma.
+    Contrast moves colours relative to that mean, saturation relative to the pixel's own luma.
     """
     if step == 0:
         return change.brightness * np.eye(3), 0.0

@@ -1,7 +1,7 @@
-"""Options of the training data: which sets, how clips are drawn from them, how they are augmented.
+"""Settings of the training data: sources, clip sampling and augmentation.
 
-Defaults are those of the published main training (paper section 4.1); `recipes.py` has both
-stages. A `DataConfig` decides every pixel of every batch.
+Defaults are those of the published main training (paper section 4.1); `recipes.py` has both stages.
+A `DataConfig` determines every pixel of every batch.
 """
 
 import dataclasses
@@ -18,19 +18,20 @@ Range = tuple[Number, Number]
 
 @dataclasses.dataclass(frozen=True)
 class VideoFolderConfig:
-    """Videos as directories of images, with masks for all or some of the frames.
+    """Frozen settings of a folder of videos: directories of images, some or all with masks.
 
-    path: holds `JPEGImages[/480p]/<video>/*.jpg` and `Annotations[/480p]/<video>/*.png`, itself
+    path: holds `JPEGImages[/480p]/<video>/*.jpg` and `Annotations[/480p]/<video>/*.png`, directly
       or in `train/`.
-    images, annotations: instead of the above, directories within `path`.
-    subset: a text file within `path` that names the videos to use, one a line; "" for all.
-    empty_masks: a file that `s3 prepare` made, which tells frames without objects.
-    binary: everything that is not background is one object; otherwise 255 marks void pixels,
-      which count as background.
-    frame_interval: how many frames of the original video lie between annotated ones;
+    images, annotations: directories within `path` to use instead of the above.
+    subset: a text file within `path` that lists the videos to use, one per line; "" for all.
+    empty_masks: a file written by `s3 prepare` that lists frames without objects.
+    binary: everything that is not background is one object; otherwise 255 marks void pixels, which
+      count as background.
+    frame_interval: distance between annotated frames in frames of the original video;
       `DataConfig.skips` are divided by it.
     multiplier: how often a video is used for each use of a video with multiplier 1.
-    videos: names of those to use; none for all. held_out: of those that are not used.
+    videos: names of the videos to use; empty for all.
+    held_out: names of the videos to leave out.
     """
 
     path: str
@@ -48,15 +49,15 @@ class VideoFolderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolderConfig:
-    """Photographs with a mask each, in one directory tree or in two.
+    """Frozen settings of a folder of photographs with one mask each, in one directory tree or two.
 
     An image `x.jpg` or `x_im.jpg` belongs to the mask `x.png` or `x_gt.png` beside it, or to the
-    only one of that name elsewhere below `path`.
+    only mask of that name elsewhere below `path`.
 
-    instances: masks hold a number for every object, and 255 for void pixels; otherwise all that
-      is not background is one object. Instances smaller than `LEAST_INSTANCE` are background.
-    backgrounds: a directory of pictures; with probability `background_share` an object is
-      cut out and moves over one of them, which moves too.
+    instances: masks hold a number for every object, and 255 for void pixels; otherwise all that is
+      not background is one object. Instances smaller than `LEAST_INSTANCE` are background.
+    backgrounds: a directory of pictures; with probability `background_share` an object is cut out
+      and moves over one of them, which moves too.
     """
 
     path: str
@@ -69,11 +70,12 @@ class ImageFolderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RegionFolderConfig:
-    """Photographs `images/x.jpg` with `regions/x.png`, where every pixel has a region's number.
+    """Frozen settings of a folder of photographs `images/x.jpg` with region maps `regions/x.png`.
 
-    An object is a region or a union of neighbours, drawn anew each time.
+    Every pixel of a region map holds its region's number. An object is a region or a union of
+    neighbouring regions, sampled anew each time.
 
-    area: its share of the picture, smallest and largest.
+    area: smallest and largest share of the picture that an object may cover.
     backgrounds, background_share: see `ImageFolderConfig`.
     """
 
@@ -87,9 +89,9 @@ class RegionFolderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RecordsConfig:
-    """A TFDS data set in ArrayRecord files with the features of TFDS's `davis`.
+    """Frozen settings of a TFDS data set in ArrayRecord files with the features of TFDS's `davis`.
 
-    path: the directory with `dataset_info.json`, as `s3 prepare` prints it.
+    path: the directory with `dataset_info.json`, as printed by `s3 prepare`.
     frame_interval, multiplier: see `VideoFolderConfig`.
     """
 
@@ -102,13 +104,13 @@ class RecordsConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticConfig:
-    """Procedural videos, a new one for every clip.
+    """Frozen settings of procedural videos, a new one for every clip.
 
-    height, width, num_frames: of the videos that clips are drawn from.
-    scenes: what one pass over the source counts, for mixing with others.
-    objects: fewest and most objects.
-    pictures: a directory of photographs for background and surfaces; "" for made textures.
-    picture_share: probability that a scene uses them.
+    height, width, num_frames: size (pixels) and length of the videos from which clips are sampled.
+    scenes: number of videos that count as one pass over the source, for mixing with others.
+    objects: smallest and largest number of objects.
+    pictures: a directory of photographs for backgrounds and surfaces; "" for procedural textures.
+    picture_share: probability that a scene uses photographs.
     """
 
     height: int = 480
@@ -141,12 +143,12 @@ SOURCE_KINDS: dict[str, type] = {
 
 @dataclasses.dataclass(frozen=True)
 class BlurConfig:
-    """Blur of a clip's frames.
+    """Frozen settings of the blur of a clip's frames.
 
     share: probability that a clip is blurred at all.
-    defocus: largest standard deviation of a Gaussian, in sides of the crop, drawn once a clip.
+    defocus: largest standard deviation of the Gaussian, in sides of the crop, drawn once per clip.
     motion: longest path of the camera while the shutter is open, in sides of the crop; its
-      direction is drawn once a clip, its length frame by frame.
+      direction is drawn once per clip, its length for each frame.
     """
 
     share: Number = 0.0
@@ -156,7 +158,7 @@ class BlurConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ColourConfig:
-    """Largest relative change of brightness, contrast, saturation; of hue, in turns."""
+    """Largest relative changes of brightness, contrast and saturation; of hue, in turns."""
 
     brightness: Number = 0.0
     contrast: Number = 0.0
@@ -166,12 +168,14 @@ class ColourConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ImageAugmentationConfig:
-    """How one image becomes a clip. Angles in degrees; `clip_` values are drawn once a clip.
+    """Frozen settings that turn one image into a clip.
 
-    walk: how far the angles, scale and place of a frame may be from those of the one before, as
-      a share of their range; 1 draws each frame by itself, less makes smooth motion.
-    flip, grey, bend: probabilities of mirroring and greyness, and, frame by frame, of a
-      thin-plate-spline warp.
+    Angles are in degrees; `clip_` values are drawn once per clip.
+
+    walk: largest change of a frame's angles, scale and place from the previous frame, as a share of
+      their range; 1 draws each frame independently, smaller values make smooth motion.
+    flip, grey: probabilities of mirroring and of removing colour, per clip.
+    bend: probability of a thin-plate-spline warp, per frame.
     bend_strength: standard deviation of its control points, in sides of the crop.
     """
 
@@ -190,12 +194,15 @@ class ImageAugmentationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class VideoAugmentationConfig:
-    """How the frames of a video become a clip; all but `frame_colour` is drawn once a clip.
+    """Frozen settings that turn frames of a video into a clip.
 
-    crop_area: the crop's share of the image's area. crop_aspect: its width over height.
-    zoom: largest factor by which the objects grow or shrink from the first frame to the last,
-      which brings them to the middle; 1 for a crop that stays.
-    zoom_aspect: largest factor by which width and height grow apart on the way.
+    Everything but `frame_colour` is drawn once per clip; angles are in degrees.
+
+    crop_area: the crop's share of the image's area.
+    crop_aspect: its width divided by its height.
+    zoom: largest factor by which the objects grow or shrink from the first frame to the last, which
+      brings them to the middle; 1 for a fixed crop.
+    zoom_aspect: largest factor by which width and height grow apart meanwhile.
     zoom_share: probability that a clip zooms.
     """
 
@@ -214,23 +221,27 @@ class VideoAugmentationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Everything that decides the training data, and how it is read ahead.
+    """Frozen settings that define the training data and how it is prefetched.
 
-    num_steps: length of the training, which `skips` refers to.
+    num_steps: length of the training, to which `skips` refers.
     crop: side of the square frames in pixels.
-    skips: pairs of a share of the training and the largest distance between neighbouring frames
-      of a clip from then on.
-    reverse, merge: probabilities of playing a clip backwards and of pasting the objects of
-      another clip over one with room for more.
+    skips: pairs of a share of the training and the largest distance between neighbouring frames of
+      a clip from then on.
+    reverse, merge: probabilities of playing a clip backwards and of pasting the objects of another
+      clip over one with room for more.
     occlude: probability of pasting the objects of another clip over one as mere occluders.
-    cross: probability that pasted objects travel across the objects below, or leave the picture
-      and come back, instead of only moving as they do in their own clip.
-    fill_colour: what lies beyond the image's edges.
-    crops_tried, seeds_tried, sequences_tried: how often crop, frames and video are drawn anew
-      when the first frame shows no object.
+    cross: probability that pasted objects travel across the objects below, or leave the picture and
+      come back, instead of only moving as they do in their own clip.
+    fill_colour: RGB colour beyond the image's edges.
+    crops_tried, seeds_tried, sequences_tried: how often crop, frames and video are sampled again
+    when the first frame shows no object.
     max_failing: share of clips that damaged files may cost before training stops.
-    num_workers: processes that make clips; 0 for none. num_threads: threads in each of them.
-    clips_ahead: clips that each process prepares before they are asked for.
+    num_workers: processes that make clips; 0 for none.
+    num_threads: threads in each process.
+    clips_ahead: clips that each process prepares in advance.
+
+    Raises:
+      ValueError: a setting is out of range.
     """
 
     sources: tuple[SourceConfig, ...] = (SyntheticConfig(),)
@@ -274,14 +285,14 @@ class DataConfig:
             raise ValueError(f"seed is {self.seed}, but must be 0 to 2^32 - 1")
 
     def recorded(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Write each source's kind beside its values."""
+        """Return `values` with each source's kind added to its settings."""
         kinds = (source.kind for source in self.sources)
         named = zip(values["sources"], kinds, strict=True)
         return values | {"sources": tuple(entry | {"kind": kind} for entry, kind in named)}
 
     @staticmethod
     def upgraded(values: dict[str, Any]) -> dict[str, Any]:
-        """Read sources by their kind, and augmentation under its own names in messages."""
+        """Return `values` with sources and augmentations parsed, so errors name their fields."""
         if isinstance(values.get("sources"), list | tuple):
             values["sources"] = tuple(map(_source, values["sources"]))
         for name, cls in (("image", ImageAugmentationConfig), ("video", VideoAugmentationConfig)):
@@ -291,7 +302,7 @@ class DataConfig:
 
 
 def _refuse_negative(value: Any, where: str = "") -> None:
-    """Refuse numbers below 0: sizes, counts, shares and strengths cannot be."""
+    """Refuse negative numbers: no size, count, share or strength can be one."""
     if dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             _refuse_negative(getattr(value, field.name), f"{where}.{field.name}".lstrip("."))

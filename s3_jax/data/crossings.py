@@ -1,9 +1,9 @@
-"""Videos in which objects of different clips cross, for measuring whether identities are kept.
+"""Videos in which objects of different clips cross, to measure how well identities are kept.
 
     for clip in crossing_clips(data, count=12): ...
 
-The objects come from the sources of a `DataConfig`, one out of each clip; they are moved over one
-another and pasted, so that every mask is known, also of what an object hides.
+The objects come from the sources of a `DataConfig`, one from each clip. They are moved across one
+another and pasted, so every mask is known, including those of hidden objects.
 """
 
 from collections.abc import Iterator
@@ -16,19 +16,19 @@ from s3_jax.data.merging import Clip, over, paste
 from s3_jax.data.sources import Source, open_source
 from s3_jax.errors import InputError
 
-FEWEST_PIXELS = 0.01  # of the frame, that every object shows in the first one
-HIDDEN = 1 / 3  # of an object, behind another one in some frame
+FEWEST_PIXELS = 0.01  # least share of the first frame that every object covers
+HIDDEN = 1 / 3  # share of an object that another one has to hide in some frame
 TRIES = 60
 
 
 def crossing_clips(data: DataConfig, count: int) -> Iterator[Clip]:
-    """Yield clips of two and three objects in turn, each of another item, that hide one another.
+    """Yield clips with two and three objects in turn, from different items, that hide one another.
 
-    In each, every object shows in the first frame, and one is hidden by more than a third in some
-    frame and shows again in the last.
+    In each clip, every object is visible in the first frame, and one is hidden by more than a third
+    in some frame and visible again in the last.
 
     Raises:
-      InputError: a data set cannot be read, or `TRIES` draws gave no such clip.
+      InputError: a data set cannot be read, or `TRIES` samples gave no such clip.
     """
     sources = [open_source(source) for source in data.sources]
     for number in range(count):
@@ -54,7 +54,7 @@ def _layer(rng: np.random.Generator, sources: list[Source], data: DataConfig) ->
 
 
 def _stack(rng: np.random.Generator, layers: list[Clip]) -> Clip | None:
-    """Return the layers one over the other, each but the first passing over the lower ones."""
+    """Paste the layers over one another; each one passes over those below."""
     if len(layers) < 2:
         return None
     stacked, crossed = layers[0], False
@@ -65,7 +65,7 @@ def _stack(rng: np.random.Generator, layers: list[Clip]) -> Clip | None:
 
 
 def _areas(clip: Clip) -> np.ndarray:
-    """Pixels of every object (columns) in every frame (rows)."""
+    """Return the number of pixels of every object (columns) in every frame (rows)."""
     ids = np.arange(1, clip.num_objects + 1)
     return (clip.masks[..., None] == ids.reshape(1, 1, 1, -1)).sum(axis=(1, 2))
 
@@ -75,7 +75,7 @@ def _large(clip: Clip) -> bool:
 
 
 def _hides(below: Clip, stacked: Clip) -> bool:
-    """Return whether an object loses more than `HIDDEN` of it, but not in the last frame."""
+    """Return True if an object loses more than `HIDDEN` of its area, but not in the last frame."""
     whole = _areas(below).astype(float)
     left = _areas(stacked)[:, : below.num_objects] / np.maximum(whole, 1)
     known = whole >= FEWEST_PIXELS * below.masks[0].size

@@ -1,4 +1,4 @@
-"""Encoded images and masks to pixels, fast, for training; damage is always an InputError."""
+"""Fast decoding of images and masks for training; any damage raises an InputError."""
 
 import io
 
@@ -11,8 +11,8 @@ from s3_jax.errors import InputError
 from s3_jax.media.image_files import DECODE_ERRORS, reason
 from s3_jax.media.mask_files import VOID
 
-# JPEG files decode at these fractions of their size in less time (libjpeg scales in the DCT).
-# The constants named GRAYSCALE are the scale alone; they do not make the result grey.
+# JPEG files decode faster at a fraction of their size (libjpeg scales in the DCT). The
+# GRAYSCALE constants only set the scale; combined with COLOR_RGB the result is in colour.
 REDUCTIONS = {
     1: cv2.IMREAD_COLOR_RGB,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_COLOR_RGB,
@@ -23,12 +23,12 @@ Ids = Integer[np.ndarray, "h w"]
 
 
 def decode_image(encoded: bytes, where: str, reduction: int = 1) -> UInt8[np.ndarray, "h w 3"]:
-    """An encoded image as RGB, its sides divided by `reduction` (1, 2, 4 or 8) and rounded up.
+    """Decode an image as RGB, its sides divided by `reduction` (1, 2, 4 or 8) and rounded up.
 
-    where: names the image in errors.
+    where: name of the image in error messages.
 
     Raises:
-      InputError: damaged, cut off or no image.
+      InputError: the data are damaged, truncated or not an image.
     """
     try:
         image = cv2.imdecode(np.frombuffer(encoded, np.uint8), REDUCTIONS[reduction])
@@ -40,12 +40,12 @@ def decode_image(encoded: bytes, where: str, reduction: int = 1) -> UInt8[np.nda
 
 
 def decode_ids(encoded: bytes, where: str) -> Ids:
-    """Object ids of a mask as the file has them; see `mask_files` for encodings.
+    """Decode the object ids of a mask as stored; see `mask_files` for the encodings.
 
-    8-bit images give uint8, with 255 for void pixels if they have any; others give int32.
+    8-bit images give uint8, with 255 for void pixels; others give int32.
 
     Raises:
-      InputError: damaged, cut off or no mask.
+      InputError: the data are damaged, truncated or not a mask.
     """
     pixels, mode = _decode_plane(encoded, where)
     if mode in ("PA", "LA"):
@@ -63,10 +63,10 @@ def decode_ids(encoded: bytes, where: str) -> Ids:
 
 
 def decode_foreground(encoded: bytes, where: str) -> UInt8[np.ndarray, "h w"]:
-    """A mask of one object as 0 and 1; soft edges are cut at half the largest value.
+    """Decode a mask of one object as 0 and 1; soft edges are cut at half the largest value.
 
     Raises:
-      InputError: damaged, cut off or no mask.
+      InputError: the data are damaged, truncated or not a mask.
     """
     pixels, mode = _decode_plane(encoded, where)
     if mode in ("RGB", "RGBA"):
@@ -78,7 +78,7 @@ def decode_foreground(encoded: bytes, where: str) -> UInt8[np.ndarray, "h w"]:
 
 
 def without_void(ids: Ids, binary: bool) -> Ids:
-    """Ids with void pixels as background, or, if `binary`, with all that is not 0 as object 1."""
+    """Return ids with void pixels as background or, if `binary`, all non-zero ids as object 1."""
     if binary:
         return (ids != 0).astype(np.uint8)
     if ids.dtype == np.uint8 and ids.max(initial=0) == VOID:

@@ -1,4 +1,4 @@
-"""The list of masks without objects, which saves training from decoding them in vain."""
+"""Lists of masks without objects, which save training from decoding them in vain."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ from s3_jax.errors import InputError
 from s3_jax.media.image_files import reason
 from s3_jax.media.json_files import read_json
 
-EmptyMasks = dict[str, list[str]]  # by video, the stems of its empty masks' files
+EmptyMasks = dict[str, list[str]]  # video -> file stems of its empty masks
 
 
 def read(path: Path) -> EmptyMasks:
-    """The list that `s3 prepare` wrote.
+    """Read a list written by `s3 prepare`.
 
     Raises:
-      InputError: missing, or not such a list.
+      InputError: the file is missing or is not such a list.
     """
     try:
         values = read_json(path)

@@ -1,6 +1,6 @@
-"""What is in a data set's directories: videos with their masks, images with theirs, pictures.
+"""Listings of data set directories: videos or images with their masks, and plain pictures.
 
-Only names are read here, no pixels.
+Only names are read here, never pixels.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from s3_jax.errors import InputError
 from s3_jax.media.image_files import IMAGE_SUFFIXES, natural_key, reason, shortened
 
 MASK_SUFFIXES = frozenset((".png", ".bmp", ".gif", ".tif", ".tiff"))
-# What may be missing of a data set before it is taken for half-extracted.
+# Share of a data set that may be missing before it counts as only partly extracted.
 TOLERATED = 0.1
 _IMAGES, _ANNOTATIONS = "JPEGImages", "Annotations"
 _RESOLUTIONS = ("480p", "Full-Resolution")
@@ -21,9 +21,10 @@ _RESOLUTIONS = ("480p", "Full-Resolution")
 
 @dataclasses.dataclass(frozen=True)
 class AnnotatedVideo:
-    """The annotated frames of a video, in order: file names within two directories.
+    """The annotated frames of a video in order.
 
-    num_images: all frames, with and without annotation.
+    frames: pairs of file names, in `images` and in `annotations`.
+    num_images: number of all frames, with and without annotation.
     """
 
     name: str
@@ -35,7 +36,7 @@ class AnnotatedVideo:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationVideo:
-    """A video to segment and score: directories of its images and of its masks."""
+    """A video to segment and score: the directories of its images and of its masks."""
 
     name: str
     images: Path
@@ -45,12 +46,12 @@ class EvaluationVideo:
 def annotated_videos(
     path: Path, images: str = "", annotations: str = "", subset: str = ""
 ) -> list[AnnotatedVideo]:
-    """The videos of a DAVIS-like folder that have annotations, by name.
+    """Return the annotated videos of a DAVIS-like folder, sorted by name.
 
     path, images, annotations, subset: see `data.config.VideoFolderConfig`.
 
     Raises:
-      InputError: directories are missing, or so much within them that the data set must be
+      InputError: directories are missing, or so many of their files that the data set must be
         incomplete.
     """
     image_root, mask_root = video_roots(path, images, annotations)
@@ -71,10 +72,10 @@ def annotated_videos(
 def chosen(
     videos: Sequence[AnnotatedVideo], names: Sequence[str], held_out: Sequence[str]
 ) -> list[AnnotatedVideo]:
-    """Return the videos of some names, or all if none are given, but for those held out.
+    """Return the videos with the given names (all if there are none) except those held out.
 
     Raises:
-      InputError: a name is of no video, or nothing is left.
+      InputError: a name belongs to no video, or no video is left.
     """
     unknown = sorted({*names, *held_out} - {video.name for video in videos})
     if unknown:
@@ -88,17 +89,19 @@ def chosen(
 def evaluation_videos(
     path: Path, images: str = "", annotations: str = "", subset: str = ""
 ) -> list[EvaluationVideo]:
-    """The videos of a DAVIS-like folder, to measure a network on; for arguments and errors see
-    `annotated_videos`."""
+    """Return the videos of a DAVIS-like folder for evaluation.
+
+    Arguments and errors are those of `annotated_videos`.
+    """
     videos = annotated_videos(path, images, annotations, subset)
     return [EvaluationVideo(video.name, video.images, video.annotations) for video in videos]
 
 
 def video_roots(path: Path, images: str = "", annotations: str = "") -> tuple[Path, Path]:
-    """The directories whose subdirectories are the videos' images and masks.
+    """Return the directories whose subdirectories hold the videos' images and masks.
 
     Raises:
-      InputError: they are not there.
+      InputError: they do not exist.
     """
     if not path.is_dir():
         raise InputError(f"the data set {path} does not exist or is no directory")
@@ -111,10 +114,11 @@ def video_roots(path: Path, images: str = "", annotations: str = "") -> tuple[Pa
 
 
 def image_mask_pairs(path: Path) -> list[tuple[Path, Path]]:
-    """Images and their masks below a directory; see `data.config.ImageFolderConfig` for the rule.
+    """Return the images below a directory with their masks, paired by `ImageFolderConfig`'s rule.
 
     Raises:
-      InputError: no pairs, or so many images without mask that the data set must be incomplete.
+      InputError: there are no pairs, or so many images lack a mask that the data set must be
+        incomplete.
     """
     files = list_files(path)
     masks = [file for file in files if file.suffix.lower() in MASK_SUFFIXES]
@@ -141,7 +145,11 @@ def image_mask_pairs(path: Path) -> list[tuple[Path, Path]]:
 
 
 def region_pairs(path: Path) -> list[tuple[Path, Path]]:
-    """Images of `images/` and the region numbers of `regions/`; errors as `image_mask_pairs`."""
+    """Return the images of `images/` with their region maps of `regions/`.
+
+    Raises:
+      InputError: as `image_mask_pairs`.
+    """
     for part in ("images", "regions"):
         if not (path / part).is_dir():
             raise InputError(f"{path / part} does not exist: a region folder has images/, regions/")
@@ -153,7 +161,7 @@ def region_pairs(path: Path) -> list[tuple[Path, Path]]:
 
 
 def pictures(path: Path) -> list[Path]:
-    """All images below a directory.
+    """Return all images below a directory.
 
     Raises:
       InputError: there are none.
@@ -165,10 +173,10 @@ def pictures(path: Path) -> list[Path]:
 
 
 def list_files(path: Path) -> list[Path]:
-    """All files below a directory in natural order, without hidden ones.
+    """Return all files below a directory in natural order, without hidden ones.
 
     Raises:
-      InputError: no such directory, or it cannot be read.
+      InputError: the directory does not exist or cannot be read.
     """
     if not path.is_dir():
         raise InputError(f"the directory {path} does not exist")
@@ -181,7 +189,7 @@ def list_files(path: Path) -> list[Path]:
 
 
 def _find(path: Path, part: str) -> Path:
-    """`part` in `path` or `path/train`, or the resolution in it that is there."""
+    """Find `part` in `path` or `path/train`, or its resolution subdirectory if there is one."""
     tried = [path / part, path / "train" / part]
     for root in tried:
         if root.is_dir():
@@ -191,7 +199,7 @@ def _find(path: Path, part: str) -> Path:
 
 
 def _leaf_directories(root: Path) -> list[str]:
-    """Names, relative to `root`, of the directories below that hold files."""
+    """Return the names, relative to `root`, of the directories below it that hold files."""
     names, pending = [], [root]
     try:
         while pending:
@@ -220,7 +228,7 @@ def _subset(file: Path, names: Sequence[str], root: Path) -> list[str]:
 
 
 def _pair(name: str, image_root: Path, mask_root: Path) -> tuple[AnnotatedVideo, bool]:
-    """A video, and whether masks were left out because their frames are missing."""
+    """Return a video, and True if masks were dropped because their frames are missing."""
     images, annotations = image_root / name, mask_root / name
     image_of = _by_stem(images, IMAGE_SUFFIXES)
     mask_of = _by_stem(annotations, MASK_SUFFIXES)
@@ -245,7 +253,7 @@ def _bare(file: Path, ending: str) -> str:
 
 
 def _tolerate(names: Sequence[str], total: int, what: str) -> None:
-    """Warn of some missing things; refuse many.
+    """Warn about a few missing items; refuse many.
 
     Raises:
       InputError: more than a tenth is missing.

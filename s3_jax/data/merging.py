@@ -1,4 +1,4 @@
-"""Pasting the objects of one clip over another."""
+"""Composition of clips: objects of one clip pasted over another."""
 
 import dataclasses
 
@@ -9,12 +9,12 @@ from jaxtyping import Float, UInt8
 from s3_jax.data.sampling import choose, object_ids, relabel
 
 BLUR = (5, 5)  # Gaussian window that softens pasted outlines
-PASSING = 0.7  # of the motions across: those that pass over, the rest leave and come back
+PASSING = 0.7  # share of motions that pass over other objects; the rest leave and come back
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clip:
-    """Frames and their masks, ids 1..num_objects; all objects show in the first frame."""
+    """Frames and their masks with ids 1..num_objects; all objects appear in the first frame."""
 
     frames: UInt8[np.ndarray, "t h w 3"]
     masks: UInt8[np.ndarray, "t h w"]
@@ -22,7 +22,7 @@ class Clip:
 
 
 def paste(upper: Clip, lower: Clip) -> Clip:
-    """The objects of `upper` over `lower`; its ids follow those of `lower`.
+    """Paste the objects of `upper` over `lower`; their ids follow those of `lower`.
 
     Lower objects that are hidden in the first frame keep their ids: see `limit`.
     """
@@ -38,7 +38,7 @@ def paste(upper: Clip, lower: Clip) -> Clip:
 
 
 def centre(labels: UInt8[np.ndarray, "h w"]) -> tuple[float, float] | None:
-    """Return the mean place x, y of all objects; None where there are none."""
+    """Return the mean position x, y of all object pixels; None if there are none."""
     moments = cv2.moments((labels > 0).astype(np.uint8), binaryImage=True)
     if not moments["m00"]:
         return None
@@ -46,8 +46,7 @@ def centre(labels: UInt8[np.ndarray, "h w"]) -> tuple[float, float] | None:
 
 
 def across(rng: np.random.Generator, upper: Clip, lower: Clip) -> Clip:
-    """Return the upper clip with a motion that brings its objects over those of the lower one, or
-    out of the picture and back."""
+    """Move the objects of `upper` over those of `lower`, or out of the picture and back."""
     if rng.random() < PASSING:
         return over(rng, upper, lower)
     side, count = upper.masks.shape[1], len(upper.masks)
@@ -56,8 +55,10 @@ def across(rng: np.random.Generator, upper: Clip, lower: Clip) -> Clip:
 
 
 def over(rng: np.random.Generator, upper: Clip, lower: Clip) -> Clip:
-    """Return the upper clip moved so that its objects pass over those of the lower one in the
-    middle of the clip; unchanged where either has none."""
+    """Move `upper` so its objects pass over those of `lower` in the middle of the clip.
+
+    The clip is returned unchanged if either has no objects.
+    """
     here, there = centre(upper.masks[0]), centre(lower.masks[len(lower.masks) // 2])
     if here is None or there is None:
         return upper
@@ -73,8 +74,10 @@ def _direction(rng: np.random.Generator) -> Float[np.ndarray, "2"]:
 
 
 def moved(clip: Clip, offsets: Float[np.ndarray, "t 2"]) -> Clip:
-    """Return the clip with every frame shifted by its whole-pixel offset x, y; what comes in at
-    the edges is without objects."""
+    """Shift every frame by its offset x, y, rounded to pixels.
+
+    Pixels that come in at the edges are black background.
+    """
     size = clip.masks.shape[2], clip.masks.shape[1]
     frames, masks = [], []
     for frame, mask, (x, y) in zip(clip.frames, clip.masks, np.round(offsets), strict=True):
@@ -92,7 +95,7 @@ def hidden(lower: Clip, occluder: Clip) -> Clip:
 
 
 def limit(rng: np.random.Generator, clip: Clip, most: int) -> Clip:
-    """At most `most` of the objects seen in the first frame; the others become background."""
+    """Keep at most `most` of the objects seen in the first frame; the others become background."""
     chosen = choose(rng, object_ids(clip.masks[0]), most)
     if len(chosen) == clip.num_objects:
         return clip

@@ -1,4 +1,4 @@
-"""All data sets of a training run as one numbered list of clips, each made on its own."""
+"""All data sets of a training run as one numbered list of independent clips."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ from s3_jax.media.image_files import shortened
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Share:
-    """A source, its items that are long enough, and how many clips of an epoch it provides."""
+    """A source, its items that are long enough, and the number of clips it provides per epoch."""
 
     source: Source
     items: list[int]
@@ -26,7 +26,7 @@ class Share:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
-    """A clip, ids 1..num_objects, and what was given up on before it was found."""
+    """A clip with ids 1..num_objects, and the failures met before it was found."""
 
     frames: UInt8[np.ndarray, "t h w 3"]
     masks: UInt8[np.ndarray, "t h w"]
@@ -35,10 +35,10 @@ class Sample:
 
 
 class Mixture:
-    """Clips by number; `len` of them make an epoch, in which source i provides its share.
+    """Clips by number; `len` of them make an epoch, to which each source contributes its share.
 
     Raises:
-      InputError: a data set is missing, empty, incomplete, or has no video of a clip's length.
+      InputError: a data set is missing, empty, incomplete, or has no video as long as a clip.
     """
 
     def __init__(self, config: DataConfig):
@@ -50,15 +50,16 @@ class Mixture:
         return int(self._ends[-1])
 
     def sample(self, entry: int, epoch: int, number: int, progress: Number) -> Sample:
-        """The clip for an entry of an epoch; a pure function of the arguments.
+        """Return the clip for an entry of an epoch; a pure function of its arguments.
 
-        What cannot be read, or shows no object, is replaced by another item of the same source.
+        An item that cannot be read or shows no object is replaced by another one of the same
+        source.
 
-        number: of the clip in the whole run, the seed of all that is random in it.
+        number: number of the clip in the whole run; seeds everything random in it.
         progress: share of the training that is done.
 
         Raises:
-          InputError: no replacement was any better.
+          InputError: no replacement worked either.
         """
         config = self._config
         share, item = self._locate(entry, epoch)
@@ -78,15 +79,15 @@ class Mixture:
         raise InputError(_hopeless(share.source.name, config.sequences_tried, failures))
 
     def _locate(self, entry: int, epoch: int) -> tuple[Share, int]:
-        """The share that an entry falls into, and the item it stands for in this epoch."""
+        """Return the share that an entry falls into, and its item in this epoch."""
         which = int(np.searchsorted(self._ends, entry, side="right"))
         share = self._shares[which]
         place = entry - int(self._ends[which]) + share.clips
-        # A share that is no multiple of the items goes on next epoch where it ended.
+        # A share that is not a multiple of the items continues where the last epoch ended.
         return share, share.items[(place + epoch * share.clips) % len(share.items)]
 
     def _clip(self, rng: np.random.Generator, share: Share, item: int, skip: int) -> Clip | None:
-        """A clip of the item, maybe merged with one of another item of its source."""
+        """Return a clip of the item, possibly merged with one of another item of its source."""
         config = self._config
         clip = self._single(rng, share, item, skip)
         if clip is None:
@@ -102,7 +103,7 @@ class Mixture:
         return clip if clip.num_objects else None
 
     def _other(self, rng: np.random.Generator, share: Share, lower: Clip, skip: int) -> Clip | None:
-        """A clip of any item of the source, to be pasted over `lower`."""
+        """Return a clip of a random item of the source, to be pasted over `lower`."""
         item = share.items[rng.integers(len(share.items))]
         clip = self._single(rng, share, item, skip)
         if clip is None or not self._config.cross or rng.random() >= self._config.cross:
@@ -115,7 +116,7 @@ class Mixture:
 
 
 def _share(source: Source, num_frames: int) -> Share:
-    """Photographs and videos of at least a clip's length."""
+    """Keep the photographs, and the videos that are at least as long as a clip."""
     lengths = [source.num_frames(item) for item in range(len(source))]
     items = [item for item, length in enumerate(lengths) if length == 1 or length >= num_frames]
     short = len(lengths) - len(items)

@@ -1,10 +1,10 @@
-"""Batches of training clips, read ahead by grain.
+"""Batches of training clips, prefetched by grain.
 
-A training run has an endless list of clips, number i of which is a pure function of the
-configuration and i. Batch s of size n holds the clips s * n to (s + 1) * n - 1, and host h of m
-the h-th of m equal runs of each batch, so that the hosts' rows, one host's after the other's, are
-the batch in order: a training step numbers them so (`training.draws`). The position in the data
-is thus just the step, whatever the number of hosts, worker processes or threads.
+A training run has an endless list of clips; clip i is a pure function of the configuration and i.
+Batch s of size n holds the clips s * n to (s + 1) * n - 1. Host h of m takes the h-th of m equal
+runs of each batch, so the hosts' rows, concatenated in order, are the batch; a training step
+numbers them the same way (`training.draws`). The position in the data is thus simply the step,
+independent of the number of hosts, worker processes and threads.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ Batch = dict[str, np.ndarray]
 Row = dict[str, Any]
 BATCHES_AHEAD = 2
 IN_TRANSIT = 3  # clips of each worker that are neither waiting nor in a batch
-LEAST_CLIPS = 100  # before which the share of failures says nothing
+LEAST_CLIPS = 100  # with fewer clips the share of failures is not meaningful
 
 
 def make_pipeline(
@@ -42,13 +42,13 @@ def make_pipeline(
     host_count: int = 1,
     start_step: int = 0,
 ) -> "Batches":
-    """The batches of one host, from a step on, without end.
+    """Return the endless batches of one host, starting at a step.
 
     batch_size: clips per host.
 
     Raises:
       InputError: a data set is missing, empty or incomplete.
-      ValueError: a number is out of range.
+      ValueError: an argument is out of range.
     """
     if batch_size < 1 or start_step < 0 or not 0 <= host_index < host_count:
         raise ValueError(
@@ -62,8 +62,10 @@ def make_pipeline(
 
 
 def clip_rows(config: DataConfig, global_batch_size: int) -> grain.MapDataset:
-    """The endless list of clips, by number; each an equal dictionary of `frames`, `masks`,
-    `num_objects` and `failures` whenever it is asked for.
+    """Return the endless list of clips by number.
+
+    Each row is a dictionary of `frames`, `masks`, `num_objects` and `failures`, the same whenever
+    it is requested.
 
     Raises:
       InputError: a data set is missing, empty or incomplete.
@@ -75,16 +77,16 @@ def clip_rows(config: DataConfig, global_batch_size: int) -> grain.MapDataset:
 
 
 class Batches(Iterator[Batch]):
-    """Batches of one host, in order; to be closed, or used as a context manager.
+    """Batches of one host in order; close them after use, or use them as a context manager.
 
-    Each is a dictionary of arrays of constant shape and type:
+    Each batch is a dictionary of arrays of constant shape and dtype:
       frames: uint8 [b, t, h, w, 3], RGB.
       masks: uint8 [b, t, h, w], ids 1..num_objects, all of them in frame 0; 0 for background.
       num_objects: int32 [b], from 1 to `config.max_objects`.
-      step: int32 [], that of the batch.
+      step: int32 [], the step of the batch.
 
-    clips, failing: how many clips were made, and for how many another had to be read in place of
-      one that is damaged.
+    clips: number of clips made so far.
+    failing: number of clips for which a damaged item had to be replaced.
     """
 
     def __init__(self, rows: grain.IterDataset, config: DataConfig, batch_size: int, step: int):
@@ -101,7 +103,7 @@ class Batches(Iterator[Batch]):
         self._batches = made if inline else prefetch(made, BATCHES_AHEAD)
 
     def __next__(self) -> Batch:
-        """The next batch.
+        """Return the next batch.
 
         Raises:
           InputError: too many files are damaged, or a data set shows no objects.
@@ -109,11 +111,11 @@ class Batches(Iterator[Batch]):
         return next(self._batches)
 
     def close(self) -> None:
-        """Stop reading ahead and end the worker processes."""
+        """Stop prefetching and end the worker processes."""
         self._batches.close()
         if isinstance(self._rows, grain.DatasetIterator):
             self._rows.close()
-        self._rows = iter(())  # grain's iterators must be gone before the interpreter's end
+        self._rows = iter(())  # grain's iterators must be freed before the interpreter exits
 
     def __enter__(self) -> "Batches":
         return self
@@ -139,10 +141,10 @@ class Batches(Iterator[Batch]):
         return rows
 
     def _count(self, failures: tuple[str, ...]) -> None:
-        """Report each failure once; stop where there are too many.
+        """Report each failure once, and stop if there are too many.
 
         Raises:
-          InputError: too many.
+          InputError: more than `max_failing` of the clips met damaged files.
         """
         self.clips += 1
         self.failing += bool(failures)
@@ -160,7 +162,7 @@ class Batches(Iterator[Batch]):
 
 @dataclasses.dataclass(frozen=True)
 class _OwnRows:
-    """The clips of one host, by number, the first of step `start_step` being number 0."""
+    """The clips of one host by number; number 0 is the first of step `start_step`."""
 
     clips: grain.MapDataset
     batch_size: int

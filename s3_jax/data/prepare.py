@@ -1,6 +1,6 @@
-"""Checking a data set file by file, and storing what is sound as ArrayRecord.
+"""Checks of a data set, file by file, and storage of the usable videos as ArrayRecord.
 
-The checks of each video are kept in a log, so that an interrupted run goes on where it was; the
+The checks of each video are kept in a log, so an interrupted run resumes where it stopped. The
 records are written in one go under a temporary name.
 """
 
@@ -28,12 +28,12 @@ from s3_jax.media.image_files import reason
 from s3_jax.media.json_files import parse_json
 
 VERSION = str(VideoBuilder.VERSION)
-LARGEST_ID = 254  # in the stored masks of 8 bits, where 255 is void
+LARGEST_ID = 254  # of the stored 8-bit masks, in which 255 is void
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A video, or a photograph as a video of one frame: the image and mask file of each frame."""
+    """A video, or a photograph as a one-frame video: the image and mask file of each frame."""
 
     name: str
     frames: tuple[tuple[Path, Path], ...]
@@ -41,7 +41,7 @@ class Item:
     mask_kind: Literal["ids", "binary", "foreground"]
 
     def read_mask(self, index: int) -> Ids:
-        """The ids of a frame; errors as `videos.Video.ids`."""
+        """Return the ids of a frame; errors as `videos.Video.ids`."""
         path = self.frames[index][1]
         encoded = read_bytes(path)
         if self.mask_kind == "foreground":
@@ -51,10 +51,13 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """What was found of a video.
+    """Result of checking a video.
 
-    fingerprint: of the files' sizes and dates. kept, empty: numbers of usable frames, and of
-    those that show no object. ids: all object ids. problems: one line for each frame left out.
+    fingerprint: digest of the files' sizes and dates.
+    kept: indices of usable frames.
+    empty: indices of usable frames that show no object.
+    ids: all object ids.
+    problems: one line for each frame left out.
     """
 
     name: str
@@ -66,27 +69,30 @@ class Check:
 
     @property
     def usable(self) -> bool:
-        """Whether any frame shows an object, with ids that can be stored."""
+        """True if a frame shows an object and all ids can be stored."""
         return len(self.kept) > len(self.empty) and len(self.ids) <= LARGEST_ID
 
 
 def list_videos(
     path: Path, images: str = "", annotations: str = "", subset: str = "", binary: bool = False
 ) -> list[Item]:
-    """The videos of a folder; for arguments and errors see `data.config.VideoFolderConfig`."""
+    """Return the videos of a folder.
+
+    For arguments and errors see `data.config.VideoFolderConfig` and `folders.annotated_videos`.
+    """
     videos = folders.annotated_videos(path, images, annotations, subset)
     return [_item(video, binary) for video in videos]
 
 
 def list_photographs(path: Path) -> list[Item]:
-    """The photographs of a folder; for errors see `folders.image_mask_pairs`."""
+    """Return the photographs of a folder; for errors see `folders.image_mask_pairs`."""
     pairs = folders.image_mask_pairs(path)
     names = [str(image.relative_to(path).with_suffix("")) for image, _ in pairs]
     return [Item(n, (pair,), 0, "foreground") for n, pair in zip(names, pairs, strict=True)]
 
 
 def check(item: Item) -> Check:
-    """Decode every image and mask of a video and note what is wrong with any."""
+    """Decode every image and mask of a video and record all problems."""
     kept: list[int] = []
     empty: list[int] = []
     ids: set[int] = set()
@@ -112,9 +118,9 @@ def check(item: Item) -> Check:
 def check_all(
     items: Sequence[Item], log: Path, workers: int, done: Callable[[], object] = lambda: None
 ) -> list[Check]:
-    """The checks of all videos, in order; those found in the log are not repeated.
+    """Return the checks of all videos in order; those found in the log are not repeated.
 
-    done: called after each video, for showing progress.
+    done: called after each video, to show progress.
     """
     known = _read_log(log)
     with log.open("a") as file, ThreadPoolExecutor(workers) as pool:
@@ -129,22 +135,22 @@ def check_all(
 
 
 def write_records(name: str, output: Path, items: Sequence[Item], checks: Sequence[Check]) -> Path:
-    """Store the usable videos as a TFDS data set; returns its directory.
+    """Store the usable videos as a TFDS data set and return its directory.
 
     Raises:
-      InputError: no video is usable.
-      OSError: no room, or no permission.
+      InputError: no video is usable, or the disk is full.
+      OSError: permission is missing.
     """
     pairs = [pair for pair in zip(items, checks, strict=True) if pair[1].usable]
     if not pairs:
         raise InputError(f"{name}: no video is usable; see the report")
     entries = [_entry(found) for _, found in pairs]
-    for stale in (output / name).glob("incomplete.*"):  # of a run that was killed
+    for stale in (output / name).glob("incomplete.*"):  # left by a run that was killed
         shutil.rmtree(stale)
     builder = VideoBuilder(name, output, entries, lambda: (_record(*pair) for pair in pairs))
     try:
         return builder.write()
-    except RuntimeError as error:  # of ArrayRecord, whatever is wrong with the disk
+    except RuntimeError as error:  # ArrayRecord raises it for any disk problem
         for incomplete in (output / name).glob("incomplete.*"):
             shutil.rmtree(incomplete)
         raise InputError(
@@ -153,7 +159,7 @@ def write_records(name: str, output: Path, items: Sequence[Item], checks: Sequen
 
 
 def report(items: Sequence[Item], checks: Sequence[Check]) -> dict[str, Any]:
-    """Counts and problems, for people and as JSON."""
+    """Return counts and problems, for display and as JSON."""
     unusable = [found.name for found in checks if not found.usable]
     return {
         "videos": len(items),
@@ -168,7 +174,7 @@ def report(items: Sequence[Item], checks: Sequence[Check]) -> dict[str, Any]:
 
 
 def empty_masks(items: Sequence[Item], checks: Sequence[Check]) -> dict[str, list[str]]:
-    """By video, the file stems of masks without objects; see `empty_masks.read`."""
+    """Map each video to the file stems of its masks without objects; see `empty_masks.read`."""
     return {
         item.name: [item.frames[index][1].stem for index in found.empty]
         for item, found in zip(items, checks, strict=True)
@@ -183,10 +189,10 @@ def _item(video: folders.AnnotatedVideo, binary: bool) -> Item:
 
 
 def _sound_mask(item: Item, index: int, size: tuple[int, ...] | None) -> Ids:
-    """A mask that fits its image and the earlier ones, `size`.
+    """Return a mask whose size matches its image and the earlier masks (`size`).
 
     Raises:
-      InputError: it does not, or one of the files cannot be read.
+      InputError: the sizes differ, or one of the files cannot be read.
     """
     path, mask_path = item.frames[index]
     image = decode_image(read_bytes(path), str(path))
@@ -208,7 +214,7 @@ def _known_or_checked(item: Item, known: dict[str, Check]) -> Check:
 
 
 def _fingerprint(item: Item) -> str:
-    """Changes when any file of the video does."""
+    """Return a text that changes when any file of the video changes."""
     stats = [file.stat() for pair in item.frames for file in pair if file.exists()]
     total = sum(s.st_size for s in stats)
     newest = max((s.st_mtime_ns for s in stats), default=0)
@@ -216,7 +222,7 @@ def _fingerprint(item: Item) -> str:
 
 
 def _read_log(log: Path) -> dict[str, Check]:
-    """The checks of an earlier run; its last line may be cut off."""
+    """Read the checks of an earlier run; the last line may be truncated."""
     known: dict[str, Check] = {}
     if not log.exists():
         return known
@@ -231,7 +237,7 @@ def _read_log(log: Path) -> dict[str, Check]:
 
 
 def _entry(found: Check) -> Entry:
-    """Frames are numbered anew when some were left out."""
+    """Return the index entry of a video; frames are renumbered if some were left out."""
     place = {index: number for number, index in enumerate(found.kept)}
     return Entry(found.name, len(found.kept), frozenset(place[index] for index in found.empty))
 
@@ -243,7 +249,7 @@ def _record(item: Item, found: Check) -> VideoRecord:
 
 
 def _encoded(mask: Ids, ids: Sequence[int]) -> bytes:
-    """A grey PNG of the ids, numbered 1, 2, ... where they are too large for 8 bits."""
+    """Encode the ids as a grey PNG, renumbered 1, 2, ... if they do not fit into 8 bits."""
     small = max(ids, default=0) <= LARGEST_ID
     buffer = io.BytesIO()
     Image.fromarray(mask.astype(np.uint8) if small else relabel(mask, ids)).save(buffer, "PNG")

@@ -1,7 +1,7 @@
 """Pictures with object masks, all in memory, for training from clicks and boxes.
 
-Pictures of any size stand one after the other in one flat array, so that a program of fixed shapes
-can draw views of all of them.
+Pictures of any size are concatenated in one flat array, so a program of fixed shapes can sample
+views of all of them.
 """
 
 import dataclasses
@@ -15,10 +15,9 @@ from PIL import Image
 
 from s3_jax.errors import InputError
 
-# Pixels of masks that belong to nobody knows what; regions are numbered up to 254.
+# Unlabelled mask pixels; regions are numbered up to 254.
 UNKNOWN = 255
-# Pictures of a folder whose place in the order of names is a multiple of this are kept from
-# training.
+# Every so many pictures of a folder, in order of names, one is held out from training.
 HELD_OUT_EVERY = 21
 
 
@@ -27,11 +26,11 @@ class PictureFolderConfig:
     """Frozen settings of one folder of pictures.
 
     images, masks: folders below the data's root; a mask has its image's name and ".png".
-    share: of the views that are drawn.
+    share: share of the sampled views.
     binary: everything that is not 0 is one object; otherwise every id is one.
-    smallest: objects that fill less of the picture are left out.
-    every: pictures taken, of a video: one in so many.
-    held_out: names of sub-folders to leave out. Without sub-folders, one picture in
+    smallest: objects that cover a smaller share of the picture are left out.
+    every: subsampling of a video's pictures: one in `every` is used.
+    held_out: names of subfolders to leave out. In a folder without subfolders, one picture in
       `HELD_OUT_EVERY` is left out.
     """
 
@@ -45,12 +44,12 @@ class PictureFolderConfig:
 
 
 class Pictures(NamedTuple):
-    """All pixels of p positions, and m objects in them.
+    """All pixels of all pictures (p positions), and the m objects in them.
 
-    places: for every object where its picture begins, the picture's height and width, and the
+    places: for every object the start of its picture, the picture's height and width, and the
       object's value in the mask.
     boxes: left, top, right, bottom of every object, in pixels of its picture.
-    upto: sum of the probabilities of an object and those before it.
+    upto: cumulative probability of the objects.
     """
 
     pixels: UInt8[np.ndarray, "p 3"]
@@ -64,7 +63,7 @@ def load_pictures(root: Path, folders: Sequence[PictureFolderConfig]) -> Picture
     """Read all pictures of some folders that are not held out.
 
     Raises:
-      InputError: a folder holds no picture with an object.
+      InputError: a folder has no picture with an object.
     """
     pixels: list[UInt8[np.ndarray, "p 3"]] = []
     masks: list[UInt8[np.ndarray, p]] = []
@@ -98,7 +97,7 @@ def load_pictures(root: Path, folders: Sequence[PictureFolderConfig]) -> Picture
 def objects(
     ids: UInt8[np.ndarray, "h w"], smallest: float
 ) -> Iterator[tuple[int, tuple[int, int, int, int]]]:
-    """Value and box (left, top, right, bottom) of the objects that are large enough."""
+    """Yield value and box (left, top, right, bottom) of the objects that are large enough."""
     for value in np.unique(ids):
         if value in (0, UNKNOWN) or (ids == value).mean() < smallest:
             continue
@@ -109,7 +108,7 @@ def objects(
 def held_out_objects(
     root: Path, folder: PictureFolderConfig
 ) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]]:
-    """Name, picture and mask of the largest object of every picture kept from training."""
+    """Yield name, picture and mask of the largest object of every held-out picture."""
     for i, (image, mask) in enumerate(_all_files(root, folder)):
         if _is_held_out(root, folder, i, image):
             picture, ids = _read(image, mask, folder)

@@ -1,4 +1,4 @@
-"""The published training data of both stages (paper section 4.1), by folder names below a root."""
+"""The published training data of both stages (paper section 4.1), as folders below a root."""
 
 import dataclasses
 from typing import Any
@@ -26,10 +26,10 @@ MORE_VIDEOS = {
 
 
 def pretraining(root: str, **changes: Any) -> DataConfig:
-    """Static images: clips of 3 frames at 384 pixels with one object.
+    """Return the settings for static images: one-object clips of 3 frames at 384 pixels.
 
     root: the directory with FSS-1000, DUTS-TR, DUTS-TE, ECSSD, BIG and HRSOD.
-    changes: fields of `DataConfig` to set otherwise.
+    changes: fields of `DataConfig` to override.
     """
     stage = DataConfig(
         sources=tuple(_below(root, source) for source in IMAGES),
@@ -43,11 +43,14 @@ def pretraining(root: str, **changes: Any) -> DataConfig:
 
 
 def main_training(root: str, more: tuple[str, ...] = (), **changes: Any) -> DataConfig:
-    """Videos: clips of 8 frames at 480 pixels with up to 3 objects.
+    """Return the settings for videos: clips of 8 frames at 480 pixels with up to 3 objects.
 
-    root: the directory with DAVIS and YouTubeVOS, and MOSE, BURST, OVIS where asked for.
+    root: the directory with DAVIS and YouTubeVOS, and those of MOSE, BURST and OVIS in `more`.
     more: any of "mose", "burst", "ovis".
-    changes: fields of `DataConfig` to set otherwise.
+    changes: fields of `DataConfig` to override.
+
+    Raises:
+      ValueError: a name in `more` is unknown.
     """
     unknown = sorted(set(more) - set(MORE_VIDEOS))
     if unknown:

@@ -1,4 +1,4 @@
-"""Videos in ArrayRecord files as TFDS lays them out, read without decoding the frames.
+"""Videos in ArrayRecord files in TFDS's layout, read without decoding the frames.
 
 The features are those of TFDS's own `davis`, whose files can be read too:
 video: a sequence of {frames: image, segmentations: image of one channel}, and
@@ -21,7 +21,7 @@ VIDEOS = "videos"  # key of the index in the data set's metadata
 
 @dataclasses.dataclass(frozen=True)
 class VideoRecord:
-    """A video, its frames and masks encoded as PNG or JPEG."""
+    """A video whose frames and masks are encoded as PNG or JPEG."""
 
     name: str
     frames: list[bytes]
@@ -30,7 +30,7 @@ class VideoRecord:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What is known of a video without reading it; `empty`: frames known to show no object."""
+    """Index entry of a video; `empty` holds the frames known to show no object."""
 
     name: str
     num_frames: int
@@ -38,10 +38,10 @@ class Entry:
 
 
 class VideoRecords:
-    """The videos of one split; files are opened at first use, so that it can be sent about.
+    """The videos of one split; files are opened at first use, so instances can be pickled.
 
     Raises:
-      InputError: not a prepared data set, or one with other features.
+      InputError: the path is not a prepared data set, or one with other features.
     """
 
     def __init__(self, path: Path, split: str):
@@ -58,14 +58,14 @@ class VideoRecords:
         return {"path": self.path, "split": self.split}
 
     def index(self) -> list[Entry]:
-        """What is in the split, in order; read from the videos where it was not stored."""
+        """Return the entries of the split in order, reading the videos if no index was stored."""
         stored = (self._builder().info.metadata or {}).get(VIDEOS, {}).get(self.split)
         if stored is None:
             return [self._entry(item) for item in range(len(self._source))]
         return [Entry(v["name"], v["num_frames"], frozenset(v["empty"])) for v in stored]
 
     def read(self, item: int) -> VideoRecord:
-        """A video, still encoded.
+        """Read a video without decoding its frames.
 
         Raises:
           InputError: the file is damaged or was removed.
@@ -86,7 +86,7 @@ class VideoRecords:
     def _builder(self) -> tfds.core.DatasetBuilder:
         try:
             builder = tfds.builder_from_directory(self.path)
-        except Exception as error:  # of many kinds, for a missing or damaged description
+        except Exception as error:  # many kinds, for a missing or damaged description
             raise InputError(
                 f"{self.path} is no prepared data set ({reason(error)}): give the directory with "
                 "dataset_info.json"
@@ -108,7 +108,7 @@ class VideoRecords:
 
 
 def features_of(encoded: bool) -> tfds.features.FeaturesDict:
-    """The features of a data set of videos; `encoded` images stay as the bytes they are."""
+    """Return the features of a data set of videos; if `encoded`, images stay encoded bytes."""
     stored = tfds.features.Tensor(shape=(), dtype=np.object_)
     frames, masks = stored, stored
     if not encoded:

@@ -1,11 +1,11 @@
-"""Objects out of a segmentation into regions: one region, or a union of neighbours."""
+"""Objects sampled from a region map: one region, or a union of neighbouring regions."""
 
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
 from s3_jax.data.config import Range
 
-# An object seldom takes more of the picture's edge than this; sky and ground do.
+# Objects seldom cover more of the picture's edge than this; sky and ground do.
 LARGEST_EDGE_SHARE = 0.25
 TRIES = 20
 
@@ -13,9 +13,10 @@ TRIES = 20
 def sample_objects(
     rng: np.random.Generator, regions: Integer[np.ndarray, "h w"], count: int, area: Range
 ) -> UInt8[np.ndarray, "h w"]:
-    """A mask of up to `count` disjoint objects, ids from 1; fewer where no more are found.
+    """Sample a mask of up to `count` disjoint objects, ids from 1; fewer if no more are found.
 
-    regions: a number for every pixel. area: smallest and largest share of the picture.
+    regions: a region number for every pixel.
+    area: smallest and largest share of the picture that an object may cover.
     """
     areas = np.bincount(regions.ravel()) / regions.size
     borders = shared_borders(regions)
@@ -30,7 +31,7 @@ def sample_objects(
 
 
 def shared_borders(regions: Integer[np.ndarray, "h w"]) -> Float[np.ndarray, "n n"]:
-    """The number of neighbouring pixel pairs of any two different regions."""
+    """Count the neighbouring pixel pairs of every two different regions."""
     count = int(regions.max()) + 1
     borders = np.zeros((count, count))
     for one, other in ((regions[:, 1:], regions[:, :-1]), (regions[1:], regions[:-1])):
@@ -40,7 +41,7 @@ def shared_borders(regions: Integer[np.ndarray, "h w"]) -> Float[np.ndarray, "n 
 
 
 def _edge_shares(regions: Integer[np.ndarray, "h w"]) -> Float[np.ndarray, " n"]:
-    """The share of the picture's edge that each region takes."""
+    """Return the share of the picture's edge that each region covers."""
     edge = np.concatenate([regions[0], regions[-1], regions[1:-1, 0], regions[1:-1, -1]])
     return np.bincount(edge, minlength=int(regions.max()) + 1) / len(edge)
 
@@ -53,7 +54,7 @@ def _sample_union(
     taken: np.ndarray,
     area: Range,
 ) -> list[int]:
-    """Numbers of the regions of one object of allowed size; empty if none turned up."""
+    """Return the regions of one object of allowed size; empty if none was found."""
     allowed = ~taken & (areas > 0) & (areas <= area[1]) & (edge <= LARGEST_EDGE_SHARE)
     seeds = np.flatnonzero(allowed)
     for _ in range(TRIES if len(seeds) else 0):

@@ -1,4 +1,4 @@
-"""Which frames and which objects of a video make a training clip (paper section 4.1)."""
+"""Sampling of the frames and objects that make a training clip (paper section 4.1)."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,14 @@ from jaxtyping import Integer, UInt8
 
 from s3_jax.data.config import Number
 
-REDRAWS = 20  # of frames, when the first is known to be empty
+REDRAWS = 20  # attempts to draw frames whose first one is not known to be empty
 
 
 def max_skip(skips: Sequence[tuple[Number, int]], progress: Number, frame_interval: int) -> int:
-    """The largest distance between neighbouring frames of a clip, in annotated frames.
+    """Return the largest distance between neighbouring frames of a clip, in annotated frames.
 
-    skips: see `data.config.DataConfig`. progress: share of the training that is done, 0 to 1.
+    skips: see `data.config.DataConfig`.
+    progress: share of the training that is done, 0 to 1.
     frame_interval: the data set's distance between annotated frames.
     """
     skip = [distance for start, distance in skips if start <= progress][-1]
@@ -29,11 +30,12 @@ def draw_frames(
     reverse: Number,
     empty: frozenset[int] = frozenset(),
 ) -> list[int]:
-    """`count` different frames in playing order, each within `skip` of another.
+    """Draw `count` different frames in playing order, each within `skip` of another.
 
-    reverse: probability of playing backwards. empty: frames the clip should not start with; it
-      may if nothing else turned up.
-    A video of one frame is a photograph, of which the clip is made.
+    A video of one frame is a photograph, which is repeated.
+
+    reverse: probability of playing backwards.
+    empty: frames the clip should not start with; it may if no other start was found.
     """
     if num_frames == 1:
         return [0] * count
@@ -47,7 +49,7 @@ def draw_frames(
 
 
 def _draw_neighbours(rng: np.random.Generator, num_frames: int, count: int, skip: int) -> list[int]:
-    """A random frame, then again and again one of those within `skip` of any chosen; sorted."""
+    """Draw a random frame, then repeatedly one within `skip` of any drawn before; sorted."""
     chosen = np.zeros(num_frames, bool)
     near = np.zeros(num_frames, bool)
     following = int(rng.integers(num_frames))
@@ -61,21 +63,21 @@ def _draw_neighbours(rng: np.random.Generator, num_frames: int, count: int, skip
 
 
 def object_ids(ids: Integer[np.ndarray, "h w"]) -> list[int]:
-    """The ids present, ascending, without background."""
+    """Return the ids in a mask in ascending order, without background."""
     if ids.dtype == np.uint8:
         return [int(i) for i in np.flatnonzero(np.bincount(ids.ravel(), minlength=1)) if i]
     return [int(i) for i in np.unique(ids) if i]
 
 
 def choose(rng: np.random.Generator, present: Sequence[int], most: int) -> list[int]:
-    """At most `most` of the ids, at random, ascending."""
+    """Choose at most `most` of the ids at random, in ascending order."""
     if len(present) <= most:
         return list(present)
     return sorted(int(i) for i in rng.choice(np.asarray(present), most, replace=False))
 
 
 def relabel(ids: Integer[np.ndarray, "h w"], chosen: Sequence[int]) -> UInt8[np.ndarray, "h w"]:
-    """The chosen ids as 1, 2, ... in their order, all else as background."""
+    """Relabel the chosen ids as 1, 2, ... in their order; all others become background."""
     if ids.dtype == np.uint8:
         table = np.zeros(256, np.uint8)
         table[np.asarray(chosen, int)] = np.arange(1, len(chosen) + 1)

@@ -1,7 +1,7 @@
 """Data sets as numbered items, each of which opens as a `Video`: frames and ids on demand.
 
-A photograph is a video of one frame. What a source draws anew each time (the objects of a region
-map, a synthetic scene) it draws from the generator given to `open`.
+A photograph is a video of one frame. Sources with random content (the objects of a region map, a
+synthetic scene) draw it from the generator passed to `open`.
 """
 
 from collections.abc import Sequence
@@ -39,20 +39,20 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def num_frames(self, item: int) -> int:
-        """The number of annotated frames of an item."""
+        """Return the number of annotated frames of an item."""
         ...
 
     def open(self, item: int, rng: np.random.Generator, max_objects: int) -> Video:
-        """An item; `max_objects` bounds what is made up for it, not what it was annotated with.
+        """Open an item; `max_objects` bounds generated objects, not annotated ones.
 
         Raises:
-          InputError: damaged or missing.
+          InputError: the item is damaged or missing.
         """
         ...
 
 
 def open_source(config: data_config.SourceConfig) -> Source:
-    """The source of a configuration; lists files but decodes none.
+    """Open the source that a configuration describes; lists files but decodes none.
 
     Raises:
       InputError: the data set is missing, empty or incomplete.
@@ -71,7 +71,7 @@ def open_source(config: data_config.SourceConfig) -> Source:
 
 
 class VideoFolderSource:
-    """Directories of frames and of masks."""
+    """Videos as directories of frames and of masks."""
 
     def __init__(self, config: data_config.VideoFolderConfig):
         root = Path(config.path)
@@ -126,7 +126,7 @@ class ImageFolderSource:
 
 
 class RegionFolderSource:
-    """Photographs with region maps, from which objects are drawn."""
+    """Photographs with region maps, from which objects are sampled."""
 
     frame_interval = 1
 
@@ -152,7 +152,7 @@ class RegionFolderSource:
 
 
 class RecordSource:
-    """A TFDS data set of videos; files are opened where they are first read."""
+    """A TFDS data set of videos; each process opens the files at its first read."""
 
     def __init__(self, config: data_config.RecordsConfig):
         self.name = config.path
@@ -172,7 +172,7 @@ class RecordSource:
 
 
 class SyntheticSource:
-    """A new procedural video at every opening; items only count them."""
+    """Procedural videos, a new one at every opening; items only count them."""
 
     def __init__(self, config: data_config.SyntheticConfig):
         self.name = "synthetic scenes"
@@ -206,10 +206,11 @@ class SyntheticSource:
 
 
 def decode_instances(encoded: bytes, where: str) -> UInt8[np.ndarray, "h w"]:
-    """Return the numbers of a mask's instances that are large enough, void pixels as background.
+    """Decode the instance numbers of a mask without small instances and void pixels.
 
     Raises:
-      InputError: damaged, cut off, no mask, or more instances than 8 bits can tell apart.
+      InputError: the data are damaged, truncated, not a mask, or have more instances than 8 bits
+        can distinguish.
     """
     ids = without_void(decode_ids(encoded, where), binary=False)
     if ids.dtype != np.uint8:
@@ -222,20 +223,21 @@ def decode_instances(encoded: bytes, where: str) -> UInt8[np.ndarray, "h w"]:
 
 
 class Backgrounds:
-    """Pictures to show objects on, for a share of all samples; none if `path` is empty."""
+    """Background pictures for a share of all samples; none if `path` is empty."""
 
     def __init__(self, path: str, share: data_config.Number):
         self._files = folders.pictures(Path(path)) if path else []
         self._share = share
 
     def sample(self, rng: np.random.Generator) -> Path | None:
+        """Sample the file of a background picture, or None."""
         if not self._files or rng.random() >= self._share:
             return None
         return self._files[rng.integers(len(self._files))]
 
 
 class Pictures(Sequence):
-    """Photographs that are decoded when they are asked for."""
+    """A sequence of photographs that are decoded on access."""
 
     def __init__(self, files: Sequence[Path]):
         self._files = files

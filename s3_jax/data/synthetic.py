@@ -2,10 +2,10 @@
 
     for frame, mask in synthetic_video(100, 240, 432, num_objects=3, seed=0): ...
 
-A `Scene` is drawn from a random generator once; `render(scene, t)` then gives any moment of it,
-so that clips of any spacing, order and length come from one scene. Everything is a function
-of the generator's seed. Motion is smooth and bounded (sums of sine waves), depth is fixed, parts
-swing on their body, surfaces ripple, light drifts, and some bodies look alike.
+A `Scene` is sampled once from a random generator; `render(scene, t)` then renders it at any time,
+so clips of any spacing, order and length can come from one scene. Everything is a function of the
+generator's seed. Motion is smooth and bounded (sums of sine waves), depth is fixed, parts swing on
+their body, surfaces ripple, light drifts, and some bodies look alike.
 """
 
 import dataclasses
@@ -20,18 +20,19 @@ from s3_jax.data.synthetic_sprites import Picture, noise, sprite, surface
 __all__ = ["Scene", "SceneConfig", "render", "sample_scene", "synthetic_video"]
 
 
-LEAST_AREA = 12  # visible pixels every object has in the first frame; more in larger frames
+LEAST_AREA = 12  # visible pixels of every object in the first frame; more in larger frames
 
 
 @dataclasses.dataclass(frozen=True)
 class SceneConfig:
-    """What makes a scene hard.
+    """Frozen settings of a scene's difficulty.
 
-    distractors: bodies that move like objects and hide them but are background in the mask.
-    lookalikes: probability that a body has the shape and surface of an earlier one.
+    distractors: number of bodies that move like objects and hide them but are background in the
+      mask.
+    lookalikes: probability that a body copies the shape and surface of an earlier one.
     speed: factor on all motion; at 1 a body crosses the frame in 20 to 100 frames.
     deformation: factor on the bending of bodies; 0 keeps them rigid.
-    motion_blur: share of the time between frames for which the shutter is open; 0 for sharp.
+    motion_blur: share of the frame interval for which the shutter is open; 0 for sharp frames.
     noise: standard deviation of the sensor noise, in grey levels.
     """
 
@@ -52,9 +53,9 @@ def synthetic_video(
     config: SceneConfig = SceneConfig(),
     pictures: Sequence[Picture] = (),
 ) -> Iterator[tuple[Frame, Mask]]:
-    """Frames (RGB, uint8) and their masks (ids 1..num_objects, uint8, 0 background).
+    """Yield frames (RGB, uint8) and their masks (uint8, ids 1..num_objects, 0 for background).
 
-    Every object is visible in the first frame. See `sample_scene` for the arguments.
+    Every object is visible in the first frame. See `sample_scene` for arguments and errors.
     """
     scene = sample_scene(np.random.default_rng(seed), height, width, num_objects, config, pictures)
     for t in range(num_frames):
@@ -69,12 +70,12 @@ def sample_scene(
     config: SceneConfig = SceneConfig(),
     pictures: Sequence[Picture] = (),
 ) -> Scene:
-    """A random scene with every object visible at t = 0.
+    """Sample a scene in which every object is visible at t = 0.
 
-    pictures: photographs (RGB) for background and surfaces instead of made textures.
+    pictures: RGB photographs for background and surfaces, instead of procedural textures.
 
     Raises:
-      ValueError: sizes or counts out of range, or more objects than the frame has room for.
+      ValueError: a size or count is out of range, or the frame has no room for so many objects.
     """
     if height < 16 or width < 16:
         raise ValueError(f"a scene of {width}x{height} is too small: at least 16x16 is needed")
@@ -93,7 +94,7 @@ def sample_scene(
 
 
 def _all_visible(scene: Scene, num_objects: int) -> bool:
-    """Whether every object has a worthwhile area in the first frame."""
+    """Return True if every object has enough visible pixels in the first frame."""
     mask = compose(scene, 0)[1]
     areas = np.bincount(mask.ravel(), minlength=num_objects + 1)[1:]
     least = max(LEAST_AREA, min(0.004, 0.02 / max(num_objects, 1)) * mask.size)
@@ -107,7 +108,7 @@ def _sample_empty_scene(
     config: SceneConfig,
     pictures: Sequence[Picture],
 ) -> Scene:
-    """Background, camera, light and noise."""
+    """Sample background, camera, light and noise."""
     tall, wide = int(1.4 * height), int(1.4 * width)
     grain = rng.normal(0, config.noise, (2 * height, 2 * width, 3))
     return Scene(
@@ -130,7 +131,7 @@ def _sample_looks(
     config: SceneConfig,
     pictures: Sequence[Picture],
 ) -> list[tuple[Part, ...]]:
-    """The parts of every body, some of them those of an earlier one."""
+    """Sample the parts of every body; some copy those of an earlier one."""
     looks: list[tuple[Part, ...]] = []
     for _ in range(count):
         if looks and rng.random() < config.lookalikes:
@@ -149,10 +150,12 @@ def _sample_bodies(
     config: SceneConfig,
     room: float,
 ) -> tuple[Body, ...]:
-    """Objects, then distractors, in random depth order.
+    """Sample objects, then distractors, in random depth order.
 
-    Each starts in a cell of its own of a grid over the frame. room: factor on the distance
-    from the cell's centre and, down to 0.6, on the size; the less, the less they overlap.
+    Each body starts in its own cell of a grid over the frame.
+
+    room: factor on the distance from the cell's centre and, down to 0.6, on the size; smaller
+      values give less overlap.
     """
     columns = int(np.ceil(np.sqrt(len(looks) * scene.width / scene.height)))
     rows = -(-len(looks) // columns)
@@ -176,7 +179,7 @@ def _sample_body(
     side: float,
     speed: float,
 ) -> Body:
-    """A body that is at `start` (x, y in pixels) at t = 0."""
+    """Sample a body that is at `start` (x, y in pixels) at t = 0."""
     reach = rng.uniform(0.05, 0.35) * np.array([scene.width, scene.height])
     position = _wave(rng, [0, 0], reach, speed)
     log_side = np.log(side * rng.uniform(0.7, 1.3))
@@ -192,7 +195,7 @@ def _sample_body(
 def _sample_parts(
     rng: np.random.Generator, side: float, config: SceneConfig, pictures: Sequence[Picture]
 ) -> tuple[Part, ...]:
-    """One main sprite, and sometimes smaller ones that swing on its rim."""
+    """Sample one main sprite, and sometimes smaller ones that swing on its rim."""
     pixels = int(np.clip(side * 1.2, 24, 512))
     parts = [_sample_part(rng, pixels, (0.0, 0.0), 1.0, config, pictures)]
     for _ in range(rng.choice([0, 0, 1, 2])):
@@ -214,7 +217,7 @@ def _sample_part(
     waves = 3
     frequency = rng.uniform(2, 8, (waves, 1))
     angle = rng.uniform(0, 2 * np.pi, (waves, 1))
-    # At most 0.05 of the side for each wave, less for short ones, so that nothing folds over.
+    # At most 0.05 of the side for each wave, less for short ones, so nothing folds over.
     amplitude = config.deformation * rng.uniform(-0.2, 0.2, (waves, 2)) / frequency.clip(4)
     ripple = Ripple(
         amplitude.astype(np.float32),
@@ -239,7 +242,7 @@ def _wave(
     speed: float,
     drift: float = 0.0,
 ) -> Wave:
-    """A slow wave that takes most of the amplitude, and two faster, smaller ones."""
+    """Sample a slow wave with most of the amplitude and two faster, smaller ones."""
     count = len(base)
     share = np.array([[0.75, 0.18, 0.07]]) * rng.uniform(0.5, 1, (count, 3))
     period = rng.uniform(1, 4, (count, 3)) * np.array([[50, 18, 8]])

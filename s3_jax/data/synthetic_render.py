@@ -1,4 +1,4 @@
-"""Rendering a synthetic scene at any moment: picture and exact mask."""
+"""Rendering of a synthetic scene at any time: picture and exact mask."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ Mask = UInt8[np.ndarray, "h w"]
 
 
 def render(scene: Scene, t: Number) -> tuple[Frame, Mask]:
-    """Picture and mask at time t, counted in frames; the mask is that of the shutter's middle."""
+    """Render picture and mask at time t in frames; the mask is that of mid-exposure."""
     sharp, mask = compose(scene, t)
     if scene.motion_blur > 0:
         offsets = np.linspace(-0.5, 0.5, 5) * scene.motion_blur
@@ -23,7 +23,7 @@ def render(scene: Scene, t: Number) -> tuple[Frame, Mask]:
 
 
 def compose(scene: Scene, t: Number) -> tuple[Frame, Mask]:
-    """Background and bodies, back to front, without light and noise."""
+    """Draw background and bodies, back to front, without light and noise."""
     canvas = _seen_background(scene, t)
     mask = np.zeros((scene.height, scene.width), np.uint8)
     for body in scene.bodies:
@@ -34,7 +34,7 @@ def compose(scene: Scene, t: Number) -> tuple[Frame, Mask]:
 
 
 def _seen_background(scene: Scene, t: Number) -> Frame:
-    """The background under a camera that pans, turns and zooms."""
+    """Return the background as seen by a camera that pans, turns and zooms."""
     x, y, angle, zoom = scene.camera(t)
     tall, wide = scene.background.shape[:2]
     turn = _rotation(float(angle)) * np.exp(zoom)
@@ -50,14 +50,14 @@ def _seen_background(scene: Scene, t: Number) -> Frame:
 
 
 def _body_transform(body: Body, t: Number) -> Affine:
-    """Body coordinates (units of its side, centred) to pixels."""
+    """Return the map from body coordinates (units of its side, centred) to pixels."""
     log_side, log_aspect = body.size(t)
     stretch = np.diag(np.exp([log_side + log_aspect / 2, log_side - log_aspect / 2]))
     return np.column_stack([_rotation(float(body.angle(t)[0])) @ stretch, body.position(t)])
 
 
 def _part_transform(part: Part, t: Number) -> Affine:
-    """Sprite coordinates (units of its side, centred) to body coordinates."""
+    """Return the map from sprite coordinates (units of its side, centred) to body coordinates."""
     return np.column_stack([_rotation(float(part.swing(t)[0])) * part.scale, part.offset])
 
 
@@ -89,8 +89,8 @@ def _draw(canvas: Frame, mask: Mask, part: Part, to_frame: Affine, body: Body, t
 
 
 def _bounding_box(to_frame: Affine, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
-    """Rows and columns of the frame that a sprite can touch; None if there are none."""
-    margin = 0.65  # half the side, and what the ripples may add
+    """Return the rows and columns of the frame that a sprite can touch; None if there are none."""
+    margin = 0.65  # half the side, plus the largest ripple
     corners = np.array([[-1, -1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, 1]]) * [margin, margin, 1]
     points = corners @ to_frame.T
     low = np.floor(points.min(axis=0)).astype(int).clip(0)
@@ -103,9 +103,9 @@ def _bounding_box(to_frame: Affine, shape: tuple[int, ...]) -> tuple[slice, slic
 def _sprite_coordinates(
     to_frame: Affine, ripple: Ripple, rows: slice, columns: slice, t: Number
 ) -> Float32[np.ndarray, "h w 2"]:
-    """For each pixel of a box, the point of the sprite seen there, in sides from its centre.
+    """Return the point of the sprite seen at each pixel of a box, in sides from its centre.
 
-    Computed on a coarse grid that reaches one cell beyond the box, and interpolated.
+    It is computed on a coarse grid that extends one cell beyond the box, and interpolated.
     """
     height, width = rows.stop - rows.start, columns.stop - columns.start
     y = rows.start + _grid_centres(height)
@@ -125,7 +125,7 @@ def _grid_centres(length: int) -> Float[np.ndarray, " n"]:
 
 
 def _expose(scene: Scene, frame: Frame, t: Number) -> Frame:
-    """Light that drifts over the scene and changes in strength, then sensor noise."""
+    """Apply light that drifts over the scene and varies in strength, then sensor noise."""
     x, y, strength, contrast = scene.light(t)
     shift = np.array([[1, 0, x], [0, 1, y]])
     tall, wide = scene.light_map.shape
@@ -133,7 +133,7 @@ def _expose(scene: Scene, frame: Frame, t: Number) -> Frame:
     coarse = cv2.exp(np.float32(strength) + np.float32(contrast) * local)
     gain = cv2.resize(cv2.merge([coarse] * 3), (scene.width, scene.height))
     lit = cv2.multiply(frame, gain, dtype=cv2.CV_8U)
-    seed = round(t * 64)  # another piece of the grain for every moment
+    seed = round(t * 64)  # a different piece of the grain for every moment
     top, left = (seed * 7919) % scene.height, (seed * 104729) % scene.width
     piece = scene.grain[top : top + scene.height, left : left + scene.width]
     return cv2.add(lit, piece, dtype=cv2.CV_8U)

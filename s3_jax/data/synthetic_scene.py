@@ -1,4 +1,4 @@
-"""Scenes of synthetic videos: what is in them and how it moves, without any pixel work."""
+"""Scenes of synthetic videos: their content and motion, without any pixel work."""
 
 import dataclasses
 
@@ -27,7 +27,7 @@ class Wave:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ripple:
-    """A deformation of a sprite: travelling waves, in units of the sprite's side."""
+    """A deformation of a sprite by travelling waves, in units of the sprite's side."""
 
     amplitude: Float32[np.ndarray, "n 2"]
     direction: Float32[np.ndarray, "n 2"]
@@ -37,7 +37,7 @@ class Ripple:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Part:
-    """A sprite on a body: where it sits (in units of the body), how large, how it swings."""
+    """A sprite on a body: its position (in units of the body), size and swing."""
 
     picture: Sprite
     offset: tuple[float, float]
@@ -48,9 +48,10 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Body:
-    """A moving thing of one or more parts; `object_id` 0 for distractors.
+    """A moving thing of one or more parts; `object_id` is 0 for distractors.
 
-    position: x, y in pixels. size: logarithm of the side in pixels, and of the aspect ratio.
+    position: x, y in pixels.
+    size: logarithm of the side in pixels, and of the aspect ratio.
     angle: radians.
     """
 
@@ -63,11 +64,13 @@ class Body:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scene:
-    """Everything about a synthetic video but the time.
+    """Everything that defines a synthetic video except the time.
 
-    bodies: back to front. camera: pan x, y in pixels, angle, logarithm of the zoom.
-    light_map: brightness by place, coarse, around 0. light: its shift x, y in its own pixels,
-    overall logarithmic strength, contrast. grain: sensor noise, twice the frame's size.
+    bodies: back to front.
+    camera: pan x, y in pixels, angle in radians, logarithm of the zoom.
+    light_map: coarse map of brightness, around 0.
+    light: its shift x, y in its own pixels, overall logarithmic strength, contrast.
+    grain: sensor noise, twice the frame's size.
     """
 
     height: int

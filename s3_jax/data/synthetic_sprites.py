@@ -1,4 +1,4 @@
-"""Procedural pictures: textures, shapes, and sprites, which are textured shapes with alpha."""
+"""Procedural pictures: textures, shapes, and sprites (textured shapes with alpha)."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,9 +12,9 @@ Values = Float32[np.ndarray, "_ _"]
 
 
 def sprite(rng: np.random.Generator, size: int, pictures: Sequence[Picture] = ()) -> Sprite:
-    """A textured shape of about `size` pixels in a square of that side: RGB and coverage.
+    """Sample a textured shape in a square of `size` pixels: RGB and coverage.
 
-    The texture goes on beyond the outline, so that interpolation there does not darken it.
+    The texture extends beyond the outline, so interpolation there does not darken it.
     """
     shape = _SHAPES[rng.integers(len(_SHAPES))](rng, size)
     colours = surface(rng, size, size, pictures).astype(np.float32)
@@ -25,7 +25,7 @@ def sprite(rng: np.random.Generator, size: int, pictures: Sequence[Picture] = ()
 def surface(
     rng: np.random.Generator, height: int, width: int, pictures: Sequence[Picture] = ()
 ) -> Picture:
-    """A texture: a random piece of one of the pictures, where there are any, or a made one."""
+    """Sample a texture: a random crop of one of the pictures or, without any, a procedural one."""
     if pictures:
         return _piece(rng, pictures[int(rng.integers(len(pictures)))], height, width)
     values = _PATTERNS[rng.integers(len(_PATTERNS))](rng, height, width)
@@ -36,7 +36,10 @@ def surface(
 def noise(
     rng: np.random.Generator, height: int, width: int, cells: float | int = 4, octaves: int = 4
 ) -> Values:
-    """Smooth noise in [0, 1]: random grids of `cells`, 2 `cells`, ... per side, each halved."""
+    """Sample smooth noise in [0, 1]: a sum of random grids of `cells`, 2 `cells`, ... per side.
+
+    Each grid has half the weight of the one before.
+    """
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
         side = max(2, round(cells * 2**octave))
@@ -46,7 +49,7 @@ def noise(
 
 
 def _piece(rng: np.random.Generator, picture: Picture, height: int, width: int) -> Picture:
-    """A random crop of the right shape, a half to the whole of the picture, resized."""
+    """Return a random crop of the right shape, at least half as large as the picture, resized."""
     tall, wide = picture.shape[:2]
     scale = min(tall / height, wide / width) * rng.uniform(0.5, 1)
     rows, columns = max(1, int(height * scale)), max(1, int(width * scale))
@@ -56,12 +59,12 @@ def _piece(rng: np.random.Generator, picture: Picture, height: int, width: int) 
 
 
 def _coloured(rng: np.random.Generator, values: Values) -> Picture:
-    """Values through a ramp of two to five random colours, with some contrast between them."""
+    """Map values through a ramp of two to five random colours with some contrast."""
     count = int(rng.integers(2, 6))
     anchors = rng.uniform(0, 255, (count, 3))
     anchors[1] = (anchors[0] + rng.uniform(80, 175, 3)) % 256
     grey = anchors.mean(axis=1, keepdims=True)
-    anchors = grey + rng.uniform(0.1, 1) * (anchors - grey)  # nature is seldom saturated
+    anchors = grey + rng.uniform(0.1, 1) * (anchors - grey)  # natural colours are rarely saturated
     positions = np.linspace(0, 255, count)
     ramp = np.stack([np.interp(np.arange(256), positions, anchors[:, c]) for c in range(3)], -1)
     return ramp.astype(np.uint8)[(values.clip(0, 1) * 255).astype(np.uint8)]
@@ -107,7 +110,7 @@ _PATTERNS: tuple[Callable[[np.random.Generator, int, int], Values], ...] = (
 
 
 def _phase(rng: np.random.Generator, height: int, width: int, periods: float) -> Values:
-    """A linear phase that grows by `periods` turns across the picture in a random direction."""
+    """Return a linear phase of `periods` turns across the picture in a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
     rate = 2 * np.pi * periods / max(height, width)
     rows = np.arange(height, dtype=np.float32)[:, None] * np.float32(np.sin(angle) * rate)
@@ -119,7 +122,7 @@ Coverage = UInt8[np.ndarray, "_ _"]
 
 
 def _blob(rng: np.random.Generator, size: int) -> Coverage:
-    """A closed curve whose radius is a short random Fourier series."""
+    """Draw a closed curve whose radius is a short random Fourier series."""
     angles = np.linspace(0, 2 * np.pi, 96, endpoint=False)
     radius = np.ones_like(angles)
     for order in range(1, 7):
@@ -129,7 +132,7 @@ def _blob(rng: np.random.Generator, size: int) -> Coverage:
 
 
 def _star(rng: np.random.Generator, size: int) -> Coverage:
-    """A polygon with straight sides, convex or with points."""
+    """Draw a polygon with straight sides, convex or star-shaped."""
     corners = int(rng.integers(3, 12))
     angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
     angles += rng.uniform(-0.3, 0.3, corners) * 2 * np.pi / corners
@@ -137,7 +140,7 @@ def _star(rng: np.random.Generator, size: int) -> Coverage:
 
 
 def _ring(rng: np.random.Generator, size: int) -> Coverage:
-    """A blob with a hole."""
+    """Draw a blob with a hole."""
     outer = _blob(rng, size)
     inner = np.zeros_like(outer)
     axes = (int(size * rng.uniform(0.08, 0.2)), int(size * rng.uniform(0.08, 0.2)))
@@ -147,7 +150,7 @@ def _ring(rng: np.random.Generator, size: int) -> Coverage:
 
 
 def _limbs(rng: np.random.Generator, size: int) -> Coverage:
-    """An elongated body with a few bent limbs of their own thickness."""
+    """Draw an elongated body with a few bent limbs of varying thickness."""
     canvas = np.zeros((size, size), np.uint8)
     middle = np.array([size / 2, size / 2])
     axes = (int(size * rng.uniform(0.15, 0.3)), int(size * rng.uniform(0.1, 0.2)))
@@ -167,7 +170,7 @@ _SHAPES: tuple[Callable[[np.random.Generator, int], Coverage], ...] = (_blob, _s
 
 
 def _polygon(size: int, angles: np.ndarray, radius: np.ndarray) -> Coverage:
-    """A filled polygon in polar coordinates, scaled so that it nearly fills the square."""
+    """Fill a polygon given in polar coordinates, scaled to nearly fill the square."""
     reach = 0.48 * size * radius / radius.max()
     points = np.stack([np.cos(angles) * reach, np.sin(angles) * reach], axis=-1) + size / 2
     canvas = np.zeros((size, size), np.uint8)
@@ -177,7 +180,7 @@ def _polygon(size: int, angles: np.ndarray, radius: np.ndarray) -> Coverage:
 
 
 def _relief(rng: np.random.Generator, shape: Coverage) -> Values:
-    """Brightness as of a rounded body lit from one side: darker towards edge and shadow."""
+    """Return the brightness of a rounded body lit from one side: darker towards edge and shadow."""
     size = shape.shape[0]
     depth = cv2.distanceTransform((shape > 127).astype(np.uint8), cv2.DIST_L2, 3)
     rounded = np.minimum(depth / max(0.15 * size, 1), 1)

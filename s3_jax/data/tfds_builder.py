@@ -25,15 +25,15 @@ SPLIT = "train"
 class VideoBuilder(  # type: ignore[call-arg]
     tfds.core.GeneratorBasedBuilder, skip_registration=True
 ):
-    """One data set of one split, in `directory / name / version`.
+    """Builder of one data set with one split, in `directory / name / version`.
 
-    entries: what is stored, in order; goes into the data set's metadata.
-    records: gives the videos of the entries; called when they are written.
+    entries: index entries of the stored videos, in order; they go into the data set's metadata.
+    records: returns the videos of the entries; called when they are written.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    # Nothing is downloaded, so no checksums need be looked for beside the code; TFDS would do so
-    # with a package that it does not require.
+    # Nothing is downloaded, so TFDS need not look for checksums beside the code, for which it
+    # would import a package that it does not require.
     code_path = None
 
     def __init__(
@@ -49,17 +49,17 @@ class VideoBuilder(  # type: ignore[call-arg]
         super().__init__(data_dir=directory, file_format="array_record")
 
     def write(self) -> Path:
-        """Write all videos under a temporary name, then move them into place; returns the place.
+        """Write all videos under a temporary name, move them into place and return their directory.
 
         Raises:
-          OSError: no room, or no permission.
+          OSError: the disk is full, or permission is missing.
         """
         config = tfds.download.DownloadConfig(try_download_gcs=False)
         tfds.disable_progress_bar()
         logging.set_verbosity(logging.WARNING)
         with (
             Path(os.devnull).open("w") as nowhere,
-            contextlib.redirect_stdout(nowhere),  # TFDS talks of downloading
+            contextlib.redirect_stdout(nowhere),  # TFDS prints messages about downloading
             tempfile.TemporaryDirectory() as downloads,
         ):
             self.download_and_prepare(download_dir=downloads, download_config=config)
@@ -75,7 +75,7 @@ class VideoBuilder(  # type: ignore[call-arg]
             description="Videos with object masks.",
             features=features_of(encoded=False),
             metadata=tfds.core.MetadataDict({VIDEOS: {SPLIT: stored}}),
-            disable_shuffling=True,  # entries and videos must keep one order
+            disable_shuffling=True,  # entries and videos must stay in the same order
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, Any]]]:

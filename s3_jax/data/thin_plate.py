@@ -12,7 +12,7 @@ Bend = RBFInterpolator  # places (m 2) -> displacements (m 2), in sides of the c
 
 
 def sample_bend(rng: np.random.Generator, strength: Number) -> Bend:
-    """A bend of random control points, one in each cell of a grid over the crop.
+    """Sample a bend with random control points, one in each cell of a grid over the crop.
 
     strength: standard deviation of the displacement at control points, in sides of the crop.
     """
@@ -22,5 +22,5 @@ def sample_bend(rng: np.random.Generator, strength: Number) -> Bend:
 
 
 def interpolate(points: Float[np.ndarray, "n 2"], moved: Float[np.ndarray, "n 2"]) -> Bend:
-    """The smoothest displacement that takes the given values at the given points."""
+    """Return the smoothest displacement that takes the given values at the given points."""
     return RBFInterpolator(points, moved, smoothing=STIFFNESS, kernel="thin_plate_spline")

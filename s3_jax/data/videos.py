@@ -1,4 +1,4 @@
-"""Videos whose frames and object ids are decoded one at a time, when they are asked for."""
+"""Videos whose frames and object ids are decoded one at a time, on demand."""
 
 import dataclasses
 import functools
@@ -24,8 +24,9 @@ class Video(Protocol):
     """Annotated frames, numbered from 0 and decoded one at a time.
 
     name: for messages.
-    empty: frames known to show no object; others may turn out not to either.
-    background: a picture over which the objects are to be shown instead of their own.
+    num_frames: number of annotated frames.
+    empty: frames known to show no object; others may turn out to show none either.
+    background: a picture over which the objects are shown instead of their own.
     """
 
     @property
@@ -41,15 +42,15 @@ class Video(Protocol):
     def background(self) -> Path | None: ...
 
     def image(self, index: int, reduction: int = 1) -> Image:
-        """A frame; its sides may be divided by up to `reduction` (1, 2, 4, 8) if that is faster.
+        """Return an RGB frame, which may be reduced by up to `reduction` (1, 2, 4, 8) for speed.
 
         Raises:
-          InputError: damaged or missing.
+          InputError: the frame is damaged or missing.
         """
         ...
 
     def ids(self, index: int) -> Ids:
-        """Object ids of a frame at full size, 0 for background; errors as `image`."""
+        """Return the object ids of a frame at full size, 0 for background; errors as `image`."""
         ...
 
 
@@ -81,7 +82,7 @@ class FileVideo:
 
 @dataclasses.dataclass(frozen=True)
 class Photograph:
-    """A video of one frame, whose ids are at hand."""
+    """A video of one frame whose ids are already decoded."""
 
     path: Path
     objects: Ids
@@ -102,7 +103,7 @@ class Photograph:
 
 @dataclasses.dataclass(frozen=True)
 class RecordVideo:
-    """A video out of a record, its frames still encoded."""
+    """A video from a record, with its frames still encoded."""
 
     record: VideoRecord
     empty: frozenset[int]
@@ -126,7 +127,7 @@ class RecordVideo:
 
 
 class SceneVideo:
-    """A synthetic scene at whole moments; a moment is rendered once for its image and ids."""
+    """A synthetic scene at integer times; each is rendered once for its image and ids."""
 
     empty: frozenset[int] = frozenset()
     background: Path | None = None
@@ -144,7 +145,7 @@ class SceneVideo:
 
 
 def read_bytes(file: Path) -> bytes:
-    """A file's content.
+    """Return a file's content.
 
     Raises:
       InputError: it is missing or cannot be read.

@@ -1,4 +1,4 @@
-"""One geometric transformation of an image and its mask, resampled once."""
+"""A geometric transformation of an image and its mask, resampled once."""
 
 import dataclasses
 
@@ -13,16 +13,16 @@ from s3_jax.data.thin_plate import Bend
 Matrix = Float[np.ndarray, "3 3"]
 Colour = tuple[int, int, int]
 GRID = 16  # pixels between the points at which a bend is computed
-# Beyond this many source pixels a step, bilinear sampling is preceded by averaging.
+# From this many source pixels per result pixel, bilinear sampling is preceded by averaging.
 FINE = 1.5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Warp:
-    """From a pixel of the result to the point of the source seen there.
+    """Map from a pixel of the result to the point of the source that it shows.
 
-    source = to_source * (p + bend(p)) with p = to_crop * pixel; homogeneous coordinates x, y, 1,
-    in pixels whose centres are at whole numbers. The bend counts in `side` pixels.
+    source = to_source * (p + bend(p)) with p = to_crop * pixel, in homogeneous coordinates x, y, 1,
+    in pixels whose centres are at integers. The bend is in units of `side` pixels.
     """
 
     to_source: Matrix
@@ -32,7 +32,7 @@ class Warp:
 
     @property
     def matrix(self) -> Matrix:
-        """The whole transformation but the bend."""
+        """The whole transformation without the bend."""
         return self.to_source @ self.to_crop
 
     @property
@@ -41,20 +41,20 @@ class Warp:
         return float(np.sqrt(abs(np.linalg.det(self.matrix[:2, :2]))))
 
     def for_size(self, size: tuple[int, int], original: tuple[int, int]) -> "Warp":
-        """The same for a source of another resolution; both are height, width."""
+        """Return the same warp for a source of another resolution; both are (height, width)."""
         scale = scaling(size[1] / original[1], size[0] / original[0])
         return dataclasses.replace(self, to_source=scale @ self.to_source)
 
 
 def reduction(step: Number) -> int:
-    """The largest reduced decoding that loses nothing the warp would show."""
+    """Return the largest decoding reduction that loses nothing visible after the warp."""
     return max(k for k in REDUCTIONS if k <= max(step, 1))
 
 
 def warp_image(
     image: UInt8[np.ndarray, "h w 3"], warp: Warp, fill: Colour | None
 ) -> UInt8[np.ndarray, "side side 3"]:
-    """Bilinear, after averaging where the image shrinks much.
+    """Resample an image bilinearly, after averaging if it shrinks much.
 
     fill: the colour beyond the edges; None for the image's reflection.
     """
@@ -67,29 +67,29 @@ def warp_image(
 
 
 def warp_labels(labels: UInt8[np.ndarray, "h w"], warp: Warp) -> UInt8[np.ndarray, "side side"]:
-    """Nearest neighbour; background beyond the edges."""
+    """Resample labels by nearest neighbour, with background beyond the edges."""
     return _resample(labels, warp, cv2.INTER_NEAREST, (0, 0, 0))
 
 
 def scaling(x: Number, y: Number) -> Matrix:
-    """Stretches a picture's area; what is at the corner of the first pixel stays there."""
+    """Return the matrix that stretches a picture and fixes the corner of the first pixel."""
     return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1.0]])
 
 
 def shift(x: Number, y: Number) -> Matrix:
-    """p + (x, y)."""
+    """Return the matrix that translates by (x, y)."""
     return np.array([[1.0, 0, x], [0, 1.0, y], [0, 0, 1.0]])
 
 
 def around(centre: tuple[Number, Number], linear: Float[np.ndarray, "2 2"]) -> Matrix:
-    """A linear map about a centre x, y."""
+    """Return the matrix of a linear map about a centre x, y."""
     matrix = np.eye(3)
     matrix[:2, :2] = linear
     return shift(*centre) @ matrix @ shift(-centre[0], -centre[1])
 
 
 def rotation_shear(degrees: Number, shear: Number, scale: Number = 1.0) -> Float[np.ndarray, "2 2"]:
-    """Horizontal shear, then rotation, then scaling; both angles in degrees."""
+    """Return horizontal shear, then rotation, then scaling; both angles in degrees."""
     angle = np.deg2rad(degrees)
     cos, sin = np.cos(angle), np.sin(angle)
     turn = np.array([[cos, -sin], [sin, cos]])
@@ -97,7 +97,7 @@ def rotation_shear(degrees: Number, shear: Number, scale: Number = 1.0) -> Float
 
 
 def mirror(width: int) -> Matrix:
-    """Left to right."""
+    """Return the matrix that flips a picture left to right."""
     return np.array([[-1.0, 0, width - 1], [0, 1, 0], [0, 0, 1]])
 
 
@@ -107,16 +107,16 @@ def _resample(
     size = (warp.side, warp.side)
     mode = cv2.BORDER_REFLECT_101 if fill is None else cv2.BORDER_CONSTANT
     if warp.bend is not None:
-        places = _places(warp)  # x and y in one map, hence no second
+        places = _places(warp)  # x and y are in one map, so the second is None
         return cv2.remap(source, places, None, interpolation, None, mode, fill or 0)  # type: ignore[call-overload]
     flags = interpolation | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(source, warp.matrix[:2], size, None, flags, mode, fill or 0)
 
 
 def _places(warp: Warp) -> Float[np.ndarray, "side side 2"]:
-    """The source point of every pixel: exact on a coarse grid, bilinear between."""
+    """Return the source point of every pixel: exact on a coarse grid, bilinear in between."""
     assert warp.bend is not None
-    cells = -(-warp.side // GRID) + 2  # one more at either end, for interpolation
+    cells = -(-warp.side // GRID) + 2  # one extra cell at either end, for interpolation
     centres = (np.arange(cells) - 0.5) * GRID - 0.5
     grid = np.stack(np.meshgrid(centres, centres), axis=-1).reshape(-1, 2)
     crop = _transform(warp.to_crop, grid)

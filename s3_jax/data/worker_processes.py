@@ -1,9 +1,9 @@
 """Worker processes that start fast and stay small.
 
-A spawned process imports its parent's main module, here a training script with everything it
-needs, and grain imports JAX where it finds it: hundreds of megabytes and seconds for each
-worker, none of which makes clips. Processes started inside `light_processes()` import this module
-as their main module instead, and it hides JAX from them.
+A spawned process imports its parent's main module, here a training script with everything it needs,
+and grain imports JAX if it is installed: hundreds of megabytes and seconds for each worker, none of
+which helps to make clips. Processes started inside `light_processes()` import this module as their
+main module instead, and it hides JAX from them.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ if __name__ == "__mp_main__":  # the name a spawned process gives its main modul
 
 @contextlib.contextmanager
 def light_processes() -> Iterator[None]:
-    """Spawned processes that start inside do not import the program's main module, nor JAX."""
+    """Keep processes spawned in this context from importing the main module and JAX."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = sys.modules[__name__]
     try:
@@ -36,17 +36,18 @@ def light_processes() -> Iterator[None]:
 
 
 def set_up_worker(index: int, count: int) -> None:
-    """Processes share the cores among themselves, so each keeps to one."""
+    """Limit a worker to one core: the processes share the cores among themselves."""
     cv2.setNumThreads(1)
     logging.set_verbosity(logging.WARNING)
 
 
 def require_shared_memory(size: int) -> None:
-    """Refuse what does not fit into shared memory, through which workers hand over their clips:
-    where it runs out, processes die without a word.
+    """Require `size` bytes of shared memory, through which workers hand over their clips.
+
+    Processes die without a message when it runs out.
 
     Raises:
-      InputError: `size` bytes are not free.
+      InputError: fewer bytes are free.
     """
     if not SHARED_MEMORY.is_dir():
         return
