@@ -1,7 +1,7 @@
-"""Following masks without a trained network: what any method of this kind has to beat.
+"""Tracking without a trained network: baselines that any method of this kind has to beat.
 
-Each baseline takes the frames of a video and the object ids of the first one, and gives the ids of
-every frame, the first included, one after the other.
+Each baseline takes the frames of a video and the object ids of the first one, and yields the ids of
+every frame in turn, including the first.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,13 +16,13 @@ Baseline = Callable[[Iterable[Image], Ids], Iterator[Ids]]
 
 
 def copy_first_mask(images: Iterable[Image], first: Ids) -> Iterator[Ids]:
-    """Nothing moves."""
+    """Yield the first mask for every frame."""
     for _ in images:
         yield first
 
 
 def warp_by_optical_flow(images: Iterable[Image], first: Ids) -> Iterator[Ids]:
-    """Every pixel takes the soft mask of where it was a frame ago, by DIS flow (medium preset).
+    """Warp the soft masks from frame to frame with DIS optical flow (medium preset).
 
     Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016, as in OpenCV.
     """
@@ -40,18 +40,18 @@ def warp_by_optical_flow(images: Iterable[Image], first: Ids) -> Iterator[Ids]:
 
 
 def object_ids(ids: Ids) -> np.ndarray:
-    """The ids of a mask but 0, ascending."""
+    """Return the ids of a mask in ascending order, without 0."""
     found = np.unique(ids)
     return found[found > 0]
 
 
 def one_hot(ids: Ids, objects: np.ndarray) -> Float32[np.ndarray, "k h w"]:
-    """A channel of 0 and 1 for every object."""
+    """Return a channel of 0 and 1 for every object."""
     return (ids[None] == objects[:, None, None]).astype(np.float32)
 
 
 def hard_labels(soft: Float32[np.ndarray, "k h w"], objects: np.ndarray) -> Ids:
-    """At every pixel the most probable object, or 0 where none has more than one half."""
+    """Return the most probable object of every pixel, or 0 if none exceeds one half."""
     best = soft.argmax(axis=0)
     return np.where(soft.max(axis=0) > 0.5, objects[best], 0)
 
@@ -59,7 +59,7 @@ def hard_labels(soft: Float32[np.ndarray, "k h w"], objects: np.ndarray) -> Ids:
 def _warped(
     soft: Float32[np.ndarray, "k h w"], backward: Float32[np.ndarray, "h w 2"]
 ) -> Float32[np.ndarray, "k h w"]:
-    """Soft masks of the frame before, seen from this one: flow points from here to there."""
+    """Warp the previous frame's soft masks to this frame; flow points back to that frame."""
     height, width = backward.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     places = (x + backward[..., 0], y + backward[..., 1])

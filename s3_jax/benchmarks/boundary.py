@@ -1,16 +1,16 @@
-"""Exact boundary matching of binary masks, eight rows in a byte.
+"""Exact boundary matching of binary masks, eight rows per byte.
 
-The boundary measure asks, for every boundary pixel of one mask, whether the other mask has a
-boundary pixel within a disk. Done on arrays of pixels that is a dilation with a large kernel per
-object and frame. Here a mask is cut into eight horizontal bands, and bit i of a byte holds the
-pixel of band i: a shift by rows or columns is then a slice, the union of two sets is one OR, and
-each operation works on eight pixels per byte. The disk is dilated as the union of its rows
-(runs of pixels), and runs are grown by overlapping shifts. Nothing is approximated.
+The boundary measure asks for every boundary pixel of one mask whether the other mask has a boundary
+pixel within a disk. On arrays of pixels this is a dilation with a large kernel per object and
+frame. Here a mask is cut into eight horizontal bands, and bit i of a byte holds the pixel of band
+i. A shift by rows or columns is then a slice, the union of two sets is one OR, and each operation
+works on eight pixels per byte. The disk is dilated as the union of its rows (runs of pixels), and
+runs are grown by overlapping shifts. Nothing is approximated.
 
 Packed masks are `UInt8[np.ndarray, "n rows columns"]`. The rows of the bands lie between two
-margins that repeat the neighbouring bands, and empty columns on the right keep shifts from
-reaching the next row: thus whole arrays are shifted as one line of bytes, which NumPy does
-several times faster than row by row. A margin is one pixel wider than the radius.
+margins that repeat the neighbouring bands, and empty columns on the right keep shifts from reaching
+the next row. Whole arrays can thus be shifted as one line of bytes, which NumPy does several times
+faster than row by row. A margin is one pixel wider than the radius.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 BITS = 8
-WORD = 8  # rows are padded to whole 64-bit words, in which bits are counted
+WORD = 8  # bytes; rows are padded to whole 64-bit words, in which bits are counted
 
 Packed = UInt8[np.ndarray, "n rows columns"]
 Line = UInt8[np.ndarray, " bytes"]
@@ -28,12 +28,12 @@ Line = UInt8[np.ndarray, " bytes"]
 
 @dataclasses.dataclass(frozen=True)
 class BoundaryMatches:
-    """Boundary pixels of one annotation and r predictions, and how many have a partner.
+    """Boundary pixel counts of one annotation and r predictions, and of those with a match.
 
     annotation: boundary pixels of the annotation.
     predictions: boundary pixels of each prediction.
-    annotation_matched: of the annotation's, those near a boundary pixel of each prediction.
-    predictions_matched: of each prediction's, those near a boundary pixel of the annotation.
+    annotation_matched: the annotation's pixels near a boundary pixel of each prediction.
+    predictions_matched: each prediction's pixels near a boundary pixel of the annotation.
     """
 
     annotation: int
@@ -43,12 +43,12 @@ class BoundaryMatches:
 
 
 def match_boundaries(masks: UInt8[np.ndarray, "n h w"], radius: int) -> BoundaryMatches:
-    """Counts matching boundary pixels of `masks[0]` (annotation) and `masks[1:]` (predictions).
+    """Count matching boundary pixels of `masks[0]` (annotation) and `masks[1:]` (predictions).
 
-    A pixel belongs to the boundary when it differs from its right, lower or lower-right
-    neighbour; the mask is continued beyond its last row and column by repeating them
-    (Perazzi et al. 2016; Martin et al. 2004). Two boundary pixels match when their squared
-    distance is at most radius squared.
+    A pixel belongs to the boundary if it differs from its right, lower or lower-right neighbour;
+    beyond the last row and column the mask is continued by repeating them (Perazzi et al. 2016;
+    Martin et al. 2004). Two boundary pixels match if their squared distance is at most radius
+    squared.
 
     Args:
       masks: 0 or 1.
@@ -70,7 +70,7 @@ def match_boundaries(masks: UInt8[np.ndarray, "n h w"], radius: int) -> Boundary
 
 
 def _pack(masks: UInt8[np.ndarray, "n h w"], margin: int) -> Packed:
-    """Packed masks with one more row and column, equal to their last."""
+    """Pack masks with one more row and column, equal to their last."""
     n, height, width = masks.shape
     rows = max(-(-(height + 1) // BITS), margin)
     columns = -(-(width + 1 + margin) // WORD) * WORD
@@ -91,14 +91,14 @@ def _pack(masks: UInt8[np.ndarray, "n h w"], margin: int) -> Packed:
 
 
 def _fill_margins(packed: Packed, margin: int) -> None:
-    """Repeats the neighbouring bands above and below each band (in place)."""
+    """Repeat the neighbouring bands above and below each band (in place)."""
     lowest = packed[:, -2 * margin : -margin]
     np.add(lowest, lowest, out=packed[:, :margin])  # a shift by one bit, in a tenth of the time
     np.right_shift(packed[:, margin : 2 * margin], 1, out=packed[:, -margin:])
 
 
 def _boundary(packed: Packed, margin: int, height: int, width: int) -> Packed:
-    """The boundary map, of which row `height` and column `width` (repetitions) are not part."""
+    """Return the boundary map without row `height` and column `width`, which are repetitions."""
     _, all_rows, columns = packed.shape
     line = packed.reshape(-1)
     size = line.size - columns - 1
@@ -117,10 +117,10 @@ def _boundary(packed: Packed, margin: int, height: int, width: int) -> Packed:
 
 
 def _dilate(packed: Packed, radius: int) -> Packed:
-    """Union of the disk x^2 + y^2 <= radius^2 around every pixel; valid between the margins.
+    """Return the union of the disks x^2 + y^2 <= radius^2 around all pixels; valid between margins.
 
-    Row y of the disk is a run of pixels to either side, longest in the middle: runs are grown
-    step by step from the disk's poles, and each is put down at the rows y above and below.
+    Row y of the disk is a run of pixels to either side, longest in the middle. Runs are grown step
+    by step from the disk's poles, and each is added at the rows y above and below.
     """
     columns = packed.shape[2]
     runs, half_width = packed.reshape(-1), 0
@@ -140,7 +140,7 @@ def _dilate(packed: Packed, radius: int) -> Packed:
 
 
 def _spread(runs: Line, step: int, keep_middle: bool) -> Line:
-    """Union of the copies shifted by `step` pixels to the left and to the right."""
+    """Return the union of the copies shifted by `step` pixels to the left and to the right."""
     out = np.zeros(runs.size, np.uint8)
     np.bitwise_or(runs[: -2 * step], runs[2 * step :], out=out[step:-step])
     if keep_middle:
@@ -149,6 +149,6 @@ def _spread(runs: Line, step: int, keep_middle: bool) -> Line:
 
 
 def _count(packed: Packed) -> list[int]:
-    """Pixels of each mask."""
+    """Count the pixels of each mask."""
     bits = np.bitwise_count(packed.view(np.uint64))
     return bits.sum(axis=(1, 2), dtype=np.int64).tolist()

@@ -1,7 +1,7 @@
-"""Simulated users of clicks and boxes, and the overlap (J) that their masks reach.
+"""Simulated users who click and draw boxes, and the overlap (J) of the resulting masks.
 
-A user clicks where the error is largest: on the point with the largest distance to the edge of
-what is missing or wrong. The first click is the point of the mask that is deepest inside.
+A user clicks where the error is largest: on the point farthest from the edge of the missing or
+  wrong region. The first click is the innermost point of the mask.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ Answer = Callable[[Points, list[int], Box | None, Probability | None], Probabili
 
 
 class Example(NamedTuple):
-    """A picture and one object in it."""
+    """A picture with one object."""
 
     name: str
     image: Image
@@ -31,7 +31,7 @@ class Example(NamedTuple):
 
 
 def next_click(truth: Mask, guess: Mask) -> tuple[tuple[float, float], int] | None:
-    """Position (x, y) and label of the next click; None where nothing is wrong."""
+    """Return position (x, y) and label of the next click, or None if the mask is correct."""
     missed, wrong = _inner_distance(truth & ~guess), _inner_distance(guess & ~truth)
     deepest = missed if missed.max() >= wrong.max() else wrong
     if deepest.max() == 0:
@@ -41,7 +41,7 @@ def next_click(truth: Mask, guess: Mask) -> tuple[tuple[float, float], int] | No
 
 
 def clicked(answer: Answer, truth: Mask, clicks: int) -> Iterator[float]:
-    """J after every click; where nothing is wrong no more clicks are made."""
+    """Yield J after every click; no more clicks are made once the mask is correct."""
     points: Points = []
     labels: list[int] = []
     found: Probability | None = None
@@ -57,20 +57,20 @@ def clicked(answer: Answer, truth: Mask, clicks: int) -> Iterator[float]:
 
 
 def boxed(answer: Answer, truth: Mask) -> float:
-    """J of the mask for the object's box."""
+    """Return J of the mask for the object's box."""
     rows, columns = (np.flatnonzero(truth.any(axis)) for axis in (1, 0))
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     return overlap(truth, answer([], [], box, None) > 0.5)
 
 
 def overlap(truth: Mask, guess: Mask) -> float:
-    """J: intersection over union, 1 where both are empty."""
+    """Return J, intersection over union; 1 if both masks are empty."""
     either = np.count_nonzero(truth | guess)
     return np.count_nonzero(truth & guess) / either if either else 1.0
 
 
 def prompter_answers(prompter: Prompter, image: Image) -> Answer:
-    """Return a prompter's answers on an image, which is encoded here."""
+    """Return a function that answers prompts with a prompter; the image is encoded here."""
     features = prompter.encode(image)
 
     def answer(
@@ -82,8 +82,10 @@ def prompter_answers(prompter: Prompter, image: Image) -> Answer:
 
 
 def grab_cut_answers(image: Image, iterations: int = 5) -> Answer:
-    """Return the answers of OpenCV's GrabCut, for which clicks and what is beyond a box are sure
-    and everything else is probable."""
+    """Return a function that answers prompts with OpenCV's GrabCut.
+
+    Clicks and the area outside a box are certain for it, everything else is probable.
+    """
     bgr = np.ascontiguousarray(image[..., ::-1])
 
     def answer(
@@ -93,7 +95,7 @@ def grab_cut_answers(image: Image, iterations: int = 5) -> Answer:
         on_object = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD))
         if 0 < np.count_nonzero(on_object) < on_object.size:
             background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
-            all_of_it = (0, 0, 0, 0)  # not looked at in this mode
+            all_of_it = (0, 0, 0, 0)  # ignored in this mode
             cv2.grabCut(bgr, marks, all_of_it, background, foreground, iterations,
                         cv2.GC_INIT_WITH_MASK)  # fmt: skip
         return np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.float32)
@@ -108,8 +110,10 @@ def _marks(
     box: Box | None,
     previous: Probability | None,
 ) -> Shaped[np.ndarray, "h w"]:
-    """What GrabCut starts from. Around a first click a disc of a quarter of the short side is
-    probably the object."""
+    """Return GrabCut's initial labels.
+
+    A disc around the first click, as wide as half the short side, is probably the object.
+    """
     marks = np.full(size, cv2.GC_PR_BGD, np.uint8)
     if box is not None:
         marks[:] = cv2.GC_BGD
@@ -125,5 +129,5 @@ def _marks(
 
 
 def _inner_distance(mask: Mask) -> Float32[np.ndarray, "h w"]:
-    """Distance to the nearest pixel outside; what is beyond the edges is outside."""
+    """Return the distance to the nearest pixel outside; beyond the edges counts as outside."""
     return cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]

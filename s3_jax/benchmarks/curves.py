@@ -1,4 +1,4 @@
-"""Curves over time, and where their points lie in an SVG picture."""
+"""Curves over time, and the positions of their points in an SVG picture."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ TICKS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A named curve: value, from 0 to 1, by frame name; `faint` for one of minor interest."""
+    """A named curve: value from 0 to 1 by frame name; `faint` for one of minor interest."""
 
     name: str
     values: Mapping[str, float]
@@ -17,7 +17,7 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """A picture of width x height units, with margins around the area that curves are drawn in."""
+    """A picture of width x height units, with margins around the area for curves."""
 
     width: int
     height: int
@@ -37,15 +37,15 @@ class Plot:
         }
 
     def x(self, index: int, count: int) -> float:
-        """Place of a frame among `count`."""
+        """Return the x position of a frame among `count`."""
         return self.left + self.box["width"] * (index / (count - 1) if count > 1 else 0.5)
 
     def y(self, value: float) -> float:
-        """Place of a value from 0 to 1."""
+        """Return the y position of a value from 0 to 1."""
         return self.top + self.box["height"] * (1 - value)
 
     def points(self, frames: Iterable[str], values: Mapping[str, float]) -> str:
-        """Points of a polyline over the frames that have a value."""
+        """Return the points of a polyline over the frames that have a value."""
         frames = list(frames)
         return " ".join(
             f"{self.x(index, len(frames)):.1f},{self.y(values[frame]):.1f}"
@@ -54,7 +54,7 @@ class Plot:
         )
 
     def ticks(self, count: int) -> list[tuple[int, str]]:
-        """Indices of the frames that are named below the axis, with the texts' anchors."""
+        """Return the indices of the frames named below the axis, and their texts' anchors."""
         anchors = {0: "start", count - 1: "end"}
         places = sorted({round((count - 1) * tick / (TICKS - 1)) for tick in range(TICKS)})
         return [(place, anchors.get(place, "middle")) for place in places]

@@ -1,4 +1,4 @@
-"""Benchmarks as one table: where their files lie, how they are run, and what is handed in.
+"""Table of all benchmarks: file layout, settings, and form of submission.
 
 Settings are the standard protocols (the paper's section 4.1); a command's flags override them.
 """
@@ -23,9 +23,9 @@ ListVideos = Callable[[Path, LayoutConfig], Sequence[BenchmarkVideo]]
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkConfig:
-    """What a protocol fixes.
+    """Frozen settings that a protocol fixes.
 
-    short_side: frames are shrunk to it; -1 for as they are.
+    short_side: frames are shrunk to this short side; -1 for no shrinking.
     The rest: see `PropagationConfig`.
     """
 
@@ -35,7 +35,7 @@ class BenchmarkConfig:
     long_term: bool = False
 
     def propagation(self) -> dict[str, Any]:
-        """The fields of `PropagationConfig`."""
+        """Return the fields of `PropagationConfig`."""
         values = dataclasses.asdict(self)
         del values["short_side"]
         return values
@@ -43,13 +43,13 @@ class BenchmarkConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """How one benchmark is run.
+    """Frozen settings of one benchmark.
 
-    list_videos: its videos, in a data directory.
-    plus: the settings for best results; None where the protocol has none.
-    package: the form in which results are handed in; None for scoring them oneself.
-    score: the flags with which s3 score scores the results; "" where the annotations are the
-      server's, or the measure is another.
+    list_videos: lists its videos in a data directory.
+    plus: the settings for best results; None if the protocol has none.
+    package: the form of a submission; None if results are scored locally.
+    score: the flags of `s3 score` for the results; "" if only the server has the annotations, or
+      the measure is a different one.
     """
 
     list_videos: ListVideos

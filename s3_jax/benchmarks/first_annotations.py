@@ -1,7 +1,7 @@
-"""Annotations reduced to what a method is given: the first mask of every object.
+"""Annotations reduced to a method's input: the first mask of every object.
 
-Validation sets such as that of LVOS come with masks of every frame. A copy with the first ones
-alone cannot give anything away.
+Validation sets such as that of LVOS come with masks of every frame. A copy with only the first
+masks cannot leak any of the others.
 """
 
 import shutil
@@ -17,9 +17,10 @@ from s3_jax.media.writers import write_mask
 
 
 def write_first_annotations(source: Path, output: Path, void: int | None = None) -> dict[int, str]:
-    """Writes the masks in which objects appear first, without the objects known before.
+    """Write the masks in which objects first appear, without the objects that appeared earlier.
 
-    source: the masks of a video. void: id that is not an object.
+    source: directory with the masks of a video.
+    void: id that is not an object.
 
     Returns:
       The frame in which each object appears, by id.

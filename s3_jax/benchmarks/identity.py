@@ -1,7 +1,7 @@
-"""Whether objects keep their identity: object by object and frame by frame, which mask covers it.
+"""Identity measure: the share of objects and frames in which an object keeps its identity.
 
-An object of a frame keeps its identity where its own mask covers it more than any other object's
-mask does.
+An object keeps its identity in a frame if its own mask covers it more than any other object's mask
+does.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ Ids = Integer[np.ndarray, "h w"]
 
 
 def kept_identities(annotation: Ids, prediction: Ids) -> dict[int, bool]:
-    """Return for every object of a frame's annotation whether it keeps its identity.
+    """Map every object of a frame's annotation to True if it keeps its identity.
 
     Raises:
       ValueError: the masks differ in size.
@@ -34,12 +34,13 @@ def _kept(predicted: Integer[np.ndarray, " n"], object_id: int) -> bool:
 
 
 def identity_shares(annotations: Path, results: Path) -> dict[str, float]:
-    """Return for every sequence the share of its object-frames that keep their identity.
+    """Return for every sequence the share of object-frames that keep their identity.
 
     The first frame, whose mask is given, does not count.
 
     Raises:
-      InputError: a sequence or mask is missing, damaged, or of another size.
+      InputError: a sequence or mask is missing, damaged or of another size, or a sequence has no
+        objects after its first frame.
     """
     sequences = find_sequences(annotations, "--annotations")
     return {name: _share(folder, results / name) for name, folder in sequences.items()}

@@ -2,7 +2,7 @@
 
 Definitions of the DAVIS benchmarks (Perazzi et al., CVPR 2016; Pont-Tuset et al., 2017), equal to
 their public evaluation: J is the intersection over union of two masks, F the harmonic mean of
-boundary precision and recall under a tolerance of 0.8 % of the image diagonal.
+boundary precision and recall with a tolerance of 0.8 % of the image diagonal.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ class FrameScores:
 
     region: J, from 0 to 1.
     boundary: F, from 0 to 1.
-    annotation_areas, prediction_areas: pixels that each object has.
+    annotation_areas, prediction_areas: area of each object in pixels.
     """
 
     region: Float[np.ndarray, "r k"]
@@ -39,7 +39,7 @@ class FrameScores:
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """J or F over the frames of an object: mean, share above 0.5, loss from start to end."""
+    """J or F over the frames of an object: mean, share above 0.5, and drop from start to end."""
 
     mean: float
     recall: float
@@ -47,21 +47,21 @@ class Statistics:
 
 
 def boundary_radius(height: int, width: int) -> int:
-    """Distance in pixels up to which two boundary pixels match, for frames of this size."""
+    """Return the largest distance in pixels between matching boundary pixels, for a frame size."""
     return math.ceil(BOUNDARY_TOLERANCE * math.hypot(height, width))
 
 
 def score_frame(
     annotation: Labels, predictions: Sequence[Labels], ids: Sequence[int]
 ) -> FrameScores:
-    """J and F of every object in every prediction of a frame.
+    """Return J and F of every object in every prediction of a frame.
 
-    An object that is neither annotated nor predicted scores 1. Pixels that do not count must
-    have been cleared (`clear_void`).
+    An object that is neither annotated nor predicted scores 1. Pixels that do not count must have
+    been cleared (`clear_void`).
 
     Args:
       annotation: object ids, 0 for background.
-      predictions: the same for each of r results, of the annotation's size.
+      predictions: the same for each of r results, in the annotation's size.
       ids: the k objects to score.
     """
     radius = boundary_radius(*annotation.shape)
@@ -81,7 +81,7 @@ def score_frame(
 def clear_void(
     annotation: Labels, predictions: Sequence[Labels], void: int
 ) -> tuple[Labels, list[Labels]]:
-    """Makes background of the pixels annotated as `void`, in the predictions too."""
+    """Turn the pixels annotated as `void` into background, in the predictions too."""
     ignored = annotation == void
     if not ignored.any():
         return annotation, list(predictions)
@@ -90,11 +90,11 @@ def clear_void(
 
 
 def statistics(values: Float[np.ndarray, " t"]) -> Statistics:
-    """Mean, recall and decay of J or F over t >= 1 frames, as the DAVIS evaluation has them.
+    """Return mean, recall and decay of J or F over t >= 1 frames, as in the DAVIS evaluation.
 
-    The decay is the mean over the first quarter of the frames minus that over the last; the
-    frames at the ends of a quarter belong to both sides. (The public evaluation keeps the ends of
-    quarters in 8 bits; the decay of objects with more than 256 frames is right here only.)
+    The decay is the mean over the first quarter of the frames minus that over the last; frames at
+    the ends of a quarter belong to both sides. (The public evaluation stores the ends of quarters
+    in 8 bits, so its decay is wrong for objects with more than 256 frames.)
     """
     edges = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
     first, last = values[edges[0] : edges[1] + 1], values[edges[3] : edges[4] + 1]
@@ -106,7 +106,7 @@ def statistics(values: Float[np.ndarray, " t"]) -> Statistics:
 
 
 def _crop(images: Sequence[Labels] | Binary) -> Integer[np.ndarray, "n inner_h inner_w"]:
-    """The smallest common part with all pixels that are not 0, and a pixel around where it can."""
+    """Crop all images to their common non-zero region, plus one pixel around it if possible."""
     height, width = images[0].shape
     union = functools.reduce(np.bitwise_or, images)
     if union.dtype != np.uint8:

@@ -1,4 +1,4 @@
-"""What is handed in to a benchmark's server, made from a directory of result masks."""
+"""Submissions to a benchmark's server, made from a directory of result masks."""
 
 import functools
 import json
@@ -24,19 +24,19 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def package_path(output: Path, package: Package) -> Path:
-    """The file that `write_package` makes."""
+    """Return the path of the file that `write_package` writes."""
     return output / ("predictions.json" if package == "burst" else "submission.zip")
 
 
 def write_package(
     package: Package, output: Path, masks: Path, videos: Sequence[BenchmarkVideo]
 ) -> Path:
-    """Packs the masks of all videos; the same masks give the same bytes.
+    """Pack the masks of all videos; the same masks give the same bytes.
 
     masks: a directory with a folder of masks for each video.
 
     Raises:
-      InputError: masks are missing; lists them, one video a line.
+      InputError: masks are missing; the message lists them, one video per line.
     """
     path = package_path(output, package)
     frames = result_frames(masks, videos)
@@ -48,7 +48,11 @@ def write_package(
 
 
 def result_frames(masks: Path, videos: Sequence[BenchmarkVideo]) -> dict[str, list[str]]:
-    """Names of the result frames of every video, all of which are there; errors as above."""
+    """Return the names of the result frames of every video, all of which exist.
+
+    Raises:
+      InputError: masks are missing; the message lists them, one video per line.
+    """
     frames, problems = {}, []
     for video in videos:
         folder = inside(masks, video.name, "the list of videos")
@@ -64,7 +68,7 @@ def result_frames(masks: Path, videos: Sequence[BenchmarkVideo]) -> dict[str, li
 
 
 def _write_zip(path: Path, masks: Path, frames: dict[str, list[str]], inside: str) -> None:
-    """PNGs are compressed already and stored as they are; time stamps are constant."""
+    """Store the PNGs, which are compressed already, with constant time stamps."""
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, stems in frames.items():
             for stem in stems:
@@ -74,7 +78,7 @@ def _write_zip(path: Path, masks: Path, frames: dict[str, list[str]], inside: st
 
 
 def _write_burst(path: Path, masks: Path, videos: Sequence[BurstVideo]) -> None:
-    """The annotation file again, with every track's predicted masks; empty ones are left out."""
+    """Write the annotation file again with every track's predicted masks, except empty ones."""
     values = read_annotations(videos[0].source)
     of_name = {video.name: video for video in videos}
     sequences = []

@@ -1,8 +1,8 @@
-"""Running a benchmark: its videos one after another, on every device at once, to be continued.
+"""Benchmark runs: all videos, on all devices at once, resumable.
 
-`PredictionFolder` is the output directory, `share_out` tells what one of several hosts does, and
-`predict` works through it. A video is segmented as `segmentation.segment` does it; a run that was
-ended at any moment goes on where its videos stopped, with equal results.
+`PredictionFolder` is the output directory, `share_out` selects the videos of one of several hosts,
+and `predict` works through them. Each video is segmented by `segmentation.segment`. A run that was
+stopped at any moment resumes where its videos stopped, with equal results.
 """
 
 import dataclasses
@@ -39,11 +39,13 @@ WARM_AFTER = 5  # frames of a video before its speed counts as that of compiled 
 class ResettableSegmenter(Segmenter, Protocol):
     """A session that can be used for one video after another."""
 
-    def reset(self) -> None: ...
+    def reset(self) -> None:
+        """Forget the video, for another one to begin."""
+        ...
 
 
 MakeBatch = Callable[[Sequence[ResettableSegmenter]], Batch]
-# A device, as a context that gives a function that makes a session to be used within it.
+# A device, as a context manager whose value is a function that makes a session for it.
 Workplace = Callable[[], AbstractContextManager[Callable[[], ResettableSegmenter]]]
 
 
@@ -51,8 +53,8 @@ class PredictionFolder:
     """The output directory of a run over many videos.
 
     Annotations/<video>/<frame>.png   results
-    scores/<video>/<frame>.npz        probabilities, if asked for
-    progress/<video>/                 what was done, and the session of unfinished videos
+    scores/<video>/<frame>.npz        probabilities, if requested
+    progress/<video>/                 record, and saved sessions of unfinished videos
 
     identity: everything but the video that decides the results.
     """
@@ -65,10 +67,10 @@ class PredictionFolder:
         self._overwrite = overwrite
 
     def open_video(self, video: BenchmarkVideo) -> RunFolder:
-        """The part for one video.
+        """Open the run folder of one video.
 
         Raises:
-          InputError: it holds results with other settings, or of something else.
+          InputError: it holds results of other settings or of another kind of run.
         """
         return RunFolder(
             self._progress(video),
@@ -79,7 +81,7 @@ class PredictionFolder:
         )
 
     def record(self, video: BenchmarkVideo) -> dict[str, Any] | None:
-        """What is known of a video that was finished with the same settings; None for others."""
+        """Return the record of a video that was finished with the same settings, else None."""
         try:
             record = read_record(self._progress(video) / NAME)
         except (FileNotFoundError, ValueError):
@@ -93,7 +95,7 @@ class PredictionFolder:
 
 
 def share_out(videos: Sequence[BenchmarkVideo], index: int, count: int) -> list[BenchmarkVideo]:
-    """The videos of share `index` of `count`, which all have about as many frames."""
+    """Return the videos of share `index` of `count`; all shares have about equally many frames."""
     totals = [0] * count
     mine: set[str] = set()
     for video in sorted(videos, key=lambda v: (-v.num_frames, v.name)):
@@ -106,7 +108,7 @@ def share_out(videos: Sequence[BenchmarkVideo], index: int, count: int) -> list[
 
 @dataclasses.dataclass
 class Outcome:
-    """What a run did: names of the videos finished by now, and what was wrong with others."""
+    """Result of a run: names of the videos finished so far, and the problems of the others."""
 
     finished: list[str] = dataclasses.field(default_factory=list)
     problems: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -114,10 +116,11 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class RunProgress:
-    """What `predict` tells its caller, from several threads, and asks it.
+    """Callbacks of `predict`, called from several threads.
 
-    found: called with the frames of a video that earlier runs did.
-    advanced: called after every frame. stop: whether to end after this frame.
+    found: called with the number of a video's frames that earlier runs finished.
+    advanced: called after every frame.
+    stop: returns True to end after this frame.
     """
 
     found: Callable[[int], None] = lambda frames: None
@@ -126,9 +129,9 @@ class RunProgress:
 
 
 def group_videos(videos: Sequence[BenchmarkVideo], most: int) -> list[list[BenchmarkVideo]]:
-    """Batches of up to `most` videos of one frame size and of about equal length.
+    """Group videos of one frame size and about equal length into batches of up to `most`.
 
-    A video in which masks may come later, or that cannot be opened, is alone.
+    A video whose masks may come later, or that cannot be opened, is alone.
     """
     alone, sized = [], []
     for video in videos:
@@ -153,11 +156,12 @@ def predict(
     progress: RunProgress = RunProgress(),
     make_batch: MakeBatch | None = None,
 ) -> Outcome:
-    """Segments all videos that are not finished, the longest first, a group at each workplace.
+    """Segment all unfinished videos, the longest first, one group at each workplace.
 
-    groups: videos that go together, see `group_videos`; make_batch is needed
-    for groups of more than one. What is wrong with a video is told in the outcome, and does not
-    keep others from being done.
+    Problems of a video are recorded in the outcome and do not affect other videos.
+
+    groups: videos to be segmented together, see `group_videos`.
+    make_batch: required for groups of more than one video.
 
     Raises:
       OSError: a result could not be written; everything stops, and earlier results stay.
@@ -189,7 +193,7 @@ def predict(
 
 
 def _taken(waiting: deque[Sequence[BenchmarkVideo]]) -> Iterator[Sequence[BenchmarkVideo]]:
-    """Takes groups out of a queue that others take from too."""
+    """Take groups from a queue that other threads take from too."""
     while True:
         try:
             yield waiting.popleft()
@@ -198,7 +202,7 @@ def _taken(waiting: deque[Sequence[BenchmarkVideo]]) -> Iterator[Sequence[Benchm
 
 
 class _Worker:
-    """Does one group of videos after another; sessions are made when first needed."""
+    """Worker that segments one group of videos after another; sessions are created on demand."""
 
     def __init__(
         self,
@@ -215,7 +219,7 @@ class _Worker:
         self._sessions: list[ResettableSegmenter] = []
 
     def do(self, group: Sequence[BenchmarkVideo]) -> None:
-        """Segments the videos; problems and what is finished go into the outcome."""
+        """Segment the videos; record finished ones and problems in the outcome."""
         runs: list[tuple[BenchmarkVideo, RunFolder]] = []
         for video in group:
             try:
@@ -241,7 +245,11 @@ class _Worker:
         return self._sessions[:count]
 
     def _do_alone(self, video: BenchmarkVideo, folder: RunFolder) -> bool:
-        """Whether the video is finished; errors as InputError."""
+        """Segment one video; return True if it is finished.
+
+        Raises:
+          InputError: the video or its masks cannot be used.
+        """
         progress, done = self._progress, folder.finished_frames
         if done is not None:
             progress.found(done)
@@ -263,9 +271,9 @@ class _Worker:
         return True
 
     def _do_together(self, runs: Sequence[tuple[BenchmarkVideo, RunFolder]]) -> bool:
-        """Whether the videos could be done as a batch, or need not be done."""
+        """Segment the videos as a batch; return False if that failed or was unnecessary."""
         finished = [folder.finished_frames for _, folder in runs]
-        # All of a batch are segmented again for the sake of one, so that its bytes stay the same.
+        # If one video is unfinished, its whole batch is segmented again, so its bytes stay equal.
         if None not in finished or self._make_batch is None:
             return False
         try:
@@ -303,8 +311,7 @@ def _finish(
 
 
 class _Clock:
-    """How long the frames of videos that go together took, from the first on and once everything
-    is compiled."""
+    """Time per frame of videos segmented together, in total and after compilation."""
 
     def __init__(self, progress: RunProgress, videos: int = 1):
         self._progress = progress
@@ -324,7 +331,7 @@ class _Clock:
             self._warm = self._now
 
     def notes(self) -> dict[str, Any]:
-        """The share of each video."""
+        """Return the measurements per video."""
         warm = max(self._frames - WARM_AFTER * self._videos, 0)
         warm_seconds = self._now - self._warm if warm else 0.0
         return {
@@ -339,4 +346,4 @@ def _frame_size(video: BenchmarkVideo) -> tuple[int, int] | None:
     try:
         return video.open_frames().size
     except InputError:
-        return None  # whoever segments it will say what is wrong
+        return None  # the error is reported when the video is segmented

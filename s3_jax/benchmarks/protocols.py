@@ -1,4 +1,4 @@
-"""What each benchmark scores: which objects, on which frames, and how they are averaged."""
+"""Scoring rules of the benchmarks: scored objects and frames, and averaging."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -27,16 +27,15 @@ Group = Literal["seen", "unseen"]
 class Protocol:
     """Scoring rules of a benchmark.
 
-    title: for people.
-    objects: "first_frame": those annotated in the first frame; "any_frame": each from its own
-      first frame on. That first frame is given to the method and never scored. As the public
-      DAVIS evaluation does, all ids from 1 to the largest of the first frame are scored, also
-      those that it leaves out.
+    title: name for display.
+    objects: "first_frame": objects annotated in the first frame; "any_frame": each object from its
+      own first frame on. That first frame is given to the method and never scored. As in the public
+      DAVIS evaluation, all ids from 1 to the largest of the first frame are scored, including
+      unused ones.
     skip_last: the last frame is not scored either (Pont-Tuset et al., 2017).
     binary: everything that is not background is one object.
-    void: the label of pixels that do not count, in annotations of 8 bits.
-    grouped: objects of categories unseen in training are averaged separately, where it is known
-      which these are.
+    void: the label of pixels that do not count, in 8-bit annotations.
+    grouped: objects of categories unseen in training are averaged separately, if these are known.
     seen: categories of the training set, if the benchmark fixes them.
     """
 
@@ -51,7 +50,7 @@ class Protocol:
 
     @property
     def rules(self) -> str:
-        """The rules in a sentence."""
+        """The rules in one sentence."""
         objects = {
             "first_frame": "objects of the first frame",
             "any_frame": "each object from the frame after its first annotation",
@@ -85,11 +84,11 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 @dataclasses.dataclass(frozen=True)
 class ObjectMeta:
-    """What a meta file says of an object.
+    """A meta file's entry for an object; fields are None if the file lacks them.
 
-    category: None where the file has none.
-    frames: names of its annotated frames; None where the file has none.
-    span: names of its first and last frame; None where the file has none.
+    category: the object's category.
+    frames: names of its annotated frames.
+    span: names of its first and last frame.
     """
 
     category: str | None = None
@@ -103,9 +102,9 @@ SequenceMeta = Mapping[int, ObjectMeta]
 def group_of(
     protocol: Protocol, sequence: str, entry: ObjectMeta | None, unseen: frozenset[str] | None
 ) -> Group | None:
-    """Whether an object is of a kind seen in training; None where nothing tells.
+    """Return "seen" or "unseen" for an object's category; None if it is unknown.
 
-    unseen: names of unseen categories or sequences, in place of the protocol's own.
+    unseen: names of unseen categories or sequences, instead of the protocol's own.
     """
     category = None if entry is None else entry.category
     if not protocol.grouped:
@@ -118,12 +117,12 @@ def group_of(
 
 
 def read_meta(path: Path) -> dict[str, SequenceMeta]:
-    """Objects by sequence and id from a `meta.json` of YouTube-VOS or LVOS.
+    """Read objects by sequence and id from a `meta.json` of YouTube-VOS or LVOS.
 
     Raises:
-      InputError: missing, no JSON, or not of this form:
+      InputError: the file is missing, not JSON, or not of this form:
         {"videos": {name: {"objects": {id: {"category": text, "frames": [names]}}}}}, where LVOS
-        has "frame_range": {"start": name, "end": name} in place of "frames".
+        has "frame_range": {"start": name, "end": name} instead of "frames".
     """
     try:
         videos = read_json(path)["videos"]

@@ -21,7 +21,7 @@ Row = list[str]
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """All there is to say about one or several results, scored against the same annotations.
+    """Scores of one or several results against the same annotations.
 
     annotations: the folder they were scored against.
     """
@@ -32,16 +32,16 @@ class Report:
 
     @property
     def grouped(self) -> bool:
-        """Whether objects seen and unseen in training are told apart."""
+        """True if objects seen and unseen in training are averaged separately."""
         return len(self.runs[0].groups) == 2
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know to judge the numbers, a sentence each."""
+        """Caveats that a reader needs to judge the numbers, one sentence each."""
         return [*_missing_notes(self.runs), *_unscored_notes(self)]
 
     def worst_first(self) -> list[str]:
-        """Sequence names, those with the lowest J&F over all results first."""
+        """Return the sequence names, those with the lowest J&F over all results first."""
         return sorted(
             self.runs[0].sequences,
             key=lambda name: (sum(run.sequences[name].overall.score for run in self.runs), name),
@@ -49,7 +49,7 @@ class Report:
 
 
 def terminal_table(report: Report) -> str:
-    """Overall scores of every result, and J&F of every sequence (of the worst, if many); in %."""
+    """Format overall scores of every result and J&F of the (worst) sequences, in percent."""
     overall = [_overall_header(report), *(_overall_row(report, run) for run in report.runs)]
     lines = [report.protocol.title + ": " + report.protocol.rules, "", *_aligned(overall), ""]
     names = report.worst_first()
@@ -61,12 +61,12 @@ def terminal_table(report: Report) -> str:
 
 
 def write_csv(path: Path, report: Report) -> None:
-    """One line for every result as a whole, group, sequence and object; values from 0 to 1."""
+    """Write one line for each result as a whole, group, sequence and object; values are 0 to 1."""
     writers.write_csv(path, [CSV_HEADER, *(row for run in report.runs for row in _csv_rows(run))])
 
 
 def write_scores_json(path: Path, report: Report) -> None:
-    """Everything, down to J and F of every object on every frame; values from 0 to 1."""
+    """Write all scores, down to J and F of every object on every frame; values are 0 to 1."""
     values = {
         "protocol": report.protocol.name,
         "rules": report.protocol.rules,
@@ -80,7 +80,7 @@ def write_scores_json(path: Path, report: Report) -> None:
 
 
 def percent(value: float) -> str:
-    """A score as people quote it: in %, one decimal."""
+    """Format a score as a percentage with one decimal."""
     return f"{100 * value:.1f}"
 
 
@@ -113,7 +113,7 @@ def _sequence_row(report: Report, name: str) -> Row:
 
 
 def _aligned(rows: Sequence[Row]) -> list[str]:
-    """Names to the left, numbers to the right, a rule below the header."""
+    """Align names to the left and numbers to the right, with a rule below the header."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
@@ -183,7 +183,7 @@ def _sequence_values(sequence: SequenceSummary) -> dict[str, Any]:
 
 
 def _lists_on_one_line(text: str) -> str:
-    """Indented JSON with its innermost lists, which are long, on a line each."""
+    """Put the innermost lists of indented JSON, which are long, on one line each."""
     return re.sub(r"\[\n[^\[\]{}]*\]", lambda match: re.sub(r"\s*\n\s*", " ", match.group()), text)
 
 

@@ -20,14 +20,14 @@ from s3_jax.files import replacing
 from s3_jax.media.image_files import natural_key
 
 MOST_CURVES = 8
-MOST_OPEN = 12  # as many sequences are shown unfolded
+MOST_OPEN = 12  # number of sequences that are shown unfolded
 # Sequence -> frame -> a picture for each result.
 Pictures = Mapping[str, Sequence[Sequence[WorstFrame]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class SequenceView:
-    """A sequence on the page. results: of each run, in their order."""
+    """A sequence on the page; `results` has one entry per run, in their order."""
 
     name: str
     results: Sequence[SequenceSummary]
@@ -55,14 +55,14 @@ class SequenceView:
 
     @property
     def frames(self) -> list[str]:
-        """Names of all frames that a curve has a value for, in temporal order."""
+        """Names of all frames with a value on some curve, in temporal order."""
         return sorted({frame for curve in self.curves for frame in curve.values}, key=natural_key)
 
 
 def write_page(path: Path, report: Report, pictures: Pictures) -> None:
     """Write the HTML report.
 
-    pictures: the worst frames of some or all sequences, to be shown with their curves.
+    pictures: the worst frames of some or all sequences, shown with their curves.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("s3_jax.benchmarks", "page"), autoescape=True
@@ -88,7 +88,7 @@ def _view(runs: Sequence[RunSummary], name: str) -> SequenceView:
 
 
 def _curves(names: Sequence[str], results: Sequence[SequenceSummary]) -> list[Curve]:
-    """J of each result; of each object, where there is one result; with F for one object."""
+    """Return J of each result; for one result J of each object, or J and F of a single object."""
     if len(results) > 1:
         return [Curve(n, _means(result, 0)) for n, result in zip(names, results, strict=True)]
     objects = results[0].scores.objects

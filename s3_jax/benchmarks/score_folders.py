@@ -1,4 +1,4 @@
-"""Folders of annotations and results: where sequences lie, and whether all that is needed is there.
+"""Folders of annotations and results: locations of sequences, and checks for missing files.
 
 A root holds a folder of PNG masks for each sequence, directly or in one of the folders that the
 benchmarks put around them (`Annotations`, `Annotations/480p`, ...).
@@ -25,12 +25,12 @@ MASK_SUFFIX = ".png"
 
 
 def find_sequences(root: Path, what: str) -> dict[str, Path]:
-    """Sequence name -> its folder, in natural order.
+    """Map sequence names to their folders, in natural order.
 
     what: the flag that gave `root`, for messages.
 
     Raises:
-      InputError: there is no folder with PNG files in it.
+      InputError: no folder with PNG files was found.
     """
     if not root.is_dir():
         raise InputError(f"{what}: {root} is not a directory: give one folder of PNGs per sequence")
@@ -47,21 +47,21 @@ def find_sequences(root: Path, what: str) -> dict[str, Path]:
 
 
 def frame_names(folder: Path) -> list[str]:
-    """Names of the mask files of a sequence without suffix, in natural order."""
+    """Return the stems of a sequence's mask files in natural order."""
     names = [p.stem for p in folder.iterdir() if _is_mask(p)]
     return sorted(names, key=natural_key)
 
 
 def read_sequence_list(path: Path) -> list[str]:
-    """Sequence names of a split file, one a line; blank lines and `#` comments are skipped.
+    """Read a split file, one sequence per line; blank lines and `#` comments are skipped.
 
-    Lines of image and annotation paths (DAVIS 2016) name the folder these lie in.
+    A line with image and annotation paths (DAVIS 2016) names the folder that holds these.
 
     Raises:
-      InputError: missing, not text, or empty.
+      InputError: the file is missing, not text, or empty.
     """
     try:
-        # Any editor's file: with a byte-order mark, Windows line ends, spaces in names.
+        # Accept byte-order marks, Windows line ends, and spaces in names.
         lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the list of sequences {path}: {reason(error)}") from error
@@ -76,7 +76,7 @@ def read_sequence_list(path: Path) -> list[str]:
 def choose_sequences(
     annotations: Mapping[str, Path], wanted: Iterable[str] | None, source: str | None
 ) -> dict[str, Path]:
-    """The annotated sequences to score: those of the split file `source`, or all.
+    """Return the annotated sequences to score: those of the split file `source`, or all.
 
     Raises:
       InputError: the file names a sequence without annotations.
@@ -96,14 +96,16 @@ def choose_sequences(
 
 
 def missing_frames(folder: Path | None, needed: Sequence[str]) -> list[str]:
-    """Needed frames for which a result folder has no mask; all where there is no folder."""
+    """Return the needed frames without a mask in a result folder; all if there is no folder."""
     present = set() if folder is None else set(frame_names(folder))
     return [name for name in needed if name not in present]
 
 
 def other_numbering(folder: Path, annotations: Path) -> str:
-    """Say how a result's files are numbered where that is not how the annotations are: what has
-    the name of one frame may then be the mask of another. Nothing where they agree."""
+    """Return a message if a result's files are named differently from the annotations, else "".
+
+    With another numbering, a file named like one frame may be the mask of another.
+    """
     found, annotated = frame_names(folder), frame_names(annotations)
     if len(found) != len(annotated) or found == annotated:
         return ""
@@ -117,10 +119,10 @@ def other_numbering(folder: Path, annotations: Path) -> str:
 
 
 def find_images(sequences: Mapping[str, Path], given: Path | None) -> Path | None:
-    """The directory that holds a folder of frames for each sequence, if there is one.
+    """Find the directory that holds a folder of frames for each sequence, or return None.
 
-    sequences: their annotation folders. given: where to look; else in the `JPEGImages` beside
-    `Annotations`.
+    sequences: annotation folders by name.
+    given: where to look; if None, in the `JPEGImages` beside `Annotations`.
 
     Raises:
       InputError: the given directory has no folder for any of the sequences.
@@ -143,7 +145,7 @@ def find_images(sequences: Mapping[str, Path], given: Path | None) -> Path | Non
 
 
 def distinct_names(roots: Sequence[Path]) -> list[str]:
-    """Short names of result folders: as many last parts of their paths as tell them apart.
+    """Return short names of result folders: just enough trailing parts of their paths to differ.
 
     Raises:
       InputError: a folder is given twice.

@@ -1,6 +1,6 @@
-"""Scores result folders against annotations, sequence by sequence, frame by frame.
+"""Scoring of result folders against annotations, sequence by sequence, frame by frame.
 
-A sequence is streamed: a worker holds one frame of the annotation and of every compared result.
+Sequences are streamed: a worker holds one frame of the annotation and of every compared result.
 """
 
 import concurrent.futures
@@ -43,8 +43,8 @@ class SequenceTask:
     """One sequence to be scored for r result folders.
 
     roots: the result folders.
-    results: its folder in every result, None where a result lacks it.
-    meta: its objects in the meta file, if there is one.
+    results: the sequence's folder in every result, or None if a result lacks it.
+    meta: the sequence's objects in the meta file, if there is one.
     allow_unknown_ids: ids that are not annotated anywhere count as background.
     """
 
@@ -69,7 +69,7 @@ class ObjectScores:
 
 @dataclasses.dataclass(frozen=True)
 class SequenceScores:
-    """Scores of a sequence in one result; objects in ascending order of their ids.
+    """Scores of a sequence in one result; objects are in ascending order of their ids.
 
     missing: scored frames for which the result has no mask; scored as empty.
     unscored: annotated objects that the protocol leaves out.
@@ -82,11 +82,11 @@ class SequenceScores:
 
 
 def refuse_missing(tasks: Sequence[SequenceTask]) -> None:
-    """Looks, without reading any mask, whether all that will be scored is there.
+    """Check that all files to be scored exist, without reading any mask.
 
     Raises:
-      InputError: sequences or frames are missing in annotations or results; lists them, one
-        sequence and result a line.
+      InputError: sequences or frames are missing in annotations or results; the message lists them,
+        one sequence and result per line.
     """
     problems, incomplete = [], False
     for task in tasks:
@@ -111,13 +111,13 @@ def refuse_missing(tasks: Sequence[SequenceTask]) -> None:
 
 
 def score_sequence(task: SequenceTask) -> list[SequenceScores]:
-    """The scores of a sequence, one entry for each result.
+    """Return the scores of a sequence, one entry for each result.
 
     Masks that a result lacks count as empty (`refuse_missing` refuses them).
 
     Raises:
-      InputError: nothing to score, or a mask that is damaged, of another size than the
-        annotation, or with ids that are not annotated.
+      InputError: there is nothing to score, or a mask is damaged, differs from the annotation in
+        size, or has ids that are not annotated.
     """
     try:
         timetable, missing = _prepare(task)
@@ -129,12 +129,12 @@ def score_sequence(task: SequenceTask) -> list[SequenceScores]:
 def score_all(
     tasks: Sequence[SequenceTask], workers: int, progress: Callable[[], object]
 ) -> list[list[SequenceScores]]:
-    """`score_sequence` for all tasks, in `workers` processes; in the order of the tasks.
+    """Run `score_sequence` for all tasks in `workers` processes, and return results in order.
 
     progress: called whenever a sequence is done.
 
     Raises:
-      InputError: with the problems of all sequences, one a line.
+      InputError: sequences cannot be scored; the message has one line for each.
     """
     outcomes: dict[int, list[SequenceScores]] = {}
     problems: dict[int, str] = {}
@@ -150,7 +150,7 @@ def score_all(
 
 
 def looks_binary(folders: Iterable[Path]) -> bool:
-    """Whether first annotations hold nothing but 0 and 255: black and white, a single object."""
+    """Return True if the first annotations hold only 0 and 255: one object in black and white."""
     values: set[int] = set()
     for folder in folders:
         first = read_mask(folder / f"{frame_names(folder)[0]}{MASK_SUFFIX}")
@@ -166,10 +166,10 @@ def read_labels(
     encoding: MaskEncoding | None = None,
     annotation: Integer[np.ndarray, "h2 w2"] | None = None,
 ) -> tuple[Labels, MaskEncoding]:
-    """Object ids of a mask file, 0 and 1 where the protocol knows a single object only.
+    """Read the object ids of a mask file; binary protocols get 0 and 1.
 
-    encoding: that of an earlier mask of the folder, see `read_mask`. annotation: of a result, what
-    it is compared with.
+    encoding: that of an earlier mask of the folder, see `read_mask`.
+    annotation: for a result, the annotation with which it is compared.
     """
     mask = read_mask(path, encoding=encoding)
     if annotation is not None:
@@ -182,8 +182,7 @@ def read_labels(
 
 
 def _as_indices(mask: Mask, annotated: set[int]) -> Mask:
-    """Return the ids of a mask that was saved in the colours of the usual palette instead of its
-    indices; any other mask as it is."""
+    """Convert a mask saved in palette colours back to palette indices; return others unchanged."""
     if mask.encoding.kind != "rgb" or set(mask.object_ids) <= annotated:
         return mask
     if any(i not in _VOC_IDS for i in mask.object_ids):
@@ -200,7 +199,7 @@ def _as_indices(mask: Mask, annotated: set[int]) -> Mask:
     return dataclasses.replace(mask, ids=ids, encoding=MaskEncoding("palette"))
 
 
-# Colour, as id of an RGB mask -> index in the palette of PASCAL VOC and DAVIS.
+# Colour as the id of an RGB mask -> index in the palette of PASCAL VOC and DAVIS.
 _VOC_IDS = {
     int(red) + 256 * int(green) + 65536 * int(blue): index
     for index, (red, green, blue) in enumerate(voc_palette())
@@ -211,11 +210,11 @@ _VOC_IDS = {
 def _outcomes(
     tasks: Sequence[SequenceTask], workers: int
 ) -> Iterator[tuple[int, list[SequenceScores] | str]]:
-    """Index of the task and its scores, or what is wrong with it, as they get done."""
+    """Yield the index of each task with its scores or its problem, as they complete."""
     if workers <= 1 or len(tasks) <= 1:
         yield from ((index, _attempt(task)) for index, task in enumerate(tasks))
         return
-    # Fresh processes: a fork would inherit whatever threads the caller's libraries run.
+    # Spawn fresh processes: a fork would inherit the threads of the caller's libraries.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(
         min(workers, len(tasks)), mp_context=context, initializer=_start_worker
@@ -239,7 +238,7 @@ def _first(problems: list[str]) -> list[str]:
 
 
 def _start_worker() -> None:
-    """One core each; an interrupt is the parent's to handle."""
+    """Use one core, and leave interrupts to the parent process."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -252,7 +251,7 @@ def _attempt(task: SequenceTask) -> list[SequenceScores] | str:
 
 
 def _prepare(task: SequenceTask) -> tuple[Timetable, list[list[str]]]:
-    """The timetable, and the frames that each result lacks."""
+    """Return the timetable, and the frames that each result lacks."""
     frames = frame_names(task.annotations)
     try:
         timetable = Timetable(task.protocol, frames, task.meta)
@@ -291,7 +290,7 @@ def _score_frames(
 
 
 class _Reader:
-    """Reads the masks of a folder one after another, all by the rule of its first colour mask."""
+    """Reader of a folder's masks, all with the encoding of the first colour mask."""
 
     def __init__(self, folder: Path | None, protocol: Protocol):
         self._folder = folder
@@ -299,7 +298,7 @@ class _Reader:
         self._encoding: MaskEncoding | None = None
 
     def read(self, frame: str, annotation: Integer[np.ndarray, "h2 w2"] | None = None) -> Labels:
-        """The mask of a frame; where an annotation is given it must have the same size."""
+        """Read the mask of a frame; if an annotation is given, sizes must be equal."""
         assert self._folder is not None
         path = self._folder / f"{frame}{MASK_SUFFIX}"
         labels, encoding = read_labels(path, self._protocol, self._encoding, annotation)
@@ -314,7 +313,7 @@ class _Reader:
 
 
 class _Tally:
-    """Scores so far of every object in every result, and the ids met."""
+    """Scores so far of every object in every result, and the ids encountered."""
 
     def __init__(self, task: SequenceTask):
         self._task = task
@@ -340,7 +339,7 @@ class _Tally:
         scores: FrameScores,
         ids: Sequence[int],
     ) -> set[int]:
-        """Remembers the ids of a frame; returns those annotated in it besides the scored ones."""
+        """Record the ids of a frame; return those annotated in it besides the scored ones."""
         annotated = _other_ids(annotation, int(scores.annotation_areas.sum()), ids)
         self._annotated |= annotated.union(ids)
         for seen, prediction, areas in zip(
@@ -387,7 +386,7 @@ class _Tally:
 
 
 def _other_ids(labels: Labels, known_area: int, known: Sequence[int]) -> set[int]:
-    """Ids besides the known ones; these need to be looked for only where areas do not add up."""
+    """Return the ids other than the known ones, searching only if areas do not add up."""
     if np.count_nonzero(labels) == known_area:
         return set()
     return {int(i) for i in np.unique(labels) if i} - set(known)

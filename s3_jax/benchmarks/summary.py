@@ -25,7 +25,7 @@ class Summary:
         return (self.region.mean + self.boundary.mean) / 2
 
     def columns(self) -> dict[str, float]:
-        """All values, under the names that the DAVIS evaluation gives them."""
+        """Return all values under the names used by the DAVIS evaluation."""
         return {
             "J&F-Mean": self.score,
             **{f"J-{name}": value for name, value in _named(self.region)},
@@ -35,7 +35,7 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class SequenceSummary:
-    """A sequence in one result, with what its averages were made of."""
+    """A sequence in one result, with the scores behind its averages."""
 
     scores: SequenceScores
     objects: dict[int, Summary]
@@ -43,7 +43,7 @@ class SequenceSummary:
     overall: Summary
 
     def frame_means(self) -> dict[str, tuple[float, float]]:
-        """Frame name -> J and F, averaged over the objects scored on it, in temporal order."""
+        """Return J and F by frame name in temporal order, averaged over the scored objects."""
         collected: dict[str, list[tuple[float, float]]] = {}
         for entry in self.scores.objects:
             for frame, j, f in zip(entry.frames, entry.region, entry.boundary, strict=True):
@@ -56,10 +56,12 @@ class SequenceSummary:
 
 @dataclasses.dataclass(frozen=True)
 class RunSummary:
-    """One result folder.
+    """Scores of one result folder.
 
-    name: short and unique among the compared results. folder: its path.
-    overall: average over all objects. groups: over those seen and unseen in training.
+    name: short and unique among the compared results.
+    folder: its path.
+    overall: average over all objects.
+    groups: averages over objects seen and unseen in training.
     """
 
     name: str
@@ -70,9 +72,9 @@ class RunSummary:
 
     @property
     def benchmark_score(self) -> float:
-        """What the benchmark ranks by.
+        """The score by which the benchmark ranks methods.
 
-        G, the mean of J and F of seen and unseen objects, where there are both; else J&F.
+        It is G, the mean of J and F over seen and unseen objects, if both exist; else J&F.
         """
         if len(self.groups) == 2:
             return float(np.mean([group.score for group in self.groups.values()]))
@@ -85,9 +87,9 @@ def summarize_run(
     sequences: Sequence[SequenceScores],
     groups: Mapping[str, Mapping[int, Group | None]],
 ) -> RunSummary:
-    """All averages of one result.
+    """Compute all averages of one result.
 
-    groups: of every object, by sequence and id.
+    groups: group of every object, by sequence and id.
     """
     summaries = {s.name: _summarize_sequence(s, groups[s.name]) for s in sequences}
     objects = [
@@ -109,7 +111,7 @@ def summarize_run(
 
 
 def average(summaries: Iterable[Summary]) -> Summary:
-    """The mean of every statistic, all summaries counting alike."""
+    """Return the mean of every statistic; all summaries have equal weight."""
     items = list(summaries)
     return Summary(
         region=_mean_statistics([item.region for item in items]),

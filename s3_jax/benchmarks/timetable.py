@@ -1,4 +1,4 @@
-"""Which objects are scored on which frames of a sequence."""
+"""Timetables: the objects scored on each frame of a sequence."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,13 +10,13 @@ PALETTE_IDS = 255
 
 
 class Timetable:
-    """Scored objects per frame, from the meta file or as the annotations show them.
+    """Scored objects per frame, from the meta file or from the annotations seen so far.
 
     frames: names of the annotated frames, in order.
-    meta: of this sequence; None, or without frames, to go by the annotations alone.
+    meta: objects of this sequence; None, or without frames, to rely on the annotations alone.
 
     Raises:
-      InputError: the meta file lists frames that are not annotated, or for some objects none.
+      InputError: the meta file lists frames that are not annotated, or lists none for some objects.
     """
 
     def __init__(self, protocol: Protocol, frames: Sequence[str], meta: SequenceMeta | None):
@@ -35,14 +35,14 @@ class Timetable:
             self._first[1] = 0
 
     def needed(self) -> list[str]:
-        """Frames on which an object may be scored, and which results must therefore have."""
+        """Return the frames on which an object may be scored, which results must therefore have."""
         if self._listed:
             listed = frozenset().union(*self._listed.values())
             return [frame for frame in self.frames if frame in listed]
         return self.frames[1 : len(self.frames) - self._protocol.skip_last]
 
     def scored(self, index: int) -> list[int]:
-        """Objects scored on the frame `index`, in ascending order."""
+        """Return the objects scored on the frame `index`, in ascending order."""
         if self._listed:
             frame = self.frames[index]
             return sorted(i for i, names in self._listed.items() if frame in names)
@@ -51,12 +51,12 @@ class Timetable:
         return sorted(i for i, first in self._first.items() if first < index)
 
     def observe(self, index: int, ids: Iterable[int]) -> None:
-        """Note the objects annotated on the frame `index`."""
+        """Record the objects annotated on the frame `index`."""
         if self._listed or (self._protocol.objects == "first_frame" and index > 0):
             return
         if self._protocol.objects == "first_frame" and not self._protocol.binary:
-            # As the public evaluation has it: also ids that the first frame leaves out. Its masks
-            # have palettes; ids beyond one are colours, which leave out most.
+            # The public evaluation also scores ids that the first frame skips. It has palette
+            # masks; larger ids are colours, which skip almost all numbers.
             last = max(ids, default=0)
             ids = range(1, last + 1) if last <= PALETTE_IDS else ids
         for object_id in ids:

@@ -1,6 +1,6 @@
-"""Scoring a network on a folder of annotated videos without writing results: for training.
+"""Validation during training: scores of a network on annotated videos, without result files.
 
-The scores are those that `s3 segment` and `s3 score` would give.
+The scores equal those of `s3 segment` followed by `s3 score`.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ from s3_jax.segmentation.video import Segmenter, at_size
 
 @dataclasses.dataclass(frozen=True)
 class ValidationRules:
-    """What is segmented and scored.
+    """Rules of what is segmented and scored.
 
     short_side: frames are shrunk to it; -1 for never. Scores are those at the original size.
-    max_frames: of each video only so many, from the first; 0 for all.
+    max_frames: number of frames used of each video, from the first; 0 for all.
     """
 
     protocol: Protocol
@@ -50,7 +50,7 @@ def validate(
     rules: ValidationRules,
     advanced: Callable[[], object] = lambda: None,
 ) -> RunSummary:
-    """Segments and scores all videos.
+    """Segment and score all videos.
 
     Args:
       new_session: makes a session, one for each video.
@@ -69,7 +69,11 @@ def validate(
 def score_video(
     session: Segmenter, video: EvaluationVideo, rules: ValidationRules
 ) -> SequenceScores:
-    """Segments a video from its first masks, and scores every frame that the protocol scores."""
+    """Segment a video from its first masks, and score every frame that the protocol scores.
+
+    Raises:
+      InputError: the video cannot be read, or has nothing to score.
+    """
     frames = list(_image_names(video, rules))
     annotated = [name for name in frame_names(video.annotations) if name in set(frames)]
     timetable = Timetable(rules.protocol, annotated, None)
@@ -126,7 +130,7 @@ def _not_ids(rules: ValidationRules) -> set[int]:
 def _given(
     frame: _Frame, session: Segmenter, annotated: dict[str, int], rules: ValidationRules
 ) -> Labels | None:
-    """The mask of objects that this frame introduces, None if it introduces none."""
+    """Return the mask of the objects that this frame introduces, or None if there are none."""
     if rules.protocol.objects == "first_frame" and annotated[frame.name] > 0:
         return None
     assert frame.labels is not None
@@ -138,7 +142,7 @@ def _given(
 def _advance(
     session: Segmenter, frame: _Frame, given: Labels | None, rules: ValidationRules
 ) -> Labels:
-    """The ids predicted for a frame, at its own size."""
+    """Return the ids predicted for a frame, at its own size."""
     size = shrunk_size(frame.image.shape[:2], rules.short_side)
     small = None if given is None else shrink_ids(given, size)
     if small is not None and small.any():

@@ -1,4 +1,4 @@
-"""Which frames went worst, and pictures of them: the prediction filled, the annotation outlined."""
+"""Pictures of the worst frames: the prediction filled, the annotation outlined."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -35,9 +35,9 @@ class WorstFrame:
 
 
 def choose_worst_frames(sequences: Sequence[SequenceSummary], count: int) -> list[str]:
-    """Names of up to `count` frames of a sequence on which some result scores lowest.
+    """Return the names of up to `count` frames of a sequence with the lowest scores of any result.
 
-    They lie at least a tenth of the sequence apart, so as not to show one mistake several times.
+    They are at least a tenth of the sequence apart, so one mistake is not shown several times.
     """
     means = [sequence.frame_means() for sequence in sequences]
     frames = list(means[0])
@@ -46,7 +46,7 @@ def choose_worst_frames(sequences: Sequence[SequenceSummary], count: int) -> lis
     chosen: list[int] = []
     candidates = set(range(len(frames)))
     while candidates and len(chosen) < count:
-        # Among frames that are equally bad, the one farthest from those chosen already.
+        # Among equally bad frames, take the one farthest from those already chosen.
         index = min(candidates, key=lambda i: (round(lowest[i], 2), -_distance(i, chosen), i))
         chosen.append(index)
         candidates -= set(range(index - apart + 1, index + apart))
@@ -60,10 +60,10 @@ def _distance(index: int, others: Sequence[int]) -> int:
 def draw_worst_frames(
     report: Report, tasks: Sequence[SequenceTask], images: Path | None, count: int
 ) -> dict[str, list[list[WorstFrame]]]:
-    """Pictures of up to `count` frames of each sequence: sequence -> frames -> results.
+    """Draw up to `count` frames of each sequence: sequence -> frames -> results.
 
-    Only the worst sequences get pictures where there are more than `MOST_PICTURES`, and none does
-    whose frames are not found in the directory `images`.
+    Only the worst sequences get pictures if there would be more than `MOST_PICTURES`. A sequence
+    whose frames are not found in the directory `images` gets none.
     """
     pictures: dict[str, list[list[WorstFrame]]] = {}
     by_name = {task.name: task for task in tasks}
@@ -84,7 +84,7 @@ def draw_worst_frames(
 def _draw(
     task: SequenceTask, sequences: Sequence[SequenceSummary], images: Path, frame: str
 ) -> list[WorstFrame]:
-    """A frame in every result; nothing where there is no image of it that can be read."""
+    """Draw a frame in every result; return nothing if its image is missing or damaged."""
     image = find_image(images, frame)
     if image is None:
         return []
@@ -103,7 +103,7 @@ def _draw(
 
 
 def find_image(folder: Path, frame: str) -> Path | None:
-    """The image of a frame, whatever its format."""
+    """Return the image of a frame in any format, or None."""
     candidates = (folder / f"{frame}{suffix}" for suffix in sorted(IMAGE_SUFFIXES))
     return next((path for path in candidates if path.is_file()), None)
 
@@ -111,9 +111,9 @@ def find_image(folder: Path, frame: str) -> Path | None:
 def picture_of(
     image: Path, annotation: Path, result: Path | None, frame: str, protocol: Protocol
 ) -> bytes:
-    """A frame with one result drawn over it, as JPEG.
+    """Draw one result over a frame and return it as JPEG.
 
-    annotation, result: folders of the sequence; a mask that the result lacks is empty.
+    annotation, result: folders of the sequence; a mask that the result lacks counts as empty.
     """
     truth, _ = read_labels(annotation / f"{frame}{MASK_SUFFIX}", protocol)
     predicted = np.zeros_like(truth)
@@ -131,7 +131,7 @@ def picture_of(
 
 
 def _fitted(picture: Picture, shape: tuple[int, ...]) -> UInt8[np.ndarray, "out_h out_w 3"]:
-    """Frames may be stored larger or smaller than their annotations."""
+    """Resize a frame to the size of its annotation."""
     height, width = shape
     if picture.shape[:2] == (height, width):
         return picture
@@ -139,7 +139,7 @@ def _fitted(picture: Picture, shape: tuple[int, ...]) -> UInt8[np.ndarray, "out_
 
 
 def _outline(picture: Picture, labels: Integer[np.ndarray, "h w"]) -> None:
-    """White contours with a dark rim, which show on any colour (in place)."""
+    """Draw white contours with a dark rim, visible on any colour (in place)."""
     width = max(1, round(max(picture.shape[:2]) / PICTURE_WIDTH))
     for object_id in np.unique(labels):
         if object_id:

@@ -1,1 +1,1 @@
-"""The clip that comes with the package: how it is drawn, its files, and how well it is followed."""
+"""The clip that comes with the package: its drawing, its files, and a measure of tracking."""

@@ -1,4 +1,4 @@
-"""Files of the shipped clip, and how well masks of it agree with the true ones.
+"""Files of the shipped clip, and the agreement of masks with the true ones.
 
 `s3 demo-clip` makes the files from `s3_jax.demo.pond`.
 """
@@ -20,10 +20,12 @@ Masks = UInt8[np.ndarray, "_ _ _"]
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
-    """How well one object was followed, over all frames after the first.
+    """Tracking quality of one object over all frames after the first.
 
-    region: mean J (intersection over union) with its true mask. least: the smallest J.
-    kept: after the crossing, whether its mask lay on it, and not on a look-alike, in every frame.
+    region: mean J (intersection over union) with the true mask.
+    least: the smallest J.
+    kept: True if, after the crossing, its mask was on the object and not on a distractor in every
+      frame.
     """
 
     object_id: int
@@ -33,16 +35,16 @@ class Agreement:
 
 
 def true_masks() -> Masks:
-    """Ids of the fish, 1 to 3, and 0 for water and leaves, in every frame."""
+    """Return the ids of the fish, 1 to 3, in every frame; 0 is water and leaves."""
     with np.load(TRUE_MASKS) as file:
         return file["masks"]
 
 
 def compare(found: Masks, true: Masks, after_crossing: int = AFTER_CROSSING) -> list[Agreement]:
-    """How well every object of the true masks was followed.
+    """Measure how well every object of the true masks was tracked.
 
     Raises:
-      ValueError: the numbers of frames or their sizes differ.
+      ValueError: the number of frames or their sizes differ.
     """
     if found.shape != true.shape:
         raise ValueError(f"masks of shape {found.shape}, but the true ones have {true.shape}")
@@ -61,7 +63,7 @@ def compare(found: Masks, true: Masks, after_crossing: int = AFTER_CROSSING) -> 
 
 def _overlaps(found: UInt8[np.ndarray, "h w"], true: UInt8[np.ndarray, "h w"],
               ids: Sequence[int]) -> Float[np.ndarray, "k k"]:  # fmt: skip
-    """J of every found object (rows) with every true one (columns); 1 where both are absent."""
+    """Return J of every found object (rows) with every true one (columns); 1 if both are absent."""
     count = max(*ids, int(found.max()), int(true.max())) + 1
     pairs = found.astype(np.int64) * count + true
     joint = np.bincount(pairs.ravel(), minlength=count * count).reshape(count, count)
@@ -70,7 +72,7 @@ def _overlaps(found: UInt8[np.ndarray, "h w"], true: UInt8[np.ndarray, "h w"],
 
 
 def report(agreements: Sequence[Agreement]) -> str:
-    """The same in words, a line for every fish."""
+    """Format the agreements, one line per fish."""
     lines = ["Agreement with the true masks (J, intersection over union; 1 is perfect):"]
     for fish in agreements:
         kept = "kept its identity" if fish.kept else "LOST ITS IDENTITY"

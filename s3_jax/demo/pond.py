@@ -2,10 +2,10 @@
 
     frame, mask = render(pond_scene(), t)    # t from 0 to NUM_FRAMES - 1
 
-Every texture is made here and every path is written down; only what markings, pebbles and leaves
-look like is drawn from a random generator, whose seed is fixed. The fish have one shape, the same
-colours, and nearly the same markings: what tells them apart is where they are. Fish 1 comes out
-from under a lily leaf and swims over fish 2, and then over the tail of fish 3.
+All textures are procedural and all paths are fixed; only the look of markings, pebbles and leaves
+comes from a random generator with a fixed seed. The fish have the same shape and colours and nearly
+the same markings, so only their positions tell them apart. Fish 1 comes out from under a lily leaf
+and swims over fish 2, then over the tail of fish 3.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from s3_jax.data.synthetic_scene import Body, Number, Part, Ripple, Scene, Wave
 from s3_jax.data.synthetic_sprites import Coverage, Picture, Sprite, Values, noise
 
 HEIGHT, WIDTH, NUM_FRAMES = 240, 432, 54
-SPRITE = 192  # pixels; fish are shown at about half of it
+SPRITE = 192  # pixels; fish are shown at about half this size
 CREAM, VERMILION, EMBER = (246, 236, 218), (226, 84, 32), (168, 44, 26)
 LEAF_GREEN, LEAF_LIGHT = (62, 112, 48), (128, 168, 84)
 SWIM_RATE = 0.55  # radians of the tail's beat per frame
@@ -28,11 +28,11 @@ STILL = Ripple(*(np.zeros(shape, np.float32) for shape in ((1, 2), (1, 2), (1,),
 
 
 def pond_scene() -> Scene:
-    """The whole scene; the same at every call."""
+    """Return the whole scene; every call returns the same one."""
     rng = np.random.default_rng(7)
     kind = noise(rng, SPRITE, SPRITE, cells=5, octaves=2)
     markings = [_markings(rng, kind) for _ in range(3)]
-    # From where to where, in pixels; how the path bends, in pixels; the beat's phase.
+    # Start and end in pixels, bend of the path in pixels, phase of the tail's beat.
     fish = [
         _fish(1, markings[0], ((72, 84), (366, 152)), 16, 0.0),
         _fish(2, markings[1], ((356, 72), (92, 164)), -14, 2.1),
@@ -55,15 +55,15 @@ def pond_scene() -> Scene:
 
 
 def _wave(base: Sequence[Number], swings: Sequence[tuple[Number, Number, Number]]) -> Wave:
-    """Per value: amplitude, rate in radians per frame, and phase of one sine wave."""
+    """Build a wave from amplitude, rate in radians per frame, and phase of each value."""
     amplitude, rate, phase = np.array(swings, float).T[..., None]
     return Wave(np.array(base, float), amplitude, rate, phase)
 
 
 def _path(points: tuple[Point, Point], bend: Number) -> Wave:
-    """A way from the first to the second point in the clip's time, bent to one side and back.
+    """Return a path between two points over the whole clip, bent to one side and back.
 
-    Half a sine wave: slow at both ends, fastest in the middle.
+    It is half a sine wave: slow at both ends, fastest in the middle.
     """
     start, end = np.array(points, float)
     along = (end - start) / 2
@@ -85,7 +85,7 @@ def _fish(
     bend: Number,
     phase: float,
 ) -> Body:
-    """A koi: tail, two fins, and over them the body; its nose points along its path."""
+    """Build a koi: tail, two fins, and the body above them; its nose points along its path."""
     position = _path(points, bend)
     ahead = position(NUM_FRAMES / 2 + 1) - position(NUM_FRAMES / 2 - 1)
     heading = float(np.arctan2(ahead[1], ahead[0]))
@@ -107,7 +107,7 @@ def _fish(
 
 
 def _undulation(phase: float) -> Ripple:
-    """A wave that runs from nose to tail, sideways."""
+    """Return a sideways wave that runs from nose to tail."""
     return Ripple(
         np.array([[0, 0.02]], np.float32),
         np.array([[5, 0]], np.float32),
@@ -117,7 +117,7 @@ def _undulation(phase: float) -> Ripple:
 
 
 def _shadow(body: Body) -> Body:
-    """What a body throws on the ground: dark, faint, below and beside it; background in masks."""
+    """Return a body's shadow on the ground: dark and faint, below and beside it, no object."""
 
     def dark(sprite: Sprite) -> Sprite:
         faint = cv2.GaussianBlur(sprite[..., 3], (0, 0), 4) // 3
@@ -129,7 +129,7 @@ def _shadow(body: Body) -> Body:
 
 
 def _leaf(rng: np.random.Generator, centre: Point, side: Number, turn: float) -> Body:
-    """A lily leaf that floats nearly still and hides what swims under it."""
+    """Build a lily leaf that floats nearly still and hides what swims under it."""
     part = Part(_leaf_sprite(rng), (0.0, 0.0), 1.0, _wave((0,), ((0, 0, 0),)), STILL)
     return Body(
         object_id=0,
@@ -141,7 +141,7 @@ def _leaf(rng: np.random.Generator, centre: Point, side: Number, turn: float) ->
 
 
 def _polygon(points: Sequence[Point]) -> Coverage:
-    """A filled outline; x and y from -0.5 to 0.5, x towards the nose."""
+    """Fill an outline; x and y are from -0.5 to 0.5, x towards the nose."""
     canvas = np.zeros((SPRITE, SPRITE), np.uint8)
     fixed_point = np.round((np.array(points) + 0.5) * SPRITE * 16).astype(np.int32)
     cv2.fillPoly(canvas, [fixed_point], 255, cv2.LINE_AA, shift=4)
@@ -157,19 +157,19 @@ def _torso() -> Coverage:
 
 
 def _tail() -> Coverage:
-    """A fan behind the middle of the sprite, about which it swings."""
+    """Draw a fan behind the middle of the sprite, about which it swings."""
     upper = [(0.1, 0.07), (-0.1, 0.08), (-0.3, 0.24), (-0.46, 0.3), (-0.42, 0.16), (-0.3, 0.02)]
     return _polygon([*upper, *((x, -y) for x, y in reversed(upper))])
 
 
 def _fin(side: int) -> Coverage:
-    """A breast fin, left (-1) or right (1), pointing outwards and back."""
+    """Draw a pectoral fin, left (-1) or right (1), pointing outwards and back."""
     outline = [(0.14, 0), (0.04, 0.26), (-0.12, 0.42), (-0.26, 0.4), (-0.26, 0.22), (-0.14, 0)]
     return _polygon([(x, side * y) for x, y in outline])
 
 
 def _shaded(colours: Picture, shape: Coverage) -> Sprite:
-    """A rounded surface: darker towards its rim."""
+    """Shade a rounded surface: darker towards its rim."""
     depth = cv2.distanceTransform((shape > 127).astype(np.uint8), cv2.DIST_L2, 3)
     light = 0.62 + 0.38 * np.minimum(depth / (0.09 * SPRITE), 1) ** 0.7
     shaded = colours.astype(np.float32) * light[..., None].astype(np.float32)
@@ -177,7 +177,7 @@ def _shaded(colours: Picture, shape: Coverage) -> Sprite:
 
 
 def _markings(rng: np.random.Generator, kind: Values) -> Picture:
-    """Cream with vermilion patches, mostly as the `kind` has them, scales, and two eyes."""
+    """Paint cream with vermilion patches, mostly placed as in `kind`, scales, and two eyes."""
     patches = 0.7 * kind + 0.3 * noise(rng, SPRITE, SPRITE, cells=5, octaves=2)
     edge = np.quantile(patches[SPRITE // 3 : 2 * SPRITE // 3], 0.45)
     red = _ramp((patches - edge) * 18)
@@ -193,7 +193,7 @@ def _markings(rng: np.random.Generator, kind: Values) -> Picture:
 
 
 def _leaf_sprite(rng: np.random.Generator) -> Sprite:
-    """A round leaf with a notch, light veins and a light rim."""
+    """Draw a round leaf with a notch, light veins and a light rim."""
     angles = np.linspace(0.14, 2 * np.pi - 0.14, 90)
     rim = 0.47 + 0.008 * np.sin(7 * angles)
     outline = np.stack([rim * np.cos(angles), rim * np.sin(angles)], axis=-1)
@@ -207,7 +207,7 @@ def _leaf_sprite(rng: np.random.Generator) -> Sprite:
 
 
 def _pond_floor(rng: np.random.Generator) -> Picture:
-    """Pebbles under green water, 1.4 times the frame in both directions."""
+    """Draw pebbles under green water, 1.4 times the frame in both directions."""
     tall, wide = int(1.4 * HEIGHT), int(1.4 * WIDTH)
     floor = np.full((tall, wide, 3), (52, 78, 74), np.uint8)
     for _ in range(900):
@@ -224,7 +224,7 @@ def _pond_floor(rng: np.random.Generator) -> Picture:
 
 
 def _mixed(first: Colours, second: tuple[int, int, int], share: Values) -> np.ndarray:
-    """The first colour, and with `share` from 0 to 1 the second."""
+    """Blend the first colour with the second, whose weight `share` is 0 to 1."""
     one, other = np.asarray(first, np.float32), np.asarray(second, np.float32)
     return one * (1 - share[..., None]) + other * share[..., None]
 

@@ -1,1 +1,1 @@
-"""How each benchmark lays out its files; every module turns a directory into a list of videos."""
+"""File layouts of the benchmarks; every module turns a directory into a list of videos."""

@@ -1,8 +1,8 @@
-"""BURST: frames/<split>/<source>/<video>, <split>/first_frame_annotations.json with masks as text.
+"""BURST: frames/<split>/<source>/<video>, and masks as text in a JSON file.
 
-The JSON holds {"sequences": [...]}, each with `dataset`, `seq_name`, `width`, `height`,
-`annotated_image_paths` and `segmentations`: a dictionary for each annotated frame, from track id
-to {"rle": text}.
+The file <split>/first_frame_annotations.json holds {"sequences": [...]}, each with `dataset`,
+`seq_name`, `width`, `height`, `annotated_image_paths` and `segmentations`: for each annotated frame
+a dictionary from track id to {"rle": text}.
 """
 
 import dataclasses
@@ -32,10 +32,10 @@ NEEDED = ("dataset", "seq_name", "width", "height", "annotated_image_paths", "se
 
 
 def annotation_file(data_dir: Path, config: LayoutConfig, split: str) -> Path:
-    """The file of masks.
+    """Return the path of the file of masks.
 
     Raises:
-      InputError: it is not there.
+      InputError: the file does not exist.
     """
     name = f"{split}/first_frame_annotations.json"
     usual = (name, f"annotations/{name}", "first_frame_annotations.json")
@@ -44,10 +44,12 @@ def annotation_file(data_dir: Path, config: LayoutConfig, split: str) -> Path:
 
 
 def list_burst_videos(data_dir: Path, config: LayoutConfig, *, split: str) -> "list[BurstVideo]":
-    """The videos of a split; annotated frames are saved, the first mask of each track is used.
+    """Return the videos of a split.
+
+    The annotated frames are saved, and the first mask of each track is used.
 
     Raises:
-      InputError: frames, masks or videos are not there, or the file is of another split or kind.
+      InputError: frames, masks or videos are missing, or the file is of another split or kind.
     """
     if config.reading is not None:
         raise InputError(
@@ -73,10 +75,10 @@ def list_burst_videos(data_dir: Path, config: LayoutConfig, *, split: str) -> "l
 
 
 def read_sequences(path: Path, split: str | None = None) -> Sequences:
-    """Sequences by name, `<source>/<video>`.
+    """Read the sequences of an annotation file by name, `<source>/<video>`.
 
     Raises:
-      InputError: no such file, another kind of file, or that of another split.
+      InputError: the file is missing, of another kind, or of another split.
     """
     values = read_annotations(path)
     found = values.get("split", split)
@@ -86,7 +88,7 @@ def read_sequences(path: Path, split: str | None = None) -> Sequences:
 
 
 def read_annotations(path: Path) -> dict[str, Any]:
-    """The whole content of an annotation file; errors as `read_sequences`."""
+    """Return the whole content of an annotation file; errors as `read_sequences`."""
     try:
         values = read_json(path)
         sequences = values["sequences"]
@@ -118,7 +120,7 @@ def read_annotations(path: Path) -> dict[str, Any]:
 
 
 def _refuse_hostile(path: Path, sequence: Mapping[str, Any]) -> None:
-    """Raise an InputError for names that leave a directory, and frames beyond the budget."""
+    """Raise an InputError for names that leave a directory, and for frames beyond the budget."""
     for part in (str(sequence["dataset"]), str(sequence["seq_name"])):
         inside(Path(), part, path)
     sides = (sequence["height"], sequence["width"])
@@ -156,7 +158,7 @@ class BurstVideo:
 
 
 class BurstMasks:
-    """The masks of a sequence, painted over one another in the order of their ids."""
+    """The masks of a sequence; overlapping tracks are painted in the order of their ids."""
 
     def __init__(self, video: BurstVideo, frame_names: Sequence[str]):
         self._video = video

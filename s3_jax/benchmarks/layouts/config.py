@@ -1,4 +1,4 @@
-"""What a user may say about where the files of a benchmark lie."""
+"""Settings for locating and reading the files of a benchmark."""
 
 import dataclasses
 from pathlib import Path
@@ -10,15 +10,15 @@ from s3_jax.media.mask_gate import UNTOLD, MaskConfig
 
 @dataclasses.dataclass(frozen=True)
 class LayoutConfig:
-    """The same for all benchmarks; None takes the benchmark's own place or value.
+    """Frozen settings, the same for all benchmarks; None means the benchmark's own value.
 
     sequences: text file with the names of the videos.
-    images, annotations: directories of the videos' images and masks, within the data directory
-      or absolute; for BURST the annotations are a JSON file.
+    images, annotations: directories of the videos' images and masks, within the data directory or
+      absolute; for BURST the annotations are a JSON file.
     rule: which masks are used.
-    void: id of pixels that count as background: "auto" for 255 in masks of 8 bits.
-    full_resolution: take the images of full resolution, where the benchmark has them.
-    threshold, background, objects: how the masks are to be read (`MaskConfig`).
+    void: id of pixels that count as background: "auto" for 255 in 8-bit masks.
+    full_resolution: use full-resolution images if the benchmark has them.
+    threshold, background, objects: interpretation of the masks (`MaskConfig`).
     """
 
     sequences: Path | None = None
@@ -33,19 +33,19 @@ class LayoutConfig:
 
     @property
     def reading(self) -> MaskConfig | None:
-        """What was said of the masks; None for nothing, so that doubts about them are only told."""
+        """The settings for reading masks; None if all are unset, so doubts only cause warnings."""
         said = MaskConfig(self.threshold, self.background, self.objects)
         return None if said == UNTOLD else said
 
     def void_or(self, default: Void) -> Void:
-        """The void id chosen, else a benchmark's own."""
+        """Return the void id chosen by the user, else the benchmark's own."""
         return default if self.void == "default" else self.void
 
     def recorded(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Write the path as text, for JSON."""
+        """Return `values` with the path as text, for JSON."""
         return values | {"sequences": self.sequences and str(self.sequences)}
 
     @staticmethod
     def upgraded(values: dict[str, Any]) -> dict[str, Any]:
-        """Read text as the path."""
+        """Return `values` with the text as a path."""
         return values | {"sequences": values["sequences"] and Path(values["sequences"])}

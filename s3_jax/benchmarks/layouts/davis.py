@@ -27,14 +27,14 @@ def list_davis_videos(
     bases: Sequence[str] = (".",),
     one_object: bool = False,
 ) -> list[FolderVideo]:
-    """The videos of a split; the mask of the first frame is used.
+    """Return the videos of a split; the mask of the first frame is used.
 
-    lists: where the split file may be; where it is not, all videos with masks are taken.
+    lists: candidates for the split file; if none exists, all videos with masks are used.
     bases: directories below `data_dir` that may hold JPEGImages and Annotations.
     one_object: everything that is not background is one object (DAVIS 2016).
 
     Raises:
-      InputError: images, masks or videos are not there.
+      InputError: images, masks or videos are missing.
     """
     folders = find_folders(data_dir, config, bases, RESOLUTIONS)
     files = [folders.base / name for name in lists]

@@ -1,4 +1,4 @@
-"""Finding the directories of a folder data set: images and annotations with a folder per video."""
+"""Folder data sets: a directory of images and one of annotations, with a folder per video."""
 
 import dataclasses
 import difflib
@@ -20,7 +20,7 @@ SavedFrames = Callable[[str, list[str]], frozenset[str] | None]
 
 @dataclasses.dataclass(frozen=True)
 class Folders:
-    """Where a split lies: directories with a folder of images, and of masks, for each video.
+    """Directories of a split, with a folder of images and a folder of masks for each video.
 
     base: the directory that holds both, and lists or meta files.
     """
@@ -36,14 +36,14 @@ def find_folders(
     bases: Sequence[str] = (".",),
     resolutions: Sequence[str] = (".",),
 ) -> Folders:
-    """The directories of a split, where the configuration does not name them.
+    """Find the directories of a split that the configuration does not name.
 
     bases: directories below `data_dir` that may hold JPEGImages and Annotations.
-    resolutions: directories within these that may hold the videos, best first; images are taken
-      in the full resolution where the configuration asks for it.
+    resolutions: directories within these that may hold the videos, best first; full-resolution
+      images are used if the configuration asks for them.
 
     Raises:
-      InputError: they are not there.
+      InputError: the directories do not exist.
     """
     holders = [base for base in bases if (data_dir / base / ANNOTATIONS).is_dir()]
     base = data_dir / (holders or ["."])[0]
@@ -60,10 +60,10 @@ def find_folders(
 
 
 def existing(root: Path, candidates: Iterable[str], what: str) -> Path:
-    """The first of some paths below `root` that exists.
+    """Return the first of some paths below `root` that exists.
 
     Raises:
-      InputError: none does.
+      InputError: none exists.
     """
     tried = [root / candidate for candidate in candidates]
     for path in tried:
@@ -76,9 +76,9 @@ def existing(root: Path, candidates: Iterable[str], what: str) -> Path:
 def chosen_names(
     split_file: Path | None, found: Sequence[str], where: Path, fallback: str = ""
 ) -> list[str]:
-    """The videos to run: those of the split file, or all found where there is none.
+    """Return the videos to run: those of the split file, or all found if there is none.
 
-    fallback: what to say if there is no file.
+    fallback: start of the warning if there is no file.
 
     Raises:
       InputError: the file names videos that are not in `where`.
@@ -100,10 +100,10 @@ def chosen_names(
 
 
 def subfolders(root: Path) -> list[str]:
-    """Names of the directories in `root`, in natural order.
+    """Return the names of the directories in `root`, in natural order.
 
     Raises:
-      InputError: there are none, or it cannot be listed.
+      InputError: there are none, or the directory cannot be listed.
     """
     try:
         names = [p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")]
@@ -121,13 +121,13 @@ def list_videos(
     saved: SavedFrames = lambda name, frames: None,
     **rules: Any,
 ) -> list[FolderVideo]:
-    """Videos by name, from a directory of image folders and one of annotation folders.
+    """Return videos by name, from a directory of image folders and one of annotation folders.
 
-    saved: the frames whose masks are results, from a video's name and frame names.
+    saved: returns the frames whose masks are results, from a video's name and frame names.
     rules: the other fields of `FolderVideo`.
 
     Raises:
-      InputError: with every video that lacks images or masks.
+      InputError: videos lack images or masks; the message lists all of them.
     """
     videos, problems = [], []
     for name in names:
@@ -149,7 +149,11 @@ def list_videos(
 
 
 def frame_names(folder: Path) -> list[str]:
-    """Names of the images of a folder without suffix, in natural order; none where it is none."""
+    """Return the stems of a folder's images in natural order; empty if there is no such folder.
+
+    Raises:
+      InputError: the folder cannot be listed.
+    """
     try:
         names = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
@@ -163,7 +167,7 @@ def frame_names(folder: Path) -> list[str]:
 def listed_frames(
     meta: Mapping[str, frozenset[str]], name: str, frames: Sequence[str], source: Path
 ) -> frozenset[str]:
-    """The frames of a video that a meta file lists.
+    """Return the frames of a video that a meta file lists.
 
     Raises:
       InputError: the video has no image for one of them.

@@ -12,10 +12,10 @@ UNKNOWN_LENGTH = 100  # assumed of video files, for progress only
 
 
 def list_generic_videos(data_dir: Path, config: LayoutConfig) -> list[FolderVideo]:
-    """All videos that have masks.
+    """Return all videos that have masks.
 
     Raises:
-      InputError: images, masks or videos are not there.
+      InputError: images, masks or videos are missing.
     """
     images, annotations = (
         existing(data_dir, [given] if given else usual, what)
@@ -45,10 +45,10 @@ def list_generic_videos(data_dir: Path, config: LayoutConfig) -> list[FolderVide
 
 
 def _by_name(root: Path) -> dict[str, str]:
-    """Entry by name without suffix, in natural order.
+    """Map names without suffix to directory entries, in natural order.
 
     Raises:
-      InputError: two entries have one name, or there are none.
+      InputError: two entries have the same name, or there are none.
     """
     try:
         entries = sorted((p.name for p in root.iterdir()), key=natural_key)

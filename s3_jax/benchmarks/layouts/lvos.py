@@ -1,4 +1,4 @@
-"""LVOS: {val,test}/{JPEGImages,Annotations}/<video>, hour-long by the measure of the others.
+"""LVOS: {val,test}/{JPEGImages,Annotations}/<video>, much longer than those of other benchmarks.
 
 The validation set comes with masks of all frames, of which only the first of each object is used.
 """
@@ -17,11 +17,13 @@ from s3_jax.benchmarks.layouts.video import FolderVideo
 
 
 def list_lvos_videos(data_dir: Path, config: LayoutConfig, *, split: str) -> list[FolderVideo]:
-    """The videos of a split; frames that have an image in its JPEGImages are saved, also where
-    --images names a directory with more frames.
+    """Return the videos of a split.
+
+    Frames with an image in its JPEGImages are saved, even if --images names a directory with more
+    frames.
 
     Raises:
-      InputError: images, masks or videos are not there.
+      InputError: images, masks or videos are missing.
     """
     bases = (split, "valid", ".") if split == "val" else (split, ".")
     folders = find_folders(data_dir, config, bases)

@@ -14,8 +14,8 @@ from s3_jax.media.video_files import VideoSource, open_video
 from s3_jax.segmentation.run_folder import fingerprint
 from s3_jax.segmentation.video import MaskSource
 
-# Which of the masks in a video's directory are given to the method: that of the first frame, each
-# object's first, or all of them.
+# The masks of a video's directory that the method may use: that of the first frame, each object's
+# first, or all of them.
 MaskRule = Literal["first_frame", "first_of_each", "all"]
 Void = int | Literal["auto"] | None
 VOID = 255
@@ -23,12 +23,12 @@ VOID = 255
 
 @runtime_checkable
 class BenchmarkVideo(Protocol):
-    """What the layouts list, without having read any pixel.
+    """A video as listed by the layouts, which read no pixels.
 
-    name: also the directory of its results, with slashes where the benchmark nests videos.
-    num_frames: frames to segment, a guess for video files.
+    name: also the directory of its results, with slashes if the benchmark nests videos.
+    num_frames: number of frames to segment, an estimate for video files.
     saved: names of the frames whose masks are results; None for all.
-    all_masks: masks of objects that are known already correct them.
+    all_masks: masks also correct objects that are already tracked.
     first_frame_only: no masks but that of the first frame are used.
     """
 
@@ -48,25 +48,34 @@ class BenchmarkVideo(Protocol):
     def first_frame_only(self) -> bool: ...
 
     def open_frames(self) -> VideoSource:
-        """Raises an InputError where frames are missing or damaged."""
+        """Open the frames.
+
+        Raises:
+          InputError: frames are missing or damaged.
+        """
         ...
 
     def open_masks(self, frame_names: Sequence[str] | None) -> MaskSource:
-        """Raises an InputError where the masks do not fit the frames."""
+        """Open the masks.
+
+        Raises:
+          InputError: the masks do not match the frames.
+        """
         ...
 
     def fingerprint(self) -> str:
-        """A digest of the names of its files and of its first mask."""
+        """Return a digest of the names of its files and of its first mask."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class FolderVideo:
-    """A directory of frames (or a video file) and a directory of masks (or one mask).
+    """A directory of frames (or a video file) and a directory of masks (or a single mask).
 
-    rule: which masks are used. one_object: everything that is not background is one object.
-    void: id of pixels that count as background; "auto": 255 in masks of 8 bits, none in others.
-    reading: what was said of how the masks are to be read.
+    rule: which masks are used.
+    one_object: everything that is not background is one object.
+    void: id of pixels that count as background; "auto": 255 in 8-bit masks, none in others.
+    reading: the user's settings for reading the masks.
     """
 
     name: str
@@ -116,7 +125,7 @@ class FolderVideo:
 
 
 class OneObjectMasks:
-    """Masks in which all objects are the first mask's smallest id (see `MaskSource`)."""
+    """Masks in which all objects take the first mask's smallest id (see `MaskSource`)."""
 
     def __init__(self, masks: MaskFiles):
         self._masks = masks

@@ -1,7 +1,7 @@
 """YouTube-VOS: valid/{JPEGImages,Annotations}/<video>, valid/meta.json.
 
-Every fifth frame is annotated and saved, but methods run on all frames, which come as a separate
-download: all_frames/valid_all_frames/JPEGImages. Objects appear later, each with its own mask.
+Every fifth frame is annotated and saved, but methods run on all frames, which are a separate
+download: all_frames/valid_all_frames/JPEGImages. Objects may appear later, each with its own mask.
 """
 
 from pathlib import Path
@@ -30,11 +30,12 @@ ALL_FRAMES = (
 
 
 def list_youtube_vos_videos(data_dir: Path, config: LayoutConfig) -> list[FolderVideo]:
-    """The videos of meta.json, with all frames where these are there; every given mask is used,
-    and the frames that meta.json lists are saved.
+    """Return the videos of meta.json, with all frames if these were downloaded.
+
+    Every given mask is used, and the frames that meta.json lists are saved.
 
     Raises:
-      InputError: images, masks, meta.json or videos are not there.
+      InputError: images, masks, meta.json or videos are missing.
     """
     folders = find_folders(data_dir, config, BASES)
     meta_file = folders.base / "meta.json"
