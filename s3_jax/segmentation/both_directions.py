@@ -1,12 +1,13 @@
-"""A video segmented in both directions: a mask on a later frame fills what is before it too.
+"""Segmentation in both directions: a mask on a later frame also fills the frames before it.
 
     given = masks_used(masks, config)
     config = dataclasses.replace(config, keep_before=given.last)
     done, problem = segment(session, source, masks, folder, config)      # forwards, as always
     finished = fill_backwards(session, source, masks, folder, config, given)
 
-The second pass begins at the last mask and goes to the first frame. Where forwards found something
-too, the two are joined (`propagation.joining`). Both passes can be interrupted and continued.
+The second pass starts at the last mask and ends at the first frame. Frames that already have a
+forward result get both results joined (`propagation.joining`). Both passes can be interrupted and
+resumed.
 """
 
 import contextlib
@@ -37,31 +38,35 @@ from s3_jax.segmentation.video import (
     save_result,
 )
 
-READ_AT_ONCE = 256 * 2**20  # bytes of frames that are decoded forwards to be taken backwards
+READ_AT_ONCE = 256 * 2**20  # bytes of frames decoded forwards at a time, to be used in reverse
 
 
 @runtime_checkable
 class Rewindable(Segmenter, Protocol):
-    """A session that can start anew, with room for objects that are known beforehand."""
+    """A session that can be restarted, with capacity for objects that are known in advance."""
 
-    def reset(self) -> None: ...
+    def reset(self) -> None:
+        """Forget the video, for another one to begin."""
+        ...
 
-    def reserve(self, objects: int, buckets: int) -> None: ...
+    def reserve(self, objects: int, buckets: int) -> None:
+        """Reserve capacity for objects and cohorts that will be added later."""
+        ...
 
 
 @runtime_checkable
 class ListedMasks(MaskSource, Protocol):
-    """Masks of which the frames are known. files: by frame index."""
+    """Masks whose frames are known; `files` maps frame index to file."""
 
     files: dict[int, Path]
 
 
 @dataclasses.dataclass(frozen=True)
 class GivenMasks:
-    """Which masks of a video are used.
+    """The masks of a video that are used.
 
-    wanted: per frame the objects whose mask is taken from it. clears: frames whose mask says that
-    all objects are gone.
+    wanted: for each frame, the objects whose mask is taken from it.
+    clears: frames whose empty mask removes all objects.
     """
 
     wanted: Mapping[int, frozenset[int]]
@@ -74,26 +79,26 @@ class GivenMasks:
 
     @property
     def frames_of(self) -> dict[int, list[int]]:
-        """Per object the frames that show it."""
+        """The frames that show each object, by id."""
         ids = sorted(frozenset().union(*self.wanted.values()))
         return {i: [f for f in sorted(self.wanted) if i in self.wanted[f]] for i in ids}
 
     def shares(self, index: int) -> dict[int, Share]:
-        """How much forwards counts in a frame, per object."""
+        """Return the weight of the forward pass in a frame for each object."""
         return {
             id_: share(sorted({*shown, *self.clears}), shown, index)
             for id_, shown in self.frames_of.items()
         }
 
     def reserve(self, session: Rewindable, forwards: bool) -> None:
-        """Make room for all objects in one direction, so that nothing is compiled on the way."""
+        """Reserve capacity for all objects of one direction, to avoid later recompilation."""
         end = min if forwards else max
         entries = {end(shown) for shown in self.frames_of.values()}
         session.reserve(len(self.frames_of), len(entries))
 
 
 def masks_used(masks: ListedMasks, config: SegmentConfig) -> GivenMasks:
-    """The masks that `segment` uses: all of them or the first of each object, as the settings say.
+    """Return the masks that `segment` uses: all, or the first of each object.
 
     Raises:
       InputError: a mask cannot be used.
@@ -123,13 +128,14 @@ def fill_backwards(
     progress: Progress = Progress(),  # noqa: B008 it is frozen
     save_seconds: float = SAVE_SECONDS,
 ) -> bool:
-    """Go from the last mask to the first frame, from where the folder's last run stopped.
+    """Segment from the last mask back to the first frame, resuming where the last run stopped.
 
-    Results of frames before that mask are written anew. Returns whether the first frame was
-    reached. Memory does not grow with the video.
+    Results of frames before that mask are rewritten. Memory does not grow with the video. Returns
+    True if the first frame was reached.
 
     Raises:
-      InputError: a frame or mask is damaged. OSError: a result could not be written.
+      InputError: a frame or mask is damaged.
+      OSError: a result could not be written.
     """
     session.reset()
     given.reserve(session, forwards=False)
@@ -151,15 +157,15 @@ def fill_backwards(
                 break
             saver.save_if_due(writer, done)
         saver.save(writer, done)
-    source.lost = lost  # reading in pieces has not seen all of them
+    source.lost = lost  # the pass in pieces has not recorded all lost frames
     return not stopped
 
 
 def backwards(source: VideoSource, last: int) -> Iterator[Frame]:
-    """Frames from `last` to the first, in descending order, decoded a piece at a time.
+    """Yield frames from `last` to the first in descending order, decoded one piece at a time.
 
     Raises:
-      InputError: a frame is damaged and the source does not pass over such frames.
+      InputError: a frame is damaged and the source does not skip such frames.
     """
     height, width = source.size
     length = max(1, READ_AT_ONCE // (3 * height * width))
@@ -171,7 +177,7 @@ def backwards(source: VideoSource, last: int) -> Iterator[Frame]:
 
 
 def _until(frames: Iterator[Frame], end: int) -> list[Frame]:
-    """Frames up to an index; the next one, which may be damaged, is not decoded if it need not."""
+    """Return the frames before `end`; the frame after, which may be damaged, is not decoded."""
     piece: list[Frame] = []
     while not piece or piece[-1].index < end - 1:
         frame = next(frames, None)
@@ -203,7 +209,7 @@ def _keep(
     result: Result,
     shares: Mapping[int, Share],
 ) -> None:
-    """Write a frame's result, joined with that of the other direction where there is one."""
+    """Write a frame's result, joined with that of the other direction if there is one."""
     if config.saved is not None and step.frame.name not in config.saved:
         return
     other = folder.forward / f"{step.frame.name}.npz"

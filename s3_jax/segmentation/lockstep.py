@@ -1,7 +1,7 @@
-"""Segmenting several videos in lockstep, for devices that one video cannot keep busy.
+"""Segmentation of several videos in lockstep, for devices that one video cannot keep busy.
 
-Which videos go together is decided by the list of videos alone, so that a run that is continued
-computes the same batches, and with them the same bytes.
+The grouping depends only on the list of videos, so a resumed run computes the same batches and thus
+the same bytes.
 """
 
 import contextlib
@@ -28,16 +28,22 @@ from s3_jax.segmentation.video import (
 class Batch(Protocol):
     """The part of `propagation.batch.SessionBatch` that is used here."""
 
-    def start(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> list[Any]: ...
+    def start(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> list[Any]:
+        """Start all videos at their first frames and masks; return one result per video."""
+        ...
 
-    def step(self, images: Sequence[np.ndarray]) -> list[Any]: ...
+    def step(self, images: Sequence[np.ndarray]) -> list[Any]:
+        """Segment the next frame of every video; return one result per video."""
+        ...
 
 
 @dataclasses.dataclass
 class Job:
-    """One video of a batch. folder: where its results go; None if they are there already.
+    """One video of a batch.
 
-    done: frames that were segmented. problem: what ended it before its last frame.
+    folder: where its results go; None if they exist already.
+    done: number of frames segmented.
+    problem: the error that ended it before its last frame.
     """
 
     source: VideoSource
@@ -51,7 +57,7 @@ class Job:
 def segment_together(
     batch: Batch, jobs: Sequence[Job], advanced: Callable[[], None], stop: Callable[[], bool]
 ) -> bool:
-    """Segments all videos from their first frame on; False if it was stopped before the end.
+    """Segment all videos from their first frame on; return False if stopped before the end.
 
     advanced: called after every frame of every video.
 
@@ -100,7 +106,7 @@ def _first(job: Job, stream: Iterator[Step]) -> Step:
 
 
 def _next(job: Job, stream: Iterator[Step]) -> Step | None:
-    """The next frame; None where there is none, also because it is damaged."""
+    """Return the next frame; None at the end or if it is damaged."""
     if job.problem is not None:
         return None
     try:

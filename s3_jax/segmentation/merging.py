@@ -1,4 +1,4 @@
-"""Merging the probabilities of several runs, of different scales for example: sum, then argmax."""
+"""Merging of the probabilities of several runs, such as different scales: sum, then argmax."""
 
 import zipfile
 import zlib
@@ -18,10 +18,10 @@ Scores = tuple[Int32[np.ndarray, "_"], Float32[np.ndarray, "_ _ _"]]
 
 
 def merge_scores(runs: Sequence[Scores]) -> Int32[np.ndarray, "h w"]:
-    """Object ids per pixel where the summed probability is highest.
+    """Return the object id with the highest summed probability at each pixel.
 
-    runs: object ids and probabilities (background first) of each run. Objects may differ in
-    order; one that a run does not have counts as improbable there.
+    runs: object ids and probabilities (background first) of each run. The order of objects may
+      differ; an object that a run lacks has probability 0 there.
 
     Raises:
       InputError: the sizes differ.
@@ -37,7 +37,7 @@ def merge_scores(runs: Sequence[Scores]) -> Int32[np.ndarray, "h w"]:
 
 
 def merge_frame(scores: Sequence[Path], encoding: MaskEncoding, output: Path) -> None:
-    """Merges the files of one frame into a mask file.
+    """Merge the files of one frame into a mask file.
 
     Raises:
       InputError: a file is damaged, or sizes differ.
@@ -49,7 +49,7 @@ def merge_frame(scores: Sequence[Path], encoding: MaskEncoding, output: Path) ->
 
 
 def read_scores(path: Path) -> Scores:
-    """Object ids and probabilities, background first, that `writers.write_scores` wrote.
+    """Read object ids and probabilities (background first) written by `writers.write_scores`.
 
     Raises:
       InputError: the file is missing, damaged or of another kind.
@@ -65,7 +65,7 @@ def read_scores(path: Path) -> Scores:
 
 
 def scored_frames(run: Path) -> dict[str, list[str]]:
-    """Frame names by video of the probabilities in an output directory.
+    """Return the frame names, by video, of the probabilities in an output directory.
 
     Raises:
       InputError: there are none.
@@ -81,7 +81,7 @@ def scored_frames(run: Path) -> dict[str, list[str]]:
 
 
 def refuse_different_frames(runs: Sequence[Path], frames: Sequence[dict[str, list[str]]]) -> None:
-    """Raises an InputError that lists, for every run and video, frames others have in addition."""
+    """Raise an InputError that lists, for every run and video, the frames that it lacks."""
     everything: dict[str, set[str]] = {}
     for found in frames:
         for name, names in found.items():
@@ -98,10 +98,10 @@ def refuse_different_frames(runs: Sequence[Path], frames: Sequence[dict[str, lis
 
 
 def mask_encoding(folder: Path) -> MaskEncoding:
-    """The encoding of a video's masks: colour if any mask has a colour, else that of the first.
+    """Return the encoding of a video's masks: colour if any mask has one, else that of the first.
 
     Raises:
-      InputError: there are none, or one is damaged.
+      InputError: there are no masks, or one is damaged.
     """
     first: MaskEncoding | None = None
     for path in sorted(folder.glob("*.png")):

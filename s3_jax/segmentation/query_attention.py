@@ -1,4 +1,4 @@
-"""The pixels that object queries pick, as pictures need them (`s3_jax.propagation.explain`)."""
+"""A session that reports where its object queries attend (`s3_jax.propagation.explain`)."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -9,15 +9,15 @@ from s3_jax.propagation.session import Session
 
 
 class WatchedSession(Session):
-    """A session that tells what its queries would pick in the next frame."""
+    """A session that reports what its queries would attend to in the next frame."""
 
     def choices(self, image: UInt8[np.ndarray, "h w 3"]) -> QueryChoices:
-        """The picks in every slot; objects must have been annotated."""
+        """Return the attended tokens for every slot; objects must have been annotated."""
         assert self.state is not None
         geometry = self._geometry_of(image)
         found = explain(self._network, self.propagation, geometry, self.state, image)
         return QueryChoices(found.row, found.column, found.readable[:, :, 0])
 
     def slot(self, object_id: int) -> int:
-        """Where an object's choices lie."""
+        """Return the slot in which an object's choices are stored."""
         return self._slots.slot(object_id)

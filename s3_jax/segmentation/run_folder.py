@@ -1,12 +1,12 @@
-"""The output directory of a segmentation run: its files, its identity, and where to go on.
+"""The output directory of a segmentation run: its files, its identity, and its saved sessions.
 
 masks/<frame>.png  scores/<frame>.npz  overlay.mp4   results
 run.json                                             settings and fingerprints of the inputs
-resume_<n>.state                                     the session after n frames, until done
-backward_<n>.state                                   the same of the pass backwards, which joins
-forward_probabilities/<frame>.npz                    what forwards found
+resume_<n>.state                                     the session after n frames, until finished
+backward_<n>.state                                   the same for the backward pass
+forward_probabilities/<frame>.npz                    forward results, to be joined with it
 
-Masks and scores may lie elsewhere, so that the results of many videos share one directory.
+Masks and scores may be elsewhere, so the results of many videos can share one directory.
 """
 
 import contextlib
@@ -25,15 +25,19 @@ Pass = Literal["resume", "backward"]  # as the files of a saved session are name
 
 @runtime_checkable
 class Saveable(Protocol):
-    """A session whose whole state goes into one file and comes back from it."""
+    """A session whose whole state can be written to a file and read back."""
 
-    def save(self, path: Path) -> None: ...
+    def save(self, path: Path) -> None:
+        """Write the state to a file."""
+        ...
 
-    def load(self, path: Path) -> None: ...
+    def load(self, path: Path) -> None:
+        """Restore the state from a file."""
+        ...
 
 
 def fingerprint(names: Iterable[str], files: Iterable[Path] = ()) -> str:
-    """A short digest of names, and of the size, beginning and end of some files."""
+    """Return a short digest of names, and of the size, beginning and end of some files."""
     digest = hashlib.sha256("\n".join(names).encode())
     for path in files:
         size = path.stat().st_size
@@ -46,7 +50,7 @@ def fingerprint(names: Iterable[str], files: Iterable[Path] = ()) -> str:
 
 
 def named_fingerprint(path: Path) -> str:
-    """The name of a directory, and a digest of the names and contents of the files in it."""
+    """Return the name of a directory with a digest of the names and contents of its files."""
     files = [file for file in sorted(path.rglob("*")) if file.is_file()]
     return f"{path.resolve().name} {fingerprint((f.name for f in files), files)}"
 
@@ -55,17 +59,17 @@ _SAMPLE = 64 * 1024
 
 
 class RunFolder:
-    """An output directory that belongs to one run, new or to be continued.
+    """An output directory that belongs to one run, new or resumed.
 
-    identity: everything that decides the results, as a flat dictionary of JSON values. An
-      existing directory must have been made with an equal one.
-    inputs: paths that the run reads, which must not lie among its results.
-    overwrite: clear what an earlier run left; only files such a run makes.
+    identity: everything that decides the results, as a flat dictionary of JSON values. An existing
+      directory must have been made with an equal one.
+    inputs: paths that the run reads, which must not be among its results.
+    overwrite: delete the results of an earlier run, but no other files.
     masks, scores: directories of the results; by default those of these names in `path`.
 
     Raises:
-      InputError: the directory cannot be written, belongs to another run or to none, or another
-        process works in it.
+      InputError: the directory cannot be written, belongs to another run or to none, or is in use
+        by another process.
     """
 
     def __init__(
@@ -93,7 +97,7 @@ class RunFolder:
             elif previous:
                 self._clear()
             self._clear_unfinished()
-            # The record comes first: results without one are taken for somebody else's.
+            # The record is written first: results without one count as somebody else's.
             write_record(path / NAME, self._record)
             self.masks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -104,7 +108,7 @@ class RunFolder:
 
     @property
     def finished_frames(self) -> int | None:
-        """The number of frames of a finished run whose results are all there, else None."""
+        """The number of frames of a finished run whose results all exist, else None."""
         if not self._record["finished"]:
             return None
         frames: int = self._record["frames"]
@@ -113,15 +117,16 @@ class RunFolder:
 
     @property
     def notes(self) -> dict[str, Any]:
-        """What was noted when the run finished."""
+        """The notes recorded when the run finished."""
         return dict(self._record.get("notes", {}))
 
     def finish(
         self, frames: int, results: int | None = None, notes: dict[str, Any] | None = None
     ) -> None:
-        """Note that all `frames` frames are done; the saved session is of no more use.
+        """Record that all `frames` frames are done, and delete the saved session.
 
-        results: how many of them have a result file, if not all. notes: JSON values to keep.
+        results: number of frames with a result file, if not all.
+        notes: JSON values to keep.
         """
         results = frames if results is None else results
         self._record |= {"finished": True, "frames": frames, "results": results}
@@ -130,7 +135,7 @@ class RunFolder:
         self._drop_work()
 
     def save_session(self, session: Saveable, frames_done: int, which: Pass = "resume") -> None:
-        """Keep the session as it is after `frames_done` frames, in place of earlier ones."""
+        """Save the session after `frames_done` frames, replacing earlier ones."""
         state = self.path / f"{which}_{frames_done:06d}.state"
         with replacing(state) as temporary:
             session.save(temporary)
@@ -139,7 +144,11 @@ class RunFolder:
                 other.unlink()
 
     def load_session(self, session: Saveable, which: Pass = "resume") -> int:
-        """Bring the session to where an interrupted run left it; returns the frames done."""
+        """Restore the session of an interrupted run; return the number of frames done.
+
+        Raises:
+          InputError: the saved session cannot be loaded.
+        """
         states = self._states(which)
         if not states:
             return 0
@@ -155,16 +164,16 @@ class RunFolder:
         return sorted(self.path.glob(f"{which}_*.state"), key=_frames_done)
 
     def _drop_work(self) -> None:
-        """Remove what only an unfinished run needs; states first, for they need the rest."""
+        """Delete files that only an unfinished run needs; states first, as they need the rest."""
         for state in (*self._states("backward"), *self._states("resume")):
             state.unlink()
         for file in self.forward.glob("*.npz"):
             file.unlink()
-        with contextlib.suppress(OSError):  # not there, or with files of somebody else
+        with contextlib.suppress(OSError):  # it does not exist, or holds other files
             self.forward.rmdir()
 
     def _previous(self) -> dict[str, Any] | None:
-        """The record of an earlier run, None in a directory that has no results in it."""
+        """Return the record of an earlier run, or None if the directory has no results."""
         try:
             return read_record(self.path / NAME)
         except FileNotFoundError:
@@ -192,12 +201,12 @@ class RunFolder:
             self._drop_work()
 
     def _has_results(self) -> bool:
-        """Whether the earlier run came as far as a first frame."""
+        """Return True if the earlier run finished at least one frame."""
         files = (self.masks.glob("*.png"), self.scores.glob("*.npz"), self._states("resume"))
         return any(True for found in files for _ in found)
 
     def _clear(self) -> None:
-        # States first: a run that is killed here must not be continued with cleared results.
+        # States first: a run killed at this point must not be resumed with cleared results.
         self._drop_work()
         self.overlay.unlink(missing_ok=True)
         for folder, pattern in ((self.masks, "*.png"), (self.scores, "*.npz")):
@@ -205,7 +214,7 @@ class RunFolder:
                 file.unlink()
 
     def _clear_unfinished(self) -> None:
-        """Removes what a killed run was writing."""
+        """Delete files that a killed run was writing."""
         for folder in (self.path, self.masks, self.scores, self.forward):
             for file in (*folder.glob(".*.tmp"), *folder.glob("*.partial")):
                 file.unlink(missing_ok=True)
@@ -221,7 +230,7 @@ class RunFolder:
 
 
 def _is_whole(mask: Path) -> bool:
-    """Tell whether a mask was written to its end: it is not empty, and no PNG without one."""
+    """Return True if a mask is complete: not empty and, for a PNG, with its end marker."""
     size = mask.stat().st_size
     with mask.open("rb") as file:
         if file.read(1) != _PNG_BEGIN:

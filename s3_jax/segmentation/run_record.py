@@ -13,11 +13,11 @@ from s3_jax.segmentation.run_folder import Identity
 
 
 class RunRecord:
-    """`run.json` in an output directory, or `run_<i>_of_<n>.json` where n processes share it.
+    """The `run.json` of an output directory, or `run_<i>_of_<n>.json` if n processes share it.
 
     Raises:
-      InputError: the directory holds results of a run with other settings, or of none, or another
-        process works in it.
+      InputError: the directory holds results of a run with other settings, or of no recorded run,
+        or is in use by another process.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class RunRecord:
             _refuse_other_run(output, identity)
 
     def note(self, **values: Any) -> None:
-        """Adds values, and writes the file."""
+        """Add values and write the file."""
         self._values |= values
         write_record(self._path, self._values)
 
@@ -51,9 +51,11 @@ class RunRecord:
         records: Mapping[str, Mapping[str, Any]],
         problems: Mapping[str, str],
     ) -> None:
-        """Adds what was measured.
+        """Add the measurements.
 
-        devices: of JAX. records: of the finished videos. problems: of the others.
+        devices: JAX devices.
+        records: records of the finished videos.
+        problems: problems of the others.
         """
         self.note(
             frames=sum(record["frames"] for record in records.values()),
@@ -66,7 +68,7 @@ class RunRecord:
         )
 
     def summary(self) -> str:
-        """Frames and speed, for people."""
+        """Return frames, speed and memory as text."""
         warm = self._values["frames_per_second_warm"]
         rate = f", {warm:.2f} frames/s on each device" if warm else ""
         peak = self._values["peak_memory"] / 2**30
@@ -74,10 +76,10 @@ class RunRecord:
 
 
 def read_run_records(output: Path) -> list[dict[str, Any]]:
-    """The records in an output directory.
+    """Return the records in an output directory.
 
     Raises:
-      InputError: one is damaged.
+      InputError: a record is damaged.
     """
     records = []
     for path in sorted(output.glob("run*.json")):
@@ -89,7 +91,7 @@ def read_run_records(output: Path) -> list[dict[str, Any]]:
 
 
 def _remove_other_runs(output: Path, identity: Identity) -> None:
-    """Deletes records with other settings, and those that are damaged."""
+    """Delete records with other settings, and damaged ones."""
     for path in output.glob("run*.json"):
         try:
             same = not differences(read_record(path)["settings"], identity)
@@ -115,7 +117,7 @@ def _refuse_other_run(output: Path, identity: Identity) -> None:
 
 
 def describe_devices(devices: Sequence[Any]) -> list[dict[str, Any]]:
-    """Kind and peak memory in bytes (None where the device does not tell) of JAX devices."""
+    """Return kind and peak memory in bytes (None if unknown) of JAX devices."""
     return [
         {
             "device": str(device),
@@ -127,14 +129,17 @@ def describe_devices(devices: Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def peak_host_memory() -> int:
-    """The most memory in bytes that this process held so far."""
+    """Return the peak memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def speed(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Frames, and frames per second of a device, over finished videos: including reading and
-    writing, with compilation, and without the first frames of every video."""
+    """Return the frames per second of a device over finished videos.
+
+    One value is the total, including compilation; the other omits the first frames of every video.
+    Both include reading and writing.
+    """
     notes = [record.get("notes", {}) for record in records]
     total = {key: float(sum(note.get(key, 0) for note in notes))
              for key in ("frames_timed", "seconds", "warm_frames", "warm_seconds")}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Segmenting one video into a run folder: frames and masks in, result files out.
+"""Segmentation of one video into a run folder: frames and masks in, result files out.
 
 frames + masks -> `frame_steps` (in a thread: decode, shrink, choose masks)
 -> `segment` (session.add, session.step) -> `save_result` (in threads: mask, scores)
@@ -35,21 +35,27 @@ from s3_jax.media.writers import write_mask, write_scores
 from s3_jax.propagation.joining import quantize, write_quantized
 from s3_jax.segmentation.run_folder import Pass, RunFolder
 
-SHAPE_TOLERANCE = 0.02  # 854x480 stands for 1920x1080
+SHAPE_TOLERANCE = 0.02  # of the aspect ratio: 854x480 is accepted for 1920x1080
 SAVE_SECONDS = 60.0  # at most this much work is lost when a run is killed
 
 
 @runtime_checkable
 class Result(Protocol):
-    """What the session says about one frame (see `propagation.session.FrameResult`)."""
+    """A session's result for one frame (see `propagation.session.FrameResult`)."""
 
     @property
-    def object_ids(self) -> tuple[int, ...]: ...
+    def object_ids(self) -> tuple[int, ...]:
+        """The ids of the objects, in the order of the probabilities."""
+        ...
 
     @property
-    def prob(self) -> Any: ...
+    def prob(self) -> Any:
+        """Probabilities `[k + 1, h, w]`, background first."""
+        ...
 
-    def index_mask(self) -> np.ndarray: ...
+    def index_mask(self) -> np.ndarray:
+        """Return the object ids per pixel, `[h, w]`."""
+        ...
 
 
 @runtime_checkable
@@ -70,30 +76,33 @@ class Segmenter(Protocol):
 
 @runtime_checkable
 class MaskSource(Protocol):
-    """Masks given for some frames of a video (see `data.mask_files.MaskFiles`).
+    """Masks given for some frames of a video (see `media.mask_files.MaskFiles`).
 
-    path: where they come from. first: the first one with objects.
+    path: the file or directory they come from.
+    first: the first mask with objects.
     """
 
     path: Path
     first: Mask
 
-    def read(self, frame_index: int) -> Mask | None: ...
+    def read(self, frame_index: int) -> Mask | None:
+        """Return the mask of a frame, or None if there is none."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
 class SegmentConfig:
-    """How files are treated around the network.
+    """Frozen settings of file handling around the network.
 
-    short_side: frames are shrunk to this short side with antialiasing before segmentation;
-      -1 for never.
-    all_masks: use every mask given, not only the first of each object.
-    save_scores: write probabilities beside the masks.
+    short_side: frames are shrunk to this short side with antialiasing before segmentation; -1 for
+      never.
+    all_masks: use every given mask, not only the first of each object.
+    save_scores: write probabilities in addition to masks.
     saved: names of the frames that get result files; None for all.
-    size_of_masks: masks may be smaller or larger than the frames, and results have the size of
-      the masks; otherwise all have the frames' size.
-    empty_clears: with `all_masks`, a mask without any object says that all of them are gone.
-    keep_before: of frames before this index, keep also the probabilities in 8 bits, in the folder's
+    size_of_masks: masks may differ from the frames in size, and results have the size of the masks;
+      otherwise all have the frames' size.
+    empty_clears: with `all_masks`, a mask without any object removes all objects.
+    keep_before: for frames before this index, also keep 8-bit probabilities in the folder's
       `forward_probabilities`, which `both_directions.fill_backwards` reads.
     """
 
@@ -108,12 +117,12 @@ class SegmentConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What `segment` tells its caller after every frame, and asks it.
+    """Callbacks of `segment`.
 
     started: called once with the number of frames done by an earlier run.
-    advanced: called after every frame, whose results may be still to come.
-    stop: whether to end after this frame.
-    written: called, from other threads, when a frame is computed and its results are written.
+    advanced: called after every frame, whose results may still be pending.
+    stop: returns True to end after this frame.
+    written: called from other threads when a frame's results have been written.
     """
 
     started: Callable[[int], None] = lambda done: None
@@ -124,7 +133,7 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
-    """One frame at the size the session sees, and the ids given on it by a mask file."""
+    """One frame at the size the session sees, and the ids that a mask file gives for it."""
 
     frame: Frame
     image: UInt8[np.ndarray, "h w 3"]
@@ -135,7 +144,7 @@ class Step:
 
 
 def check_mask_size(mask: Mask, source: VideoSource) -> None:
-    """Raises an InputError naming both sizes if a mask does not fit the frames."""
+    """Raise an InputError with both sizes if a mask does not have the frames' size."""
     if mask.ids.shape != source.size:
         (height, width), (frame_height, frame_width) = mask.ids.shape, source.size
         raise InputError(
@@ -145,7 +154,7 @@ def check_mask_size(mask: Mask, source: VideoSource) -> None:
 
 
 def check_mask_shape(mask: Mask, source: VideoSource) -> None:
-    """Raises an InputError naming both sizes if a mask is no scaled mask of the frames."""
+    """Raise an InputError with both sizes if a mask does not have the frames' aspect ratio."""
     (height, width), (frame_height, frame_width) = mask.ids.shape, source.size
     if abs(height * frame_width / (width * frame_height) - 1) > SHAPE_TOLERANCE:
         raise InputError(
@@ -166,11 +175,15 @@ def segment(
 ) -> tuple[int, InputError | None]:
     """Segment from where the folder's last run stopped to the end of the video.
 
-    save_seconds: how often the session is saved. save_at_end: save it also after the last frame,
-    for callers that have more to do before the video is finished.
+    Memory does not grow with the video.
 
-    Returns the number of frames that are done, counted from the first, and what was wrong
-    with the frame after them, if anything was. Memory does not grow with the video.
+    save_seconds: interval between saves of the session.
+    save_at_end: also save after the last frame, for callers that have more to do before the video
+      is finished.
+
+    Returns:
+      The number of finished frames, counted from the first, and the error of the frame after them,
+        if any.
 
     Raises:
       OSError: a result could not be written; earlier results stay.
@@ -211,7 +224,7 @@ def _keep(
     result: Result | None,
     progress: Progress,
 ) -> None:
-    """Write what was asked for of a frame, or wait until it is computed, and count it."""
+    """Write a frame's requested results, or wait until it is computed, and count it."""
     if config.saved is None or step.frame.name in config.saved:
         save_result(folder, config, first, step, result)
     elif result is not None:
@@ -223,7 +236,7 @@ def _keep(
 
 
 class Saver:
-    """Saves the session every so often, after everything before it is on disk."""
+    """Periodic saving of the session, once all results before it are on disk."""
 
     def __init__(
         self, session: Segmenter, folder: RunFolder, seconds: float, which: Pass = "resume"
@@ -233,12 +246,14 @@ class Saver:
         self._last = time.monotonic()
 
     def save_if_due(self, writer: WriteBehind, done: int) -> None:
+        """Save the session if the interval has passed."""
         if time.monotonic() - self._last >= self._seconds:
             self.save(writer, done)
 
     def save(self, writer: WriteBehind, done: int) -> None:
+        """Save the session after all pending results have been written."""
         writer.flush()
-        if self._session.object_ids:  # before the first object there is nothing to remember
+        if self._session.object_ids:  # before the first object there is nothing to save
             self._folder.save_session(self._session, done, self._which)
         self._last = time.monotonic()
 
@@ -261,7 +276,7 @@ def render_overlay(
                 shown.append(frame.index)
                 yield draw_overlay(frame.image, mask.ids, encoding)
                 advanced()
-                if frame.index + 1 >= num_frames:  # the next one may be damaged
+                if frame.index + 1 >= num_frames:  # the next frame may be damaged
                     return
 
         times = source.times
@@ -272,7 +287,7 @@ def render_overlay(
 def frame_steps(
     source: VideoSource, masks: MaskSource, config: SegmentConfig, start: int, known: set[int]
 ) -> Iterator[Step]:
-    """Everything that can be done for a frame before its turn comes."""
+    """Decode, shrink and annotate frames ahead of their segmentation."""
     size = shrunk_size(source.size, config.short_side)
     for frame, last in _with_last(source.frames(start)):
         mask = masks.read(frame.index)
@@ -289,7 +304,7 @@ def frame_steps(
 
 
 def _with_last(frames: Iterator[Frame]) -> Iterator[tuple[Frame, bool]]:
-    """Each frame and whether it is known to be the last one."""
+    """Yield each frame, with True if it is known to be the last."""
     held: Frame | None = None
     while True:
         try:
@@ -306,7 +321,7 @@ def _with_last(frames: Iterator[Frame]) -> Iterator[tuple[Frame, bool]]:
 
 
 def given_ids(mask: Mask, wanted: set[int], size: Size) -> Int32[np.ndarray, "h w"] | None:
-    """The wanted ids of a mask at the size the session sees, None if there are none."""
+    """Return the wanted ids of a mask at the size the session sees, or None if there are none."""
     if not wanted:
         return None
     ids = shrink_ids(np.where(np.isin(mask.ids, sorted(wanted)), mask.ids, 0), size)
@@ -323,7 +338,11 @@ def given_ids(mask: Mask, wanted: set[int], size: Size) -> Int32[np.ndarray, "h 
 
 
 def advance(session: Segmenter, step: Step) -> Result | None:
-    """The session's result for a frame; None as long as no object was given."""
+    """Return the session's result for a frame, or None until an object is given.
+
+    Raises:
+      InputError: the session refuses the mask.
+    """
     if step.given is not None:
         try:
             session.add(step.given)
@@ -344,7 +363,7 @@ def save_result(
     step: Step,
     result: Result | None,
 ) -> None:
-    """Write what was asked for of one frame, in the encoding of the first mask."""
+    """Write the requested results of one frame, in the encoding of the first mask."""
     frame = step.frame
     size = first.ids.shape if config.size_of_masks else frame.image.shape[:2]
     resized = step.image.shape[:2] != size
@@ -359,7 +378,7 @@ def save_result(
 
 
 def at_size(result: Result | None, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Object ids and probabilities, resized; all background without a result."""
+    """Return resized object ids and probabilities; all background without a result."""
     if result is None:
         return np.zeros(size, np.int32), np.ones((1, *size), np.float32)
     prob = resize_probabilities(np.asarray(result.prob), size)

@@ -1,4 +1,4 @@
-"""Pictures of a segmented video: contact sheet, overlay video, heat maps, choices of queries."""
+"""Pictures of a segmented video: contact sheet, overlay video, heat maps, query attention."""
 
 import dataclasses
 import itertools
@@ -29,7 +29,7 @@ Picture = UInt8[np.ndarray, "h w 3"]
 
 @dataclasses.dataclass(frozen=True)
 class SheetConfig:
-    """How many frames a sheet shows, in how many columns, each how wide in pixels."""
+    """Number of frames on a sheet, number of columns, and width of a column in pixels."""
 
     frames: int = 12
     columns: int = 4
@@ -38,22 +38,26 @@ class SheetConfig:
 
 @runtime_checkable
 class Watcher(Protocol):
-    """A session that tells what its queries pick before it takes a step."""
+    """A session that reports where its queries attend before it takes a step."""
 
     @property
     def object_ids(self) -> tuple[int, ...]: ...
 
     def add(self, masks: np.ndarray) -> object: ...
 
-    def choices(self, image: np.ndarray) -> QueryChoices: ...
+    def choices(self, image: np.ndarray) -> QueryChoices:
+        """Return the tokens that the queries attend to in a frame."""
+        ...
 
-    def slot(self, object_id: int) -> int: ...
+    def slot(self, object_id: int) -> int:
+        """Return the slot of an object."""
+        ...
 
     def step(self, image: np.ndarray) -> object: ...
 
 
 def write_sheet(path: Path, source: VideoSource, masks: Path, config: SheetConfig) -> None:
-    """Frames at even distances that have a mask, with their objects.
+    """Write a contact sheet of evenly spaced frames with their objects.
 
     Raises:
       InputError: there are no masks, or none belongs to a frame.
@@ -67,7 +71,11 @@ def write_sheet(path: Path, source: VideoSource, masks: Path, config: SheetConfi
 
 
 def write_overlay(path: Path, source: VideoSource, masks: Path, frame_rate: Fraction) -> int:
-    """All frames that have a mask, as a video; returns how many these are. Errors as above."""
+    """Write all frames that have a mask as a video; return their number.
+
+    Raises:
+      InputError: there are no masks, or none belongs to a frame.
+    """
     encoding, stems = mask_encoding(masks), frozenset(_stems(masks, ".png"))
     frames = (frame for frame in source.frames() if frame.name in stems)
     first = next(frames, None)
@@ -80,7 +88,7 @@ def write_overlay(path: Path, source: VideoSource, masks: Path, frame_rate: Frac
 def write_heat_maps(
     stem: Path, source: VideoSource, scores: Path, config: SheetConfig
 ) -> list[Path]:
-    """`<stem>_<id>.jpg` for every object, with frames at even distances and the scale of colours.
+    """Write `<stem>_<id>.jpg` for every object: evenly spaced frames and a colour scale.
 
     Raises:
       InputError: there are no probabilities, or none belong to a frame.
@@ -109,12 +117,12 @@ def write_query_choices(
     short_side: int,
     config: SheetConfig,
 ) -> list[Path]:
-    """`<stem>_<id>.jpg` for every object: a row for each of a few frames, a column for each block.
+    """Write `<stem>_<id>.jpg` for every object: a row per chosen frame, a column per block.
 
     The session segments the video from its beginning up to the last frame shown.
 
     Raises:
-      InputError: the video or its masks cannot be used, or has one frame only.
+      InputError: the video or its masks cannot be used, or the video has only one frame.
     """
     size = shrunk_size(source.size, short_side)
     total = len(source.frame_names) if source.frame_names else source.num_frames or config.frames
@@ -143,7 +151,7 @@ def write_query_choices(
 
 
 def _new_objects(mask: Mask | None, known: Sequence[int], size: Size) -> np.ndarray | None:
-    """A mask's objects besides the known ones, None if there are none."""
+    """Return a mask's objects other than the known ones, or None if there are none."""
     if mask is None:
         return None
     ids = shrink_ids(np.where(np.isin(mask.ids, known), 0, mask.ids), size)
@@ -164,7 +172,7 @@ def _write_rows(stem: Path, object_id: int, tiles: list[Tile], columns: int, wid
 def _chosen_frames(
     source: VideoSource, stems: Sequence[str], count: int, folder: Path
 ) -> Iterator[Frame]:
-    """Frames at even distances among those of the given names.
+    """Yield evenly spaced frames among those with the given names.
 
     Raises:
       InputError: no frame has one of these names.
@@ -182,7 +190,7 @@ def _chosen_frames(
 
 
 def _stems(folder: Path, suffix: str) -> list[str]:
-    """Names of result files in natural order.
+    """Return the stems of result files in natural order.
 
     Raises:
       InputError: there are none.
@@ -195,7 +203,7 @@ def _stems(folder: Path, suffix: str) -> list[str]:
 
 
 def _overlaid(frame: Frame, masks: Path, encoding: MaskEncoding) -> Picture:
-    """The frame with its objects, at the masks' size where that differs."""
+    """Draw the objects over a frame, at the masks' size if that differs."""
     ids = read_mask(masks / f"{frame.name}.png", encoding=encoding).ids
     height, width = ids.shape
     image = frame.image
