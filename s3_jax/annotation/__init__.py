@@ -1,8 +1,9 @@
-"""The masks of one video while someone makes them: given, found from those, corrected, exported.
+"""Interactive annotation of one video: masks are given, propagated, corrected and exported.
 
-`annotator` holds what is given and finds the rest; `chain` runs a session over the frames in one
-direction, with snapshots (`snapshots`) to go back to; `found` says what a frame's result is.
+`annotator` holds the given masks and finds the rest; `chain` runs a session over the frames in one
+direction, with snapshots (`snapshots`) to return to; `found` describes a frame's result.
 
-The page: `access` and `server` serve it, `studio` does what it asks for, `document` and `journal`
-keep what people made, `worker` is the thread that owns the annotator, `results` what it found.
+The page: `access` and `server` serve it, `studio` handles its requests, `document` and `journal`
+  keep the user's edits, `worker` is the thread that owns the annotator, `project` keeps its
+  results.
 """

@@ -1,7 +1,7 @@
-"""Who may talk to the server: requests with its token, for its own address, from its own page.
+"""Access control of the server: requests need its token, its own address and its own origin.
 
-A page of another site that a browser has open can send requests here too. It knows no token; its
-Origin is another one; and a name that it has pointed to this machine stands in Host.
+A page of another site that is open in a browser can send requests here too. But it does not know
+the token, its Origin differs, and a host name that it has pointed to this machine shows up in Host.
 """
 
 import dataclasses
@@ -27,9 +27,10 @@ _HEADERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Access:
-    """What a request needs.
+    """Requirements on a request.
 
-    token: the first part of every path. host, port: what the server is bound to.
+    token: the first part of every path.
+    host, port: the address that the server is bound to.
     """
 
     token: str
@@ -37,7 +38,7 @@ class Access:
     port: int
 
     def refusal(self, scope: Scope) -> str:
-        """Say why a request is refused; empty where it is not."""
+        """Return the reason for refusing a request, or "" to accept it."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         origin = headers.get("origin")
@@ -51,7 +52,7 @@ class Access:
         return ""
 
     def address(self, host: str = "") -> str:
-        """The page's address."""
+        """Return the page's address."""
         return f"http://{host or self.host}:{self.port}/{quote(self.token)}/"
 
     def _is_ours(self, host: str) -> bool:
@@ -62,7 +63,7 @@ class Access:
 
 
 class Guard:
-    """Refuses what `Access` refuses, before anything else sees it; adds headers to all answers."""
+    """Middleware that refuses requests according to `Access`, and adds headers to all answers."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access
@@ -94,7 +95,7 @@ def _with_headers(send: Send) -> Send:
 
 
 def _is_number(name: str) -> bool:
-    """Tell whether a host is an address in numbers, which no other site can point here."""
+    """Return True for numeric addresses, which no other site can point here."""
     try:
         ipaddress.ip_address(name.strip("[]"))
     except ValueError:

@@ -1,16 +1,16 @@
-"""The masks of one video while someone makes them: given, found from those, and corrected.
+"""Masks of one video during annotation: given, propagated and corrected.
 
     annotator = Annotator(session, frame, frame_count)      # frame(index) gives (h, w, 3) uint8
     annotator.annotate(40, {1: mask})                       # (h, w) bool, any frame
     for found in annotator.propagate(0, frame_count - 1):   # forwards, backwards, joined
         show(found.index, found.ids)
     annotator.annotate(70, {1: corrected})
-    for span in annotator.due():                            # only what the correction touches
+    for span in annotator.due():                            # only what the correction affects
         for found in annotator.propagate(*span): ...
 
-A frame between two given masks of an object is found from both sides and joined
-(`propagation.joining`). A correction touches what lies between the given masks on its two sides;
-what lies beyond them stays as it is. Corrections start from the nearest snapshot of the session.
+A frame between two given masks of an object is propagated from both sides and joined
+(`propagation.joining`). A correction affects the frames between the neighbouring given masks;
+frames beyond them stay as they are. Corrections start from the nearest snapshot of the session.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,18 +35,18 @@ SNAPSHOT_BYTES = 512 * 2**20
 
 
 class Annotator:
-    """Given and found masks of one video. To be used by one thread at a time.
+    """Given and propagated masks of one video, to be used by one thread at a time.
 
     Args:
-      session: its settings and network are used; what it remembers is forgotten.
-      frame: RGB pixels of a frame by index; raises an InputError for one that is damaged, which is
-        then passed over.
-      frame_count: frames of the video.
-      given, found: keep the given masks and the results, and may hold some already; by default in
-        memory, compressed. Those of `annotation.project` keep them on disk.
+      session: provides settings and network; its memory is cleared.
+      frame: returns the RGB pixels of a frame by index; raises an InputError for a damaged frame,
+        which is then skipped.
+      frame_count: number of frames in the video.
+      given, found: stores of the given masks and of the results, which may already hold some; by
+        default in memory, compressed. Those of `annotation.project` are on disk.
       snapshot_every: frames between two snapshots of the session.
-      snapshot_bytes: memory for snapshots in all, half of it for each direction; if they would
-        take more, fewer are kept, evenly spread.
+      snapshot_bytes: memory for all snapshots, half of it for each direction. If they would take
+        more, fewer are kept, evenly spread.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Annotator:
 
     @property
     def annotated(self) -> Mapping[int, Mapping[int, Mask]]:
-        """Given masks by object id, by frame in ascending order."""
+        """Given masks by frame, in ascending order, and object id."""
         return {index: self._given.masks(index) for index in self._given.frames}
 
     @property
@@ -84,11 +84,11 @@ class Annotator:
 
     @property
     def found_frames(self) -> list[int]:
-        """Frames that have a result, also an outdated one, in ascending order."""
+        """Frames with a result, up to date or not, in ascending order."""
         return sorted(self._found)
 
     def found(self, index: int) -> Found | None:
-        """The result of a frame, the latest if it is due again; None if there is none yet."""
+        """Return the latest result of a frame, up to date or not, or None if it has none."""
         return self._found.get(index)
 
     @property
@@ -97,22 +97,22 @@ class Annotator:
         return self._given.frames
 
     def given(self, index: int) -> dict[int, Mask]:
-        """Given masks of a frame by object id."""
+        """Return the given masks of a frame by object id."""
         return self._given.masks(index)
 
     def prompts(self, index: int) -> Any:
-        """What the given masks of a frame were made from, as told to `annotate`."""
+        """Return the prompts behind the given masks of a frame, as passed to `annotate`."""
         return self._given.prompts(index)
 
     def annotate(self, index: int, masks: Mapping[int, np.ndarray], prompts: Any = None) -> None:
-        """Give masks for a frame, in place of those given for these objects before.
+        """Give masks for a frame; they replace earlier ones of the same objects.
 
-        masks: by object id, known or new; an empty one says that the object is not in the frame.
-        prompts: what all masks of the frame were made from, a JSON value that is kept beside them.
+        masks: by object id, known or new; an empty mask means that the object is not in the frame.
+        prompts: the prompts behind all masks of the frame, a JSON value that is stored with them.
 
         Raises:
-          InputError: there is no such frame, an id is no positive integer, or a mask has another
-            type or size than those before it. Then nothing is changed.
+          InputError: there is no such frame, an id is not a positive integer, or a mask has the
+            wrong dtype or size. Nothing is changed then.
         """
         self._check(index, masks)
         changed = {int(id_): mask for id_, mask in masks.items()}
@@ -121,9 +121,9 @@ class Annotator:
         self._show_given(index)
 
     def withdraw(self, index: int, ids: Iterable[int] | None = None) -> None:
-        """Take back masks given for a frame, by default all; what was found of it is due again.
+        """Remove given masks from a frame, by default all; the frame's result becomes due again.
 
-        An object without any given mask left is gone (see `delete`).
+        An object without any given mask left is deleted (see `delete`).
         """
         masks = self._given.masks(index)
         taken = set(masks if ids is None else ids) & set(masks)
@@ -136,10 +136,10 @@ class Annotator:
             self._erase(id_)
 
     def delete(self, object_id: int) -> None:
-        """Forget an object: its given masks, and its pixels in what was found.
+        """Delete an object: its given masks, and its pixels in all results.
 
         Raises:
-          InputError: it is not known.
+          InputError: the object is unknown.
         """
         if object_id not in self.object_ids:
             raise InputError(f"object {object_id} is not known; known ids: {self.object_ids}")
@@ -151,8 +151,10 @@ class Annotator:
         self._erase(object_id)
 
     def due(self) -> list[tuple[int, int]]:
-        """Spans, first and last frame, that have no result yet or one that is outdated, without
-        damaged frames; empty while no object is known."""
+        """Return the spans (first, last frame) whose results are missing or outdated.
+
+        Damaged frames are left out; the list is empty while no object is known.
+        """
         if not self._given.frames:
             return []
         spans: list[tuple[int, int]] = []
@@ -173,20 +175,21 @@ class Annotator:
         both_directions: bool = True,
         stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[Found]:
-        """Find the masks of a span of frames from all given ones, and yield them as they are made.
+        """Propagate all given masks over a span of frames, and yield results as they are made.
 
-        Given frames come first, then what is found forwards in ascending order, then what is found
-        backwards, or from both sides, in descending order: a frame between two given ones comes
-        twice, the second time final.
+        Given frames come first, then forward results in ascending order, then backward or joined
+        results in descending order. A frame between two given ones thus comes twice, the second
+        time final.
 
         Args:
           first, last: the span, both included.
-          both_directions: also backwards from given frames; otherwise only forwards.
-          stop: asked before every frame; ends the run, and what was yielded stays. A later run goes
-            on from a snapshot. So does a mask that is given or taken while this runs.
+          both_directions: also propagate backwards from given frames; otherwise only forwards.
+          stop: called before every frame; True ends the run, and results yielded so far are kept. A
+            later run resumes from a snapshot. Giving or removing a mask during a run ends it as
+            well.
 
         Raises:
-          InputError: no mask is given that shows an object, or the span is not in the video.
+          InputError: no given mask shows an object, or the span is not in the video.
         """
         if not 0 <= first <= last < self.frame_count:
             raise InputError(
@@ -220,13 +223,13 @@ class Annotator:
                 if other is not None:
                     own = quantize(result.prob, result.object_ids)
                     yield self._keep(index, _whole(join(other, own, shares[index])), "both", True)
-                elif index not in waiting:  # else forwards was stopped before it
+                elif index not in waiting:  # otherwise the forward pass stopped before it
                     yield self._keep(index, _whole(result), "backward", True)
 
     def _run(
         self, direction: int, wanted: list[int], stop: Callable[[], bool]
     ) -> Iterator[tuple[int, FrameResult]]:
-        """Index and result of wanted frames, in one direction."""
+        """Yield index and result of the wanted frames in one direction."""
         if not wanted:
             return
         given = Along(self._given, direction)
@@ -250,7 +253,7 @@ class Annotator:
     def _keep(
         self, index: int, result: tuple[np.ndarray, dict[int, float]], origin: Origin, final: bool
     ) -> Found:
-        """Store a result, with the given masks of its frame put over it."""
+        """Store a result after painting the frame's given masks over it."""
         ids, confidence = result[0], dict(result[1])
         for id_, mask in self._given.masks(index).items():
             ids = np.where(mask, id_, np.where(ids == id_, 0, ids))
@@ -262,7 +265,7 @@ class Annotator:
         return found
 
     def _show_given(self, index: int) -> Found:
-        """Show given masks at once, over what was found; that is final if all are given."""
+        """Paint given masks over the current result; it is final if all objects are given."""
         before = self._found.get(index)
         shape = next(iter(self._given.masks(index).values())).shape
         below = (before.ids, before.confidence) if before else (np.zeros(shape, np.uint8), {})
@@ -274,8 +277,10 @@ class Annotator:
         return self._given.ids(index) >= set(self.object_ids)
 
     def _touch(self, index: int, ids: set[int]) -> None:
-        """Mark what masks of some objects in a frame change: all up to the frames on both sides
-        where these objects are shown."""
+        """Mark the results affected by a change of some objects' masks in a frame.
+
+        These are all frames up to the next given masks that show the objects, on both sides.
+        """
         self._revision += 1
         for direction, chain in self._chains.items():
             chain.forget(index * direction, ids, Along(self._given, direction))
@@ -292,7 +297,7 @@ class Annotator:
                 self._found[index] = found.without(object_id)
 
     def _check(self, index: int, masks: Mapping[int, np.ndarray]) -> None:
-        """Refuse masks that this video cannot have."""
+        """Raise an InputError for masks that do not match the video."""
         if not 0 <= index < self.frame_count:
             raise InputError(f"there is no frame {index} in a video of {self.frame_count} frames")
         if not masks:

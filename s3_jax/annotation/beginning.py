@@ -1,4 +1,4 @@
-"""What a document begins with where masks were made elsewhere: by an import, or by a program."""
+"""Initial content of a document whose masks come from an import or from a program."""
 
 from s3_jax.annotation.document import Cells
 from s3_jax.annotation.importing import Imported
@@ -9,7 +9,7 @@ from s3_jax.media.rle import encode_rle
 
 
 def given_of(project: Project) -> Given:
-    """What the follower was given before."""
+    """Return the masks that the follower has already received."""
     given = project.given
     return {
         frame: {id_: encode_rle(mask) for id_, mask in given.masks(frame).items()}
@@ -18,7 +18,7 @@ def given_of(project: Project) -> Given:
 
 
 def cells_of_project(project: Project, given: Given) -> Cells:
-    """Objects and masks of a project that was made without a page."""
+    """Return the objects and masks of a project that was made without the page."""
     ids = {*project.objects, *(id_ for runs in given.values() for id_ in runs)}
     cells: Cells = {}
     for id_ in sorted(ids):
@@ -28,7 +28,7 @@ def cells_of_project(project: Project, given: Given) -> Cells:
 
 
 def cells_of_import(imported: Imported) -> Cells:
-    """Objects and masks of other programs."""
+    """Return the objects and masks imported from other programs."""
     given: Given = {
         frame: {id_: encode_rle(mask) for id_, mask in masks.items()}
         for frame, masks in imported.frames()

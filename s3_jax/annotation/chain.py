@@ -1,7 +1,7 @@
-"""A session run over the frames of a video in one direction, from the nearest place it can.
+"""A session run over the frames of a video in one direction, from the nearest possible start.
 
 Positions count along the direction: a frame's index forwards, its negative backwards. Everything
-here is in positions, so that both directions are one.
+  here uses positions, so both directions share the same code.
 """
 
 import dataclasses
@@ -14,14 +14,15 @@ from s3_jax.annotation.given import Along
 from s3_jax.annotation.snapshots import Snapshots
 from s3_jax.propagation.session import FrameResult, Session
 
-SLACK = 4  # spaces between snapshots that are worth their context
+SLACK = 4  # snapshot intervals before the anchor for which a snapshot's context is worth it
 
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
     """One direction of a video.
 
-    direction: 1 or -1. snapshots: to go back to.
+    direction: 1 or -1.
+    snapshots: states to return to.
     """
 
     session: Session
@@ -37,12 +38,13 @@ class Chain:
     ) -> Iterator[tuple[int, FrameResult]]:
         """Yield the position and the result of every frame of a span, in order.
 
-        given: masks of the whole video. span: first and last position. image: the
-        frame at a position, None for one that cannot be read, which is passed over. stop: whether
-        to end; asked before every frame.
+        Frames before the span that are needed to know its objects are processed but not yielded. A
+        span before the first given mask yields nothing.
 
-        Frames before the span that are needed to know its objects are processed and not yielded.
-        A span before the first given mask yields nothing.
+        given: masks of the whole video.
+        span: first and last position.
+        image: returns the frame at a position, or None for an unreadable one, which is skipped.
+        stop: called before every frame; True ends the run.
         """
         first, last = span
         start = self._begin(given, first, last)
@@ -60,21 +62,23 @@ class Chain:
                 yield position, result
 
     def forget(self, position: int, ids: set[int], given: Along) -> None:
-        """Drop the snapshots that masks of some ids at a position change: up to where the object
-        is shown the next time."""
+        """Drop the snapshots that new masks of some ids at a position make obsolete.
+
+        These are the snapshots up to the next position that shows the object.
+        """
         for id_ in ids:
             later = (p for p in given.positions if p > position and id_ in given.shown(p))
             self.snapshots.drop(position, min(later, default=None))
 
     def _give(self, given: Along, position: int) -> None:
-        """Hand the session a position's masks; objects it has not seen yet need one with pixels."""
+        """Pass a position's masks to the session; an object's first mask must not be empty."""
         useful = given.shown(position) | (given.ids(position) & set(self.session.object_ids))
         if useful:
             masks = given.masks(position)
             self.session.add({id_: masks[id_] for id_ in sorted(useful)})
 
     def _begin(self, given: Along, first: int, last: int) -> int:
-        """Bring the session to before the span; return the position it goes on from."""
+        """Bring the session to a state before the span; return the position to continue from."""
         anchor = anchor_of(given, first, last)
         if anchor is None:
             return last + 1
@@ -91,8 +95,10 @@ class Chain:
         return start
 
     def _reserve(self, given: Along, start: int, last: int) -> None:
-        """Make room for all objects of the video at once, the same in both directions: no frame
-        has to wait for a compiler, and one program serves both."""
+        """Reserve capacity for all objects of the video, equal in both directions.
+
+        No frame then waits for the compiler, and one program serves both directions.
+        """
         ways = [Along(given.given, direction) for direction in (1, -1)]
         whole = [_entries(way, way.positions[0], way.positions[-1]) for way in ways]
         entered = {p for i, p in _entries(given, start, last).items()
@@ -107,8 +113,10 @@ class Chain:
 
 
 def anchor_of(given: Along, first: int, last: int) -> int | None:
-    """The position from which on a span's objects are all given by a mask, or as soon as they can
-    be; None if no mask lies before the span's end."""
+    """Return the position from which a span's objects are all given, or as early as they can be.
+
+    It is None if there is no mask before the span's end.
+    """
     nearest: dict[int, int] = {}
     for position in (p for p in given.positions if p <= last):
         for id_ in given.shown(position):
@@ -118,7 +126,7 @@ def anchor_of(given: Along, first: int, last: int) -> int | None:
 
 
 def _entries(given: Along, first: int, last: int) -> dict[int, int]:
-    """The first position within a span that gives each object."""
+    """Return the first position within a span that gives each object."""
     entries: dict[int, int] = {}
     for position in (p for p in given.positions if first <= p <= last):
         for id_ in given.shown(position):

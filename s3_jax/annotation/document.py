@@ -1,9 +1,9 @@
-"""What people have made of a video: objects, masks of frames, and the clicks behind them.
+"""The user's edits of a video: objects, masks of frames, and the clicks behind them.
 
 Everything is a *cell*: a value under a key, such as an object's name and colour, or its mask in one
-frame as run lengths. A change is a set of cells with their new values; undoing it puts the values
-from before back. Changes are unlimited in number and survive the program, for each is a line of the
-journal.
+  frame as run lengths. A change is a set of cells with new values; undoing it restores the previous
+  values. The number of changes is unlimited and they survive the program, since each is a line of
+  the journal.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from s3_jax.media.rle import decode_rle, encode_rle
 NAME = "history.jsonl"  # of the journal, in a project's folder
 Key = tuple[str, int] | tuple[str, int, int]  # ("object", id), ("mask" or "prompt", frame, id)
 Cells = dict[Key, Any]
-Author = tuple[str, int]  # a page and the number it gave the change
+Author = tuple[str, int]  # a page and the number that it gave the change
 Ids = Integer[np.ndarray, "h w"]
 
 
@@ -29,7 +29,7 @@ Ids = Integer[np.ndarray, "h w"]
 class Change:
     """A change that can be undone: cells before and after it (None: no such cell).
 
-    frame: where it shows, None for changes of the objects themselves.
+    frame: the frame that shows it; None for changes of the objects themselves.
     """
 
     label: str
@@ -39,9 +39,10 @@ class Change:
 
 
 class Document:
-    """Objects, masks and prompts of one video, with everything that was ever done to them.
+    """Objects, masks and prompts of one video, with their whole history.
 
-    path: the journal's file; what is in it is read. size: height and width of the frames.
+    path: the journal's file, which is read if it exists.
+    size: height and width of the frames.
     """
 
     def __init__(self, path: Path, size: tuple[int, int]) -> None:
@@ -56,7 +57,7 @@ class Document:
 
     @property
     def is_new(self) -> bool:
-        """Tell whether nothing has ever been done."""
+        """True if nothing has ever been done."""
         return not self._cells and not self._done and not self._undone
 
     @property
@@ -66,21 +67,21 @@ class Document:
 
     @property
     def annotated(self) -> list[int]:
-        """The frames with masks made by people, in order."""
+        """Frames with masks made by the user, in ascending order."""
         return sorted({key[1] for key, _ in self._of("mask")})
 
     @property
     def undoable(self) -> str:
-        """What the next `undo` takes back, in words; empty where there is nothing."""
+        """Description of the change that `undo` would revert, or ""."""
         return self._done[-1].label if self._done else ""
 
     @property
     def redoable(self) -> str:
-        """What the next `redo` does again, in words; empty where there is nothing."""
+        """Description of the change that `redo` would repeat, or ""."""
         return self._undone[-1].label if self._undone else ""
 
     def runs(self, frame: int) -> dict[int, str]:
-        """Run lengths of the masks made for a frame, by object id; for known objects only."""
+        """Return the run lengths of a frame's masks by object id, for known objects only."""
         known = self.objects
         return {
             int(key[2]): value  # type: ignore[misc]
@@ -89,17 +90,17 @@ class Document:
         }
 
     def masks(self, frame: int) -> dict[int, Bool[np.ndarray, "h w"]]:
-        """Masks made for a frame, by object id."""
+        """Return the user's masks of a frame by object id."""
         return {id_: decode_rle(text, self.size) for id_, text in self.runs(frame).items()}
 
     def prompt(self, frame: int, object_id: int) -> dict[str, Any]:
-        """Clicks and box given for an object in a frame."""
+        """Return the clicks and the box given for an object in a frame."""
         return self._cells.get(("prompt", frame, object_id)) or {"points": [], "labels": []}
 
     def compose(self, frame: int, found: Ids | None) -> Ids:
-        """Return the ids that a frame shows: what was found, under what people made.
+        """Return the ids that a frame shows: the result of propagation under the user's masks.
 
-        found: from propagation, None where there is nothing.
+        found: ids from propagation, or None without a result.
         """
         ids = np.zeros(self.size, np.int32)
         if found is not None:
@@ -112,45 +113,45 @@ class Document:
         return ids
 
     def painted(self, frame: int, before: Ids, after: Ids) -> Cells:
-        """Return the cells by which a frame that shows `before` comes to show `after`."""
+        """Return the cells that turn a frame showing `before` into one showing `after`."""
         changed = before != after
         touched = {*np.unique(before[changed]).tolist(), *np.unique(after[changed]).tolist()} - {0}
         return {("mask", frame, id_): encode_rle(after == id_) for id_ in sorted(touched)}
 
     def confirmed(self, frame: int, ids: Ids, object_id: int) -> Cells:
-        """Return the cell by which an object's mask in a frame is right as it is shown."""
+        """Return the cell that confirms an object's mask in a frame as shown."""
         return {("mask", frame, object_id): encode_rle(ids == object_id)}
 
     def new_object(self) -> tuple[int, dict[str, str]]:
-        """Return an id never used in this project, and a name and colour for it."""
+        """Return an id that was never used in this project, with a name and a colour."""
         changes = (change.after for change in (*self._done, *self._undone))
         used = {key[1] for cells in (self._cells, *changes) for key in cells if key[0] == "object"}
         id_ = max(used | {0}) + 1
         return id_, {"name": f"Object {id_}", "colour": "#{:02x}{:02x}{:02x}".format(*_bright(id_))}
 
     def start(self, cells: Cells) -> None:
-        """Begin with cells that no undo takes back."""
+        """Begin with cells that cannot be undone."""
         if cells:
             self._record({"start": _listed(cells)}, ("", 0))
 
     def is_known(self, author: Author) -> bool:
-        """Tell whether a page's change has arrived before."""
+        """Return True if a page's change has arrived before."""
         return self._authors.get(author[0], 0) >= author[1]
 
     def change(self, label: str, frame: int | None, cells: Mapping[Key, Any], by: Author) -> bool:
-        """Set cells; tell whether it is on the disk."""
+        """Set cells; return True if the change is on disk."""
         entry = {"do": label, "frame": frame, "cells": _listed(cells)}
         return self._record(entry, by)
 
     def undo(self, by: Author) -> Change | None:
-        """Take back the last change that was not undone."""
+        """Revert the last change and return it, or None if there is none."""
         change = self._done[-1] if self._done else None
         if change:
             self._record({"undo": change.label}, by)
         return change
 
     def redo(self, by: Author) -> Change | None:
-        """Do again what was undone last."""
+        """Repeat the change that was undone last and return it, or None if there is none."""
         change = self._undone[-1] if self._undone else None
         if change:
             self._record({"redo": change.label}, by)
@@ -165,7 +166,7 @@ class Document:
         return self.journal.append(entry)
 
     def _take(self, entry: Entry) -> None:
-        """Do what a line of the journal says."""
+        """Apply a line of the journal."""
         page, number = entry["by"]
         self._authors[page] = max(number, self._authors.get(page, 0))
         if "start" in entry:
@@ -205,7 +206,7 @@ def _cells(listed: list[Any]) -> Cells:
 
 
 def _bright(id_: int) -> tuple[int, int, int]:
-    """A colour that is seen on a dark page."""
+    """Return a colour that stands out on a dark page."""
     return _COLOURS[id_ - 1] if id_ <= len(_COLOURS) else colour_of(id_)
 
 

@@ -1,10 +1,10 @@
-"""Annotated videos in the formats that other programs read.
+"""Export of annotated videos to formats of other programs.
 
     what = Export("bear", frames_of(annotator, frame_names), looks, Fraction(24))
     path = FORMATS["coco"](what, folder)
 
-Each writer makes one file or one directory inside the folder, as a whole or not at all, in place of
-one that an earlier export made. The same masks give the same masks back: `annotation.importing`.
+Each writer makes one file or one directory in the folder, atomically, and replaces the output of an
+earlier export. `annotation.importing` reads the same masks back.
 """
 
 import contextlib
@@ -35,7 +35,8 @@ Image = UInt8[np.ndarray, "h w 3"]
 class ExportFrame:
     """A frame with its masks.
 
-    name: of its files. file_name: of the frame itself, where the video is a directory of images.
+    name: stem of its output files.
+    file_name: name of the frame's own file, if the video is a directory of images.
     image: decodes its RGB pixels.
     """
 
@@ -48,10 +49,11 @@ class ExportFrame:
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """What is exported.
+    """Content of an export.
 
-    name: of the video. frames: gives its annotated frames in order, each time anew.
-    looks: of the objects; those without one are named and coloured by their ids.
+    name: name of the video.
+    frames: returns an iterator over its annotated frames in order; called repeatedly.
+    looks: names and colours of the objects; others are named and coloured by their ids.
     only: objects to export; None for all.
     """
 
@@ -62,7 +64,7 @@ class Export:
     only: frozenset[int] | None = None
 
     def chosen(self) -> Iterator[ExportFrame]:
-        """The frames, with the masks of the objects to export alone."""
+        """Yield the frames with only the masks of the objects to export."""
         for frame in self.frames():
             if self.only is not None:
                 ids = np.where(np.isin(frame.ids, sorted(self.only)), frame.ids, 0)
@@ -70,11 +72,11 @@ class Export:
             yield frame
 
     def look(self, object_id: int) -> ObjectLook:
-        """The look of an object."""
+        """Return the look of an object."""
         return self.looks.get(object_id, default_look(object_id))
 
     def encoding(self) -> MaskEncoding:
-        """One encoding that holds the ids of all frames."""
+        """Return one encoding that holds the ids of all frames."""
         largest = max((int(frame.ids.max(initial=0)) for frame in self.chosen()), default=0)
         return encoding_for(largest, palette_of(self.looks))
 
@@ -82,9 +84,10 @@ class Export:
 def frames_of(
     annotator: Annotator, names: Sequence[str], file_names: Sequence[str] | None = None
 ) -> Callable[[], Iterator[ExportFrame]]:
-    """Return what gives the frames of an annotator that have a result.
+    """Return a function that yields the frames of an annotator that have a result.
 
-    names: of every frame of the video. file_names: of its images, if it is a directory of them.
+    names: name of every frame of the video.
+    file_names: names of its images, if it is a directory of images.
     """
 
     def frames() -> Iterator[ExportFrame]:
@@ -99,7 +102,7 @@ def frames_of(
 
 
 def write_mask_files(what: Export, folder: Path) -> Path:
-    """`masks/<frame>.png`, the layout that `s3 segment` reads and writes."""
+    """Write `masks/<frame>.png`, the layout that `s3 segment` reads and writes."""
     encoding = what.encoding()
     with _directory(folder, "masks") as masks:
         for frame in what.chosen():
@@ -108,7 +111,7 @@ def write_mask_files(what: Export, folder: Path) -> Path:
 
 
 def write_youtube_vos(what: Export, folder: Path) -> Path:
-    """`youtube_vos/` with `JPEGImages/<video>`, `Annotations/<video>` and `meta.json`."""
+    """Write `youtube_vos/` with `JPEGImages/<video>`, `Annotations/<video>` and `meta.json`."""
     encoding = what.encoding()
     names_of: dict[int, list[str]] = {}
     with _directory(folder, "youtube_vos") as root:
@@ -130,9 +133,9 @@ def write_youtube_vos(what: Export, folder: Path) -> Path:
 
 
 def write_coco(what: Export, folder: Path) -> Path:
-    """`coco.json`: an image for every frame, a category for every object, masks as run lengths.
+    """Write `coco.json`: an image per frame, a category per object, masks as run lengths.
 
-    `track_id` of an annotation is its object's id, and `frame` of an image its frame's index.
+    An annotation's `track_id` is its object's id, and an image's `frame` is its frame's index.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -162,7 +165,7 @@ def write_coco(what: Export, folder: Path) -> Path:
 
 
 def write_overlay(what: Export, folder: Path) -> Path:
-    """`overlay.mp4`: the video with its objects in their colours."""
+    """Write `overlay.mp4`: the video with its objects in their colours."""
     encoding = MaskEncoding("palette", palette_of(what.looks))
     pictures = (draw_overlay(frame.image(), frame.ids, encoding) for frame in what.chosen())
     write_video(folder / "overlay.mp4", pictures, what.frame_rate)
@@ -170,7 +173,7 @@ def write_overlay(what: Export, folder: Path) -> Path:
 
 
 def write_cutouts(what: Export, folder: Path) -> Path:
-    """`cutouts/<frame>.png`: the objects on a transparent background."""
+    """Write `cutouts/<frame>.png`: the objects on a transparent background."""
     with _directory(folder, "cutouts") as root:
         for frame in what.chosen():
             write_rgba(inside(root, f"{frame.name}.png", what.name), cut_out(frame))
@@ -178,12 +181,12 @@ def write_cutouts(what: Export, folder: Path) -> Path:
 
 
 def write_cutout_mov(what: Export, folder: Path) -> Path:
-    """`cutout.mov`: the same as video, in ProRes 4444."""
+    """Write `cutout.mov`: the cut-outs as a ProRes 4444 video."""
     return _cutout_video(what, folder / "cutout.mov", "prores")
 
 
 def write_cutout_webm(what: Export, folder: Path) -> Path:
-    """`cutout.webm`: the same as video, in VP9."""
+    """Write `cutout.webm`: the cut-outs as a VP9 video."""
     return _cutout_video(what, folder / "cutout.webm", "vp9")
 
 
@@ -199,7 +202,7 @@ FORMATS: dict[str, Callable[[Export, Path], Path]] = {
 
 
 def cut_out(frame: ExportFrame) -> UInt8[np.ndarray, "h w 4"]:
-    """A frame in R, G, B and opacity: 255 where an object is, 0 elsewhere, black there."""
+    """Return a frame as RGBA: opaque (255) where an object is, black and transparent elsewhere."""
     opaque = frame.ids > 0
     alpha = (opaque * np.uint8(255))[..., None]
     return np.concatenate([np.where(opaque[..., None], frame.image(), 0), alpha], axis=2)
@@ -229,7 +232,7 @@ def _present(ids: Integer[np.ndarray, "h w"]) -> list[int]:
 
 @contextlib.contextmanager
 def _directory(folder: Path, name: str) -> Iterator[Path]:
-    """A new directory that takes its name, and an older one's place, when it is complete."""
+    """Yield a new directory that replaces the one of this name once it is complete."""
     final, fresh, old = (folder / part for part in (name, f".{name}.tmp", f".{name}.old"))
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)

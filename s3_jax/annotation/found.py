@@ -1,4 +1,4 @@
-"""What was found in a frame, and a store that keeps it compressed."""
+"""Results of frames, and a store that keeps them compressed."""
 
 import dataclasses
 import zlib
@@ -16,10 +16,11 @@ Ids = Integer[np.ndarray, "h w"]
 class Found:
     """The masks of one frame.
 
-    index: of the frame. ids: the object at every pixel, 0 for background.
-    confidence: per object the mean probability of the pixels where it wins; 0 where it is nowhere,
-      1 where its mask was given.
-    origin: whether all its masks were given, or which direction they come from.
+    index: index of the frame.
+    ids: the object at every pixel, 0 for background.
+    confidence: for each object, the mean probability over the pixels it wins; 0 if it wins none, 1
+      if its mask was given.
+    origin: "given" if all its masks were given, otherwise the direction they come from.
     """
 
     index: int
@@ -28,7 +29,7 @@ class Found:
     origin: Origin
 
     def without(self, object_id: int) -> "Found":
-        """The same frame without an object."""
+        """Return the same frame without an object."""
         return dataclasses.replace(
             self,
             ids=np.where(self.ids == object_id, 0, self.ids),
@@ -48,7 +49,7 @@ class _Packed:
 
 
 class FoundInMemory(MutableMapping[int, Found]):
-    """Results by frame, compressed: a frame of 480p with a few objects takes about 5 kB.
+    """Compressed results by frame; a 480p frame with a few objects takes about 5 kB.
 
     settled: frames whose result is up to date; others are due.
     """
@@ -58,11 +59,11 @@ class FoundInMemory(MutableMapping[int, Found]):
         self._packed: dict[int, _Packed] = {}
 
     def settle(self, index: int) -> None:
-        """Note that a frame's result is up to date."""
+        """Mark a frame's result as up to date."""
         self.settled.add(index)
 
     def touch(self, indices: Iterable[int]) -> None:
-        """Note that results of frames are outdated."""
+        """Mark results of frames as outdated."""
         self.settled.difference_update(indices)
 
     def __getitem__(self, index: int) -> Found:
@@ -93,5 +94,5 @@ class FoundInMemory(MutableMapping[int, Found]):
 
 
 def smallest(ids: Ids) -> Ids:
-    """Ids in the smallest unsigned type that holds them, of 8, 16 or 32 bits."""
+    """Convert ids to the smallest unsigned dtype (8, 16 or 32 bits) that holds them."""
     return ids.astype(np.min_scalar_type(int(ids.max(initial=0))))

@@ -1,4 +1,4 @@
-"""Results in a folder: a mask file for every frame, and a log of what else is known of them."""
+"""Results in a folder: a mask file for every frame, and a log with their metadata."""
 
 import contextlib
 import json
@@ -18,12 +18,12 @@ LOG = "found.jsonl"
 
 
 class FoundFolder(FoundInMemory):
-    """Results that are on disk, masks/<frame>.png, as soon as they are stored.
+    """Results that are on disk, in masks/<frame>.png, as soon as they are stored.
 
     Args:
-      path: the project's folder; what it holds is read.
+      path: the project's folder; existing results are read.
       frame_names: name of every frame.
-      palette: colours of ids, R, G, B bytes, of the files that are written from then on.
+      palette: colours of ids as R, G, B bytes, for files written from then on.
     """
 
     def __init__(self, path: Path, frame_names: Sequence[str], palette: bytes) -> None:
@@ -48,7 +48,7 @@ class FoundFolder(FoundInMemory):
         super().touch(outdated)
 
     def confidence(self, index: int) -> dict[int, float]:
-        """Confidence of a frame's objects, without reading its mask; empty without a result."""
+        """Return the confidence of a frame's objects without reading its mask; {} if unknown."""
         return dict(self._known[index][0]) if index in self._known else {}
 
     def __getitem__(self, index: int) -> Found:
@@ -56,7 +56,7 @@ class FoundFolder(FoundInMemory):
         try:
             ids = read_mask(self._file(index)).ids
         except InputError as error:
-            raise KeyError(index) from error  # somebody took it away
+            raise KeyError(index) from error  # the file was removed
         return Found(index, ids, dict(confidence), origin)
 
     def __setitem__(self, index: int, found: Found) -> None:
@@ -85,7 +85,7 @@ class FoundFolder(FoundInMemory):
             file.write(json.dumps(line) + "\n")
 
     def _replay(self) -> None:
-        """Read the log; lines that are none, as after a power failure, do not count."""
+        """Read the log; invalid lines, as after a power failure, are ignored."""
         log = self._path / LOG
         for text in log.read_text("utf-8", "replace").splitlines() if log.exists() else ():
             with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
@@ -108,7 +108,7 @@ class FoundFolder(FoundInMemory):
             self._known[int(line["frame"])] = confidence, line["origin"]
 
     def _compact(self) -> None:
-        """Replace the log by one that says the same in fewer lines."""
+        """Rewrite the log with the same content in fewer lines."""
         lines = [_line(index, *self._known[index]) for index in self]
         lines += [{"settled": index} for index in sorted(self.settled)]
         with replacing(self._path / LOG) as temporary:

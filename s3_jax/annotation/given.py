@@ -1,4 +1,4 @@
-"""Given masks by frame and object, compressed, and the prompts they were made from."""
+"""Given masks by frame and object, compressed, and the prompts behind them."""
 
 import dataclasses
 import zlib
@@ -13,7 +13,7 @@ Mask = Bool[np.ndarray, "h w"]
 
 @dataclasses.dataclass(frozen=True)
 class _Packed:
-    """Masks of one frame, a bit for a pixel and compressed. shown: objects with any pixel."""
+    """Masks of one frame, one bit per pixel and compressed; `shown`: objects with any pixel."""
 
     shape: tuple[int, int]
     masks: dict[int, bytes]
@@ -22,9 +22,9 @@ class _Packed:
 
 
 class Given:
-    """Masks that were given for frames of one video.
+    """Given masks of one video; a 480p mask takes about 1 kB.
 
-    A mask of 480p takes about 1 kB. An empty mask says that its object is not in the frame.
+    An empty mask means that its object is not in the frame.
     """
 
     def __init__(self) -> None:
@@ -41,27 +41,27 @@ class Given:
         return tuple(sorted({id_ for packed in self._packed.values() for id_ in packed.masks}))
 
     def ids(self, index: int) -> frozenset[int]:
-        """Objects that a frame has masks of."""
+        """Return the objects with a mask in a frame."""
         packed = self._packed.get(index)
         return frozenset(packed.masks) if packed else frozenset()
 
     def shown(self, index: int) -> frozenset[int]:
-        """Objects that a frame has masks of which are not empty."""
+        """Return the objects with a non-empty mask in a frame."""
         packed = self._packed.get(index)
         return packed.shown if packed else frozenset()
 
     def masks(self, index: int) -> dict[int, Mask]:
-        """Masks of a frame by object."""
+        """Return the masks of a frame by object id."""
         packed = self._packed.get(index)
         return {i: _unpack(m, packed.shape) for i, m in packed.masks.items()} if packed else {}
 
     def prompts(self, index: int) -> Any:
-        """What the masks of a frame were made from, as it was put; None if that was not said."""
+        """Return the prompts behind the masks of a frame, or None if there are none."""
         packed = self._packed.get(index)
         return packed.prompts if packed else None
 
     def put(self, index: int, masks: Mapping[int, Mask], prompts: Any = None) -> None:
-        """Put masks in place of all of a frame; without any, the frame has none any more."""
+        """Replace all masks of a frame; without masks, the frame is removed."""
         if not masks:
             self._packed.pop(index, None)
             return
@@ -87,15 +87,15 @@ class Along:
         return sorted(self.direction * index for index in self.given.frames)
 
     def ids(self, position: int) -> frozenset[int]:
-        """Objects that a position has masks of."""
+        """Return the objects with a mask at a position."""
         return self.given.ids(self.direction * position)
 
     def shown(self, position: int) -> frozenset[int]:
-        """Objects that a position has masks of which are not empty."""
+        """Return the objects with a non-empty mask at a position."""
         return self.given.shown(self.direction * position)
 
     def masks(self, position: int) -> dict[int, Mask]:
-        """Masks of a position by object."""
+        """Return the masks at a position by object id."""
         return self.given.masks(self.direction * position)
 
 

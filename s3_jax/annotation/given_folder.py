@@ -1,4 +1,4 @@
-"""Given masks in a folder: a file for every frame, replaced as a whole with every change."""
+"""Given masks in a folder: one file per frame, replaced as a whole with every change."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,11 +15,12 @@ class GivenFolder(Given):
     """Given masks that are on disk as soon as `put` returns.
 
     Args:
-      path: the folder, made if it is not there; what it holds is read.
-      frame_count: frames of the video. size: (height, width) of its frames.
+      path: the folder, created if necessary; existing masks are read.
+      frame_count: number of frames in the video.
+      size: (height, width) of its frames.
 
     Raises:
-      InputError: a file in it is damaged.
+      InputError: a file in the folder is damaged.
     """
 
     def __init__(self, path: Path, frame_count: int, size: Sequence[int]) -> None:
@@ -31,7 +32,11 @@ class GivenFolder(Given):
             self._read(file, frame_count)
 
     def put(self, index: int, masks: Mapping[int, Mask], prompts: Any = None) -> None:
-        """See `Given.put`; OSError if it cannot be written, and nothing is changed then."""
+        """Replace all masks of a frame, see `Given.put`.
+
+        Raises:
+          OSError: the file cannot be written; nothing is changed then.
+        """
         file = self._path / f"{index:06d}.json"
         if masks:
             texts = {str(int(id_)): encode_rle(mask) for id_, mask in masks.items()}

@@ -1,11 +1,11 @@
-"""Masks that other programs made, as given masks: mask files in the usual layouts, and COCO JSON.
+"""Import of masks from other programs: mask files in the usual layouts, and COCO JSON.
 
     for index, masks in import_masks(path, frame_names, size).frames():
         annotator.annotate(index, masks)
 
-What a path holds is told by what is there: a JSON file is COCO, `Annotations/<video>` the layout of
-YouTube-VOS and DAVIS, `masks/` what `s3 segment` and `s3 annotate` write; otherwise a directory of
-masks or a single one for the first frame, as `s3 segment` takes them.
+The layout is recognized by its files: a JSON file is COCO, `Annotations/<video>` the layout of
+  YouTube-VOS and DAVIS, `masks/` that of `s3 segment` and `s3 annotate`. Anything else is a
+  directory of masks or a single mask for the first frame, as `s3 segment` takes them.
 """
 
 import dataclasses
@@ -35,8 +35,9 @@ Masks = dict[int, Mask]
 class Imported:
     """Masks found at a path.
 
-    frames: yields the index of every frame that shows an object, in order, and its masks by object
-      id. names: of objects, as far as they are told.
+    frames: yields the index of every frame that shows an object, in order, with its masks by object
+      id.
+    names: names of the objects, if the files contain any.
     """
 
     frames: Callable[[], Iterator[tuple[int, Masks]]]
@@ -47,7 +48,8 @@ def import_masks(path: Path, frame_names: Sequence[str], size: Size) -> Imported
     """Open masks of a video whose frames have these names and this size (height, width).
 
     Raises:
-      InputError: there is nothing, or something else; masks fit no frame or have another size.
+      InputError: nothing was found, the format is unknown, or masks match no frame or have another
+        size.
     """
     if path.suffix.lower() == ".json":
         return _coco(path, frame_names, size)
@@ -72,7 +74,7 @@ def import_masks(path: Path, frame_names: Sequence[str], size: Size) -> Imported
 
 
 def _only_video(annotations: Path) -> Path:
-    """The folder of masks of the one video in a data set, or that folder's parent itself."""
+    """Return the mask folder of the only video in a data set, or `annotations` itself."""
     videos = sorted(entry for entry in annotations.iterdir() if entry.is_dir())
     if len(videos) > 1:
         raise InputError(
@@ -108,7 +110,7 @@ def _read_coco(
     categories = {c["id"]: str(c["name"]) for c in content.get("categories", ())}
     names: dict[int, str] = {}
     for annotation in itertools.chain(*by_frame.values()):
-        _segment(path, annotation, size)  # every mask is looked at before the first is used
+        _segment(path, annotation, size)  # every mask is checked before the first is used
         if annotation.get("category_id") in categories:
             names[id_of(annotation)] = categories[annotation["category_id"]]
 
@@ -128,7 +130,7 @@ def _read_coco(
 def _annotations_by_frame(
     path: Path, content: dict[str, Any], frame_names: Sequence[str], size: Size
 ) -> dict[int, list[dict[str, Any]]]:
-    """Annotations of every frame that has any; those of images that are no frames are left out."""
+    """Group annotations by frame; those of images that are not frames are left out."""
     images = {image["id"]: image for image in content["images"]}
     index_of = _frames_of_images(path, images, frame_names)
     for key in index_of:
@@ -146,7 +148,7 @@ def _annotations_by_frame(
 def _frames_of_images(
     path: Path, images: Mapping[Any, dict[str, Any]], frame_names: Sequence[str]
 ) -> dict[Any, int]:
-    """Image id -> frame index: by `frame`, else by file name, else by the number at its end."""
+    """Map image ids to frame indices: by file name, else by `frame`, else by trailing number."""
     by_name = {name: index for index, name in enumerate(frame_names)}
     by_number = {trailing_number(name): index for index, name in enumerate(frame_names)}
     found: dict[Any, int] = {}
@@ -168,8 +170,10 @@ def _frames_of_images(
 def _identities(
     path: Path, by_frame: Mapping[int, list[dict[str, Any]]]
 ) -> Callable[[dict[str, Any]], int]:
-    """What tells an annotation's object: its track, else its category where each frame has every
-    category once."""
+    """Return a function from an annotation to its object id.
+
+    The object is its track or, without tracks, its category if no frame has a category twice.
+    """
     everything = list(itertools.chain(*by_frame.values()))
     tracks = [_track(annotation) for annotation in everything]
     if everything and None not in tracks:
@@ -185,7 +189,7 @@ def _identities(
 
 
 def _track(annotation: dict[str, Any]) -> Any:
-    """What an annotation calls its track, itself or among its attributes as CVAT does; or None."""
+    """Return an annotation's track, its own or among its attributes as in CVAT, or None."""
     for place in (annotation, annotation.get("attributes")):
         for field in ("track_id", "instance_id", "object_id"):
             if isinstance(place, dict) and field in place:
@@ -196,7 +200,7 @@ def _track(annotation: dict[str, Any]) -> Any:
 def _positive(
     path: Path, everything: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]], Any]
 ) -> Callable[[dict[str, Any]], int]:
-    """Object ids from values of any kind: as they are where all are positive, else counted."""
+    """Return a function to object ids: the values themselves if all are positive, else numbers."""
     values = sorted({value(a) for a in everything}, key=lambda v: (isinstance(v, str), v))
     require_within("objects", float(len(values)), f"{path} has {len(values)} objects")
     usable = all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values)
@@ -205,7 +209,7 @@ def _positive(
 
 
 def _segment(path: Path, annotation: dict[str, Any], size: Size) -> Mask:
-    """An annotation's mask: run lengths as text or numbers, or polygons."""
+    """Decode an annotation's mask: run lengths as text or numbers, or polygons."""
     segmentation = annotation["segmentation"]
     if isinstance(segmentation, list):
         return _polygons(segmentation, size)
@@ -221,7 +225,7 @@ def _segment(path: Path, annotation: dict[str, Any], size: Size) -> Mask:
 
 
 def _polygons(polygons: Sequence[Any], size: Size) -> Mask:
-    """Pixels within any of some polygons, each x, y, x, y, ..."""
+    """Return the pixels within any of the polygons, each given as x, y, x, y, ..."""
     mask = np.zeros(size, np.uint8)
     for polygon in polygons:
         points = np.array(polygon, np.float64)

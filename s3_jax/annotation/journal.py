@@ -1,7 +1,7 @@
-"""A file to which every change is added, one JSON line each, and flushed to the disk at once.
+"""A file of changes, one JSON line each, flushed to disk at once.
 
-After a crash it is read back; a last line that was cut off is dropped. When the disk is full, lines
-wait in memory and are written with the next one that succeeds.
+After a crash it is read back; a truncated last line is dropped. While the disk is full, lines wait
+in memory and are written with the next line that succeeds.
 """
 
 import json
@@ -18,7 +18,7 @@ Entry = dict[str, Any]
 class Journal:
     """The lines of one file.
 
-    problem: why the last attempt to write failed, empty where it did not.
+    problem: why the last attempt to write failed, or "".
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,10 +28,10 @@ class Journal:
         self._end = 0
 
     def read(self) -> Iterator[Entry]:
-        """Yield what was written, and go on writing behind it.
+        """Yield all entries, and continue writing after them.
 
         Raises:
-          InputError: a line that is not the last one is damaged.
+          InputError: a line other than a truncated last one is damaged.
         """
         content = self.path.read_bytes() if self.path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
@@ -47,12 +47,12 @@ class Journal:
         self._end = len(whole)
 
     def append(self, entry: Entry) -> bool:
-        """Add a line; tell whether everything up to it is on the disk."""
+        """Add a line; return True if everything up to it is on disk."""
         self._waiting.append(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
         return self.flush()
 
     def flush(self) -> bool:
-        """Write what waits; tell whether everything is on the disk."""
+        """Write the waiting lines; return True if everything is on disk."""
         if not self._waiting:
             return True
         text = b"".join(self._waiting)
@@ -66,7 +66,7 @@ class Journal:
         return True
 
     def _write(self, text: bytes) -> None:
-        """Write behind the last whole line, over what a failed attempt left."""
+        """Write after the last complete line, over the remains of a failed attempt."""
         with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
             file.truncate(self._end)
             file.seek(self._end)

@@ -1,4 +1,4 @@
-"""How objects are shown: names and colours."""
+"""Looks of objects: names and colours."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,7 +12,11 @@ Colour = tuple[int, int, int]
 
 @dataclasses.dataclass(frozen=True)
 class ObjectLook:
-    """How an object is shown: its name, its colour (R, G, B), and whether it is shown at all."""
+    """Name, colour (R, G, B) and visibility of an object.
+
+    Raises:
+      InputError: the name is empty, too long or not printable, or the colour is out of range.
+    """
 
     name: str
     colour: Colour
@@ -26,12 +30,12 @@ class ObjectLook:
 
 
 def default_look(object_id: int) -> ObjectLook:
-    """A name and a colour made of an object's id."""
+    """Return a name and a colour derived from an object's id."""
     return ObjectLook(f"object {object_id}", colour_of(object_id))
 
 
 def palette_of(looks: Mapping[int, ObjectLook]) -> bytes:
-    """R, G, B bytes of 256 ids: VOC colours, and those of the given objects."""
+    """Return R, G, B bytes for 256 ids: VOC colours, and those of the given objects."""
     palette = voc_palette()
     for object_id, look in looks.items():
         if object_id < len(palette):

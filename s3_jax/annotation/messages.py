@@ -1,7 +1,7 @@
-"""What a page may say: every message checked in full before anything is done.
+"""Messages of the page, each checked completely before anything is done.
 
-A message is a JSON object with a `type`. Those that change something carry `seq`, a number that
-the page counts up, so that a message sent twice is done once.
+A message is a JSON object with a `type`. Messages that change something carry `seq`, a number that
+the page increments, so a message sent twice is carried out once.
 """
 
 import dataclasses
@@ -27,7 +27,8 @@ _PAGE = re.compile(r"[A-Za-z0-9-]{8,64}")
 class Message:
     """A checked message.
 
-    seq: 0 for those that change nothing. values: by field, of the kinds that `_FIELDS` says.
+    seq: 0 for messages that change nothing.
+    values: field values, checked as `_FIELDS` defines.
     """
 
     kind: str
@@ -36,10 +37,10 @@ class Message:
 
 
 def parse(text: str) -> Message:
-    """Return the message that a page sent.
+    """Parse a message from the page.
 
     Raises:
-      InputError: it is too large, not JSON, of no known type, or a field is not as it must be.
+      InputError: it is too large, not JSON, of unknown type, or has an invalid field.
     """
     if len(text) > LARGEST:
         raise InputError(f"a message has {len(text)} characters; {LARGEST} are allowed")

@@ -1,13 +1,13 @@
-"""An annotation project in a folder: saved with every change, and opened again as it was.
+"""An annotation project in a folder: saved with every change, and reopened in the same state.
 
-    project.json        the video it is of; objects with names and colours; settings
-    given/<index>.json  given masks of a frame as run lengths, and the prompts they were made from
+    project.json        the video's identity; objects with names and colours; settings
+    given/<index>.json  given masks of a frame as run lengths, and the prompts behind them
     masks/<frame>.png   results, in the layout that `s3 segment` reads and writes
     found.jsonl         confidence and origin of every result, a line for every change
 
-Each file but the last is replaced as a whole; a last line of `found.jsonl` that was cut off does
-not count. So whenever a process is killed, what was saved before is there. One process at a time
-has a project open.
+Each file but the last is replaced atomically; a truncated last line of `found.jsonl` is ignored.
+Whenever the process is killed, everything saved before survives. One process at a time can open a
+project.
 
     project = Project(folder, video_identity(source, count), frame_names)
     annotator = Annotator(session, frame, count, given=project.given, found=project.found)
@@ -34,7 +34,7 @@ VERSION = 1
 
 
 def video_identity(source: VideoSource, frame_count: int) -> dict[str, Any]:
-    """What tells a video from another one, as JSON."""
+    """Return the values that distinguish a video from others, as JSON."""
     return {
         "name": source.path.resolve().name,
         "fingerprint": fingerprint(source.frame_names or (), source.files[:1]),
@@ -44,16 +44,16 @@ def video_identity(source: VideoSource, frame_count: int) -> dict[str, Any]:
 
 
 class Project:
-    """A project that is open.
+    """An open project.
 
     Args:
-      path: its folder, made if it is not there.
+      path: its folder, created if necessary.
       video: the video's identity, from `video_identity`.
-      frame_names: name of every frame, which its result file bears.
+      frame_names: names of all frames, used for their result files.
 
     Raises:
-      InputError: the folder is that of another video or of something else, a file of it is damaged
-        or cannot be written, or another process has the project open.
+      InputError: the folder belongs to another video or holds something else, a file in it is
+        damaged or cannot be written, or another process has the project open.
     """
 
     def __init__(self, path: Path, video: dict[str, Any], frame_names: Sequence[str]) -> None:
@@ -84,28 +84,28 @@ class Project:
         }
 
     def look(self, object_id: int) -> ObjectLook:
-        """The look of an object; of one that was given none a name and colour made of its id."""
+        """Return the look of an object, by default derived from its id."""
         return self.objects.get(object_id, default_look(object_id))
 
     def set_look(self, object_id: int, look: ObjectLook) -> None:
-        """Give an object a look, and save it."""
+        """Set the look of an object and save it."""
         self._record["objects"][str(object_id)] = dataclasses.asdict(look)
         self.found.palette = palette_of(self.objects)
         self._write()
 
     def drop_look(self, object_id: int) -> None:
-        """Forget the look of an object, and save that."""
+        """Remove the look of an object and save the change."""
         self._record["objects"].pop(str(object_id), None)
         self.found.palette = palette_of(self.objects)
         self._write()
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What was saved by `set_settings`, a JSON value of the caller's."""
+        """The caller's JSON value saved by `set_settings`."""
         return dict(self._record["settings"])
 
     def set_settings(self, settings: dict[str, Any]) -> None:
-        """Save settings in place of those before."""
+        """Save settings in place of the previous ones."""
         self._record["settings"] = dict(settings)
         self._write()
 
@@ -122,7 +122,7 @@ class Project:
         self.close()
 
     def _adopt(self, file: Path) -> None:
-        """Go on from the record of an earlier session."""
+        """Continue from the record of an earlier session."""
         if not file.exists():
             _refuse_strangers(self.path)
             return
@@ -150,7 +150,7 @@ class Project:
 
 
 def _refuse_strangers(path: Path) -> None:
-    """Refuse a folder with results that no project made."""
+    """Raise an InputError for a folder with results that do not belong to a project."""
     for name in ("masks", "given", "found.jsonl"):
         if (path / name).exists():
             raise InputError(
@@ -159,7 +159,7 @@ def _refuse_strangers(path: Path) -> None:
 
 
 def _locked(path: Path) -> IO[bytes]:
-    """A file that only one process has locked, as long as that runs."""
+    """Return a file that this process has locked for as long as it runs."""
     file = (path / ".lock").open("ab")
     with contextlib.suppress(ImportError):  # not on Windows
         import fcntl

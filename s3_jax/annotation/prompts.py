@@ -1,4 +1,4 @@
-"""Clicks and boxes to masks: the one place that calls the prompt head."""
+"""Masks from clicks and boxes: the only caller of the prompt head."""
 
 import threading
 from collections import OrderedDict
@@ -20,10 +20,11 @@ class Prompts:
     """Masks of one video from clicks and boxes.
 
     load: makes the head, which has `encode(image)` and `prompt(features, points, labels, box,
-      previous_mask)`; called once, when it is first needed. image: a frame by its index.
+      previous_mask)`; called once, when it is first needed.
+    image: returns a frame by its index.
     """
 
-    KEPT = 2  # frames whose features stay: the one at hand and the last one
+    KEPT = 2  # frames whose features are kept: the current and the previous one
 
     def __init__(
         self, load: Callable[[], Any], image: Callable[[int], UInt8[np.ndarray, "h w 3"]]
@@ -36,7 +37,7 @@ class Prompts:
         self._last: tuple[int, Probabilities] | None = None  # frame and answer
 
     def problem(self) -> str:
-        """Load the head if that has not been done; say why there is none, or nothing."""
+        """Load the head if necessary; return the reason if it cannot be loaded, else ""."""
         with self._lock:
             if self._head is None and not self._problem:
                 try:
@@ -48,9 +49,9 @@ class Prompts:
     def mask(
         self, frame: int, points: Points, labels: Sequence[int], box: Box | None, shown: Mask
     ) -> Mask:
-        """Return the mask that points (label 1: inside, 0: outside) and a box ask for.
+        """Return the mask for points (label 1: inside, 0: outside) and a box.
 
-        shown: the object's mask so far, which clicks correct; a box alone starts anew.
+        shown: the object's current mask, which clicks correct; a box alone starts over.
 
         Raises:
           InputError: there is no head, or the frame cannot be decoded.
@@ -65,7 +66,7 @@ class Prompts:
             return self._last[1] > 0.5
 
     def _previous(self, frame: int, shown: Mask) -> Probabilities | Mask | None:
-        """What is to be corrected: probabilities where the mask is the last answer still."""
+        """Return the mask to correct, as probabilities if it is still the last answer."""
         if not shown.any():
             return None
         if self._last and self._last[0] == frame and np.array_equal(self._last[1] > 0.5, shown):

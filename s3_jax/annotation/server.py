@@ -1,4 +1,4 @@
-"""The page and its connection, over HTTP on this machine."""
+"""HTTP server of the page and its connection, on this machine."""
 
 import asyncio
 import contextlib
@@ -27,13 +27,13 @@ _PAGE = {
     "page.css": ("page.css", "text/css; charset=utf-8"),
     "icon.svg": ("icon.svg", "image/svg+xml"),
 }
-TAKEN_OVER, REFUSED, TOO_LARGE = 4001, 1008, 1009  # codes of closing
-_WAITING = 256  # messages to a page from which on masks are left out; it asks for them again
+TAKEN_OVER, REFUSED, TOO_LARGE = 4001, 1008, 1009  # WebSocket close codes
+_WAITING = 256  # queued messages beyond which masks are dropped; the page requests them again
 _RETRY = 3.0  # seconds between attempts to write to a full disk
 
 
 def make_app(studio: Studio, access: Access) -> Starlette:
-    """The application that serves one project."""
+    """Return the application that serves one project."""
     server = _Server(studio)
     routes = [
         Route("/frame/{index:int}", server.frame),
@@ -73,7 +73,7 @@ class _Server:
             await run_in_threadpool(self._studio.close)
 
     async def frame(self, request: Request) -> Response:
-        """A frame as JPEG; nothing (204) for one that is damaged."""
+        """Return a frame as JPEG, or nothing (204) for a damaged one."""
         index = request.path_params["index"]
         if index >= self._frames.count:
             return PlainTextResponse("there is no such frame\n", 404)
@@ -84,7 +84,7 @@ class _Server:
         return Response(image, media_type="image/jpeg", headers={"cache-control": "max-age=3600"})
 
     async def talk(self, socket: WebSocket) -> None:
-        """A page's connection; the newest one has the project."""
+        """Serve a page's connection; the newest page takes over the project."""
         await socket.accept()
         page = _Page(socket)
         if self._page is not None:
@@ -116,7 +116,7 @@ class _Server:
                 return
 
     async def _do(self, page: "_Page", text: str) -> bool:
-        """Do what a text asks for; tell whether the page may go on."""
+        """Carry out a message; return True if the page may continue."""
         try:
             message = parse(text)
         except InputError as error:
@@ -147,7 +147,7 @@ class _Server:
 
 
 class _Page:
-    """A connection, and the messages that wait to be sent over it."""
+    """A connection and its queue of outgoing messages."""
 
     def __init__(self, socket: WebSocket) -> None:
         self.socket = socket
@@ -156,17 +156,17 @@ class _Page:
         self._why = ""
 
     def put(self, message: Outgoing) -> None:
-        """Send a message in its turn; masks are left out where too many wait."""
+        """Queue a message; masks are dropped if too many messages are waiting."""
         if not isinstance(message, bytes) or self._queue.qsize() < _WAITING:
             self._queue.put_nowait(message)
 
     def leave(self) -> None:
-        """Close, for another page has taken over."""
+        """Close the connection because another page has taken over."""
         self._why = "another tab has taken over"
         self._queue.put_nowait(TAKEN_OVER)
 
     async def finish(self, code: int, why: str) -> None:
-        """Close after what waits was sent."""
+        """Close the connection after all waiting messages have been sent."""
         self._why = why
         self._queue.put_nowait(code)
         await self._ended.wait()
@@ -181,7 +181,7 @@ class _Page:
                     await self.socket.send_text(json.dumps(message))
             await self.socket.close(message, self._why)
         except (WebSocketDisconnect, RuntimeError):
-            pass  # it was closed from the other side
+            pass  # the page closed it
         finally:
             self._ended.set()
 
@@ -196,7 +196,7 @@ def _file(name: str, kind: str):
 
 
 def _number_of(text: str) -> int:
-    """The `seq` of a message that cannot be parsed as a whole; 0 where it has none."""
+    """Return the `seq` of a message that could not be parsed; 0 if it has none."""
     try:
         seq = json.loads(text)["seq"]
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""How much each direction counts in the frames of an annotated video."""
+"""Weights of the two directions in the frames of an annotated video."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from s3_jax.propagation.joining import Share, share
 
 
 def shares_of(given: Given) -> Callable[[int], dict[int, Share]]:
-    """Return a function from a frame to the share of the forward direction, per object."""
+    """Return a function from a frame to the weight of the forward direction for each object."""
     frames = {i: [f for f in given.frames if i in given.ids(f)] for i in given.object_ids}
     shown = {i: [f for f in given.frames if i in given.shown(f)] for i in given.object_ids}
 

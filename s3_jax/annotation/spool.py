@@ -1,4 +1,4 @@
-"""Probabilities of many frames, kept for a while in bounded memory."""
+"""Temporary storage of many frames' probabilities in bounded memory."""
 
 import tempfile
 import zlib
@@ -8,7 +8,7 @@ import numpy as np
 
 from s3_jax.propagation.joining import Quantized
 
-IN_MEMORY = 64 * 2**20  # bytes; the rest lies in a temporary file
+IN_MEMORY = 64 * 2**20  # bytes; beyond it everything goes to a temporary file
 
 
 class _Place(NamedTuple):
@@ -19,21 +19,21 @@ class _Place(NamedTuple):
 
 
 class Spool:
-    """Probabilities of frames that wait for the other direction: in memory, then on disk."""
+    """Probabilities of frames that wait for the other direction, in memory and then on disk."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 see __exit__
         self._places: dict[int, _Place] = {}
 
     def put(self, index: int, frame: Quantized) -> None:
-        """Keep a frame's probabilities, compressed."""
+        """Store a frame's probabilities, compressed."""
         data = zlib.compress(frame.prob.tobytes(), 1)
         place = self._file.seek(0, 2)
         self._file.write(data)
         self._places[index] = _Place(place, len(data), frame.object_ids, frame.prob.shape)
 
     def get(self, index: int) -> Quantized | None:
-        """What was kept of a frame."""
+        """Return the probabilities stored for a frame, or None."""
         if index not in self._places:
             return None
         place = self._places[index]

@@ -1,4 +1,4 @@
-"""Drawing with a tool on a frame's ids, at its full size. Coordinates are pixels, x first."""
+"""Drawing tools that edit a frame's ids at full size; coordinates are pixels, x first."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from jaxtyping import Bool, Int32, UInt8
 
 Ids = Int32[np.ndarray, "h w"]
 Points = Sequence[Sequence[float]]
-_FINE = 4  # binary places of a coordinate that are kept when drawing
+_FINE = 4  # fractional bits of coordinates when drawing
 
 
 def brush(ids: Ids, points: Points, size: float, paint: int, only: int | None = None) -> Ids:
     """Draw a line with a round tip of `size` pixels.
 
-    paint: what the line becomes, 0 for background. only: change these ids alone (an eraser takes
-    nothing from other objects).
+    paint: id of the painted pixels, 0 for background.
+    only: change only pixels of this id (an eraser takes nothing from other objects).
     """
     area = np.zeros(ids.shape, np.uint8)
     line = _fixed(points)
@@ -28,7 +28,7 @@ def brush(ids: Ids, points: Points, size: float, paint: int, only: int | None = 
 
 
 def polygon(ids: Ids, points: Points, paint: int, only: int | None = None) -> Ids:
-    """Fill a polygon; where its edge crosses itself, every part that it encloses."""
+    """Fill a polygon, including every part that a self-crossing edge encloses."""
     area = np.zeros(ids.shape, np.uint8)
     cv2.fillPoly(area, [_fixed(points)], 1, cv2.LINE_8, _FINE)
     outlines, _ = cv2.findContours(area, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -45,9 +45,9 @@ def fill_holes(ids: Ids, object_id: int) -> Ids:
 
 
 def pieces_at(mask: Bool[np.ndarray, "h w"], points: Points) -> Bool[np.ndarray, "h w"]:
-    """Keep the connected pieces of a mask that points lie on, all of them where none does.
+    """Keep the connected components of a mask that contain a point; all if none does.
 
-    A click on one of several look-alikes means that one.
+    A click on one of several similar objects thus selects only that one.
     """
     _, pieces = cv2.connectedComponents(mask.astype(np.uint8))
     height, width = mask.shape
@@ -57,7 +57,7 @@ def pieces_at(mask: Bool[np.ndarray, "h w"], points: Points) -> Bool[np.ndarray,
 
 
 def put(ids: Ids, mask: Bool[np.ndarray, "h w"], object_id: int) -> Ids:
-    """Replace an object's mask; it takes pixels of others."""
+    """Replace an object's mask; it takes pixels from other objects."""
     without = np.where(ids == object_id, 0, ids)
     return np.where(mask, object_id, without).astype(np.int32)
 
@@ -70,5 +70,5 @@ def _painted(ids: Ids, area: UInt8[np.ndarray, "h w"], paint: int, only: int | N
 
 
 def _fixed(points: Points) -> Int32[np.ndarray, "n 2"]:
-    """Whole numbers of 1/16 pixel; a pixel's centre is half a pixel from its corner."""
+    """Convert points to integers in 1/16 pixel; pixel centres are half a pixel from corners."""
     return np.round((np.asarray(points, np.float64) - 0.5) * 2**_FINE).astype(np.int32)

@@ -1,7 +1,7 @@
-"""One video being annotated: what a page asks for is done here, and what is new is published.
+"""One video being annotated: handles the page's requests and publishes changes.
 
-The page's messages come from one thread at a time, results from the worker's; a lock holds the
-document between them. Nothing here knows of HTTP.
+The page's messages come from one thread at a time, results from the worker's thread; a lock
+protects the document. This module knows nothing about HTTP.
 """
 
 import functools
@@ -35,11 +35,15 @@ Ids = Int32[np.ndarray, "h w"]
 
 
 class Studio:
-    """A project at work.
+    """An open project with everything that the page needs.
 
-    name: of the video. rate: frames a second to play at. frames: of the video; names: of
-    their files. document: what people make in it, which the project's results are made from.
-    prompts: clicks to masks. load: makes what follows objects.
+    name: name of the video.
+    rate: playback rate in frames per second.
+    frames: frames of the video.
+    names: names of the frames' files.
+    document: the user's edits, from which the project's results are made.
+    prompts: masks from clicks.
+    load: makes the follower of objects.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class Studio:
         self.project, self.document, self.prompts = project, document, prompts
         self.publish: Callable[[Outgoing], None] = lambda message: None
         self._lock = threading.RLock()
-        self.page = ""  # whose changes come now
+        self.page = ""  # the page that sends changes at present
         self._version = 0
         self._given = given_of(project)
         if document.is_new:
@@ -67,16 +71,16 @@ class Studio:
         self._worker = Worker(load, self._update, self._found, self._report, self._failed)
 
     def close(self) -> None:
-        """End the worker, write what waits, and let others open the project."""
+        """End the worker, write pending changes, and release the project."""
         self._worker.close()
         self.document.journal.flush()
         self.project.close()
 
     def handle(self, message: Message) -> None:
-        """Do what a page asks for.
+        """Carry out a message from the page.
 
         Raises:
-          InputError: it cannot be done; then nothing was changed.
+          InputError: it cannot be done; nothing was changed then.
         """
         if message.seq and self.document.is_known((self.page, message.seq)):
             self._acknowledge(message.seq)
@@ -84,7 +88,7 @@ class Studio:
         _HANDLERS[message.kind](self, message)
 
     def flush(self) -> None:
-        """Try again to write what a full disk refused, and tell the page."""
+        """Retry writes that a full disk refused, and inform the page."""
         journal = self.document.journal
         if journal.problem:
             with self._lock:
@@ -92,13 +96,13 @@ class Studio:
             self.publish(self._saved())
 
     def shown(self, frame: int) -> Ids:
-        """The ids that a frame shows, at full size."""
+        """Return the ids that a frame shows, at full size."""
         with self._lock:
             found = self.project.found.get(frame)
             return self.document.compose(frame, None if found is None else found.ids)
 
     def state(self) -> dict[str, Any]:
-        """Everything that is not a frame."""
+        """Return the whole state except frames, for the page."""
         document = self.document
         id_, new = document.new_object()
         objects = [{"id": i, **about} for i, about in document.objects.items()]
@@ -113,7 +117,7 @@ class Studio:
         }
 
     def welcome(self) -> dict[str, Any]:
-        """What a page needs to begin."""
+        """Return the information that a page needs at its start."""
         height, width = self.document.size
         view_height, view_width = view_size(self.document.size)
         return {
@@ -139,7 +143,7 @@ class Studio:
         threading.Thread(target=self._tell_of_prompts, daemon=True).start()
 
     def _as(self, message: Message) -> None:
-        """What follows was made in another page, or in this one before it was reloaded."""
+        """Attribute the following messages to another page, or to this one before a reload."""
         self.page = message.values["page"]
 
     def _tell_of_prompts(self) -> None:
@@ -159,7 +163,7 @@ class Studio:
         self._show(frame)
 
     def _cells(self, frame: int, id_: int, values: Mapping[str, Any]) -> Cells:
-        """What a tool changes."""
+        """Return the cells that a tool changes."""
         if values["tool"] == "clear":
             return {(kind, frame, id_): None for kind in ("mask", "prompt")}
         before = self.shown(frame)
@@ -176,11 +180,11 @@ class Studio:
 
     def _painted(self, frame: int, id_: int, before: Ids, after: Ids) -> Cells:
         cells = self.document.painted(frame, before, after)
-        # A stroke that changes nothing still says that the frame is right as it is.
+        # A stroke that changes nothing still confirms the frame as it is.
         return cells or self.document.confirmed(frame, before, id_)
 
     def _prompt(self, frame: int, id_: int, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The clicks and the box so far, with the new one."""
+        """Return the clicks and the box so far, with the new one."""
         earlier = self.document.prompt(frame, id_)
         if values["tool"] == "box":
             return {"points": [], "labels": [], "box": _box(values["points"], self.document.size)}
@@ -250,7 +254,7 @@ class Studio:
         threading.Thread(target=self._write, args=(layout,), name="export", daemon=True).start()
 
     def _write(self, layout: str) -> None:
-        """Write what frames show at this moment."""
+        """Export the frames as they are shown now."""
         rate = Fraction(self.rate).limit_denominator(1001)
         name = Path(self.name).stem
         what = Export(name, self._frames_with_masks, self.project.objects, rate)
@@ -259,7 +263,7 @@ class Studio:
             folder.mkdir(exist_ok=True)
             path = FORMATS[layout](what, folder).resolve()
             said: Outgoing = {"type": "exported", "path": str(path), "text": "Written"}
-        except Exception as error:  # the page must hear of it, whatever it is
+        except Exception as error:  # the page has to be informed of any error
             logging.exception("exporting failed")
             said = {"type": "problem", "text": f"cannot export: {reason(error)}"}
         self._exporting = False
@@ -282,14 +286,14 @@ class Studio:
         self._acknowledge(seq)
 
     def _after(self, frame: int | None) -> None:
-        """Publish the state; without a frame, objects have changed and any frame may look so."""
+        """Publish the state; a change without a frame affects objects and thus any frame."""
         if frame is None:
             self._version += 1
             self._save_looks()
         self.publish(self.state())
 
     def _save_looks(self) -> None:
-        """Name objects in the project as the document does, for those who read the folder."""
+        """Copy names and colours to the project, for readers of its folder."""
         looks = {id_: _look(about) for id_, about in self.document.objects.items()}
         before = self.project.objects
         try:
@@ -298,7 +302,7 @@ class Studio:
                     self.project.drop_look(id_)
                 elif looks[id_] != before.get(id_):
                     self.project.set_look(id_, looks[id_])
-        except OSError as error:  # the journal has it, and says that the disk is full
+        except OSError as error:  # the journal keeps it, and reports that the disk is full
             logging.warning("%s: %s", self.project.path, reason(error))
 
     def _acknowledge(self, seq: int) -> None:
@@ -327,7 +331,7 @@ class Studio:
         return index
 
     def _update(self, follower: Follower) -> list[int]:
-        """Give the follower what changed since the last time; return the frames with masks."""
+        """Pass changes since the last call to the follower; return the frames with masks."""
         with self._lock:
             now = {frame: self.document.runs(frame) for frame in self.document.annotated}
         for frame in sorted({*now, *self._given}):
@@ -358,7 +362,7 @@ def _look(about: Mapping[str, str]) -> ObjectLook:
 
 
 def _drawn(ids: Ids, id_: int, values: Mapping[str, Any]) -> Ids:
-    """The ids after a stroke."""
+    """Return the ids after a stroke."""
     points: Sequence[tuple[float, float]] = values["points"]
     tool = values["tool"]
     if tool == "fill":
@@ -372,7 +376,7 @@ def _drawn(ids: Ids, id_: int, values: Mapping[str, Any]) -> Ids:
 
 
 def _box(points: Sequence[tuple[float, float]], size: tuple[int, int]) -> list[float]:
-    """Left, top, right and bottom of a box from two corners, as far as it is in the frame."""
+    """Return left, top, right and bottom of a box from two corners, clipped to the frame."""
     if len(points) != 2:
         raise InputError("a box needs two points")
     corners = np.clip(np.asarray(points), 0, np.asarray(size[::-1]))

@@ -1,6 +1,6 @@
-"""What the page shows: frames as JPEG and masks as runs, no larger than a screen.
+"""Data for display on the page: frames as JPEG and masks as runs, no larger than a screen.
 
-Masks are kept at the frame's size; here the nearest pixel stands for those around it.
+Masks are kept at the frame's size and reduced here by nearest neighbour.
 """
 
 import json
@@ -16,13 +16,13 @@ _QUALITY = 88
 
 
 def view_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width at which frames of a size are shown."""
+    """Return the height and width at which frames of a size are displayed."""
     scale = min(1.0, LONGEST_SIDE / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def jpeg(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """A frame as it is shown."""
+    """Return a frame as JPEG at its display size."""
     height, width = view_size((image.shape[0], image.shape[1]))
     if (height, width) != image.shape[:2]:
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
@@ -31,9 +31,9 @@ def jpeg(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
 
 
 def mask_message(ids: Integer[np.ndarray, "h w"], about: Mapping[str, Any]) -> bytes:
-    """A mask for the page: the length of a JSON text, the text, and the runs.
+    """Return a mask for the page: the length of a JSON text, the text, and the runs.
 
-    Length and runs are little-endian uint32; spaces at the end of the text bring the runs to a
+    Length and runs are little-endian uint32; the text is padded with spaces so the runs start at a
     multiple of 4 bytes.
     """
     height, width = view_size((ids.shape[0], ids.shape[1]))
@@ -46,7 +46,7 @@ def mask_message(ids: Integer[np.ndarray, "h w"], about: Mapping[str, Any]) -> b
 
 
 def runs(ids: UInt32[np.ndarray, "h w"]) -> UInt32[np.ndarray, "2 n"]:
-    """Where each run of equal ids ends, row by row, and its id."""
+    """Return the end (exclusive, in row-major order) and the id of each run of equal ids."""
     flat = ids.reshape(-1)
     ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]) + 1, flat.size)
     return np.stack([ends, flat[ends - 1]]).astype(np.uint32)

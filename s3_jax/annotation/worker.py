@@ -1,4 +1,4 @@
-"""The one thread that owns the session: it follows objects while everything else goes on."""
+"""The thread that owns the session and propagates masks in the background."""
 
 import collections
 import dataclasses
@@ -34,7 +34,7 @@ class Follower(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """Frames to follow objects over; backwards: also from masks that come later."""
+    """A span of frames to propagate over; `backwards`: also from masks that come later."""
 
     first: int
     last: int
@@ -43,7 +43,7 @@ class Span:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """How far a span is. rate: frames a second lately; 0 before the second frame."""
+    """Progress of a span; `rate` is in recent frames per second, 0 before the second frame."""
 
     doing: str
     done: int = 0
@@ -51,18 +51,20 @@ class Progress:
     rate: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """For the page; `left` in seconds, None where that is not known."""
+        """Return the progress for the page; `left` is in seconds, None if unknown."""
         left = (self.total - self.done) / self.rate if self.rate else None
         return {"type": "progress", **dataclasses.asdict(self), "left": left}
 
 
 class Worker:
-    """Follows objects over spans of frames.
+    """Worker thread that propagates masks over spans of frames.
 
-    load: makes the follower, in the worker's thread, when the first span comes.
-    update: gives the follower what people made since the last time; called before a span, and
-      returns the frames that have masks.
-    found: takes each frame's result. report: takes progress. failed: takes a problem in words.
+    load: makes the follower in the worker's thread, when the first span arrives.
+    update: passes the user's changes to the follower before each span, and returns the frames that
+      have masks.
+    found: receives each frame's result.
+    report: receives the progress.
+    failed: receives error messages.
     """
 
     def __init__(
@@ -85,14 +87,14 @@ class Worker:
 
     @property
     def busy(self) -> bool:
-        """Tell whether a span is being followed."""
+        """True while a span is in progress."""
         return bool(self.progress.doing)
 
     def follow(self, job: Span | Literal["due"]) -> None:
-        """Begin a span, or everything that has no result or an outdated one.
+        """Start a span, or "due": all frames whose results are missing or outdated.
 
         Raises:
-          InputError: objects are being followed already.
+          InputError: a span is already in progress.
         """
         if self.busy:
             raise InputError("objects are being followed already: stop that first")
@@ -101,11 +103,11 @@ class Worker:
         self._jobs.put(job)
 
     def stop(self) -> None:
-        """End the span at the next frame; what was found stays."""
+        """End the span at the next frame; results so far are kept."""
         self._stop.set()
 
     def close(self) -> None:
-        """Stop, and end the thread."""
+        """Stop and end the thread."""
         self._stop.set()
         self._jobs.put(None)
         self._thread.join(timeout=30)
@@ -116,7 +118,7 @@ class Worker:
                 self._run(job)
             except (InputError, OSError) as error:
                 self._failed(reason(error))
-            except Exception as error:  # the page must hear of it, and the next span may do
+            except Exception as error:  # report it to the page; the next span may succeed
                 logging.exception("following objects failed")
                 self._failed(f"{type(error).__name__}: {reason(error)} (an error in the program)")
             finally:
@@ -154,7 +156,7 @@ class Worker:
 
 
 def _steps(span: Span, given: set[int]) -> int:
-    """How many results a span gives: two for a frame between given ones, of both directions."""
+    """Return the number of results of a span; frames between given ones get two."""
     inside = range(span.first, span.last + 1)
     others = [frame for frame in inside if frame not in given]
     forward = sum(frame > min(given) for frame in others)

@@ -1,6 +1,6 @@
 """Masks from clicks and boxes: an image is encoded once, then every prompt gives a mask.
 
-A prompt is answered twice: on the whole image, and on a window close around what that found.
+A prompt is answered twice: on the whole image, and on a window close to the first answer.
 """
 
 import functools
@@ -31,21 +31,21 @@ from s3_jax.prompting.windows import (
 
 Values = np.ndarray | Sequence[Any]  # numbers of a point, a box, or several
 
-# Places for points grow by powers of two from this on, so that few programs are compiled.
+# Capacity for points starts here and doubles as needed, so few programs are compiled.
 FEWEST_PLACES = 16
-# A close window must show this much more detail than the whole image does.
+# A close window is used only if it shows this much more detail than the whole image.
 WORTHWHILE = 1.1
 
 
 class ImageFeatures(NamedTuple):
-    """An image as `Prompter.encode` leaves it for any number of prompts."""
+    """An image encoded by `Prompter.encode`, for any number of prompts."""
 
     image: UInt8[np.ndarray, "h w 3"]
     whole: "View"
 
 
 class View(NamedTuple):
-    """A window of an image, the size it is seen at, and the trunk's maps of it."""
+    """A window of an image, the size at which it is encoded, and the trunk's feature maps."""
 
     window: Window
     size: Size
@@ -53,7 +53,7 @@ class View(NamedTuple):
 
 
 class Said(NamedTuple):
-    """A checked prompt, in pixels of the image."""
+    """A checked prompt in pixels of the image."""
 
     points: Float32[np.ndarray, "n 2"]
     labels: Shaped[np.ndarray, "n"]
@@ -62,14 +62,14 @@ class Said(NamedTuple):
 
 
 class Prompter:
-    """Gives masks for clicks and boxes, with the prompt head of a checkpoint.
+    """Masks from clicks and boxes, with the prompt head of a checkpoint.
 
         prompter = Prompter("s3_lite")
         features = prompter.encode(image)
         mask = prompter.prompt(features, [(210, 140)]) > 0.5
         mask = prompter.prompt(features, [(210, 140), (40, 60)], [1, 0], previous_mask=mask) > 0.5
 
-    The answers depend on the arguments alone.
+    Answers depend only on the arguments.
     """
 
     def __init__(self, checkpoint: str | os.PathLike[str] = "s3_lite"):
@@ -79,7 +79,7 @@ class Prompter:
 
     @classmethod
     def from_variables(cls, trunk: Variables, head: dict[str, Any]) -> "Prompter":
-        """Return a prompter of an EfficientNet-Lite0's variables and a prompt head's parameters."""
+        """Build a prompter from the variables of an EfficientNet-Lite0 and of a prompt head."""
         prompter = cls.__new__(cls)
         prompter._start(trunk, head)
         return prompter
@@ -90,10 +90,10 @@ class Prompter:
         self._decode = jax.jit(_decode)
 
     def encode(self, image: np.ndarray) -> ImageFeatures:
-        """Return what prompts on an image, uint8 (h, w, 3), need of it.
+        """Encode an image, uint8 (h, w, 3), for prompts.
 
         Raises:
-          InputError: it is no RGB image of bytes.
+          InputError: the array is not a uint8 RGB image.
         """
         image = np.asarray(image)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -110,17 +110,17 @@ class Prompter:
         box: Values | None = None,
         previous_mask: np.ndarray | None = None,
     ) -> Float32[np.ndarray, "h w"]:
-        """Return the probability of one object in every pixel.
+        """Return the probability of one object at every pixel.
 
         Args:
-          features: of the image, from `encode`.
-          points: positions (x, y) in pixels; all that were clicked for this object so far.
-          labels: 1 for a point on the object (the default for all), 0 for one beside it.
-          box: left, top, right, bottom of the object, roughly.
-          previous_mask: what was answered before, or any mask to correct: bool, or probabilities.
+          features: the image's, from `encode`.
+          points: positions (x, y) in pixels; all clicks for this object so far.
+          labels: 1 for a point on the object (the default for all), 0 for a point off it.
+          box: approximate left, top, right, bottom of the object.
+          previous_mask: the previous answer, or any mask to correct: bool, or probabilities.
 
         Raises:
-          InputError: nothing says where the object is, or the arguments do not fit the image.
+          InputError: no argument locates the object, or the arguments do not match the image.
         """
         size = features.image.shape[:2]
         said = check_prompt(size, points, labels, box, previous_mask)
@@ -134,8 +134,10 @@ class Prompter:
         return nearby * seen + found * (1 - seen)
 
     def prepare(self, size: Size) -> None:
-        """Compile what prompts on images of a height and width need, or load it from JAX's cache,
-        so that the first click is as quick as the others."""
+        """Compile the programs for images of a height and width, or load them from JAX's cache.
+
+        The first click is then as quick as later ones.
+        """
         blank = np.zeros((*size, 3), np.uint8)
         said = check_prompt(size, [(0.5, 0.5)], None, None, None)
         close = Window(0.0, 0.0, float(size[1]), float(size[0]))
@@ -147,7 +149,7 @@ class Prompter:
         return View(window, size, self._encode(self._trunk, seen))
 
     def _answer(self, view: View, size: Size, said: Said) -> Float32[np.ndarray, "h w"]:
-        """Probabilities on an image of a size; 0 outside the view."""
+        """Return probabilities on an image of a size; 0 outside the view."""
         prompts = prompts_in_view(view.window, view.size, said)
         found = self._decode(self._head, view.maps, prompts)
         return view.window.back(np.asarray(found), size)
@@ -160,9 +162,9 @@ def prompt(
     box: Values | None = None,
     previous_mask: np.ndarray | None = None,
 ) -> Float32[np.ndarray, "h w"]:
-    """Return the probability of one object in every pixel of an image (uint8), with s3_lite.
+    """Return the probability of one object at every pixel of an image (uint8), with s3_lite.
 
-    For more than one prompt on an image a `Prompter` is quicker, which explains the arguments.
+    For several prompts on an image, a `Prompter` is faster; see it for the arguments and errors.
     """
     prompter = _usual_prompter()
     return prompter.prompt(prompter.encode(image), points, labels, box, previous_mask)
@@ -183,7 +185,7 @@ def _decode(head: dict[str, Any], maps: DetailedMaps, prompts: Prompts) -> Float
 
 
 def prompts_in_view(window: Window, size: Size, said: Said) -> Prompts:
-    """Return a prompt as the network takes it, in pixels of a view, with places for more points."""
+    """Return a prompt in pixels of a view, padded to a fixed capacity, as the network takes it."""
     places = FEWEST_PLACES
     while places < len(said.points):
         places *= 2
@@ -203,7 +205,7 @@ def prompts_in_view(window: Window, size: Size, said: Said) -> Prompts:
 
 
 def _around(found: Float32[np.ndarray, "h w"], said: Said) -> tuple[float, float, float, float]:
-    """A box around all that was found, and said to be on the object."""
+    """Return a box around the answer and the prompt."""
     on_object = said.points[said.labels == 1]
     boxes = [np.concatenate([on_object, on_object], 1)]
     if said.box is not None:
@@ -220,7 +222,7 @@ def _around(found: Float32[np.ndarray, "h w"], said: Said) -> tuple[float, float
 
 
 def _detail(window: Window, size: Size) -> float:
-    """Pixels of a view per pixel of the image, along a side."""
+    """Return the pixels of a view per pixel of the image, along a side."""
     return math.sqrt(size[0] * size[1] / (window.width * window.height))
 
 
@@ -231,10 +233,10 @@ def check_prompt(
     box: Values | None,
     previous_mask: np.ndarray | None,
 ) -> Said:
-    """Return a prompt as arrays.
+    """Convert a prompt to arrays.
 
     Raises:
-      InputError: nothing says where the object is, or the arguments do not fit the image.
+      InputError: no argument locates the object, or the arguments do not match the image.
     """
     said = Said(
         *_checked_points(size, points, labels),

@@ -1,4 +1,4 @@
-"""Prompts written as text, and the masks of several objects that they give.
+"""Prompts written as text, and the masks of several objects that they define.
 
 points  210,140:1            a point on object 1
         210,140,230,180:2    two points on object 2
@@ -20,7 +20,7 @@ Numbers = tuple[float, ...]
 
 @dataclasses.dataclass(frozen=True)
 class ObjectPrompt:
-    """What is said about one object: points on it, points beside it, a box."""
+    """The prompt for one object: points on it, points off it, a box."""
 
     on: tuple[Numbers, ...] = ()
     beside: tuple[Numbers, ...] = ()
@@ -30,10 +30,10 @@ class ObjectPrompt:
 def parse_prompts(
     points: Sequence[str], negative_points: Sequence[str], boxes: Sequence[str]
 ) -> dict[int, ObjectPrompt]:
-    """Return the prompts of every object, by its id.
+    """Parse the prompts of every object, by its id.
 
     Raises:
-      InputError: a text is written otherwise, an object has two boxes, or only negative points.
+      InputError: a text is malformed, an object has two boxes, or only negative points.
     """
     found: dict[int, ObjectPrompt] = {}
     for flag, texts in (("points", points), ("negative_points", negative_points), ("box", boxes)):
@@ -61,7 +61,7 @@ def _with(before: ObjectPrompt, flag: str, text: str, numbers: Numbers) -> Objec
 
 
 def _parse(flag: str, text: str) -> tuple[int, Numbers]:
-    """The object's id and the numbers before it."""
+    """Parse the object's id and the numbers before it."""
     before, colon, after = text.partition(":")
     try:
         numbers = tuple(float(part) for part in before.split(","))
@@ -82,10 +82,10 @@ def _how(flag: str, text: str) -> str:
 def prompted_ids(
     prompter: Prompter, image: UInt8[np.ndarray, "h w 3"], prompts: Mapping[int, ObjectPrompt]
 ) -> Int32[np.ndarray, "h w"]:
-    """Return object ids per pixel, 0 for background; where objects meet, the likelier one.
+    """Return object ids per pixel, 0 for background; the likelier object wins an overlap.
 
     Raises:
-      InputError: a prompt does not fit the image, or nothing of an object is seen.
+      InputError: a prompt does not match the image, or nothing of an object is visible.
     """
     features = prompter.encode(image)
     likeliest = np.full(image.shape[:2], 0.5, np.float32)

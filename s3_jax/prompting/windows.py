@@ -1,4 +1,4 @@
-"""Windows of an image: the part that the network sees, at a fixed size."""
+"""Windows of an image: the parts that the network sees, at fixed sizes."""
 
 import math
 from typing import NamedTuple
@@ -9,19 +9,19 @@ from jaxtyping import Bool, Float32, Shaped
 from numpy.typing import NDArray
 
 Size = tuple[int, int]  # height, width
-# Sizes that whole images are seen at, by falling width per height; few, as each is compiled.
+# Sizes at which whole images are encoded, by falling width per height; each one is compiled.
 WHOLE_SIZES: tuple[Size, ...] = ((320, 576), (448, 448), (576, 320))
 CLOSE_SIZE: Size = (384, 384)
-# A close window's sides, in sides of what it is to show, and its smallest side in pixels.
+# A close window's sides in sides of the box around the object, and the shortest side in pixels.
 MARGIN, SMALLEST = 1.4, 48.0
-# How much wider than high, or the other way round, a close window may be.
+# Largest ratio of a close window's longer side to its shorter side.
 STRETCH = 1.3
-# Grey level of what is beyond an image's edge.
+# Grey level beyond an image's edge.
 BEYOND = 127.0
 
 
 class Window(NamedTuple):
-    """Part of an image, in its pixels; it may reach beyond the edges."""
+    """Part of an image in pixels; it may extend beyond the edges."""
 
     left: float
     top: float
@@ -29,14 +29,14 @@ class Window(NamedTuple):
     height: float
 
     def points_from(self, points: NDArray, size: Size) -> Float32[np.ndarray, "n 2"]:
-        """Positions (x, y) in the image as positions in a view of a size."""
+        """Convert positions (x, y) in the image to positions in a view of a size."""
         scale = np.array([size[1] / self.width, size[0] / self.height])
         return ((points - np.array([self.left, self.top])) * scale).astype(np.float32)
 
     def view_of(
         self, picture: Shaped[np.ndarray, "h w *c"], size: Size, beyond: float = 0.0
     ) -> Shaped[np.ndarray, "h2 w2 *c"]:
-        """Return what the window shows at a size, smoothed where it gets smaller."""
+        """Resample the window's content to a size, smoothed if it shrinks."""
         across, down = size[1] / self.width, size[0] / self.height
         height, width = picture.shape[:2]
         smaller = (max(round(min(across, 1) * width), 1), max(round(min(down, 1) * height), 1))
@@ -47,7 +47,7 @@ class Window(NamedTuple):
         return _warp(picture, (across, down), shift, size, beyond)
 
     def back(self, view: Float32[np.ndarray, "h2 w2"], size: Size) -> Float32[np.ndarray, "h w"]:
-        """Return a view's values on the image; 0 beyond the window."""
+        """Resample a view's values to the image; 0 outside the window."""
         scale = (self.width / view.shape[1], self.height / view.shape[0])
         return _warp(view, scale, (self.left, self.top), size, 0.0)
 
@@ -59,7 +59,7 @@ def _warp(
     size: Size,
     fill: float,
 ) -> NDArray:
-    """Scale and shift, where pixel i is the interval from i to i + 1."""
+    """Scale and shift a picture, where pixel i is the interval from i to i + 1."""
     matrix = np.array(
         [
             [scale[0], 0, shift[0] + (scale[0] - 1) / 2],
@@ -72,7 +72,7 @@ def _warp(
 
 
 def whole_window(size: Size) -> tuple[Window, Size]:
-    """A window around a whole image, and the size it is seen at."""
+    """Return a window around a whole image, and the size at which it is encoded."""
     aspect = math.log(size[1] / size[0])
     seen = min(WHOLE_SIZES, key=lambda one: abs(math.log(one[1] / one[0]) - aspect))
     scale = max(size[0] / seen[0], size[1] / seen[1])
@@ -81,7 +81,7 @@ def whole_window(size: Size) -> tuple[Window, Size]:
 
 
 def close_window(box: tuple[float, float, float, float], size: Size) -> Window:
-    """A window around a box (left, top, right, bottom), within the image where that has room."""
+    """Return a window around a box (left, top, right, bottom), inside the image if it fits."""
     wide, high = (max(box[i + 2] - box[i], 1) * MARGIN for i in (0, 1))
     wide, high = max(wide, high / STRETCH, SMALLEST), max(high, wide / STRETCH, SMALLEST)
     left = _within((box[0] + box[2] - wide) / 2, wide, size[1])
@@ -96,7 +96,7 @@ def _within(start: float, length: float, limit: int) -> float:
 
 
 def extent(mask: Bool[np.ndarray, "h w"]) -> tuple[int, int, int, int] | None:
-    """Left, top, right, bottom of what is True; None if nothing is."""
+    """Return left, top, right, bottom of the True pixels; None if there are none."""
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     if not rows.size:
         return None
