@@ -1,7 +1,7 @@
 """Long-term memory: full working memory is condensed into prototypes, obsolete ones are dropped.
 
-Paper section 3.1, as in XMem (section 3.3 there). Both steps go by usage: the affinity that a token
-received per read it took part in.
+Paper section 3.1, as in XMem (section 3.3 there). Both steps rank tokens by usage: the affinity
+that a token received per read it took part in.
 """
 
 from collections.abc import Callable
@@ -26,11 +26,11 @@ from s3_jax.ops.similarity import similarity
 
 
 class Condensed(NamedTuple):
-    """What a consolidation makes of each bucket.
+    """Result of condensing each bucket.
 
-    survivors: long-term tokens to keep if they are too many, most used first.
+    survivors: long-term tokens to keep if there are too many, most used first.
     key, selection, shrinkage: of the prototypes.
-    affinity: of each prototype to the candidates (a softmax), with which values are averaged.
+    affinity: of each prototype to the candidates (a softmax), by which values are averaged.
     """
 
     survivors: Int[Array, "b u kept"]
@@ -41,12 +41,12 @@ class Condensed(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Where the tokens of each bucket go.
+    """Positions of each bucket's tokens after consolidation.
 
-    full: the bucket is consolidated.
-    overflow: only survivors remain of its long-term tokens.
-    held: long-term tokens in front of the prototypes.
-    newest: temporary tokens that stay.
+    full: True if the bucket is consolidated.
+    overflow: True if only the survivors of its long-term tokens are kept.
+    held: number of long-term tokens in front of the prototypes.
+    newest: number of temporary tokens that stay.
     """
 
     full: Bool[Array, " u"]
@@ -62,28 +62,28 @@ def consolidate(
     buffer_tokens: int,
     bucket_of: Int[Array, " k"],
 ) -> KeyValueMemory:
-    """Condenses the temporary frames of every bucket whose temporary part is full.
+    """Condense the temporary frames of every bucket whose temporary part is full.
 
     All but the newest `min_frames - 1` temporary frames are candidates. The `num_prototypes` most
-    used tokens among them (all, if there are fewer) become prototypes: they keep key and
-    selection, and take shrinkage and values averaged over the candidates by affinity to them. They
-    join long-term memory with usage 0 and life 1e-7, most used first; the newest frames move to
-    the front of the temporary part. Where long-term memory has no room for `num_prototypes` more,
-    its least used tokens are dropped first, so many that `buffer_tokens` further ones fit as well.
+    used tokens among them (all, if there are fewer) become prototypes: they keep key and selection,
+    and take shrinkage and values averaged over the candidates by affinity to them. They join
+    long-term memory with usage 0 and life 1e-7, most used first; the newest frames move to the
+    front of the temporary part. If long-term memory has no room for `num_prototypes` more, its
+    least used tokens are dropped first, enough for `buffer_tokens` further ones to fit as well.
 
-    To be called after every write to a memory with a long-term part. Buckets that are not full
-    stay as they are, and if none is, nothing is computed. Differentiable in what is kept and
-    averaged; which tokens are chosen is a constant.
+    Call it after every write to a memory with a long-term part. Buckets that are not full stay as
+    they are, and if none is, nothing is computed. Differentiable in the kept and averaged values;
+    the choice of tokens is a constant.
 
     Args:
       memory: with a long-term part.
-      num_prototypes: tokens made of the candidates.
-      min_frames: working-memory frames left afterwards, one permanent frame included.
-      buffer_tokens: long-term tokens freed in addition when some have to be.
+      num_prototypes: number of tokens made from the candidates.
+      min_frames: working-memory frames left afterwards, including one permanent frame.
+      buffer_tokens: extra long-term tokens to free whenever some have to be.
       bucket_of: bucket slot of every object slot; -1 for padding.
 
     Raises:
-      ValueError: the memory has no long-term part, or the numbers do not fit its layout.
+      ValueError: the memory has no long-term part, or the numbers do not match its layout.
     """
     _check(memory, num_prototypes, min_frames, buffer_tokens)
     layout = memory.layout
@@ -121,7 +121,7 @@ def _check(
 
 
 def _condense(memory: KeyValueMemory, num_prototypes: int, kept: int, newest: int) -> Condensed:
-    """Ranks the tokens of every bucket by usage, and makes prototypes of the most used."""
+    """Rank the tokens of every bucket by usage, and make prototypes of the most used."""
     layout = memory.layout
     selection, usage, life = usage_record(memory)
     usage = jnp.where(valid_tokens(memory)[None], usage / life, -jnp.inf)
@@ -145,7 +145,7 @@ def _condense(memory: KeyValueMemory, num_prototypes: int, kept: int, newest: in
 def _rewrite(
     memory: KeyValueMemory, place: Placement, condensed: Condensed, bucket_of: Int[Array, " k"]
 ) -> KeyValueMemory:
-    """Moves survivors, prototypes and newest frames to their places in every array."""
+    """Move survivors, prototypes and newest frames to their positions in every array."""
     selection, usage, life = usage_record(memory)
     every_bucket = jnp.arange(place.full.shape[0])
     rewrite = partial(_rewrite_tokens, layout=memory.layout, place=place, condensed=condensed)
@@ -177,7 +177,7 @@ def _rewrite_tokens(
     place: Placement,
     condensed: Condensed,
 ) -> Float[Array, "b s n *c"]:
-    """Consolidates the tokens of every slot; `prototypes(slot, tokens)` is what joins them."""
+    """Consolidate the tokens of every slot; `prototypes(slot, tokens)` returns the new ones."""
 
     def read(slot: Int[Array, ""], tokens: Array) -> tuple[Array, Array]:
         bucket = bucket_of[slot]
@@ -210,7 +210,7 @@ def _rewrite_tokens(
 def _to_front(
     tokens: Float[Array, "b n *c"], order: Int[Array, "b kept"]
 ) -> Float[Array, "b n *c"]:
-    """The tokens with those of the given indices first."""
+    """Move the tokens of the given indices to the front."""
     picked = jax.vmap(lambda tokens, order: tokens[order])(tokens, order)
     return jnp.concatenate([picked, tokens[:, order.shape[1] :]], axis=1)
 
@@ -218,7 +218,7 @@ def _to_front(
 def _average(
     weight: Float[Array, "*batch p n"], tokens: Float[Array, "*batch n c"]
 ) -> Float[Array, "*batch p c"]:
-    """Weighted sums of tokens, float32."""
+    """Return weighted sums of tokens in float32."""
     return jnp.einsum(
         "...pn,...nc->...pc",
         weight,

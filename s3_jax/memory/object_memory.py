@@ -1,28 +1,28 @@
-"""Object memory and sensory memory: what is remembered of an object as a whole.
+"""Object memory and sensory memory: the state of an object as a whole.
 
-Object memory (paper section 3.3; Cutie's term) is the running sum, over memory frames, of the
-object summaries: per query, features summed over pixels and, as last channel, the summed weight.
-Sensory memory is a feature map that every frame may update.
+Object memory (paper section 3.3; Cutie's term) is the running sum of the object summaries over
+memory frames: for each query, the features summed over pixels and, as the last channel, the summed
+weight. Sensory memory is a feature map that every frame may update.
 """
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, DTypeLike, Float
 
-# Keeps the division defined for queries that saw no pixel.
+# Keeps the division defined for queries without any pixel.
 AREA_EPSILON = 1e-4
 
 
 def init_object_memory(
     batch: int, objects: int, queries: int, channels: int, dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "b k q s"]:
-    """Sums of zero."""
+    """Return an object memory of zero sums."""
     return jnp.zeros((batch, objects, queries, channels + 1), dtype)
 
 
 def init_sensory_memory(
     batch: int, objects: int, height: int, width: int, channels: int, dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "b k h w c"]:
-    """The sensory memory of objects not seen yet: zeros at stride 16."""
+    """Return the sensory memory of new objects: zeros at stride 16."""
     return jnp.zeros((batch, objects, height, width, channels), dtype)
 
 
@@ -31,14 +31,14 @@ def add_summaries(
     summaries: Float[Array, "b k q s"],
     active: Bool[Array, " k"] | None = None,
 ) -> Float[Array, "b k q s"]:
-    """Adds a memory frame's summaries to the sums of the active objects (None: of all)."""
+    """Add a memory frame's summaries to the sums of the active objects (None: of all)."""
     if active is None:
         return object_memory + summaries
     return object_memory + jnp.where(active[None, :, None, None], summaries, 0.0)
 
 
 def object_values(object_memory: Float[Array, "b k q s"]) -> Float[Array, "b k q s-1"]:
-    """Mean feature per object query, float32: summed features over summed weight."""
+    """Return the mean feature per object query in float32: summed features over summed weight."""
     sums, area = object_memory[..., :-1], object_memory[..., -1:]
     return sums / (area + AREA_EPSILON)
 
@@ -46,6 +46,6 @@ def object_values(object_memory: Float[Array, "b k q s"]) -> Float[Array, "b k q
 def clear_objects(
     memory: Float[Array, "b k *rest"], objects: Bool[Array, " k"]
 ) -> Float[Array, "b k *rest"]:
-    """Object or sensory memory with the given objects back at zero."""
+    """Reset object or sensory memory of the given objects to zero."""
     mask = objects.reshape(1, -1, *(1 for _ in memory.shape[2:]))
     return jnp.where(mask, jnp.zeros((), memory.dtype), memory)

@@ -1,7 +1,8 @@
-"""Memory policies: which frames a video's memory keeps, which it gives up, and what is read.
+"""Memory policies: the frames that a video's memory keeps, those it evicts, and the readout.
 
 A policy is a subclass of `MemoryPolicy`: pure functions on a `KeyValueMemory`. `PropagationConfig`
-names one of `POLICIES`, or anyone's as `package.module:Name` (docs/extend.md has a complete one).
+  names one of `POLICIES`, or any other as `package.module:Name` (docs/extend.md has a complete
+  example).
 """
 
 import dataclasses
@@ -24,12 +25,12 @@ POLICIES = {
 
 
 class MemoryFrame(NamedTuple):
-    """A frame to be remembered; n tokens are its positions at stride 16.
+    """A frame to be stored; its n tokens are the positions at stride 16.
 
     mask: soft masks of the objects, at the padded size.
     bucket_of: bucket of every object slot, -1 for empty ones.
     active: buckets that hold an object.
-    permanent: the caller asks for this frame to be kept for ever.
+    permanent: True if the caller wants this frame to be kept forever.
     """
 
     key: Float[Array, "b n ck"]
@@ -52,15 +53,15 @@ class MemoryQuery(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class MemoryPolicy:
-    """Base class of memory policies: a subclass defines `layout` and `admit`, and may do more.
+    """Base class of memory policies; a subclass defines at least `layout` and `admit`.
 
-    Its functions are pure, and keep shapes and types of what they are given.
+    All methods are pure and preserve the shapes and dtypes of their arguments.
     """
 
     config: PropagationConfig
 
     def layout(self, tokens_per_frame: int) -> MemoryLayout:
-        """Return how much there is room for."""
+        """Return the capacities of the memory."""
         raise NotImplementedError(f"{type(self).__name__} does not define layout")
 
     def notes(self, buckets: int) -> dict[str, Array]:
@@ -75,9 +76,9 @@ class MemoryPolicy:
     def read(
         self, memory: KeyValueMemory, query: MemoryQuery
     ) -> tuple[Float[Array, "b k m cv"], KeyValueMemory]:
-        """Return every object's readout, and the memory with what reading changes in it.
+        """Return every object's readout, and the memory with its usage updated.
 
-        By default a softmax average over the `top_k` most similar tokens (`memory.read`).
+        The default is a softmax average over the `top_k` most similar tokens (`memory.read`).
         """
         return read.read(
             memory,
@@ -90,17 +91,18 @@ class MemoryPolicy:
 
 
 class FirstInFirstOut(MemoryPolicy):
-    """Keep a bucket's first frame for ever, and the newest `max_mem_frames - 1` others.
+    """Policy that keeps each bucket's first frame forever, and the newest of the others.
 
-    A subclass that overrides `evict` keeps others than the newest.
+    There are `max_mem_frames - 1` others. A subclass can override `evict` to keep other frames than
+    the newest.
     """
 
     def layout(self, tokens_per_frame: int) -> MemoryLayout:
-        """Return room for one permanent frame (the caller makes more) and the newest ones."""
+        """Return capacity for one permanent frame (the caller adds more) and the newest ones."""
         return MemoryLayout(tokens_per_frame, 1, self.config.max_mem_frames - 1)
 
     def admit(self, memory: KeyValueMemory, frame: MemoryFrame) -> KeyValueMemory:
-        """Return the memory with the frame in every active bucket."""
+        """Return the memory with the frame stored in every active bucket."""
         return working.write_frame(
             memory,
             frame.key,
@@ -114,22 +116,24 @@ class FirstInFirstOut(MemoryPolicy):
         )
 
     def evict(self, memory: KeyValueMemory, frame: MemoryFrame) -> Int[Array, " u"]:
-        """Return the temporary frame that each bucket gives up for this one once it is full."""
+        """Return the temporary frame of each bucket that this one replaces in a full bucket."""
         del frame
         return memory.temporary_frames % max(memory.layout.temporary, 1)
 
 
 class LongTerm(FirstInFirstOut):
-    """Condense full working memory into prototypes (`memory.long_term`), the most used of which
-    are kept; the `lt_` values of the configuration."""
+    """Policy that condenses full working memory into prototypes and keeps the most used of them.
+
+    See `memory.long_term` and the `lt_` settings of `PropagationConfig`.
+    """
 
     def layout(self, tokens_per_frame: int) -> MemoryLayout:
-        """Return room for working memory and prototypes."""
+        """Return capacity for working memory and prototypes."""
         config = self.config
         return MemoryLayout(tokens_per_frame, 1, config.lt_max_frames - 1, config.lt_max_tokens)
 
     def admit(self, memory: KeyValueMemory, frame: MemoryFrame) -> KeyValueMemory:
-        """Return the memory with the frame, condensed where that made it full."""
+        """Return the memory with the frame stored, and condensed if it became full."""
         config = self.config
         return long_term.consolidate(
             super().admit(memory, frame),
@@ -145,7 +149,7 @@ def policy_of(config: PropagationConfig) -> MemoryPolicy:
     """Return the policy that a configuration names.
 
     Raises:
-      InputError: there is no such policy, or it is something else.
+      InputError: there is no such policy, or the name refers to something else.
     """
     name = config.memory_policy
     if name == "auto":

@@ -1,4 +1,4 @@
-"""Reading the memory: what every object's values say at every query pixel.
+"""Reading of the memory: every object's values, averaged by affinity at every query pixel.
 
 network.md section 4; XMem (ECCV 2022), section 3.2.
 """
@@ -32,11 +32,11 @@ def read(
     dense: bool = False,
     query_chunk: int | None = None,
 ) -> tuple[Float[Array, "b k m cv"], KeyValueMemory]:
-    """Readout of every object, and the memory with usage and life counted.
+    """Return the readout of every object, and the memory with usage and life updated.
 
     Each query pixel reads the `top_k` most similar tokens of the object's bucket, weighted by a
-    softmax over them; fewer if the bucket has fewer, and zeros if it is empty. Which tokens these
-    are is a constant to derivatives.
+    softmax over them; fewer if the bucket has fewer, and zeros if it is empty. The choice of tokens
+    is a constant for differentiation.
 
     Args:
       memory: n tokens in u buckets for k objects.
@@ -44,14 +44,14 @@ def read(
       query_selection: their selection, in [0, 1], float32.
       bucket_of: bucket slot of every object slot; -1 for padding, whose readout is zero.
       top_k: tokens per query pixel.
-      dense: use matrix products in place of gathers (tokens that tie with the last one chosen are
+      dense: use matrix products instead of gathers (tokens that tie with the last one chosen are
         then read too).
       query_chunk: query pixels at a time, which bounds the memory that `dense` needs. Default: all.
 
     Returns:
-      The readout in the dtype of the values, and the memory: usage grows by the affinity summed
-      over query pixels and life by 1, for temporary and long-term tokens (without long-term
-      memory it is returned as it is).
+      The readout in the dtype of the values, and the memory. Usage grows by the affinity summed
+        over query pixels and life by 1, for temporary and long-term tokens (without long-term
+        memory it is returned unchanged).
     """
     affinity_of = partial(dense_affinity if dense else listed_affinity, top_k=top_k)
     queries = query_features(query_key, query_selection)
@@ -67,9 +67,9 @@ def read_frames(
     query_key: Float[Array, "b m ck"],
     query_selection: Float[Array, "b m ck"],
 ) -> Float[Array, "b k m cv"]:
-    """Readout over all tokens of the valid frames of an explicit stack (training).
+    """Return the readout over all tokens of the valid frames of an explicit stack (training).
 
-    Frames that are not valid get neither weight nor gradient; without any the readout is zero.
+    Invalid frames get neither weight nor gradient; without any valid frame the readout is zero.
     """
     b, f, hw, ck = key.shape
     scores = similarity(
@@ -89,7 +89,7 @@ def read_frames(
 def read_one_frame(
     key: Key, value: Float[Array, "b k h w cv"], query: Key
 ) -> Float[Array, "b k h w cv"]:
-    """Readout over all tokens of a single frame with these keys and values, as a map."""
+    """Return the readout over all tokens of a single frame, as a map."""
     b, k, h, w, _ = value.shape
 
     def flat(x: Float[Array, "b h w c"]) -> Float[Array, "b hw c"]:
@@ -113,7 +113,7 @@ def _read_chunks(
     affinity_of: AffinityFunction,
     chunk: int | None,
 ) -> tuple[Float[Array, "b k m cv"], Float[Array, "b u n"]]:
-    """Readout and the affinity that each token received, so many query pixels at a time."""
+    """Read one chunk of query pixels at a time; return the readout and each token's affinity."""
     b, m, _ = queries.shape
     chunk = min(chunk or m, m)
     read_some = partial(_read, memory, bucket_of=bucket_of, affinity_of=affinity_of)
@@ -135,7 +135,7 @@ def _read(
     bucket_of: Int[Array, " k"],
     affinity_of: AffinityFunction,
 ) -> tuple[Float[Array, "b k m cv"], Float[Array, "b u n"]]:
-    """The same for all given query pixels at once, one batch element after the other."""
+    """Read all given query pixels at once, one batch element after the other."""
     buckets, objects = memory.key.shape[1], memory.value.shape[1]
     valid = valid_tokens(memory)
 
@@ -160,12 +160,12 @@ def _read(
         usage = jax.vmap(lambda affinity: affinity.usage(valid.shape[1]))(affinity)
         return readout, usage
 
-    # Loops, in which an index selects what is read, rather than vmap, whose gathers are slower.
+    # Loops with dynamic indices instead of vmap, whose gathers are slower.
     return lax.map(read_item, jnp.arange(queries.shape[0]))
 
 
 def _count_usage(memory: KeyValueMemory, usage: Float[Array, "b u n"]) -> KeyValueMemory:
-    """Adds to usage and life of the tokens that can be dropped; permanent ones need neither."""
+    """Update usage and life of the tokens that can be dropped; permanent ones need neither."""
     if memory.usage is None or memory.life is None:
         return memory
     layout = memory.layout

@@ -1,13 +1,13 @@
 """The key/value memory as one frozen pytree of fixed capacity.
 
 Objects that first appeared in the same frame form a *bucket*: they share keys and usage, and each
-has its own values. All tokens of a bucket lie on one axis, so that reading never concatenates:
+has its own values. All tokens of a bucket are on one axis, so reading never concatenates:
 
     | long-term: L tokens | permanent: P frames | temporary: T frames |
 
 Permanent and temporary frames together are the working memory. A frame is `tokens_per_frame`
-consecutive tokens, the h*w positions at stride 16 in row-major order. Which tokens count is told
-by three counters per bucket; whatever lies beyond them is stale and never read.
+consecutive tokens, the h*w positions at stride 16 in row-major order. Three counters per bucket
+tell which tokens are valid; tokens beyond them are stale and never read.
 """
 
 import dataclasses
@@ -28,9 +28,12 @@ class MemoryLayout:
     """Capacities of a memory; two memories of equal layout share compiled programs.
 
     tokens_per_frame: h*w, positions of a frame at stride 16.
-    permanent: frames kept for ever, at least 1 (every bucket's first frame is one).
-    temporary: frames that are replaced (first in first out) or consolidated; 0 for none.
-    long_term: tokens of long-term memory; 0 switches it off, and with it usage counting.
+    permanent: frames kept forever, at least 1 (every bucket's first frame is one).
+    temporary: frames that are replaced (first in, first out) or consolidated; 0 for none.
+    long_term: tokens of long-term memory; 0 disables it, and usage counting with it.
+
+    Raises:
+      ValueError: a capacity is too small.
     """
 
     tokens_per_frame: int
@@ -64,7 +67,7 @@ class MemoryLayout:
         return self.temporary_start + self.temporary * self.tokens_per_frame
 
 
-# Pytrees are also rebuilt around things that are no arrays (shapes, batched axes), hence unchecked.
+# Unchecked, since pytrees are also rebuilt around non-arrays (shapes, batched axes).
 @no_type_check
 class KeyValueMemory(flax.struct.PyTreeNode):
     """Long-term and working memory of all objects.
@@ -72,16 +75,15 @@ class KeyValueMemory(flax.struct.PyTreeNode):
     b is the batch (1, or 2 with flip augmentation), u bucket slots, k object slots, n tokens in the
     order given above. Keys are float32, values have the compute dtype.
 
-    selection, usage and life serve consolidation alone, and are None without long-term memory.
+    selection, usage and life are only used by consolidation, and are None without long-term memory.
     usage is the affinity a token received in all reads so far, life the number of reads it took
-    part in (from 1e-7 on); neither is counted for permanent tokens.
+    part in (starting at 1e-7); neither is counted for permanent tokens.
 
-    long_term_tokens, permanent_frames and temporary_frames count what a bucket holds. Without
-    long-term memory temporary_frames counts all frames ever written: the latest are held, frame i
+    long_term_tokens, permanent_frames and temporary_frames count a bucket's content. Without
+    long-term memory, temporary_frames counts all frames ever written: the latest are held, frame i
     in slot i modulo the capacity.
 
-    notes: what a memory policy keeps for itself, arrays with a row per bucket; zeros while the
-    bucket is empty.
+    notes: a memory policy's own arrays, with a row per bucket; zeros while the bucket is empty.
     """
 
     key: Float[Array, "b u n ck"]
@@ -107,7 +109,7 @@ def init(
     dtype: DTypeLike = jnp.float32,
     notes: dict[str, Array] | None = None,
 ) -> KeyValueMemory:
-    """An empty memory; `dtype` is that of the values (float32, bfloat16, or float64)."""
+    """Return an empty memory; `dtype` is that of the values (float32, bfloat16 or float64)."""
     tokens, wide = (batch, buckets, layout.num_tokens), wide_type(dtype)
     return KeyValueMemory(
         key=jnp.zeros((*tokens, key_dim), wide),
@@ -127,10 +129,10 @@ def init(
 def usage_record(
     memory: KeyValueMemory,
 ) -> tuple[Float[Array, "b u n ck"], Float[Array, "b u n"], Float[Array, "b u n"]]:
-    """selection, usage and life of a memory with a long-term part.
+    """Return selection, usage and life of a memory with a long-term part.
 
     Raises:
-      ValueError: it has none.
+      ValueError: the memory has no long-term part.
     """
     if memory.selection is None or memory.usage is None or memory.life is None:
         raise ValueError("MemoryLayout.long_term is 0; consolidation needs at least 1")
@@ -138,12 +140,12 @@ def usage_record(
 
 
 def held_temporary_frames(memory: KeyValueMemory) -> Int[Array, " u"]:
-    """Temporary frames that each bucket holds now."""
+    """Return the number of temporary frames that each bucket holds."""
     return jnp.minimum(memory.temporary_frames, memory.layout.temporary)
 
 
 def valid_tokens(memory: KeyValueMemory) -> Bool[Array, "u n"]:
-    """True where a token may be read."""
+    """Return True for tokens that may be read."""
     layout, frame = memory.layout, memory.layout.tokens_per_frame
 
     def part(capacity: int, held: Int[Array, " u"]) -> Bool[Array, "u part"]:
@@ -160,7 +162,7 @@ def valid_tokens(memory: KeyValueMemory) -> Bool[Array, "u n"]:
 
 
 def clear_buckets(memory: KeyValueMemory, buckets: Bool[Array, " u"]) -> KeyValueMemory:
-    """Empties the given buckets, so that their slots (and their objects' slots) can be reused."""
+    """Empty the given buckets, so their slots (and their objects' slots) can be reused."""
 
     def clear(rows: Shaped[Array, "u *rest"]) -> Shaped[Array, "u *rest"]:
         return jnp.where(buckets.reshape(-1, *(1,) * (rows.ndim - 1)), 0, rows).astype(rows.dtype)
@@ -180,12 +182,12 @@ def grow(
     buckets: int | None = None,
     objects: int | None = None,
 ) -> KeyValueMemory:
-    """The same content with room for more permanent frames, buckets or objects.
+    """Return the same content with capacity for more permanent frames, buckets or objects.
 
-    For the host, between steps: the result has other shapes, so programs are compiled anew.
+    For the host, between steps: shapes change, so programs are recompiled.
 
     Raises:
-      ValueError: a requested capacity is smaller than the present one.
+      ValueError: a requested capacity is smaller than the current one.
     """
     u, k, old = memory.key.shape[1], memory.value.shape[1], memory.layout
     permanent = _capacity("permanent", permanent, old.permanent)
@@ -226,7 +228,7 @@ def _capacity(name: str, wanted: int | None, present: int) -> int:
 
 
 def _pad(x: Array, *, axis: int, at: int, extra: int) -> Array:
-    """`x` with `extra` zeros inserted at an index of an axis."""
+    """Insert `extra` zeros into `x` at an index of an axis."""
     if extra == 0:
         return x
     before, after = jnp.split(x, [at], axis=axis)

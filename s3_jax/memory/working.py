@@ -1,7 +1,6 @@
-"""Writing frames to working memory: permanent ones, and temporary ones in a ring.
+"""Writing of frames to working memory: permanent ones, and temporary ones in a ring buffer.
 
-A write touches the frame's window only, so that under `jit` with a donated memory it happens in
-place.
+A write only touches the frame's window, so under `jit` with a donated memory it is in place.
 """
 
 import jax.numpy as jnp
@@ -22,25 +21,25 @@ def write_frame(
     permanent: bool | Bool[Array, ""] = False,
     evicted: Int[Array, " u"] | None = None,
 ) -> KeyValueMemory:
-    """Stores a frame in every active bucket.
+    """Store a frame in every active bucket.
 
-    A bucket's first frame becomes permanent, later ones if `permanent` says so. Others are
-    temporary: without long-term memory one is replaced when all slots are taken (with no slots
-    nothing is stored); with it, `consolidate` has to follow every write and make room.
-    New temporary tokens have usage 0 and life 1e-7.
+    A bucket's first frame becomes permanent, and later ones if `permanent` is set. Others are
+    temporary: without long-term memory, one is replaced when all slots are taken (with no slots
+    nothing is stored); with it, `consolidate` has to follow every write and make room. New
+    temporary tokens have usage 0 and life 1e-7.
 
-    The host must `grow` the memory before the permanent slots run out; a permanent frame that
-    finds none is stored as a temporary one.
+    The host must `grow` the memory before the permanent slots run out; without a free slot, a
+    permanent frame is stored as a temporary one.
 
     Args:
       memory: with u buckets and k objects.
       key: of the frame's h*w positions.
-      shrinkage: of the same.
-      selection: of the same; only long-term memory uses it, without it may be None.
+      shrinkage: of the same positions.
+      selection: of the same positions; only used by long-term memory, may be None without it.
       value: of every object; cast to the dtype of the memory's values.
       bucket_of: bucket slot of every object slot; -1 for padding, which is not written.
-      active: buckets that take the frame.
-      permanent: whether the frame is kept for ever.
+      active: buckets that store the frame.
+      permanent: True to keep the frame forever.
       evicted: the temporary slot whose frame is replaced once all are taken; None for the oldest.
 
     Raises:
@@ -75,8 +74,10 @@ def _places(
     permanent: bool | Bool[Array, ""],
     evicted: Int[Array, " u"] | None,
 ) -> tuple[Int[Array, " u"], Bool[Array, " u"], Bool[Array, " u"]]:
-    """Per bucket: first token of the new frame's window, and whether it is stored there as a
-    permanent or as a temporary frame."""
+    """Return where each bucket stores the new frame.
+
+    These are the first token of its window, True if it becomes permanent, and True if temporary.
+    """
     layout = memory.layout
     first = memory.permanent_frames == 0
     kept = active & (first | permanent) & (memory.permanent_frames < layout.permanent)
@@ -99,7 +100,7 @@ def _write(
     start: Int[Array, " s"],
     stored: Bool[Array, " s"],
 ) -> Float[Array, "b s n *c"]:
-    """Puts a frame at index `start` of the token axis of every slot that stores it."""
+    """Write a frame at index `start` of the token axis of every slot that stores it."""
 
     def write_slot(slot: Int[Array, ""], tokens: Array) -> Array:
         shared = frame.shape[1] == 1

@@ -50,7 +50,7 @@ class Rewindable(Segmenter, Protocol):
         ...
 
     def reserve(self, objects: int, buckets: int) -> None:
-        """Reserve capacity for objects and cohorts that will be added later."""
+        """Reserve capacity for objects and buckets that will be added later."""
         ...
 
 
