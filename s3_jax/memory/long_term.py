@@ -23,6 +23,7 @@ from s3_jax.memory.state import (
 from s3_jax.ops import in_place
 from s3_jax.ops.precision import widen
 from s3_jax.ops.similarity import similarity
+from s3_jax.ops.top_k import largest_places
 
 
 class Condensed(NamedTuple):
@@ -128,7 +129,7 @@ def _condense(memory: KeyValueMemory, num_prototypes: int, kept: int, newest: in
     survivors = jnp.argsort(usage[:, :, : layout.long_term], axis=-1, descending=True)
     part = slice(layout.temporary_start, layout.num_tokens - newest)
     key, shrinkage = memory.key[:, :, part], memory.shrinkage[:, :, part]
-    chosen = lax.top_k(usage[:, :, part], min(num_prototypes, key.shape[2]))[1]
+    chosen = largest_places(usage[:, :, part], min(num_prototypes, key.shape[2]))
     pick = jax.vmap(jax.vmap(lambda tokens, index: tokens[index]))
     prototype_key, prototype_selection = pick(key, chosen), pick(selection[:, :, part], chosen)
     scores = similarity(key, shrinkage, prototype_key, prototype_selection)

@@ -3,8 +3,16 @@
 `block_top_k` is for CPU and GPU; `top_k_mask` uses neither sorting nor gathering, for TPU.
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
+from jax.custom_batching import custom_vmap
+from jax.experimental.custom_partitioning import custom_partitioning
 from jaxtyping import Array, Bool, Float, Int, UInt16, UInt32
 
 # Entries per block. The two searches look at n / BLOCK and k * BLOCK entries; 16 balances them for
@@ -12,6 +20,50 @@ from jaxtyping import Array, Bool, Float, Int, UInt16, UInt32
 BLOCK = 16
 # Columns of a TPU's matrix unit; fewer cost the same.
 LANES = 128
+
+
+def largest_places(values: Float[Array, "*b n"], k: int) -> Int[Array, "*b top"]:
+    """Places of the k largest entries of each row, in their order, ties by lowest place.
+
+    `lax.top_k`, but where rows are spread over devices every device ranks its own: the compiler
+    would gather all rows on all devices first. The result is a constant to derivatives.
+    """
+    return _places_of(k)(lax.stop_gradient(values))
+
+
+@functools.cache
+def _places_of(k: int) -> Callable[[Array], Array]:
+    def rank(values: Array) -> Array:
+        return lax.top_k(values, k)[1]
+
+    def partition(mesh: Any, values: Any, _: Any) -> tuple[Any, ...]:
+        return mesh, rank, values[0].sharding, (values[0].sharding,)
+
+    spread = custom_partitioning(rank)
+    spread.def_partition(
+        partition, sharding_rule="... n -> ... k", need_replication_factors=("n", "k")
+    )
+    mapped = custom_vmap(spread)
+
+    @mapped.def_vmap
+    def over_more_rows(size: int, batched: list[bool], values: Array) -> tuple[Array, bool]:
+        return mapped(values), True
+
+    places = jax.custom_jvp(mapped)
+    places.defjvp(lambda primals, _: _constant(places(*primals)))
+    return places
+
+
+def _constant(places: Array) -> tuple[Array, Any]:
+    return places, np.zeros(places.shape, jax.dtypes.float0)
+
+
+def largest(
+    values: Float[Array, "*b n"], k: int
+) -> tuple[Float[Array, "*b top"], Int[Array, "*b top"]]:
+    """The k largest entries of each row, and their places; see `largest_places`."""
+    places = largest_places(values, k)
+    return jnp.take_along_axis(values, places, axis=-1, mode="clip"), places
 
 
 def block_top_k(
@@ -24,14 +76,13 @@ def block_top_k(
     """
     m, n = values.shape
     if n < 4 * k * BLOCK:
-        top, index = lax.top_k(values, k)
-        return top, index
+        return largest(values, k)
     values = jnp.pad(values, ((0, 0), (0, -n % BLOCK)), constant_values=-jnp.inf)
     blocks = values.reshape(m, -1, BLOCK)
-    _, best = lax.top_k(jnp.max(blocks, axis=-1), k)
+    best = largest_places(jnp.max(blocks, axis=-1), k)
     best = jnp.sort(best, axis=-1)  # in order of position, which decides ties
     candidates = jnp.take_along_axis(blocks, best[:, :, None], axis=1, mode="clip")
-    top, place = lax.top_k(candidates.reshape(m, k * BLOCK), k)
+    top, place = largest(candidates.reshape(m, k * BLOCK), k)
     block = jnp.take_along_axis(best, place // BLOCK, axis=1, mode="clip")
     return top, block * BLOCK + place % BLOCK
 
