@@ -1,4 +1,4 @@
-"""Starts a network from public weights (network.md section 8).
+"""Starts a network from public weights (docs/network.md, section 8).
 
     variables = initial_variables(config, seed)  # s3_jax.models.variables
     tensors, report = load_vit(to_torch(variables, config), read_tensors("dinov2.pth"), config)

@@ -1,6 +1,6 @@
 """Reading of the memory: every object's values, averaged by affinity at every query pixel.
 
-network.md section 4; XMem (ECCV 2022), section 3.2.
+docs/network.md, section 4.2; XMem (ECCV 2022), section 3.2.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Auxiliary predictions that training supervises (network.md section 7, last paragraph)."""
+"""Auxiliary predictions that training supervises (docs/network.md, section 7.4)."""
 
 import flax.linen as nn
 import jax.numpy as jnp

@@ -1,4 +1,7 @@
-"""Query key, shrinkage and selection of a frame, always in float32 (network.md section 2.7)."""
+"""Query key, shrinkage and selection of a frame, always in float32.
+
+See docs/network.md, section 2.7.
+"""
 
 import functools
 from typing import NamedTuple

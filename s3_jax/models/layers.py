@@ -283,7 +283,7 @@ def l2_normalize(
 class ChannelAttentionBlock(nn.Module):
     """Residual block whose output channels are weighted by a 1-D convolution over their means.
 
-    network.md: section 3, "CA block". The 1-D kernel's size grows with the logarithm of the width.
+    docs/network.md, section 3.2. The 1-D kernel's size grows with the logarithm of the width.
     """
 
     features: int
@@ -330,7 +330,7 @@ class FeatureFuser(nn.Module):
 
 
 class GatedUpdate(nn.Module):
-    """GRU-like update of the sensory memory, in float32 (network.md section 3).
+    """GRU-like update of the sensory memory, in float32 (docs/network.md, section 3.3).
 
     One 3 x 3 convolution of [input, state] gives forget and update gates and a candidate.
     """

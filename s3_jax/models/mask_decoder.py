@@ -1,4 +1,7 @@
-"""Mask decoder: per-object maps enlarged with image features to logits (network.md section 7)."""
+"""Mask decoder: per-object maps enlarged with image features to logits.
+
+See docs/network.md, section 7.
+"""
 
 import flax.linen as nn
 import jax.numpy as jnp

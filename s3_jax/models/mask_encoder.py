@@ -1,4 +1,7 @@
-"""Mask encoder: an image and one object's mask to that object's value (network.md section 3)."""
+"""Mask encoder: an image and one object's mask to that object's value.
+
+See docs/network.md, section 3.1.
+"""
 
 import flax.linen as nn
 import jax.numpy as jnp

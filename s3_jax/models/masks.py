@@ -19,7 +19,10 @@ def logit(prob: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 def aggregate(prob: Float[Array, "b k h w"]) -> Float[Array, "b k+1 h w"]:
-    """Logits of background (no object present) and objects, float32 (network.md section 0)."""
+    """Logits of background (no object present) and objects, float32.
+
+    See docs/network.md, section 0.
+    """
     prob = widen(prob)
     background = jnp.prod(1 - prob, axis=1, keepdims=True)
     return logit(jnp.concatenate([background, prob], axis=1))
@@ -44,7 +47,8 @@ def foreground(
     """Where an object's aggregated logit is at least that of background and of every object.
 
     Returns:
-      bool (b, k, h, w). Ties, also those made by the clamp, count as foreground (network.md 6.1).
+      bool (b, k, h, w). Ties, also those made by the clamp, count as foreground (docs/network.md,
+      section 6.1).
     """
     prob = widen(prob)
     objects = logit(prob)

@@ -80,7 +80,9 @@ def offered_similarity(block: Mapping[str, Any]) -> Float[Array, "b n_heads q n"
 
 
 class DiscriminativeCrossAttention(QueryAttention):
-    """Masked cross attention for discriminative queries (paper section 3.3, network.md 6.2).
+    """Masked cross attention for discriminative queries.
+
+    Paper section 3.3; docs/network.md, section 6.2.
 
     Attention is a hard choice of one token per query and head; gradients flow through the chosen
     token, not through the choice.

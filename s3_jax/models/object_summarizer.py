@@ -1,4 +1,7 @@
-"""Object summaries: mask-weighted sums of value features, one per query (network.md section 3)."""
+"""Object summaries: mask-weighted sums of value features, one per query.
+
+See docs/network.md, section 3.4.
+"""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Object transformer: object queries and pixels inform each other (network.md section 6).
+"""Object transformer: object queries and pixels inform each other (docs/network.md, section 6).
 
 What makes S3's queries discriminative is the masked cross attention (`object_attention`): per head,
 a query takes in the one pixel most similar to it, foreground queries from the foreground and
@@ -120,7 +120,8 @@ class ObjectTransformer(nn.Module):
         chunk_size: int = -1,
     ) -> TransformerOutput:
         """Args:
-        pixel: fused pixel features; object_value: averaged object memory (section 5).
+        pixel: fused pixel features; object_value: averaged object memory (docs/network.md,
+          section 5).
         active: 0 for padding objects; same_bucket: 1 where two objects belong together.
         chunk_size: objects a block processes at a time; masks are compared over all objects.
         """
@@ -186,7 +187,7 @@ def blocked_pixels(
 ) -> Bool[Array, "b k 2 n"]:
     """Which pixels an object's foreground queries, and its background queries, may not read.
 
-    Queries that could read no pixel at all may read every one (network.md 6.1).
+    Queries that could read no pixel at all may read every one (docs/network.md, section 6.1).
     """
     prob = nn.sigmoid(logits)
     if active is not None:

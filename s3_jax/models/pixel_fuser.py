@@ -1,4 +1,7 @@
-"""Pixel fusion: memory readout joined with sensory memory and last mask (network.md section 4)."""
+"""Pixel fusion: memory readout joined with sensory memory and last mask.
+
+See docs/network.md, section 4.3.
+"""
 
 import flax.linen as nn
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Two-dimensional sinusoidal position encoding (network.md section 3)."""
+"""Two-dimensional sinusoidal position encoding (docs/network.md, section 3.5)."""
 
 import functools
 

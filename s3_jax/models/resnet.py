@@ -54,7 +54,7 @@ class ResNet(nn.Module):
     """Strides 4, 8 and 16 of a ResNet; BatchNorm always uses its running statistics.
 
     The published networks never update those statistics, also not in training
-    (network.md sections 2.6 and 3); scale and bias do train.
+    (docs/network.md, sections 2.6 and 3.1); scale and bias do train.
     """
 
     depth: int

@@ -69,7 +69,7 @@ class Segmentation(NamedTuple):
 
 
 class S3(nn.Module):
-    """The network of `config` (network.md section 1), computing in `dtype`.
+    """The network of `config` (docs/network.md, section 1), computing in `dtype`.
 
     trainable_blocks: parts of a pretrained image encoder that training changes (`Encoder.frozen`);
       nothing that the network computes depends on it.

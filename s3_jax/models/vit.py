@@ -1,4 +1,4 @@
-"""The vision transformer that carries the semantics (network.md section 2.1)."""
+"""The vision transformer that carries the semantics (docs/network.md, section 2.1)."""
 
 import flax.linen as nn
 import jax.numpy as jnp

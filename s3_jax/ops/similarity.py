@@ -68,7 +68,9 @@ def similarity(
     query_key: Float[Array, "*batch m ck"],
     query_selection: Float[Array, "*batch m ck"] | None,
 ) -> Float[Array, "*batch m n"]:
-    """Similarity of every query pixel m to every memory token n, float32 (network.md section 4).
+    """Similarity of every query pixel m to every memory token n, float32.
+
+    See docs/network.md, section 4.1.
 
     Without shrinkage it is 1. Without selection it is 1 too, and the term -sum_c query_cj^2 is left
     out, as the published network has it: with shrinkage that makes a difference.

@@ -1,7 +1,7 @@
 """From a video's frame to what the network computes on, and back.
 
 A frame is first shrunk if its short side exceeds the internal size, then padded with zeros on all
-sides to a multiple of 32 (protocol.md section 1). Masks go the same way.
+sides to a multiple of 32 (docs/propagation.md, section 1.1). Masks go the same way.
 """
 
 import dataclasses

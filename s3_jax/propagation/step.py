@@ -1,7 +1,7 @@
 """One frame of a video: the pure functions behind streaming, scanning, batches and export.
 
 `step` handles frames without a mask, `annotate` frames with one. Both take the state and return
-the next; shapes and dtypes stay the same (protocol.md sections 1 and 2).
+the next; shapes and dtypes stay the same (docs/propagation.md, sections 1 and 2).
 
 Both have derivatives in reverse mode, by images, masks and parameters, through either kind of
 memory. Choices count as constants in them: which memory tokens are read (top-k), condensed into

@@ -1,4 +1,4 @@
-"""A training clip through the network (paper section 4.1, protocol.md section 5).
+"""A training clip through the network (paper section 4.1; docs/propagation.md, section 5.2).
 
     all frames -> encode_image at once
     then frame by frame:  previous frame and its mask -> encode_mask -> memory

@@ -1,7 +1,7 @@
 """Losses of a clip: cross entropy and dice at points, on masks and auxiliary logits.
 
 Every pair of losses (masks, sensory memory, each level of the object transformer) has points of
-its own in every frame. protocol.md section 5; paper section 4.1.
+its own in every frame. docs/propagation.md, section 5.3; paper section 4.1.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""Which parameters train, and in which group of the optimizer (protocol.md section 5)."""
+"""Which parameters train, and in which group of the optimizer.
+
+See docs/propagation.md, section 5.4.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""Learning rates over the iterations (protocol.md section 5)."""
+"""Learning rates over the iterations (docs/propagation.md, sections 5.1 and 5.4)."""
 
 from collections.abc import Callable, Sequence
 

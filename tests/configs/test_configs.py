@@ -51,7 +51,7 @@ def test_every_published_network_has_one(name):
 
 
 def test_both_stages_are_the_published_ones():
-    """protocol.md section 5."""
+    """docs/propagation.md, section 5.1."""
     static, video = run_of("train_s3_vitb").stages
     assert (static.steps, video.steps) == (80_000, 125_000)
     for stage, crop, frames, references, objects, points, rate in (

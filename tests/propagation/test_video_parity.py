@@ -1,7 +1,7 @@
 """Whole videos against recordings of the published network: every frame and the final state.
 
-Where the published network differs from ours on purpose (protocol.md section 3), the test does to
-our session what the published network does, and everything must be equal again.
+Where the published network differs from ours on purpose (docs/propagation.md, section 3), the test
+does to our session what the published network does, and everything must be equal again.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ def test_recording(shared_golden: Path, name: str) -> None:
 
 class ChunkS3(S3):
     """Objects of other chunks do not exist for it in pixel fusion and transformer, as in the
-    published network (3.7)."""
+    published network (docs/propagation.md, section 3.7)."""
 
     aggregated: int = 1
 
@@ -77,7 +77,8 @@ def test_stale_last_mask(shared_golden: Path) -> None:
 
 
 def test_known_object_written_to_the_last_channel(shared_golden: Path) -> None:
-    """There the mask of a known object given beside a new one goes to another object (3.1)."""
+    """There the mask of a known object given beside a new one goes to another object
+    (docs/propagation.md, section 3.1)."""
 
     def apply(session: Session, event: dict, recording: Mapping, t: int) -> None:
         if t == 6:
@@ -92,8 +93,8 @@ def test_known_object_written_to_the_last_channel(shared_golden: Path) -> None:
 @pytest.mark.parametrize(("name", "frame"), [("force_permanent", 9),
                                              ("force_permanent_long_term", 6)])  # fmt: skip
 def test_frames_made_permanent_later_stay(shared_golden: Path, name: str, frame: int) -> None:
-    """There they are evicted all the same (3.2): equal up to that frame and as long as it is held
-    anyway, then the memories differ."""
+    """There they are evicted all the same (docs/propagation.md, section 3.2): equal up to that
+    frame and as long as it is held anyway, then the memories differ."""
     outcome = run_case(shared_golden, name)
     beyond = [t for t, difference in enumerate(outcome.differences) if difference > ACCEPT]
     assert all(t > frame for t in beyond), outcome.differences

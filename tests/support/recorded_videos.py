@@ -22,7 +22,8 @@ from tests.support.weights import state_dict
 GOLDENS = Path(__file__).parents[1] / "goldens"
 ACCEPT = 3e-4  # the recordings' own tolerance for every probability of every frame
 # Rounding alone may choose another token where the best two are closer than this (unit: similarity,
-# network.md section 9). Such a frame is compared by its mean, and more loosely by its maximum.
+# docs/network.md, section 9). Such a frame is compared by its mean, and more loosely by its
+# maximum.
 TIE = 3e-7
 ACCEPT_TIE = 0.1
 # Summaries add up over a video; keys, usage and the like are single values of it.

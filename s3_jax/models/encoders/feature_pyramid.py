@@ -1,4 +1,7 @@
-"""ViT with a simple feature pyramid: the ablation without spatial-semantic blocks (2.5)."""
+"""ViT with a simple feature pyramid: the ablation without spatial-semantic blocks.
+
+See docs/network.md, section 2.5.
+"""
 
 import flax.linen as nn
 import jax.numpy as jnp

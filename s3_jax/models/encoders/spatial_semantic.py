@@ -1,4 +1,6 @@
-"""The spatial-semantic image encoder (paper section 3.2, network.md sections 2.1 to 2.4).
+"""The spatial-semantic image encoder.
+
+Paper section 3.2; docs/network.md, sections 2.1 to 2.4.
 
 A frozen ViT gives semantics, a small convolutional stem the spatial detail. Each of four blocks
 runs a quarter of the ViT, then lets the detail tokens read the class and mean tokens (semantic
