@@ -4,7 +4,10 @@ Runs on the CPU unless JAX_PLATFORMS says otherwise. Compiled programs are kept 
 the repository, and shapes and types of s3_jax's annotations are checked while testing.
 """
 
+import ctypes
+import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling takes most of the tests' time: without LLVM's optimisation and XLA's newer emitters of
 # fusions it takes a quarter of that.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1",
 )
 # Before anything imports s3_jax, whose functions are wrapped as they are defined.
 install_import_hook("s3_jax", "beartype.beartype")
@@ -34,10 +39,17 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs() -> Iterator[None]:
-    """Frees a file's compiled programs after it: those of all files together take 10 GB, and more
-    memory maps than Linux allows a process (65,530), at which the compiler crashes."""
+    """Free a file's compiled programs after it.
+
+    Those of all files together take 10 GB, and more memory maps than Linux allows a process
+    (65,530), at which the compiler crashes. What the compiler used goes back to the system only
+    when glibc is asked to.
+    """
     yield
     jax.clear_caches()
+    gc.collect()
+    if sys.platform == "linux":
+        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
 
 
 @pytest.fixture(scope="session")

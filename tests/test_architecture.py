@@ -1,4 +1,5 @@
-"""The order of rooms in docs/architecture.md, imports without a circle, short functions."""
+"""The order of rooms in docs/architecture.md, imports without a circle, short functions; slow tests
+stand in docs/testing.md."""
 
 import ast
 import re
@@ -78,3 +79,12 @@ def test_functions_are_short() -> None:
     ]
     assert statistics.median(lengths) <= 8
     assert statistics.quantiles(lengths, n=20)[-1] <= 30
+
+
+def test_files_with_slow_tests_stand_in_the_table() -> None:
+    page = (ROOT / "docs" / "testing.md").read_text()
+    listed = re.findall(r"^\| `([\w/]+\.py)` \|", page, re.MULTILINE)
+    mark = re.compile(r"^(@|pytestmark = )pytest\.mark\.slow$|\bslow\(", re.MULTILINE)
+    tests = ROOT / "tests"
+    marked = [file for file in tests.rglob("test_*.py") if mark.search(file.read_text())]
+    assert sorted(listed) == sorted(file.relative_to(tests).as_posix() for file in marked)

@@ -26,7 +26,6 @@ from s3_jax.checkpoints.model import (
     stored_arrays,
 )
 from s3_jax.conversion.weights import Variables, flatten
-from s3_jax.models.variables import initial_variables
 from tests.support.tiny_models import TINY_RESNET, TINY_VIT, tiny_variables
 
 ROOT = Path(__file__).parents[2]
@@ -337,8 +336,8 @@ def test_scores_of_another_network_are_another_stage(tmp_path):
     single = dataclasses.replace(TINY_VIT, single_object=True)
     for step, config, score in ((1, single, 0.9), (2, TINY_VIT, 0.4), (3, TINY_VIT, 0.3)):
         folder = tmp_path / "checkpoints" / str(step) / "model"
-        variables = initial_variables(config, 0)
-        save_model(folder, config, variables, metadata={"step": step, "score": score})
+        metadata = {"step": step, "score": score}
+        save_model(folder, config, tiny_variables(config), metadata=metadata)
     assert find_model(tmp_path).parent.name == "2"
     (tmp_path / "checkpoints/2/model/config.json").write_text("{")
     assert find_model(tmp_path).parent.name == "3"

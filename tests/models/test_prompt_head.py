@@ -1,5 +1,7 @@
 """Maps of prompts, and the head that reads them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,7 +73,8 @@ def test_what_is_like_the_clicked_place_is_found() -> None:
 def network() -> tuple:
     head = initial_prompt_head()
     image = jax.random.uniform(jax.random.key(0), (1, SIDE, SIDE, 3))
-    maps, _ = EfficientNetLite0().init_with_output(jax.random.key(1), image, method="detailed")
+    trunk = functools.partial(EfficientNetLite0().init_with_output, method="detailed")
+    maps, _ = jax.jit(trunk)(jax.random.key(1), image)
     return head, maps
 
 

@@ -11,9 +11,11 @@ from flax.traverse_util import flatten_dict
 from s3_jax.models.s3 import S3
 from s3_jax.training.parameter_groups import merge, split_frozen
 from tests.support import tiny
+from tests.support.marks import slow
 
 NET = S3(tiny.SPATIAL_SEMANTIC)
 OBJECTS = 3
+FAST = ("spatial_semantic", "compact_semantic", "resnet18")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def assert_close(ours: Any, theirs: Any, tolerance: float = 2e-4) -> None:
     )
 
 
-@pytest.mark.parametrize("chunk_size", [1, 2, OBJECTS, OBJECTS + 1])
+@pytest.mark.parametrize("chunk_size", [slow(1), 2, slow(OBJECTS), slow(OBJECTS + 1)])
 def test_chunks_of_objects_change_nothing(
     variables: Any, inputs: dict[str, Any], expected: Any, chunk_size: int
 ) -> None:
@@ -129,7 +131,7 @@ FLOAT32 = {"key", "shrinkage", "selection", "sensory", "summaries", "logits", "p
 HALF = {"f16", "f8", "f4", "skip8", "skip4", "pix_feat", "value", "pixel"}
 
 
-@pytest.mark.parametrize("kind", tiny.CONFIGS)
+@pytest.mark.parametrize("kind", [k if k in FAST else slow(k) for k in tiny.CONFIGS])
 def test_half_precision_has_float32_islands(kind: str) -> None:
     """What accumulates or is exponentiated stays float32, the rest is bfloat16."""
     net = S3(tiny.CONFIGS[kind], dtype=jnp.bfloat16)

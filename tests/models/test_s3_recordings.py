@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from tests.support.goldens import Recording, load_recording
+from tests.support.marks import slow
 
 ComputeStages = Callable[[str, Recording], dict[str, np.ndarray]]
 
 # One of each kind of image encoder and query attention; the others need the complete recordings.
-IN_REPOSITORY = ("s3_resnet18", "s3_vitb_depthanything", "s3_fpn_vitb", "cutie_small")
+IN_REPOSITORY = ("s3_resnet18", *map(slow, ("s3_vitb_depthanything", "s3_fpn_vitb", "cutie_small")))
 ELSEWHERE = ("s3_resnet50", "s3_vitb_mae", "s3_vitl")
 
 

@@ -7,6 +7,7 @@ from s3_jax.config import PropagationConfig
 from s3_jax.errors import InputError
 from s3_jax.propagation.session import Session
 from tests.propagation.conftest import TINY, Video
+from tests.support.marks import slow
 
 SETTINGS = {
     "working": PropagationConfig(mem_every=3),
@@ -26,7 +27,7 @@ def steps(session: Session, video: Video, until: int) -> list[np.ndarray]:
             for i in range(session.frame_index, until)]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", ["working", slow("long_term")])
 def test_what_follows_a_snapshot_can_be_had_again(tiny_network, video, name):
     """Bit for bit, however far the session went in between, and more than once."""
     session = make(tiny_network, name)

@@ -80,6 +80,7 @@ def test_the_most_similar_frame_is_given_up(folder):
     assert memory.key[0, 0, ::4, 0].tolist() == [1, 5, 8.5, 2]
 
 
+@pytest.mark.slow
 def test_scan_and_batch_find_the_same(tiny_network, video, alone):
     session = Session(TINY, tiny_network.variables, CONFIG)
     run(session, video, range(1))
@@ -95,6 +96,7 @@ def test_scan_and_batch_find_the_same(tiny_network, video, alone):
             np.testing.assert_allclose(result.prob, alone[t], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_a_saved_session_continues_bit_for_bit(tiny_network, video, alone, tmp_path):
     session = Session(TINY, tiny_network.variables, CONFIG)
     run(session, video, range(5))

@@ -13,6 +13,7 @@ from s3_jax.propagation.scan import scan
 from s3_jax.propagation.session import Session
 from s3_jax.propagation.state import init_state
 from tests.propagation.conftest import TINY
+from tests.support.marks import slow
 
 SETTINGS = {
     "fifo": PropagationConfig(mem_every=3, max_mem_frames=3),
@@ -25,7 +26,8 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "at_once"), [("fifo", 1), ("long_term", 1), ("flip", 1), ("flip", 4)]
+    ("name", "at_once"),
+    [("fifo", 1), slow("long_term", 1), slow("flip", 1), slow("flip", 4)],
 )
 def test_scanned_equals_stepwise(tiny_network, video, name, at_once):
     """Also with 4, 4 and 3 of the 11 frames encoded at once."""
@@ -59,6 +61,7 @@ def test_state_keeps_structure_shapes_and_types(tiny_network, video):
         assert description() == before
 
 
+@pytest.mark.slow
 def test_gradients_and_vmap(tiny_network, video):
     """Propagation can be differentiated, and mapped over videos."""
     session = Session(TINY, tiny_network.variables, SETTINGS["fifo"])
@@ -85,6 +88,7 @@ def test_gradients_and_vmap(tiny_network, video):
         np.testing.assert_allclose(mapped[i], single(two[i]), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_videos_on_several_devices_with_the_checks_of_shard_map(tiny_network):
     """The types of a scan over one video per device, long-term memory included."""
     config, size = SETTINGS["long_term"], (64, 96)

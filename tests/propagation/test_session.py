@@ -27,6 +27,7 @@ def run(session: Session, video: Video, frames: int = 8) -> list[np.ndarray]:
     return [r.prob for r in session.propagate(video.frames[:frames])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_size", [1, 2, 3])
 def test_chunks_change_nothing(tiny_network, video, chunk_size):
     whole = run(make(tiny_network), video)
@@ -34,6 +35,7 @@ def test_chunks_change_nothing(tiny_network, video, chunk_size):
     np.testing.assert_allclose(whole, chunked, atol=CLOSE)
 
 
+@pytest.mark.slow
 def test_empty_slots_change_nothing(tiny_network, video):
     """Objects in other slots, with empty ones between them, get the same masks."""
     plain = run(make(tiny_network), video)
@@ -120,6 +122,7 @@ def test_frames_before_the_first_mask_are_background(tiny_network, video):
     assert session.step(video.frames[2]).object_ids == (1,)
 
 
+@pytest.mark.slow
 def test_permanent_frames_stay(tiny_network, video):
     """However many follow, the frames marked permanent are held beside the temporary ones."""
     session = make(tiny_network, max_mem_frames=2)
@@ -131,6 +134,7 @@ def test_permanent_frames_stay(tiny_network, video):
     assert counts.layout.permanent >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "long_term"), [("float32", True), ("bfloat16", False)])
 def test_saved_session_continues_bit_for_bit(tiny_network, video, tmp_path, dtype, long_term):
     options = {"long_term": long_term, "lt_max_frames": 3, "lt_min_frames": 2}
@@ -154,6 +158,7 @@ def test_saved_session_continues_bit_for_bit(tiny_network, video, tmp_path, dtyp
         np.testing.assert_array_equal(a.prob, b.prob)
 
 
+@pytest.mark.slow
 def test_a_session_saved_by_an_earlier_version_continues(tiny_network, video, goldens):
     """Seven frames, a third object from frame 3 on; long-term memory has been condensed."""
     config = PropagationConfig(

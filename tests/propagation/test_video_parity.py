@@ -15,6 +15,8 @@ from s3_jax.models.s3 import S3
 from s3_jax.propagation.session import Session
 from tests.support.recorded_videos import ACCEPT, apply_event, recorded_masks, run_case
 
+pytestmark = pytest.mark.slow
+
 # In the repository: one case for every mechanism.
 SHIPPED = ("long_term", "new_objects", "unaligned_size", "channel_masks")
 ELSEWHERE = (

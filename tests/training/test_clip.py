@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from s3_jax.models.s3 import S3
 from s3_jax.training.clip import ClipBatch, ClipPrediction, active_objects, object_masks, run_clip
@@ -43,6 +44,7 @@ def objects_of(prediction: ClipPrediction, item: int, count: int) -> list[np.nda
     return [np.asarray(x[:, item, : count + 1]) for x in prediction]
 
 
+@pytest.mark.slow
 def test_spare_slots_change_nothing() -> None:
     """Of three slots, items leave one and two empty; of two, none and one."""
     batch = clips()
@@ -63,6 +65,7 @@ def test_labels_beyond_an_items_objects_are_no_class() -> None:
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_half_precision_stays_close_and_gives_float32() -> None:
     batch = clips()
     full, half = predictor(2)(batch), predictor(2, jnp.bfloat16)(batch)

@@ -44,6 +44,7 @@ def losses(workdir: Path) -> list[float]:
     return [loss for entry in entries for loss in entry.get("losses", [])]
 
 
+@pytest.mark.slow
 def test_a_loss_an_optimizer_and_a_validation_of_ones_own(page: Any, whole: Path) -> None:
     assert len(set(losses(whole))) == STEPS
     scores = [e["validation"]["score"] for e in read_metrics(whole / "metrics.jsonl")
@@ -74,6 +75,7 @@ def test_stopped_and_started_again_it_comes_to_the_same_bytes(
     jax.tree.map(np.testing.assert_array_equal, mine, theirs)
 
 
+@pytest.mark.slow
 def test_a_directory_of_another_network_is_refused(page: Any, whole: Path) -> None:
     with pytest.raises(InputError, match=r"another seed \(0, now 1\)"):
         page.fit(

@@ -13,11 +13,11 @@ import pytest
 
 from s3_jax.errors import InputError
 from s3_jax.media.run_json import NAME, read_record
-from s3_jax.models.variables import initial_variables
 from s3_jax.training.callbacks import Profile
 from s3_jax.training.checkpoints import Checkpoints
 from s3_jax.training.fit import FitConfig, Outcome, fit
 from s3_jax.training.progress import read_metrics
+from tests.support.tiny_models import tiny_variables
 from tests.training.tiny_run import MODEL
 
 STEPS = 6
@@ -25,7 +25,7 @@ STEPS = 6
 
 @functools.cache
 def variables() -> Any:
-    return initial_variables(MODEL, 0)
+    return {name: tiny_variables(MODEL)[name] for name in ("params", "batch_stats")}
 
 
 def loss(variables: Any, batch: Any, rows: Any, key: Any) -> Any:

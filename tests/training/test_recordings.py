@@ -45,6 +45,7 @@ MEAN_APART = {1: 0.01, 2: 0.05}
 SECOND_LOSS = 5e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_forward(name: str, goldens: Path) -> None:
     check_forward(recorded.load_case(goldens, name))

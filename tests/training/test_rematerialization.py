@@ -86,6 +86,7 @@ def vit_flops(*config: Any) -> float:
     return encoder_flops(8, *config) - encoder_flops(4, *config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["none", "products", "full"])
 def test_frozen_vit_costs_its_forward_pass_alone(what: Rematerialization) -> None:
     forward = vit_flops("none", (), False)
@@ -93,12 +94,14 @@ def test_frozen_vit_costs_its_forward_pass_alone(what: Rematerialization) -> Non
     assert vit_flops(what) == forward
 
 
+@pytest.mark.slow
 def test_fine_tuned_blocks_cost_their_backward_pass() -> None:
     """One block of the four: two products in the backward pass for each of the forward pass."""
     forward = vit_flops("none", (), False)
     assert vit_flops("none", (3,)) == pytest.approx(1.5 * forward, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_full_computes_the_encoder_again() -> None:
     kept = encoder_flops(4, "none")
     assert encoder_flops(4, "products") == kept < encoder_flops(4, "full")
