@@ -5,9 +5,10 @@
     for images in zip(*other_frames):
         results = batch.step(images)           # one for each video
 
-The videos go in lockstep: they have one frame size, all masks are given on the first frame, and
-so all become memory frames at the same times, which keeps those conditions conditions instead of
-computing both sides. Results are those of single sessions, to rounding.
+The videos go in lockstep: they share one frame size, and all masks are given on the first frame.
+All of them thus have memory frames at the same times, so a condition stays a condition under
+`vmap` instead of computing both of its sides. Results equal those of single sessions up to
+rounding.
 """
 
 import functools
@@ -28,14 +29,14 @@ from s3_jax.propagation.session import FrameResult, Session
 from s3_jax.propagation.state import VideoState
 from s3_jax.propagation.step import step
 
-# A video's state without its structure: arrays of a batch would not have the shapes it promises.
+# The leaves of a state: batched arrays do not have the shapes that `VideoState` promises.
 Leaves = list[Array]
 
 
 class SessionBatch:
-    """Takes sessions through their videos together.
+    """Several sessions that process their videos together.
 
-    sessions: reset, with equal networks, settings and number type.
+    sessions: new or reset sessions with equal networks, settings and number types.
     """
 
     def __init__(self, sessions: Sequence[Session]):
@@ -45,7 +46,7 @@ class SessionBatch:
         self._since_memory: Array | None = None
 
     def start(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> list[FrameResult]:
-        """The first frame of every video, with ids of all its objects.
+        """Process the first frame of every video, with ids of all its objects.
 
         Raises:
           InputError: the frames have different sizes, or a mask cannot be used.
@@ -66,7 +67,7 @@ class SessionBatch:
         return results
 
     def step(self, images: Sequence[np.ndarray]) -> list[FrameResult]:
-        """The next frame of every video. A video that has ended may be given any frame."""
+        """Process the next frame of every video; a video that has ended may be given any frame."""
         first = self._sessions[0]
         geometry = first.geometry
         assert geometry is not None
@@ -89,7 +90,7 @@ def _step(
     since_memory: Int[Array, ""],
     images: UInt8[Array, "v h w 3"],
 ) -> tuple[Leaves, Int[Array, ""], Float[Array, "v n H W"]]:
-    """`step` of v videos; `since_memory` is the same in all of them."""
+    """Perform `step` for v videos, which share one value of `since_memory`."""
     network = Network(model, variables)
 
     def one(leaves: Leaves, image: UInt8[Array, "h w 3"]) -> tuple[Leaves, Array, Array]:

@@ -1,9 +1,9 @@
 """What the object queries look at in a frame, block by block of the object transformer.
 
 S3's masked cross attention is a hard choice (paper section 3.3), so the most similar pixel is all
-that a query takes in: foreground queries choose among the pixels that the mask head of the block
-before took for the object, background queries among the others. Other attentions may blend pixels;
-what is shown of them is the similarity that they offer (`s3_jax.models.object_attention`), or none.
+that a query takes in. Foreground queries choose among the pixels that the previous mask head took
+for the object, background queries among the others. Other attentions may blend pixels; of them
+only the similarity is shown, if they offer one (`s3_jax.models.object_attention`).
 """
 
 import dataclasses
@@ -26,14 +26,14 @@ from s3_jax.propagation.step import segment_next, with_mirror_image
 
 
 class Explanation(NamedTuple):
-    """For l blocks, k objects, q queries and the th x tw tokens of the padded frame (stride 16).
+    """Queries and attention of l blocks, k objects, q queries and th x tw tokens at stride 16.
 
-    queries: the object queries after each block.
+    queries: object queries after each block.
     readable: tokens that foreground queries, and those that background queries, may read.
-    similarity: of every query and token in every head, -inf where it may not read; None where the
-      network's attention does not offer it.
-    row, column: in pixels of the frame, the centre of the token that a query and head finds most
-      similar; no heads where there is no similarity.
+    similarity: of every query and token in every head, -inf where the query may not read; None if
+      the network's attention does not offer it.
+    row, column: centre, in pixels of the frame, of the token that a query and head finds most
+      similar; the axis of heads is empty if there is no similarity.
     """
 
     queries: Float[np.ndarray, "l k q c"]
@@ -43,7 +43,7 @@ class Explanation(NamedTuple):
     column: Float[np.ndarray, "l k heads q"]
 
     def of(self, slots: Sequence[int]) -> "Explanation":
-        """The objects in these slots."""
+        """Return the explanation of the objects in these slots, in this order."""
         chosen = list(slots)
         similarity = None if self.similarity is None else self.similarity[:, chosen]
         parts = {name: x[:, chosen] for name, x in self._asdict().items() if x is not None}
@@ -57,9 +57,11 @@ def explain(
     state: VideoState,
     image: UInt8[np.ndarray, "h w 3"],
 ) -> Explanation:
-    """Return what the queries of every slot would look at in a frame; nothing is remembered of it.
+    """Return what the queries of every slot would look at in a frame, which is not remembered.
 
-    state: after the frames before it, with the objects annotated.
+    Args:
+      state: memory after the frames before it, with the objects annotated.
+      image: RGB, uint8.
     """
     found = _look(network.model, config, geometry, network.variables, state, image)
     queries, blocked, similarity = jax.device_get(found)
@@ -90,9 +92,9 @@ def _look(
     state: VideoState,
     image: UInt8[Array, "h w 3"],
 ) -> tuple[Float[Array, "l k q c"], Bool[Array, "l k 2 n"], Float[Array, "l k heads q n"] | None]:
-    """Queries, tokens that they may not read, and similarity, of every block."""
+    """Return queries, tokens that they may not read, and similarity, of every block."""
     network = WatchedNetwork(model, variables)
-    config = dataclasses.replace(config, chunk_size=-1)  # what is sown is of all objects then
+    config = dataclasses.replace(config, chunk_size=-1)  # so that sown arrays hold all objects
     images = with_mirror_image(prepare_image(image, geometry), config)
     segment_next(network, config, state, network(S3.encode_image, images))
     transformer = network.seen["object_transformer"]
@@ -109,6 +111,6 @@ def _look(
 def _frame_position(
     token: Int[np.ndarray, "l k heads q"], padding: int, inner: int, original: int
 ) -> Float[np.ndarray, "l k heads q"]:
-    """From a token's index to the frame's pixels; tokens of the padding lie at its edge."""
+    """Convert token indices to pixels of the frame; tokens in the padding lie at its edge."""
     inside = np.clip(STRIDE * token + (STRIDE - 1) / 2 - padding, 0, inner - 1)
     return (inside + 0.5) * (original / inner) - 0.5

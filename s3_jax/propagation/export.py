@@ -1,13 +1,13 @@
-"""A network for one kind of video as a file that runs with JAX alone (jax.export).
+"""Export of a network, for one kind of video, to a file that runs with JAX alone (jax.export).
 
 The file is a ZIP archive of
 
     start.jax, step.jax, encode.jax   programs (portable StableHLO, see `Programs`)
     weights.npz                       their first argument, arrays "00000", "00001", ...
-    about.json                        sizes, platforms, what the programs take and give, checksums
+    about.json                        sizes, platforms, arguments and results, checksums
 
-Weights stand beside the programs, so that they are there once and not in each. A loader that
-imports nothing of this project is `load_export.py`, beside this one.
+Weights lie beside the programs, so that they are stored once rather than in each.
+`load_export.py`, beside this module, loads such a file without importing anything of this project.
 """
 
 import dataclasses
@@ -43,10 +43,11 @@ Leaves = list[Array]
 
 @dataclasses.dataclass(frozen=True)
 class ExportConfig:
-    """What is fixed in the file.
+    """Settings that are fixed in the file.
 
-    size: height and width of frames. objects: how many; leave some masks empty for fewer.
-    platforms: where it will run; equal forms of a computation are chosen for the first.
+    size: height and width of frames in pixels.
+    objects: number of objects; masks may be left empty for fewer.
+    platforms: where it will run; equal forms of a computation are chosen for the first one.
     """
 
     size: tuple[int, int] = (480, 864)
@@ -80,7 +81,7 @@ class Programs:
     def start(
         self, weights: Leaves, frame: UInt8[Array, "h w 3"], masks: Float[Array, "k h w"]
     ) -> Leaves:
-        """The state after the first frame."""
+        """Return the state after the first frame."""
         count = self.config.objects
         state = assign_slots(self._empty_state(), jnp.ones(count, bool), jnp.int32(0))
         state, _ = annotate(
@@ -97,7 +98,7 @@ class Programs:
     def step(
         self, weights: Leaves, state: Leaves, frame: UInt8[Array, "h w 3"]
     ) -> tuple[Leaves, Float[Array, "n h w"]]:
-        """The next state, and probabilities at the frames' size."""
+        """Return the next state, and probabilities at the frames' size."""
         after, prob = step(
             self._network(weights),
             self.config.propagation,
@@ -107,7 +108,7 @@ class Programs:
         return jax.tree.leaves(after), restore(prob, self.geometry)
 
     def encode(self, weights: Leaves, frame: UInt8[Array, "h w 3"]) -> dict[str, Array]:
-        """Features at strides 16, 8 and 4, pixel feature, and key."""
+        """Return features at strides 16, 8 and 4, pixel feature, and key."""
         network = self._network(weights)
         features = network(S3.encode_image, prepare_image(frame, self.geometry))
         return features._asdict() | features.key._asdict()
@@ -121,17 +122,17 @@ class Programs:
                           config.objects, jnp.dtype(config.dtype).type)  # fmt: skip
 
     def _state(self, leaves: Leaves) -> VideoState:
-        """The state whose leaves these are; its structure is that of an empty one."""
+        """Return the state with these leaves; its structure is that of an empty one."""
         return jax.tree.unflatten(jax.tree.structure(self._empty_state()), leaves)
 
 
 def write_export(
     path: Path, model: ModelConfig, variables: Any, config: ExportConfig
 ) -> dict[str, int]:
-    """Writes the file; whole or not at all. Equal arguments give equal bytes.
+    """Write the file atomically; equal arguments give equal bytes.
 
     Returns:
-      Bytes of each of its parts.
+      The number of bytes of each of its parts.
     """
     leaves, structure = jax.tree.flatten(variables)
     geometry = frame_geometry(config.size, model.size_multiple)
@@ -143,7 +144,7 @@ def write_export(
     parts["about.json"] = json.dumps(about, indent=1).encode()
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, content in parts.items():
-            archive.writestr(zipfile.ZipInfo(name), content)  # of a constant date
+            archive.writestr(zipfile.ZipInfo(name), content)  # with a constant date
     return {name: len(content) for name, content in parts.items()}
 
 

@@ -1,11 +1,11 @@
-"""The way a frame goes, written once: `segment` it, and `remember` it if it is a memory frame.
+"""Path of one frame through the network: `segment` it and, on memory frames, `remember` it.
 
     image -> encode_image -> read -> fuse_pixels -> transform_objects -> decode_mask -> masks
     masks -> encode_mask -> sensory memory, object memory, write
 
-`S3.segment` (models/s3.py) is the middle of the first line. A video frame by frame, a scan, a
-training clip, pictures, tables of precision and exported programs all come through here; they
-differ in the key/value memory, which `read` and `write` stand for.
+`S3.segment` (models/s3.py) is the middle of the first line. Streaming, scans, training clips,
+pictures, precision tables and exported programs all call these two functions. They differ only in
+the key/value memory, which `read` and `write` stand for.
 """
 
 from collections.abc import Callable
@@ -28,33 +28,33 @@ Value = Float[Array, "b k h w c"]
 
 
 class Network(NamedTuple):
-    """A network with its variables: what every step computes with."""
+    """A network with its variables, as every step needs it."""
 
     model: S3
     variables: Variables
 
     def __call__(self, method: Any, *args: Any, **kwargs: Any) -> Any:
-        """Calls one of the network's methods, for example `network(S3.encode_image, image)`."""
+        """Call one of the network's methods, for example `network(S3.encode_image, image)`."""
         with operands(self.model.products):
             return self.model.apply(self.variables, *args, method=method, **kwargs)
 
 
 class WatchedNetwork:
-    """A `Network` that notes what its modules sow into "intermediates"."""
+    """A `Network` that collects what its modules sow into "intermediates" in `seen`."""
 
     def __init__(self, model: S3, variables: Variables):
         self._network = Network(model, variables)
         self.seen: dict[str, Any] = {}
 
     def __call__(self, method: Any, *args: Any) -> Any:
-        """Calls one of the network's methods."""
+        """Call one of the network's methods."""
         result, noted = self._network(method, *args, mutable=["intermediates"])
         self.seen |= noted.get("intermediates", {})
         return result
 
 
 class Objects(NamedTuple):
-    """What is remembered of every object beside keys and values.
+    """Memory of every object apart from keys and values.
 
     sensory: sensory memory, float32.
     object_memory: running sums of object summaries, float32.
@@ -75,18 +75,19 @@ def segment(
     same_bucket: Float[Array, "k k"] | None = None,
     chunk_size: int = -1,
 ) -> tuple[Segmentation, Memory]:
-    """Segment a frame, given what is remembered of the objects.
+    """Segment a frame, given the memory of its objects.
 
     Args:
-      features: of the frame.
-      read: reads the key/value memory at the frame's pixels; gives the readout of every object, and
-        the memory that goes on (reading may count what was used).
+      features: features of the frame.
+      objects: sensory memory, object memory and last mask.
+      read: function that reads the key/value memory at the frame's pixels. It returns every
+        object's readout, and the memory to go on with (reading may count what was used).
       active: 1 for objects, 0 for empty slots.
-      same_bucket: 1 where two objects entered together; None if all did.
-      chunk_size: objects processed at a time, which changes no result.
+      same_bucket: 1 where two objects entered in the same frame; None if all did.
+      chunk_size: number of objects processed at a time; changes no result.
 
     Returns:
-      The segmentation, and the memory that `read` gave.
+      The segmentation, and the memory that `read` returned.
     """
     readout, memory = read(features.key)
     segmentation = network(
@@ -113,14 +114,19 @@ def remember(
     deep: Flag = True,
     chunk_size: int = -1,
 ) -> tuple[Objects, Memory]:
-    """Encode a frame with its masks, `objects.last_mask`, into all memories.
+    """Encode a frame with its masks (`objects.last_mask`) into all memories.
 
     Args:
-      image: RGB in [0, 1]; pix_feat: its pixel feature.
-      write: puts the values of every object into the key/value memory.
-      active: slots that hold an object, the others stay as they are; None if all do.
-      deep: update the sensory memory too.
-      chunk_size: objects processed at a time, which changes no result.
+      image: RGB in [0, 1].
+      pix_feat: pixel feature of the image.
+      objects: memory before the frame, and the frame's masks as `last_mask`.
+      write: function that puts every object's values into the key/value memory and returns it.
+      active: slots that hold an object; the others are left as they are. None if all do.
+      deep: whether the sensory memory is updated too (deep update).
+      chunk_size: number of objects processed at a time; changes no result.
+
+    Returns:
+      The new memory of the objects, and the memory that `write` returned.
     """
     encoded = network(S3.encode_mask, image, pix_feat, objects.last_mask, chunk_size)
 
@@ -144,7 +150,13 @@ def update_sensory(
     active: Bool[Array, " k"] | None = None,
     chunk_size: int = -1,
 ) -> Float[Array, "b k h w c"]:
-    """The sensory memory after a frame was decoded, where that update is due."""
+    """Return the sensory memory after a frame was decoded; unchanged where no update is `due`.
+
+    Args:
+      segmentation: result of `segment` for the frame.
+      due: whether the schedule names this frame (`step.sensory_schedule`).
+      active: slots that hold an object; the others are left as they are. None if all do.
+    """
 
     def update(sensory: Array) -> Array:
         new = network(S3.update_sensory, sensory, segmentation.decoded.sensory_input, chunk_size)
@@ -156,5 +168,5 @@ def update_sensory(
 def where_object(
     active: Bool[Array, " k"], new: Float[Array, "b k *c"], old: Float[Array, "b k *c"]
 ) -> Float[Array, "b k *c"]:
-    """`new` in the slots where an object is, `old` elsewhere."""
+    """Return `new` in the slots that hold an object and `old` in the others."""
     return jnp.where(active.reshape(1, -1, *(1,) * (new.ndim - 2)), new, old)

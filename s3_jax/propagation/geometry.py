@@ -1,7 +1,7 @@
-"""From a video's frame to what the network computes on, and back.
+"""Conversion between a video's frames and what the network computes on.
 
-A frame is first shrunk if its short side exceeds the internal size, then padded with zeros on all
-sides to a multiple of 32 (docs/propagation.md, section 1.1). Masks go the same way.
+A frame is shrunk if its short side exceeds the internal size, and then padded with zeros on all
+sides to a multiple of 32, or 16 (docs/propagation.md, section 1.1). Masks go the same way.
 """
 
 import dataclasses
@@ -15,8 +15,12 @@ from s3_jax.ops.resize import resize_bilinear, resize_masks
 
 @dataclasses.dataclass(frozen=True)
 class FrameGeometry:
-    """original: (height, width) of the frames; inner: of what is segmented; padding: pixels
-    (top, bottom, left, right) around it."""
+    """Sizes of a video's frames, (height, width) in pixels.
+
+    original: size of the frames as given.
+    inner: size at which they are segmented.
+    padding: pixels around that (top, bottom, left, right).
+    """
 
     original: tuple[int, int]
     inner: tuple[int, int]
@@ -24,7 +28,7 @@ class FrameGeometry:
 
     @property
     def padded(self) -> tuple[int, int]:
-        """(height, width) that the network sees."""
+        """Size that the network sees, (height, width)."""
         top, bottom, left, right = self.padding
         return self.inner[0] + top + bottom, self.inner[1] + left + right
 
@@ -32,7 +36,12 @@ class FrameGeometry:
 def frame_geometry(
     size: tuple[int, int], multiple: int, max_internal_size: int = -1
 ) -> FrameGeometry:
-    """Geometry for frames of `size` (height, width)."""
+    """Return the geometry for frames of a size (height, width).
+
+    Args:
+      multiple: number of pixels of which padded sides are multiples.
+      max_internal_size: length to which a longer short side is shrunk; -1 for no limit.
+    """
     inner, short = size, min(size)
     if 0 < max_internal_size < short:
         inner = (size[0] * max_internal_size // short, size[1] * max_internal_size // short)
@@ -47,13 +56,13 @@ def _split_padding(length: int, multiple: int) -> tuple[int, int]:
 
 
 def prepare_image(image: UInt8[Array, "h w 3"], geometry: FrameGeometry) -> Float[Array, "1 H W 3"]:
-    """A frame in [0, 1], resized and padded."""
+    """Return a frame in [0, 1], resized and padded."""
     x = image.astype(jnp.float32)[None] / 255
     return pad(resize_bilinear(x, geometry.inner), geometry, axis=1)
 
 
 def pad(x: Float[Array, "..."], geometry: FrameGeometry, axis: int) -> Float[Array, "..."]:
-    """Zeros around the two spatial axes, `axis` and the next."""
+    """Put zeros around two spatial axes, `axis` and the one after it."""
     top, bottom, left, right = geometry.padding
     padding = [(0, 0)] * x.ndim
     padding[axis : axis + 2] = [(top, bottom), (left, right)]
@@ -61,8 +70,11 @@ def pad(x: Float[Array, "..."], geometry: FrameGeometry, axis: int) -> Float[Arr
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A mask (h, w) at another size, on the host: hard (bool) masks take the nearest pixel,
-    centre-aligned; soft (float32) ones are interpolated bilinearly."""
+    """Resize a mask (h, w) on the host.
+
+    Hard (bool) masks take the nearest pixel, centre-aligned; soft (float32) ones are interpolated
+    bilinearly.
+    """
     if mask.shape == size:
         return mask
     if mask.dtype != bool:
@@ -75,7 +87,7 @@ def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def restore(prob: Float[Array, "n H W"], geometry: FrameGeometry) -> Float[Array, "n h w"]:
-    """Probability maps at the video's own size."""
+    """Return probability maps at the video's own size."""
     (height, width), (top, _, left, _) = geometry.inner, geometry.padding
     prob = prob[:, top : top + height, left : left + width]
     return resize_masks(prob[None], geometry.original, "bilinear")[0]

@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment when it does no harm."""
+"""Delivery of Ctrl-C at a moment when it does no harm."""
 
 import contextlib
 import signal
@@ -9,10 +9,10 @@ from types import FrameType
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Let Ctrl-C wait until the block ends, and raise its KeyboardInterrupt then.
+    """Hold back Ctrl-C until the block ends, and raise its KeyboardInterrupt then.
 
-    A step gives its state away to a device and gets the next one back; an exception in between
-    would lose both. Where the caller has its own handler, or in other threads, nothing changes.
+    A step hands its state to the device and gets the next one back; an exception in between would
+    lose both. Nothing changes if the caller has a handler of its own, or in other threads.
     """
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

@@ -1,8 +1,8 @@
-"""One result from two: a frame that was segmented forwards and backwards.
+"""Combination of two results of a frame that was segmented forwards and backwards.
 
-Per object and pixel the two log-odds are averaged, weighted by the distance to the frames whose
-masks were given and by how sure each direction is of the object in that frame. Objects are then
-weighed against each other and background as everywhere (`models.masks.aggregate`).
+Per object and pixel the log-odds of both are averaged, weighted by the distance to the frames whose
+masks were given and by how sure each direction is of the object in that frame. The usual
+aggregation over objects and background follows (`models.masks.aggregate`).
 """
 
 import zipfile
@@ -18,7 +18,7 @@ from jaxtyping import Float32, Integer, UInt8
 from s3_jax.errors import InputError, reason
 from s3_jax.files import replacing
 
-EPSILON = 1e-7  # as in models.masks, which would bring JAX with it
+EPSILON = 1e-7  # as in models.masks, whose import would load JAX
 Share = float  # of the forward direction, from 0 to 1
 
 
@@ -30,18 +30,21 @@ class Quantized(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """A frame's result from both directions; prob: background first, then `object_ids`."""
+    """Result of a frame from both directions.
+
+    prob: background first, then `object_ids`.
+    """
 
     object_ids: tuple[int, ...]
     prob: Float32[np.ndarray, "n h w"]
 
     def index_mask(self) -> Integer[np.ndarray, "h w"]:
-        """Object ids per pixel, 0 for background."""
+        """Return the object id of every pixel, 0 for background."""
         return np.array((0, *self.object_ids), np.int32)[self.prob.argmax(axis=0)]
 
     @property
     def confidence(self) -> dict[int, float]:
-        """Per object id the mean probability of the pixels where it wins, 0 if nowhere."""
+        """Mean probability of the pixels where an object wins, by id; 0 if nowhere."""
         labels, best = self.prob.argmax(axis=0).ravel(), self.prob.max(axis=0).ravel()
         pixels = np.bincount(labels, minlength=len(self.prob))
         mean = np.bincount(labels, best, minlength=len(self.prob)) / np.maximum(pixels, 1)
@@ -49,18 +52,18 @@ class Joined(NamedTuple):
 
 
 def quantize(prob: Float32[np.ndarray, "n h w"], object_ids: tuple[int, ...]) -> Quantized:
-    """Probabilities, background first, of a frame in 8 bits."""
+    """Return a frame's probabilities (background first) in 8 bits."""
     return Quantized(object_ids, np.rint(prob[1:] * 255).astype(np.uint8))
 
 
 def write_quantized(path: Path, found: Quantized) -> None:
-    """A frame's probabilities as compressed npz, in whole or not at all."""
+    """Write a frame's probabilities as compressed npz, atomically."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, ids=np.array(found.object_ids, np.int32), prob=found.prob)
 
 
 def read_quantized(path: Path) -> Quantized:
-    """What `write_quantized` wrote.
+    """Read a file that `write_quantized` wrote.
 
     Raises:
       InputError: the file is damaged.
@@ -75,13 +78,14 @@ def read_quantized(path: Path) -> Quantized:
 
 
 def share(given: Sequence[int], shown: Sequence[int], index: int) -> Share:
-    """How much forwards counts in a frame by its distance to an object's given masks.
+    """Return the forward direction's weight in a frame, by its distance to given masks.
 
-    It falls evenly from 1 at a given mask to 0 at the next. A direction that has not seen the
-    object before the frame counts nothing.
+    It falls evenly from 1 at a given mask to 0 at the next one. A direction that has not seen the
+    object before the frame has no weight.
 
-    given: frames with a mask of the object, ascending; shown: those where it is not empty, at least
-    one.
+    Args:
+      given: frames with a mask of the object, ascending.
+      shown: those where the mask is not empty; at least one.
     """
     if index < shown[0]:
         return 0.0
@@ -93,10 +97,11 @@ def share(given: Sequence[int], shown: Sequence[int], index: int) -> Share:
 
 
 def join(forward: Quantized, backward: Quantized, shares: Mapping[int, Share]) -> Joined:
-    """One result of two.
+    """Combine two results of a frame.
 
-    shares: of the forward direction, per object (see `share`). Objects that are not in it are left
-      out; those that only one direction knows come from that one.
+    Args:
+      shares: weight of the forward direction, per object (see `share`). Objects not in it are left
+        out; those that only one direction knows are taken from that one.
     """
     sides = [dict(zip(side.object_ids, side.prob, strict=True)) for side in (forward, backward)]
     ids = tuple(id_ for id_ in shares if any(id_ in side for side in sides))
@@ -126,7 +131,7 @@ def _joined(
 
 
 def _sureness(prob: UInt8[np.ndarray, "h w"]) -> float:
-    """The mean probability where an object is likelier than not; little where it is nowhere."""
+    """Return the mean probability where an object is likelier than not; little if it is nowhere."""
     inside = prob > 127
     return float(prob[inside].mean()) / 255 if inside.any() else 0.1
 

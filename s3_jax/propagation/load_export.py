@@ -1,14 +1,15 @@
-r"""Runs a file that `s3 export` wrote: needs JAX and the file, nothing of this project.
+"""Runs a file that `s3 export` wrote; needs JAX and the file, nothing of this project.
 
   python load_export.py model.s3 first_frame.npy masks.npy second_frame.npy third_frame.npy ...
 
 Frames are (height, width, 3) uint8 and masks (objects, height, width) in [0, 1], as `numpy.save`
-writes them. For every frame after the first, <frame>.masks.npy gets the number of the object at
-every pixel, 0 for background. Copy this file to where it is needed (`pip install jax flatbuffers`).
+writes them. For every frame after the first, the number of the object at every pixel, 0 for
+background, is written to <frame>.masks.npy. Copy this file to where it is needed
+(`pip install jax flatbuffers`).
 
-The file holds programs, which run here: load none from people you would not run a program of.
-Checksums tell damage, not malice. Custom calls, by which a program reaches code outside of
-itself, are refused.
+The file holds programs, which run on this machine: load none from people whose programs you would
+not run. Checksums reveal damage, not malice. Custom calls, by which a program reaches code outside
+of itself, are refused.
 """
 
 import hashlib
@@ -27,19 +28,19 @@ PROGRAMS = ("start", "step", "encode")
 
 
 class Exported:
-    """The file's programs: `start`, `step` and `encode`, and `about`, what it says of itself.
+    """Programs of a file (`start`, `step` and `encode`), and its description, `about`.
 
     calls: names of custom calls that its programs may make; those of s3_jax's own parts make none.
 
-    Raises ValueError, with the file's name, if it is damaged, of something else, or its programs
-    make other custom calls.
+    Raises ValueError, with the file's name, if it is damaged, of another kind, or its programs make
+    other custom calls.
     """
 
     def __init__(self, path, calls=()):
         self.about, parts = _read(path)
         weights = np.load(io.BytesIO(parts["weights.npz"]))
         self._weights = [jnp.asarray(weights[name]) for name in sorted(weights.files)]
-        # The state is donated: it is updated where it lies.
+        # The state is donated, so that it is updated in place.
         self._programs = {
             name: jax.jit(
                 _program(path, name, parts[f"{name}.jax"], calls).call,
@@ -49,20 +50,20 @@ class Exported:
         }
 
     def start(self, frame, masks):
-        """The state after the first frame, given its objects' masks."""
+        """Return the state after the first frame, given its objects' masks."""
         return self._programs["start"](self._weights, frame, jnp.asarray(masks, jnp.float32))
 
     def step(self, state, frame):
-        """The next state, which replaces the one given, and probabilities, background first."""
+        """Return the next state, in place of the one given, and probabilities, background first."""
         return self._programs["step"](self._weights, state, frame)
 
     def encode(self, frame):
-        """The frame's features by name."""
+        """Return the frame's features by name."""
         return self._programs["encode"](self._weights, frame)
 
 
 def _read(path):
-    """What the file says of itself, and its other parts, compared with their checksums."""
+    """Return the file's description and its other parts, compared with their checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             about = json.loads(archive.read("about.json"))

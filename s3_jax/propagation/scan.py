@@ -25,16 +25,16 @@ def scan(
     encode_at_once: int = 1,
     remat: bool = False,
 ) -> tuple[VideoState, Float[Array, "t n H W"]]:
-    """Segments frames one after the other; the same as calling `step` for each, derivatives too.
+    """Segment frames one after the other; results and derivatives are those of `step` on each.
 
     Args:
-      state: after the frames before these; its objects have been annotated.
+      state: memory after the frames before these, with all objects annotated.
       frames: RGB, at the video's own size.
-      last: the last of these frames is the last of the video.
-      encode_at_once: frames that go through the image encoder together, which does not depend on
-        masks: larger products, for the memory of so many frames' features. Changes no result but
-        for rounding.
-      remat: for gradients through many frames: between frames keep only the state, and compute a
+      last: whether the last of these frames is the last of the video.
+      encode_at_once: number of frames that pass the image encoder together, which does not depend
+        on masks. More make larger matrix products and hold more features in memory. Results change
+        by rounding only.
+      remat: for gradients through many frames: keep only the state between frames, and compute a
         frame again in the backward pass. Changes no result.
 
     Returns:
@@ -48,7 +48,7 @@ def scan(
     count = frames.shape[0]
     rest = count % encode_at_once
     end = jnp.arange(count) == (count - 1 if last else -1)
-    # Within a scan nothing need keep the compiler from merging the two computations.
+    # XLA cannot merge forward and recomputed parts across a scan, so nothing need prevent it.
     checkpoint = functools.partial(jax.checkpoint, prevent_cse=False) if remat else lambda f: f
 
     def step(state: VideoState, inputs: tuple[Any, ...]) -> tuple[VideoState, Array]:
@@ -78,5 +78,5 @@ def scan(
 def _images(
     config: PropagationConfig, geometry: FrameGeometry, frame: UInt8[Array, "h w 3"]
 ) -> Float[Array, "b H W 3"]:
-    """What is encoded of a frame."""
+    """Return the images that are encoded for a frame."""
     return with_mirror_image(prepare_image(frame, geometry), config)

@@ -1,12 +1,12 @@
-"""Segmenting one video interactively: the only stateful class.
+"""Interactive segmentation of one video: the only stateful class.
 
     session = Session(config, variables)
     session.add(first_mask)                     # H x W ids, 0 is background
     for result in session.propagate(frames):    # H x W x 3 uint8
         mask = result.index_mask()
 
-Object ids are the caller's; where an object lies in the arrays (its slot) is kept here. Masks may
-be given for any frame and any known or new ids; objects may be deleted at any time.
+Object ids are the caller's; the session keeps track of their slots in the arrays. Masks may be
+given for any frame to come and any known or new ids. Objects may be deleted at any time.
 """
 
 import contextlib
@@ -55,10 +55,11 @@ Masks = np.ndarray | Mapping[int, np.ndarray]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrameResult:
-    """What was found in one frame.
+    """Masks found in one frame.
 
-    frame_index: counted from 0. object_ids: in the order they were added.
-    confidence: per id the mean probability of the pixels where the object wins (0 if nowhere).
+    frame_index: number of the frame, counted from 0.
+    object_ids: ids in the order they were added.
+    confidence: per id, the mean probability over the pixels where the object wins (0 if nowhere).
     """
 
     frame_index: int
@@ -74,12 +75,12 @@ class FrameResult:
 
     @property
     def confidence(self) -> dict[int, float]:
-        """Per object id, in [0, 1]."""
+        """Mean probability over an object's pixels by object id, in [0, 1]."""
         values = np.asarray(self._confidence)
         return {id_: float(values[i]) for i, id_ in enumerate(self.object_ids)}
 
     def index_mask(self) -> np.ndarray:
-        """(h, w) object ids, 0 for background; uint8, uint16 or int32, as the ids need."""
+        """Return object ids (h, w), 0 for background; uint8, uint16 or int32 as ids need."""
         ids = np.array((0, *self.object_ids))
         return ids.astype(np.result_type(*(np.min_scalar_type(i) for i in ids)))[self._labels]
 
@@ -94,9 +95,10 @@ class _Annotation:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SessionSnapshot:
-    """What a session remembered at one moment, in the host's memory.
+    """Copy of a session's memory at one moment, on the host.
 
-    frame_index: the frame that was next. nbytes: what its arrays take.
+    frame_index: the frame that came next.
+    nbytes: size of its arrays in bytes.
     """
 
     frame_index: int
@@ -109,12 +111,12 @@ class SessionSnapshot:
 
 
 class Session:
-    """Remembers one video and its objects.
+    """Memory of one video and its objects.
 
     Args:
       config, variables: a network, for example from `s3_jax.checkpoints.model.load_model`.
-      propagation: how the video is processed.
-      dtype: float32 or bfloat16, what the network computes in.
+      propagation: how the video is processed; defaults to `PropagationConfig()`.
+      dtype: type the network computes in, float32 or bfloat16.
     """
 
     def __init__(
@@ -137,12 +139,12 @@ class Session:
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        """Known objects, in the order they were added."""
+        """Ids of the known objects, in the order they were added."""
         return self._slots.ids
 
     @property
     def state(self) -> VideoState | None:
-        """What is remembered (None before the first mask); only valid until the next step."""
+        """Memory on the device (None before the first mask); only valid until the next step."""
         return self._state
 
     @property
@@ -162,16 +164,16 @@ class Session:
 
     @property
     def capacity(self) -> Capacity:
-        """Slots that the state has."""
+        """Number of slots in the state."""
         return self._slots.capacity
 
     @property
     def buckets(self) -> int:
-        """Number of frames that known objects entered in, of those that still count."""
+        """Number of frames in which objects entered that are still known."""
         return self._slots.buckets
 
     def reset(self) -> None:
-        """Forgets the video and its objects; compiled programs stay."""
+        """Forget the video and its objects; compiled programs stay."""
         self._slots = Slots()
         self._state: VideoState | None = None
         self._geometry: FrameGeometry | None = None
@@ -181,21 +183,21 @@ class Session:
     def add(
         self, masks: Masks, frame_index: int | None = None, *, permanent: bool = False
     ) -> tuple[int, ...]:
-        """Gives masks for a frame that has not been processed yet.
+        """Give masks for a frame that has not been processed yet.
 
         Args:
-          masks: (h, w) integers, an object id per pixel and 0 for background, holding any of the
-            known and new ids; or booleans, where object 1 is; or soft masks (h, w) in [0, 1] by
-            id, which may be empty.
-          frame_index: the frame they belong to; by default the next one.
-          permanent: remember that frame for ever.
+          masks: (h, w) integers, an object id per pixel and 0 for background, with any known and
+            new ids; or (h, w) booleans, the mask of object 1; or masks (h, w) by id, boolean or
+            soft in [0, 1], which may be empty.
+          frame_index: frame that the masks belong to; by default the next one.
+          permanent: whether to keep that frame in memory for ever.
 
         Returns:
           The ids given.
 
         Raises:
-          InputError: the frame has passed, an id is no positive integer, a shape is not that of
-            the video, or nothing is given. What was given before stays as it was.
+          InputError: the frame has passed, an id is no positive integer, a shape is not that of the
+            video, or nothing is given. Masks given before stay as they were.
         """
         index = self._next_frame if frame_index is None else frame_index
         if index < self._next_frame:
@@ -217,14 +219,14 @@ class Session:
         return tuple(given)
 
     def withdraw(self, frame_index: int | None = None) -> None:
-        """Takes back the masks that wait for a frame, by default those of all frames."""
+        """Take back the masks that wait for a frame, by default those of all frames."""
         if frame_index is None:
             self._pending.clear()
         else:
             self._pending.pop(frame_index, None)
 
     def delete(self, ids: Sequence[int]) -> None:
-        """Forgets objects, frees their memory, and withdraws masks of them that wait.
+        """Forget objects, free their memory, and withdraw masks of them that wait.
 
         Raises:
           InputError: an id is not known.
@@ -245,12 +247,12 @@ class Session:
         self._slots.delete(ids)
 
     def step(self, image: np.ndarray, *, end: bool = False, permanent: bool = False) -> FrameResult:
-        """Processes the next frame.
+        """Process the next frame.
 
         Args:
-          image: RGB.
-          end: it is the last frame, so that nothing need be remembered of it.
-          permanent: remember it for ever.
+          image: RGB, uint8.
+          end: whether it is the last frame, which need not be remembered.
+          permanent: whether to keep it in memory for ever.
 
         Raises:
           InputError: the frame is not an RGB image of the size of those before it, or masks given
@@ -275,10 +277,10 @@ class Session:
 
     @contextlib.contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """Bring the session back to before the block if that fails.
+        """Restore the session to its state before the block if the block fails.
 
-        A device that fails in the middle of a step has taken the state with it; then the session
-        starts anew, for nothing that it holds could be trusted.
+        A device that fails in the middle of a step has consumed the state. The session is then
+        reset, because nothing that it holds could be trusted.
         """
         before = copy.deepcopy(self._slots), self._geometry, self._state
         try:
@@ -290,7 +292,11 @@ class Session:
             raise
 
     def propagate(self, frames: Iterable[np.ndarray]) -> Iterator[FrameResult]:
-        """Processes frames one after the other, the last of them as the video's last."""
+        """Process frames one after the other, the last of them as the video's last.
+
+        Raises:
+          InputError: see `step`.
+        """
         iterator = iter(frames)
         try:
             image = next(iterator)
@@ -302,16 +308,16 @@ class Session:
         yield self.step(image, end=True)
 
     def explain(self, image: np.ndarray) -> Explanation:
-        """Return what object queries would look at in the next frame; nothing is remembered of it.
+        """Return what object queries would look at in the next frame, which is not remembered.
 
         Args:
-          image: RGB.
+          image: RGB, uint8.
 
         Returns:
           Queries, attention masks and similarities of the objects, in the order of `object_ids`.
 
         Raises:
-          InputError: no frame with a mask has been processed, or the frame is none of the video.
+          InputError: no frame with a mask has been processed, or the frame does not fit the video.
         """
         geometry = self._geometry_of(image)
         if self._state is None:
@@ -321,7 +327,7 @@ class Session:
         return found.of(slots)
 
     def hand_over(self, objects: int) -> VideoState:
-        """The state with `objects` slots; the session keeps none, and others do the steps."""
+        """Return the state with `objects` slots and give it up; the caller steps on from there."""
         assert self._state is not None
         state = grow(self._state, objects=objects)
         self._state = None
@@ -329,17 +335,20 @@ class Session:
         return state
 
     def take(self, prob: Array) -> FrameResult:
-        """The result of a step that others did: probabilities by slot, at the padded size."""
+        """Return the result of a step that the caller performed.
+
+        prob: probabilities by slot, at the padded size.
+        """
         index, self._next_frame = self._next_frame, self._next_frame + 1
         return self._result(index, prob)
 
     def snapshot(self) -> SessionSnapshot:
-        """Return a copy of everything remembered, to which `restore` can go back.
+        """Return a copy of the session's memory, to which `restore` can go back.
 
-        It lies in the host's memory and stays as it is whatever the session does afterwards.
+        It lies in the host's memory and does not change with the session.
         """
         leaves, structure = jax.tree.flatten(self._state)
-        copies = [np.array(leaf) for leaf in leaves]  # steps write over the arrays themselves
+        copies = [np.array(leaf) for leaf in leaves]  # steps overwrite the arrays
         return SessionSnapshot(
             self._next_frame,
             sum(leaf.nbytes for leaf in copies),
@@ -351,28 +360,29 @@ class Session:
         )
 
     def restore(self, snapshot: SessionSnapshot) -> None:
-        """Go back (or forth) to a snapshot of this session, or of another of equal settings.
+        """Go back (or forth) to a snapshot of this session, or of another one with equal settings.
 
-        Frames from `snapshot.frame_index` on can then be given masks, and are processed anew.
+        Masks can then be given for frames from `snapshot.frame_index` on, which are processed
+        again.
         """
         self._slots = copy.deepcopy(snapshot._slots)
         self._geometry, self._next_frame = snapshot._geometry, snapshot.frame_index
         self._pending = _copied(snapshot._pending)
-        # Copies again: a device that is the host may take arrays as they are and write over them.
+        # Copied again: a CPU device may use the arrays themselves and overwrite them.
         leaves = jax.device_put([leaf.copy() for leaf in snapshot._leaves])
         self._state = jax.tree.unflatten(snapshot._structure, leaves)
 
     def reserve(self, objects: int, buckets: int) -> None:
-        """Make room for so many objects, that enter in so many frames, before they come.
+        """Make room for a number of objects, entering in a number of frames, before they come.
 
-        Programs are compiled for the room that there is: made at once, it costs one compilation
-        instead of one for every object that outgrows it. Never takes room away.
+        Programs are compiled for the room there is. Reserving it at once costs one compilation
+        instead of one whenever it is outgrown. Room is never taken away.
         """
         if self._slots.reserve(objects, buckets) and self._state is not None:
             self._state = grow(self._state, **dataclasses.asdict(self._slots.capacity))
 
     def save(self, path: str | Path) -> None:
-        """Writes everything remembered to a file, atomically; `load` continues from there."""
+        """Write the session's memory to a file, atomically; `load` continues from there."""
         pending = {
             (index, id_): mask
             for index, annotation in self._pending.items()
@@ -381,7 +391,7 @@ class Session:
         snapshot.save(path, self._state, self._about(), pending)
 
     def load(self, path: str | Path) -> None:
-        """Continues from a file written by `save` of a session with equal settings.
+        """Continue from a file that `save` wrote in a session with equal settings.
 
         Raises:
           InputError: the file is missing, damaged, or of a session with other settings.
@@ -430,11 +440,11 @@ class Session:
         }
 
     def _waiting(self) -> set[int]:
-        """The ids of masks that wait for their frames."""
+        """Return the ids of masks that wait for their frames."""
         return {id_ for given in self._pending.values() for id_ in given.masks}
 
     def _check_sizes(self, masks: dict[int, np.ndarray], index: int) -> None:
-        """Refuse masks that no frame of this video can have."""
+        """Refuse masks of a size that no frame of this video can have."""
         if self._geometry is not None:
             _check_mask_sizes(masks, self._geometry.original, index)
         shapes = {mask.shape for mask in masks.values()}
@@ -442,7 +452,7 @@ class Session:
             raise InputError(f"the masks for frame {index} have different sizes: {sorted(shapes)}")
 
     def _geometry_of(self, image: np.ndarray) -> FrameGeometry:
-        """Geometry for the frame; checks it against the frames before."""
+        """Return the geometry of a frame, checked against the frames before."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InputError(
                 f"frame {self._next_frame} has shape {image.shape} and type {image.dtype}; it must "
@@ -492,7 +502,7 @@ class Session:
         return prob
 
     def _admit(self, new: list[int]) -> None:
-        """Gives new objects slots, and a bucket of their own; more are made where they run out."""
+        """Give new objects slots and a bucket of their own, growing the state if needed."""
         if self._state is None:
             assert self._geometry is not None
             self._state = self._empty_state(self._geometry)
@@ -509,7 +519,7 @@ class Session:
         self._state = assign_slots(self._state, slots, jnp.asarray(bucket, jnp.int32))
 
     def _make_room(self, permanent: bool) -> None:
-        """Counts the frame as permanent where it will be, and makes slots for it."""
+        """Count the frame if it becomes permanent, and make room for it."""
         if self._slots.note_frame(permanent):
             assert self._state is not None
             self._state = grow(self._state, permanent=self._slots.capacity.permanent)
@@ -572,7 +582,7 @@ def _finish(
     order: Array,
     count: Array,
 ) -> tuple[Float[Array, "n h w"], Array, Array]:
-    """Probabilities at the video's size in the objects' order, labels, and confidences.
+    """Return probabilities at the video's size in the objects' order, labels, and confidences.
 
     Labels are 0 for background and i for the i-th object. Empty slots come last and never win.
     """
@@ -587,22 +597,25 @@ def _finish(
 
 
 def _copied(pending: dict[int, _Annotation]) -> dict[int, _Annotation]:
-    """Masks that wait, so that giving and taking them changes only the copy."""
+    """Return a copy of waiting masks that can be changed independently."""
     return {i: _Annotation(dict(given.masks), given.permanent) for i, given in pending.items()}
 
 
 def _setting(kind: type, saved: Any) -> Any:
-    """A setting as its class has it: files of earlier versions lack what was added since."""
+    """Return a saved setting as an instance of its class.
+
+    Files of earlier versions lack fields that were added since; they get their defaults.
+    """
     if not isinstance(saved, dict):
         return saved
     try:
         return from_dict(kind, saved)
-    except ValueError:  # of a later version
+    except ValueError:  # written by a later version
         return saved
 
 
 def _masks_by_id(masks: Masks) -> dict[int, np.ndarray]:
-    """Masks (h, w) by id, from an index mask or a mapping: bool if hard, else float32."""
+    """Return masks (h, w) by id from an index mask or a mapping: bool if hard, else float32."""
     if isinstance(masks, Mapping):
         found = {_id(id_): np.asarray(mask) for id_, mask in masks.items()}
         found = {i: m if m.dtype == bool else m.astype(np.float32) for i, m in found.items()}
@@ -621,7 +634,7 @@ def _masks_by_id(masks: Masks) -> dict[int, np.ndarray]:
 
 
 def _id(value: Any) -> int:
-    """An object's id, refused where it would have to be rounded."""
+    """Return an object's id, refusing values that would have to be rounded."""
     try:
         if isinstance(value, bool | np.bool_):
             raise TypeError

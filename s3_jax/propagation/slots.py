@@ -1,4 +1,4 @@
-"""Which object lies in which slot: bookkeeping on the host, in plain numbers."""
+"""Bookkeeping of objects and their slots, on the host and in plain numbers."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from s3_jax.propagation.state import slot_size
 
 @dataclasses.dataclass(frozen=True)
 class Capacity:
-    """Slots that the arrays have: for objects, buckets, and permanent frames per bucket."""
+    """Number of slots in the arrays: objects, buckets, and permanent frames per bucket."""
 
     objects: int = 1
     buckets: int = 1
@@ -26,7 +26,7 @@ class _Object:
 
 
 class Slots:
-    """Object ids in the order they were added, their slots and buckets.
+    """Object ids in the order they were added, with their slots and buckets.
 
     Slots of deleted objects are used again. Capacities only grow, in the steps of `slot_size`.
     """
@@ -34,11 +34,11 @@ class Slots:
     def __init__(self) -> None:
         self.capacity = Capacity()
         self._objects: dict[int, _Object] = {}
-        self._permanent: dict[int, int] = {}  # bucket -> frames that are kept for ever
+        self._permanent: dict[int, int] = {}  # permanent frames by bucket
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """Known object ids, in the order they were added."""
+        """Ids of the known objects, in the order they were added."""
         return tuple(self._objects)
 
     @property
@@ -47,23 +47,23 @@ class Slots:
         return len({item.bucket for item in self._objects.values()})
 
     def slot(self, id_: int) -> int:
-        """Slot of an object."""
+        """Return the slot of an object."""
         return self._objects[id_].slot
 
     def mask(self, ids: Sequence[int]) -> Bool[np.ndarray, " k"]:
-        """True in the slots of the given objects."""
+        """Return an array that is True in the slots of the given objects."""
         mask = np.zeros(self.capacity.objects, bool)
         mask[[self._objects[id_].slot for id_ in ids]] = True
         return mask
 
     def order(self) -> Int32[np.ndarray, " k"]:
-        """Slots of the objects in the order they were added, then the empty ones."""
+        """Return the slots of the objects in the order they were added, then the empty slots."""
         used = [item.slot for item in self._objects.values()]
         empty = sorted(set(range(self.capacity.objects)) - set(used))
         return np.array(used + empty, np.int32)
 
     def add(self, ids: Sequence[int]) -> int:
-        """Gives new ids free slots and one free bucket, whose number is returned."""
+        """Give new ids free slots and one free bucket together; return the bucket's number."""
         objects = _free({item.slot for item in self._objects.values()}, len(ids))
         bucket = _free({item.bucket for item in self._objects.values()}, 1)[0]
         for id_, slot in zip(ids, objects, strict=True):
@@ -77,7 +77,11 @@ class Slots:
         return bucket
 
     def reserve(self, objects: int, buckets: int) -> bool:
-        """Makes room for so many objects and buckets; True if there was not as much before."""
+        """Make room for a number of objects and buckets.
+
+        Returns:
+          True if the capacity has grown.
+        """
         before = self.capacity
         self.capacity = dataclasses.replace(
             before,
@@ -87,16 +91,19 @@ class Slots:
         return self.capacity != before
 
     def delete(self, ids: Sequence[int]) -> None:
-        """Frees the slots of objects, and buckets that no object is left in."""
+        """Free the slots of objects, and buckets without a remaining object."""
         for id_ in ids:
             del self._objects[id_]
         used = {item.bucket for item in self._objects.values()}
         self._permanent = {b: n for b, n in self._permanent.items() if b in used}
 
     def note_frame(self, permanent: bool) -> bool:
-        """Counts permanent frames per bucket; True if their slots have to be made more.
+        """Count the permanent frames of each bucket for one more memory frame.
 
-        A bucket's first frame is permanent in any case, others where `permanent` says so.
+        A bucket's first frame is permanent in any case, later ones if `permanent` is set.
+
+        Returns:
+          True if more slots for permanent frames are needed; the capacity has been raised.
         """
         for bucket, frames in self._permanent.items():
             self._permanent[bucket] = max(frames, 1) if not permanent else frames + 1
@@ -107,7 +114,7 @@ class Slots:
         return True
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and numbers, for JSON."""
+        """Return plain lists and numbers for JSON."""
         return {
             "capacity": dataclasses.asdict(self.capacity),
             "objects": [[id_, item.slot, item.bucket] for id_, item in self._objects.items()],
@@ -116,7 +123,7 @@ class Slots:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Slots":
-        """What `to_dict` made."""
+        """Return the slots that `to_dict` described."""
         slots = cls()
         slots.capacity = Capacity(**values["capacity"])
         slots._objects = {id_: _Object(slot, bucket) for id_, slot, bucket in values["objects"]}
@@ -125,7 +132,7 @@ class Slots:
 
 
 def _free(used: set[int], count: int) -> list[int]:
-    """The `count` lowest numbers that are not used."""
+    """Return the `count` lowest numbers that are not in use."""
     free: list[int] = []
     number = 0
     while len(free) < count:

@@ -1,4 +1,4 @@
-"""A video's state in a file: safetensors with a JSON description, written atomically."""
+"""Storage of a video's state: safetensors with a JSON description, written atomically."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,7 @@ Masks = dict[tuple[int, int], np.ndarray]  # by frame and object id
 def save(
     path: str | Path, state: VideoState | None, about: dict[str, Any], masks: Masks | None = None
 ) -> None:
-    """Writes a state (None before the first mask), its description, and masks that wait."""
+    """Write a state (None before the first mask), its description, and masks that wait."""
     leaves = [] if state is None else jax.tree.leaves(state)
     arrays = {f"{i:03d}": _storable(np.asarray(leaf)) for i, leaf in enumerate(leaves)}
     arrays |= {
@@ -42,7 +42,7 @@ def save(
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], list[np.ndarray], Masks]:
-    """The description, the arrays and the waiting masks of a file written by `save`.
+    """Return the description, the arrays and the waiting masks of a file that `save` wrote.
 
     Raises:
       InputError: there is no such file, or it is damaged or of another kind.
@@ -82,7 +82,7 @@ def _checksum(text: str, arrays: dict[str, np.ndarray]) -> str:
 def restore(
     empty: VideoState, capacity: Capacity, arrays: list[np.ndarray], path: str | Path
 ) -> VideoState:
-    """The state that was saved, given an empty one of the same settings.
+    """Return the state that was saved, given an empty one of the same settings.
 
     Raises:
       InputError: the arrays do not fit the settings.
@@ -98,8 +98,10 @@ def restore(
 
 
 def _shapes(empty: VideoState, capacity: Capacity) -> tuple[list[Any], Any]:
-    """Shapes and structure of a state with that capacity, of which nothing is allocated: a file
-    may claim any, and has to hold the arrays for it."""
+    """Return shapes and structure of a state of that capacity without allocating it.
+
+    A file may claim any capacity, but has to hold the arrays for it.
+    """
     structures = []
 
     def grown(state: VideoState) -> list[Any]:
@@ -111,5 +113,5 @@ def _shapes(empty: VideoState, capacity: Capacity) -> tuple[list[Any], Any]:
 
 
 def _storable(array: np.ndarray) -> np.ndarray:
-    """bfloat16 as the 16-bit integers it consists of."""
+    """Return bfloat16 arrays as 16-bit integers of the same bits, others as they are."""
     return array.view(np.uint16) if array.dtype == jnp.bfloat16 else array

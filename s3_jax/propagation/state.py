@@ -1,8 +1,8 @@
-"""Everything remembered of a video, as one immutable pytree of fixed shapes.
+"""Memory of a video as one immutable pytree of fixed shapes.
 
-Objects live in slots. Slots are padded to a few sizes, so that adding, correcting and deleting
-objects compiles nothing new until a size is outgrown; empty slots change no result. Objects that
-first appeared in the same frame form a bucket (see `s3_jax.memory.state`).
+Objects live in slots. The number of slots is rounded up to a few sizes, so that adding, correcting
+and deleting objects compiles nothing new until a size is outgrown. Empty slots change no result.
+Objects that first appeared in the same frame form a bucket (see `s3_jax.memory.state`).
 """
 
 import functools
@@ -25,7 +25,7 @@ STRIDE = 16
 
 
 def slot_size(count: int) -> int:
-    """Number of slots made for `count` objects (or buckets): 1, 2, 3, 4, 6, 8, 12, 16, ..."""
+    """Return the number of slots for `count` objects (or buckets): 1, 2, 3, 4, 6, 8, 12, 16, ..."""
     size = 1
     while size < count:
         if size >= 2 and size + size // 2 >= count:
@@ -42,7 +42,7 @@ class VideoState(flax.struct.PyTreeNode):
     object_memory: running sums of object summaries, float32.
     last_mask: soft masks of the last frame at its padded size, float32.
     bucket_of: bucket of every object slot, -1 for empty slots.
-    since_memory: frames since the last memory frame.
+    since_memory: number of frames since the last memory frame.
     """
 
     memory: KeyValueMemory
@@ -54,7 +54,7 @@ class VideoState(flax.struct.PyTreeNode):
 
     @property
     def objects(self) -> Objects:
-        """What is remembered of the objects beside keys and values."""
+        """Memory of the objects apart from keys and values."""
         return Objects(self.sensory, self.object_memory, self.last_mask)
 
 
@@ -66,12 +66,12 @@ def init_state(
     objects: int = 1,
     dtype: jnp.dtype | type = jnp.float32,
 ) -> VideoState:
-    """The state before the first frame.
+    """Return the state before the first frame.
 
     Args:
       size: height and width of the padded frames.
-      objects: object slots.
-      dtype: type of the memory's values (that of the network's computations).
+      objects: number of object slots.
+      dtype: type of the memory's values (the type the network computes in).
     """
     height, width = size
     h, w = height // STRIDE, width // STRIDE
@@ -105,7 +105,13 @@ def grow(
     buckets: int | None = None,
     permanent: int | None = None,
 ) -> VideoState:
-    """The same content with more slots. Shapes change: steps are compiled anew for them."""
+    """Return the same content with more slots.
+
+    Shapes change, so steps are compiled anew. None leaves a capacity as it is.
+
+    Raises:
+      ValueError: a requested capacity is below the present one.
+    """
     k = state.bucket_of.shape[0]
     extra = (objects or k) - k
 
@@ -123,13 +129,18 @@ def grow(
 
 @jax.jit
 def assign_slots(state: VideoState, new: Bool[Array, " k"], bucket: Int[Array, ""]) -> VideoState:
-    """Puts new objects into empty slots and (one) empty bucket; nothing is known of them yet."""
+    """Put new objects into empty slots and one empty bucket.
+
+    Args:
+      new: slots of the new objects, whose memories are cleared.
+      bucket: number of the bucket that all of them enter.
+    """
     return _forget(state, new).replace(bucket_of=jnp.where(new, bucket, state.bucket_of))
 
 
 @jax.jit
 def release_slots(state: VideoState, deleted: Bool[Array, " k"]) -> VideoState:
-    """Empties slots, and the buckets that no object is left in."""
+    """Empty the slots of deleted objects, and buckets without a remaining object."""
     state = _forget(state, deleted)
     bucket_of = jnp.where(deleted, EMPTY_SLOT, state.bucket_of)
     buckets = state.memory.permanent_frames.shape[0]
@@ -138,8 +149,12 @@ def release_slots(state: VideoState, deleted: Bool[Array, " k"]) -> VideoState:
 
 
 def _forget(state: VideoState, slots: Bool[Array, " k"]) -> VideoState:
-    """Zeroes what is remembered of single objects. Their values need not be cleared: none is read
-    that was written before the object's bucket was last emptied."""
+    """Zero the memories of single objects.
+
+    Their values need not be cleared: no value is read that was written before the object's bucket
+      was
+    last emptied.
+    """
 
     return state.replace(
         sensory=clear_objects(state.sensory, slots),
@@ -149,18 +164,18 @@ def _forget(state: VideoState, slots: Bool[Array, " k"]) -> VideoState:
 
 
 def active(state: VideoState) -> Bool[Array, " k"]:
-    """Slots that hold an object."""
+    """Return the slots that hold an object."""
     return state.bucket_of >= 0
 
 
 def remembered(state: VideoState) -> Bool[Array, " k"]:
-    """Slots whose object has been seen in a memory frame, so that it can be segmented."""
+    """Return the slots whose object is in a memory frame already and can be segmented."""
     seen = state.memory.permanent_frames > 0
     return active(state) & seen[jnp.maximum(state.bucket_of, 0)]
 
 
 def same_bucket(state: VideoState) -> Float[Array, "k k"] | None:
-    """1 where two objects share a bucket; None (all do) when there is only one bucket slot."""
+    """Return 1 where two objects share a bucket; None if there is one bucket slot only."""
     if state.memory.permanent_frames.shape[0] == 1:
         return None
     together = state.bucket_of[:, None] == state.bucket_of[None, :]
@@ -168,6 +183,6 @@ def same_bucket(state: VideoState) -> Float[Array, "k k"] | None:
 
 
 def active_buckets(state: VideoState) -> Bool[Array, " u"]:
-    """Buckets that hold an object."""
+    """Return the buckets that hold an object."""
     buckets = jnp.arange(state.memory.permanent_frames.shape[0])
     return jnp.any(state.bucket_of[None, :] == buckets[:, None], axis=1)

@@ -1,13 +1,13 @@
 """One frame of a video: the pure functions behind streaming, scanning, batches and export.
 
 `step` handles frames without a mask, `annotate` frames with one. Both take the state and return
-the next; shapes and dtypes stay the same (docs/propagation.md, sections 1 and 2).
+the next one with the same shapes and dtypes (docs/propagation.md, sections 1 and 2).
 
-Both have derivatives in reverse mode, by images, masks and parameters, through either kind of
-memory. Choices count as constants in them: which memory tokens are read (top-k), condensed into
-prototypes or dropped; which pixel a discriminative query picks (arg-max), and which it may not
-read (the foreground rule). Where all given masks of a pixel are hard, see `normalize`. Frames as
-uint8, as `scan` and the session take them, have no derivative: `step` takes images in [0, 1].
+Both can be differentiated in reverse mode by images, masks and parameters, through either kind of
+memory. Discrete choices count as constants: which memory tokens are read (top-k), condensed into
+prototypes or dropped; which pixel a discriminative query picks (arg-max), and which pixels it may
+not read (the foreground rule). `normalize` describes pixels at which all given masks are hard.
+`scan` and the session take uint8 frames, which have no derivative; `step` takes images in [0, 1].
 """
 
 import functools
@@ -37,9 +37,9 @@ from s3_jax.propagation.state import (
 
 
 class Prediction(NamedTuple):
-    """A frame that has been segmented and not yet remembered.
+    """A frame that has been segmented but not remembered yet.
 
-    prob: soft masks, background first, empty slots zero.
+    prob: soft masks, background first, zero for empty slots.
     """
 
     prob: Float[Array, "b n H W"]
@@ -54,15 +54,16 @@ def step(
     end: Flag = False,
     permanent: Flag = False,
 ) -> tuple[VideoState, Float[Array, "n H W"]]:
-    """Segments a frame and remembers it if it is a memory frame.
+    """Segment a frame, and remember it if it is a memory frame.
 
     Args:
+      state: memory after the frames before.
       image: RGB in [0, 1], padded.
-      end: the last frame of the video, which need not be remembered.
-      permanent: remember this frame for ever (the caller has made room by `state.grow`).
+      end: whether this is the video's last frame, which need not be remembered.
+      permanent: whether to keep this frame for ever (the caller has made room with `state.grow`).
 
     Returns:
-      The next state, and probabilities: background first, then one per slot (0 if empty).
+      The next state, and probabilities: background first, then one map per slot (0 if empty).
     """
     images = with_mirror_image(image, config)
     features = network(S3.encode_image, images)
@@ -78,12 +79,15 @@ def step_encoded(
     end: Flag = False,
     permanent: Flag = False,
 ) -> tuple[VideoState, Float[Array, "n H W"]]:
-    """`step` of a frame that has been encoded: what depends on the frames before it.
+    """Perform the part of `step` that follows the image encoder and depends on earlier frames.
 
     Args:
-      images: the frame, and its mirror image after it where `config.flip` says so.
-      features: of these images.
-      The rest is as for `step`.
+      images: the frame and, with `config.flip`, its mirror image.
+      features: features of these images.
+      state, end, permanent: see `step`.
+
+    Returns:
+      See `step`.
     """
     state, prediction = segment_next(network, config, state, features)
     distance = state.since_memory + 1
@@ -111,13 +115,16 @@ def annotate(
     *,
     complete: bool = False,
 ) -> tuple[VideoState, Float[Array, "n H W"]]:
-    """A frame for which masks of some objects are given; it becomes a memory frame.
+    """Process a frame for which masks of some objects are given; it becomes a memory frame.
 
     Args:
-      masks: given masks, hard or soft, in their objects' slots.
-      given: slots whose mask is given; new objects are among them and already have their slot.
-      complete: (static) every object's mask is given, so that nothing need be segmented.
-      The rest is as for `step`.
+      masks: given masks, hard or soft, in the slots of their objects.
+      given: slots whose mask is given. New objects are among them and have their slot already.
+      complete: (static) whether every object's mask is given, so that nothing need be segmented.
+      state, image, end, permanent: see `step`.
+
+    Returns:
+      See `step`.
     """
     images = with_mirror_image(image, config)
     features = network(S3.encode_image, images)
@@ -145,7 +152,7 @@ def segment_next(
     state: VideoState,
     features: ImageFeatures,
 ) -> tuple[VideoState, Prediction]:
-    """Segments all remembered objects; the state comes back with usage counted."""
+    """Segment all remembered objects; the state that is returned has usage counted."""
     seen = remembered(state)
     segmentation, memory = frame.segment(
         network,
@@ -171,7 +178,7 @@ def remember_last(
     features: ImageFeatures,
     permanent: Flag,
 ) -> VideoState:
-    """Remembers the frame whose masks are `state.last_mask`."""
+    """Return the state that remembers the frame whose masks are `state.last_mask`."""
     objects, memory = frame.remember(
         network,
         images,
@@ -189,7 +196,11 @@ def remember_last(
 def read_memory(
     config: PropagationConfig, state: VideoState, query: Key
 ) -> tuple[Float[Array, "b k h w c"], KeyValueMemory]:
-    """What every object's memory says at the frame's pixels, and the memory with usage counted."""
+    """Read the memory at a frame's pixels.
+
+    Returns:
+      The readout of every object, and the memory with usage counted.
+    """
     h, w = query.key.shape[1:3]
     readout, memory = policy_of(config).read(
         state.memory,
@@ -205,7 +216,7 @@ def write_memory(
     permanent: Flag,
     value: Float[Array, "b k h w c"],
 ) -> KeyValueMemory:
-    """The memory with a frame's keys, and values of every object, in it."""
+    """Return the memory with a frame's keys and the values of every object added to it."""
     entry = MemoryFrame(
         key=_flatten_space(key.key),
         shrinkage=key.shrinkage.reshape(key.shrinkage.shape[0], -1),
@@ -221,8 +232,11 @@ def write_memory(
 
 @functools.lru_cache(maxsize=64)
 def sensory_schedule(mem_every: int, stagger: int) -> tuple[bool, ...]:
-    """Whether the decoder updates sensory memory, by distance 0..mem_every to the last memory
-    frame: at `stagger` distances spread evenly over the interval."""
+    """Return, for distances 0 to `mem_every` to the last memory frame, whether the decoder updates.
+
+    The sensory memory is updated at `stagger` distances, spread evenly over the interval between
+    two memory frames (docs/propagation.md, section 1.4).
+    """
     if stagger >= mem_every:
         chosen = set(range(1, mem_every + 1))
     else:
@@ -238,7 +252,7 @@ def _update_sensory(
     distance: Array,
     end: Array,
 ) -> VideoState:
-    """Decoder's update of the sensory memory, at the frames that the schedule names."""
+    """Apply the decoder's update of the sensory memory at the frames that are due."""
     schedule = np.array(sensory_schedule(config.mem_every, config.stagger))
     due = jnp.asarray(schedule)[jnp.minimum(distance, config.mem_every)]
     due = due & (distance <= config.mem_every) & ~end
@@ -249,11 +263,11 @@ def _update_sensory(
 
 
 def normalize(masks: Float[Array, "b k H W"], active: Bool[Array, " k"]) -> Float[Array, "b n H W"]:
-    """Given and predicted masks as probabilities over background and objects.
+    """Turn given and predicted masks into probabilities over background and objects.
 
-    At pixels where all masks are hard (0 or 1) the derivative of that is 0, which would cut off a
-    hard first mask from everything after it. There the derivative is that of the masks themselves
-    (straight-through), with the remainder for background.
+    At pixels where all masks are hard (0 or 1), the derivative of this function is 0, which would
+    cut off a hard first mask from everything after it. There the derivative of the masks themselves
+    is used instead (straight-through), with the remainder going to the background.
     """
     masks = jnp.where(active.reshape(1, -1, 1, 1), masks, 0)
     prob = _softmax_over_objects(aggregate(masks), active)
@@ -268,7 +282,7 @@ def normalize(masks: Float[Array, "b k H W"], active: Bool[Array, " k"]) -> Floa
 def _softmax_over_objects(
     logits: Float[Array, "b n H W"], active: Bool[Array, " k"]
 ) -> Float[Array, "b n H W"]:
-    """Softmax in which empty slots get exactly nothing."""
+    """Apply a softmax in which empty slots get exactly zero."""
     channels = jnp.concatenate([jnp.ones(1, bool), active]).reshape(1, -1, 1, 1)
     return jax.nn.softmax(jnp.where(channels, logits, -jnp.inf), axis=1)
 
@@ -276,7 +290,7 @@ def _softmax_over_objects(
 def _overwrite(
     predicted: Float[Array, "b k H W"], masks: Float[Array, "b k H W"], given: Bool[Array, " k"]
 ) -> Float[Array, "b k H W"]:
-    """Predictions with given masks put in; where a given object is, all others are zero."""
+    """Replace predictions by given masks; where a given object is, all others become zero."""
     given = given.reshape(1, -1, 1, 1)
     covered = jnp.any(given & (masks > 0.5), axis=1, keepdims=True)
     return jnp.where(given, masks, jnp.where(covered, 0, predicted))
@@ -285,7 +299,7 @@ def _overwrite(
 def with_mirror_image(
     image: Float[Array, "1 H W 3"], config: PropagationConfig
 ) -> Float[Array, "b H W 3"]:
-    """The image, and with flip augmentation its mirror image as second batch entry."""
+    """Return the image and, with flip augmentation, its mirror image after it."""
     return jnp.concatenate([image, image[:, :, ::-1]]) if config.flip else image
 
 
