@@ -1,7 +1,7 @@
-"""Which tokens a query pixel reads and how much: as a short list, or as a dense matrix.
+"""Weights with which query pixels read memory tokens, as a short list or as a dense matrix.
 
-The list is quick where gathers are (CPU, GPU), the matrix where only matrix products are (TPU).
-Both are made from the features of one bucket's tokens; those that do not exist are EXCLUDED.
+The list is fast where gathers are (CPU, GPU), the matrix where matrix products are all that is fast
+(TPU). Both are computed from the features of one bucket's tokens; missing tokens are EXCLUDED.
 """
 
 import math
@@ -21,16 +21,16 @@ QUERY_BLOCK = 160
 
 
 class ListedAffinity(NamedTuple):
-    """Indices and weights of the tokens each query pixel reads; places not needed weigh 0."""
+    """Indices and weights of the tokens that each query pixel reads; unused places weigh 0."""
 
     token: Int[Array, "*u m top"]
     weight: Float[Array, "*u m top"]
 
     def readout(self, value: Float[Array, "n cv"]) -> Float[Array, "m cv"]:
-        """Weighted sums of values.
+        """Return the weighted sums of values.
 
-        A loop over places, each adding one gathered row per pixel: compiled into one pass over the
-        result, where gathering all rows first would write m * top * cv numbers.
+        The loop adds one gathered row per pixel and place. It compiles to one pass over the result,
+        where gathering all rows first would write m * top * cv numbers.
         """
         rows = widen(value)
 
@@ -45,7 +45,7 @@ class ListedAffinity(NamedTuple):
         return total.astype(value.dtype)
 
     def usage(self, num_tokens: int) -> Float[Array, " n"]:
-        """Weights summed over query pixels."""
+        """Return the weights summed over query pixels; `num_tokens` is the number n."""
         return jnp.zeros(num_tokens, self.weight.dtype).at[self.token].add(self.weight, mode="drop")
 
 
@@ -55,7 +55,7 @@ class DenseAffinity(NamedTuple):
     weight: Float[Array, "*u m n"]
 
     def readout(self, value: Float[Array, "n cv"]) -> Float[Array, "m cv"]:
-        """Weighted sums of values."""
+        """Return the weighted sums of values."""
         return lax.dot(
             self.weight.astype(value.dtype),
             value,
@@ -64,15 +64,18 @@ class DenseAffinity(NamedTuple):
         ).astype(value.dtype)
 
     def usage(self, num_tokens: int) -> Float[Array, " n"]:
-        """Weights summed over query pixels; `num_tokens` is the length of the token axis."""
-        del num_tokens  # known here
+        """Return the weights summed over query pixels; `num_tokens` is the number n."""
+        del num_tokens  # the matrix has that many columns
         return jnp.sum(self.weight, axis=0)
 
 
 def listed_affinity(
     queries: Float[Array, "m f"], tokens: Float[Array, "n f"], top_k: int
 ) -> ListedAffinity:
-    """Softmax over the `top_k` most similar tokens of each query pixel, or all if fewer exist."""
+    """Apply a softmax over the `top_k` most similar tokens of each query pixel.
+
+    If fewer tokens exist, the softmax goes over all of them. Without any, all weights are 0.
+    """
     m, k = queries.shape[0], min(top_k, tokens.shape[0])
     tokens = _whole_blocks(tokens)
 
@@ -90,7 +93,7 @@ def listed_affinity(
 def dense_affinity(
     queries: Float[Array, "m f"], tokens: Float[Array, "n f"], top_k: int
 ) -> DenseAffinity:
-    """The same as a matrix; None for a softmax over all tokens.
+    """Return the affinity of `listed_affinity` as a matrix.
 
     Tokens that tie with the last one chosen are read as well.
     """
@@ -106,7 +109,7 @@ def _exists(scores: Float[Array, "m n"]) -> Bool[Array, "m n"]:
 
 
 def _whole_blocks(tokens: Float[Array, "n f"]) -> Float[Array, "padded f"]:
-    """Adds EXCLUDED tokens (by their last feature) up to a whole number of top-k blocks."""
+    """Append EXCLUDED tokens up to a whole number of top-k blocks."""
     extra = -tokens.shape[0] % BLOCK
     excluded = jnp.zeros((extra, tokens.shape[1]), tokens.dtype).at[:, -1].set(EXCLUDED)
     return jnp.concatenate([tokens, excluded])

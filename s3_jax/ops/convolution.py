@@ -1,4 +1,4 @@
-"""Square convolutions, with derivatives that are quick on every backend."""
+"""Square convolutions with derivatives that are fast on every backend."""
 
 import functools
 
@@ -13,10 +13,10 @@ from s3_jax.ops.backend import backend
 from s3_jax.ops.convolution_gradients import LAYOUT, input_gradient, kernel_gradient
 from s3_jax.ops.products import product
 
-# Name of results whose own derivatives hide that they are convolutions.
+# Name for rematerialisation: custom derivatives hide that a result is a convolution.
 CONVOLUTION = "convolution"
-# Fewest channels, and positions of the result, for which fewer multiplications save time on a CPU:
-# below, moving the transformed numbers takes longer.
+# Fewest channels, and positions of the result, for which Winograd's form saves time on a CPU; with
+# less, moving the transformed numbers costs more than the multiplications saved.
 WINOGRAD_CHANNELS = 128
 WINOGRAD_POSITIONS = 1024
 
@@ -24,7 +24,13 @@ WINOGRAD_POSITIONS = 1024
 def convolve(
     x: Float[Array, "b h w i"], kernel: Float[Array, "n n i o"], stride: int, padding: int
 ) -> Float[Array, "b h2 w2 o"]:
-    """Convolution with zero padding on all four sides, in the dtype of its arguments."""
+    """Convolve with zero padding on all four sides, in the dtype of the arguments.
+
+    Args:
+      kernel: square, in the order height, width, input channels, output channels.
+      stride: in pixels, along both axes.
+      padding: number of zeros on each side.
+    """
     if backend() == "cpu":
         if kernel.shape[0] == 1 and padding == 0:
             return _convolve_1x1(x, kernel, stride)
@@ -42,7 +48,7 @@ def convolve_and_scale(
     stride: int,
     padding: int,
 ) -> Float[Array, "b h2 w2 o"]:
-    """`convolve`, times a factor and plus a shift for every channel of the result."""
+    """Multiply a convolution by a factor and add a shift, channel by channel."""
     if backend() == "cpu" and x.dtype == jnp.float32:
         y = _convolve_and_scale_on_cpu(x, kernel, factor, shift, stride, padding)
         return checkpoint_name(y, CONVOLUTION)
@@ -54,7 +60,7 @@ def _scale(x: Array, factor: Array, shift: Array) -> Array:
 
 
 def _convolve_1x1(x: Array, kernel: Array, stride: int) -> Array:
-    """One matrix product, which takes a third less time than a convolution of the same numbers."""
+    """Compute a 1 x 1 convolution as a matrix product, which takes a third less time."""
     x = x[:, ::stride, ::stride]
     return product(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:-1], -1)
 
@@ -65,14 +71,20 @@ def _convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
 
 
 def _leaves_lanes_empty(x: Array, kernel: Array, stride: int, padding: int) -> bool:
-    """A ResNet's first convolution, whose few channels leave most of a TPU's 128 lanes empty."""
+    """Return whether this is a ResNet's first convolution on frames of even size.
+
+    Its few input channels would leave most of a TPU's 128 lanes empty.
+    """
     even = x.shape[1] % 2 == x.shape[2] % 2 == 0
     return (kernel.shape[0], stride, padding) == (7, 2, 3) and x.shape[-1] <= 8 and even
 
 
 def _convolve_blocks(x: Array, kernel: Array) -> Array:
-    """7 x 7 convolution with stride 2 as one of 4 x 4 over blocks of 2 x 2 positions, whose
-    channels come one after the other; the taps are the same, and zeros on two sides."""
+    """Compute a 7 x 7 convolution with stride 2 as one of 4 x 4 over blocks of 2 x 2 positions.
+
+    The four positions of a block follow each other as channels. The taps are the same, with zeros
+    added on two sides.
+    """
     b, h, w, i = x.shape
     blocks = x.reshape(b, h // 2, 2, w // 2, 2, i).transpose(0, 1, 3, 2, 4, 5)
     taps = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
@@ -88,9 +100,12 @@ def _convolve_blocks(x: Array, kernel: Array) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve_on_cpu(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    """As `_convolve`, quicker. Its own derivatives would be convolutions of another axis order,
-    which XLA's CPU compiler brings into the quick order only outside of loops: in a scan they take
-    30 times as long as these."""
+    """Compute `_convolve` faster, with derivatives of its own.
+
+    JAX's derivatives are convolutions of another axis order. XLA's CPU compiler brings these into
+    the fast order only outside of loops; in a scan they take 30 times as long as those defined
+    here.
+    """
     if _saves_multiplications(x, kernel, stride, padding):
         return winograd.convolve_3x3(x, kernel)
     return _convolve(x, kernel, stride, padding)
@@ -128,7 +143,7 @@ _convolve_on_cpu.defvjp(_forward, _backward)
 def _convolve_and_scale_on_cpu(
     x: Array, kernel: Array, factor: Array, shift: Array, stride: int, padding: int
 ) -> Array:
-    """As `convolve` and `_scale`; the backward pass does without the convolution's result."""
+    """Apply `convolve` and `_scale`; the backward pass needs no result of the convolution."""
     return _scale(convolve(x, kernel, stride, padding), factor, shift)
 
 
@@ -142,7 +157,10 @@ def _forward_scaled(
 def _backward_scaled(
     stride: int, padding: int, saved: tuple[Array, Array, Array], grad: Array
 ) -> tuple[Array, Array, Array, Array]:
-    """The factor belongs to the kernel as well, and its gradient follows from the kernel's."""
+    """Return gradients of a scaled convolution.
+
+    The factor can be multiplied into the kernel, so its gradient follows from the kernel's.
+    """
     x, kernel, factor = saved
     weight = factor.reshape(1, 1, 1, -1)
     _, pull_back = jax.vjp(lambda x, k: convolve(x, k, stride, padding), x, kernel * weight)

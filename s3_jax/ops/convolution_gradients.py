@@ -1,6 +1,6 @@
-"""Gradients of convolutions, in the forms that are quickest on a CPU.
+"""Gradients of convolutions in the forms that are fastest on a CPU.
 
-XLA's own would be convolutions of another axis order. All are of `convolution.convolve`: zero
+XLA would use convolutions of another axis order. All gradients are of `convolution.convolve`: zero
 padding on all four sides, channels last.
 """
 
@@ -14,12 +14,12 @@ from s3_jax.ops import winograd
 from s3_jax.ops.precision import wide_type
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-# Fewest channels for which fewer multiplications save time in the kernel's gradient; for the
-# input's more are needed, and so many positions of all maps together.
+# Fewest channels for which Winograd's form saves time in the kernel's gradient. The gradient of the
+# input needs more channels, and at least this many positions in all maps together.
 WINOGRAD_CHANNELS = 32
 WINOGRAD_INPUT_CHANNELS = 64
 WINOGRAD_POSITIONS = 1024
-# With at most so many channels the input is the smaller side of a kernel's gradient.
+# Up to this many channels, the input is the smaller side of a kernel's gradient.
 FEW_CHANNELS = 8
 
 
@@ -30,7 +30,7 @@ def input_gradient(
     stride: int,
     padding: int,
 ) -> Float[Array, "b h w i"]:
-    """Gradient of an input of the given shape, from the result's."""
+    """Return the gradient of an input of the given shape, from that of the result."""
     size, (b, h, w, _) = kernel.shape[0], shape
     if (size, stride, padding) == (7, 2, 3) and h % 2 == w % 2 == 0:
         return _input_gradient_in_blocks(kernel, grad)
@@ -49,8 +49,10 @@ def input_gradient_by_convolution(
     stride: int,
     padding: int,
 ) -> Float[Array, "b h w i"]:
-    """The reference form: the gradient spread out by the stride, convolved with the kernel turned
-    around."""
+    """Compute `input_gradient` in its reference form.
+
+    The gradient is spread out by the stride and convolved with the kernel turned around.
+    """
     low = kernel.shape[0] - 1 - padding
     spread = [stride * (n - 1) + 1 for n in grad.shape[1:3]]
     pad = [(low, old + padding - n) for old, n in zip(shape[1:3], spread, strict=True)]
@@ -71,7 +73,7 @@ def kernel_gradient(
     stride: int,
     padding: int,
 ) -> Float[Array, "n n i o"]:
-    """Gradient of the kernel, summed in float32."""
+    """Return the gradient of the kernel, summed in float32."""
     size, _, inputs, outputs = kernel.shape
     taken = (x, size, grad, stride, padding)
     if stride == 1 and outputs * size**2 <= inputs:
@@ -92,7 +94,10 @@ def kernel_gradient_by_taps(
     stride: int,
     padding: int,
 ) -> Float[Array, "n n i o"]:
-    """The reference form: every tap is one product of what the tap saw and the gradient."""
+    """Compute `kernel_gradient` in its reference form.
+
+    Every tap is one product of the gradient and the inputs that the tap saw.
+    """
     h, w = (stride * (n - 1) + 1 for n in grad.shape[1:3])
     padded = _padded(x, padding)
     taps = [
@@ -106,8 +111,9 @@ def kernel_gradient_by_taps(
 def _input_gradient_by_product(
     kernel: Float[Array, "3 3 i o"], grad: Float[Array, "b h w o"]
 ) -> Float[Array, "b h w i"]:
-    """One product gives what every position sends to its nine neighbours; the sum of what each
-    receives is the result. The kernel is used as it is: turning it costs much beside a small map.
+    """Compute what every position sends to nine neighbours by one product; sum what arrives.
+
+    The kernel is used as it is: turning it around is expensive next to a small map.
     """
     b, h, w, outputs = grad.shape
     inputs = kernel.shape[2]
@@ -124,8 +130,11 @@ def _input_gradient_by_product(
 def _input_gradient_in_blocks(
     kernel: Float[Array, "7 7 i o"], grad: Float[Array, "b h w o"]
 ) -> Float[Array, "b 2*h 2*w i"]:
-    """Of a 7 x 7 convolution with stride 2, seen as one of 4 x 4 over blocks of 2 x 2 positions:
-    nothing is spread out by the stride."""
+    """Return the input gradient of a 7 x 7 convolution with stride 2.
+
+    The convolution is seen as one of 4 x 4 over blocks of 2 x 2 positions, so that nothing is
+    spread out by the stride.
+    """
     b, h, w, _ = grad.shape
     inputs = kernel.shape[2]
     taps = jnp.pad(kernel, ((1, 0), (1, 0), (0, 0), (0, 0)))
@@ -140,7 +149,10 @@ def _input_gradient_in_blocks(
 def _kernel_gradient_of_few_outputs(
     x: Float[Array, "b h w i"], size: int, grad: Float[Array, "b h2 w2 o"], padding: int
 ) -> Float[Array, "n n i o"]:
-    """One product: the input, wide as it is, stays where it is, and the gradient is moved."""
+    """Compute the kernel's gradient by one product.
+
+    The input, which has more channels, stays in place, and the gradient is moved.
+    """
     last, outputs = size - 1, grad.shape[-1]
     h, w = x.shape[1:3]
     padded = _padded(grad, last - padding)
@@ -160,7 +172,7 @@ def _kernel_gradient_by_rows(
     stride: int,
     padding: int,
 ) -> Float[Array, "n n i o"]:
-    """One product for every row of taps, whose columns come one after the other as channels."""
+    """Compute one product for every row of taps, whose columns follow each other as channels."""
     h, w = (stride * (n - 1) + 1 for n in grad.shape[1:3])
     padded = _padded(x, padding)
     columns = [padded[:, :, dx : dx + w : stride] for dx in range(size)]
@@ -186,7 +198,7 @@ def _padded(x: Float[Array, "b h w c"], by: int) -> Float[Array, "b h2 w2 c"]:
 
 
 def _product(x: Float[Array, "b h w i"], y: Float[Array, "b h w o"]) -> Float[Array, "i o"]:
-    """Sum over all positions, in float32."""
+    """Sum products over all positions, in float32."""
     x, y = (z.reshape(-1, z.shape[-1]) for z in (x, y))
     return lax.dot_general(
         x, y, (((0,), (0,)), ((), ())), preferred_element_type=wide_type(x.dtype)

@@ -20,7 +20,7 @@ Write = Callable[[Int[Array, ""], Tokens], Tokens]
 def get(
     tokens: Tokens, slot: Int[Array, ""], start: int | Int[Array, ""], size: int
 ) -> Shaped[Array, "b w *c"]:
-    """Tokens start, ..., start + size - 1 of a slot."""
+    """Return tokens `start` to `start + size - 1` of a slot."""
     b, _, _, *channels = tokens.shape
     place = _place(tokens, slot, start)
     return jnp.squeeze(lax.dynamic_slice(tokens, place, (b, 1, size, *channels)), axis=1)
@@ -32,7 +32,7 @@ def put(
     start: int | Int[Array, ""],
     window: Shaped[Array, "b w *c"],
 ) -> Tokens:
-    """The tokens with a slot's from `start` on replaced by a window, cast to their dtype."""
+    """Replace the tokens of a slot from `start` on by a window, cast to their dtype."""
     place = _place(tokens, slot, start)
     return lax.dynamic_update_slice(tokens, window[:, None].astype(tokens.dtype), place)
 
@@ -40,13 +40,13 @@ def put(
 def _place(
     tokens: Tokens, slot: Int[Array, ""], start: int | Int[Array, ""]
 ) -> tuple[Int[Array, ""], ...]:
-    """Indices of one type, which is what slicing wants, also with 64 bit numbers switched on."""
+    """Return indices of one integer type, as slicing requires, also with `jax_enable_x64`."""
     place = (0, slot, start, *(0 for _ in tokens.shape[3:]))
     return tuple(jnp.asarray(index, jnp.int32) for index in place)
 
 
 def put_in_slots(tokens: Tokens, chosen: Bool[Array, " s"], write: Write) -> Tokens:
-    """Applies `write(slot, tokens)`, which only puts, for every chosen slot."""
+    """Apply `write(slot, tokens)`, which must only write, to every chosen slot."""
 
     def visit(tokens: Tokens, slot: Int[Array, ""]) -> tuple[Tokens, None]:
         return update_if(chosen[slot], lambda t: write(slot, t), tokens), None
@@ -60,9 +60,9 @@ def update_slots(
     read: Callable[[Int[Array, ""], Tokens], Windows],
     write: Callable[[Tokens, Int[Array, ""], Windows], Tokens],
 ) -> Tokens:
-    """Applies `write(tokens, slot, read(slot, tokens))` for every chosen slot.
+    """Apply `write(tokens, slot, read(slot, tokens))` to every chosen slot.
 
-    A conditional would copy tokens that it both reads and writes, hence the two functions.
+    A single function that reads and writes would make a conditional copy the tokens.
     """
 
     def visit(tokens: Tokens, slot: Int[Array, ""]) -> tuple[Tokens, None]:
@@ -80,7 +80,7 @@ def _over_slots(
 
 
 def compute_if(condition: Bool[Array, ""], compute: Callable[[], Result]) -> Result:
-    """The pytree of arrays that `compute` gives, or zeros at no cost."""
+    """Return the arrays that `compute` gives if the condition holds, otherwise zeros."""
 
     def nothing() -> Result:
         return jax.tree.map(
@@ -93,7 +93,7 @@ def compute_if(condition: Bool[Array, ""], compute: Callable[[], Result]) -> Res
 def update_if(
     condition: Bool[Array, ""], update: Callable[[Result], Result], state: Result
 ) -> Result:
-    """The pytree of arrays `update(state)` where the condition holds, else the state.
+    """Return `update(state)`, a pytree of arrays, if the condition holds, otherwise the state.
 
     Within `jax.shard_map` both branches of a `lax.cond` must vary over the same axes.
     """
@@ -115,8 +115,10 @@ def update_if(
 
 
 def vary_like(x: Shaped[Array, "..."], like: Any) -> Shaped[Array, "..."]:
-    """x, varying over the axes of a `jax.shard_map` over which `like` (an array or what describes
-    one) varies."""
+    """Mark x as varying over the axes of a `jax.shard_map` over which `like` varies.
+
+    like: an array, or its shape and type.
+    """
     missing = _varying(like) - _varying(x)
     return lax.pcast(x, tuple(sorted(missing)), to="varying") if missing else x
 

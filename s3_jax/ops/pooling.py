@@ -1,4 +1,4 @@
-"""3 x 3 max pooling with stride 2, with a gradient that is quick on a CPU."""
+"""Max pooling, 3 x 3 with stride 2, with a gradient that is fast on a CPU."""
 
 import functools
 import itertools
@@ -12,25 +12,31 @@ from s3_jax.ops.backend import backend
 
 
 def max_pool_3x3_stride_2(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """3 x 3 max pooling, stride 2, padding 1 (padding never wins)."""
+    """Apply 3 x 3 max pooling with stride 2 and padding 1, which never wins."""
     if backend() == "cpu" and x.shape[1] % 2 == x.shape[2] % 2 == 0:
         return _pool_on_cpu(x)
     return pool_by_window(x)
 
 
 def pool_by_window(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """The reference form. XLA's CPU compiler carries four arrays of indices for its gradient."""
+    """Compute the pooling in its reference form.
+
+    XLA's CPU compiler carries four arrays of indices for the gradient of this form.
+    """
     return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
 @jax.custom_vjp
 def _pool_on_cpu(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """As `pool_by_window`, number for number, its gradient too: the first of equals receives it."""
+    """Compute `pool_by_window` number for number.
+
+    So is its gradient, which goes to the first of equal entries.
+    """
     return functools.reduce(jnp.maximum, _seen(x))
 
 
 def _forward(x: Array) -> tuple[Array, Int8[Array, "b h w c"]]:
-    """The result, and which of the nine places it came from."""
+    """Return the result, and which of the nine places it came from."""
     best, *others = _seen(x)
     place = jnp.zeros(best.shape, jnp.int8)
     for number, other in enumerate(others, start=1):
@@ -40,7 +46,7 @@ def _forward(x: Array) -> tuple[Array, Int8[Array, "b h w c"]]:
 
 
 def _backward(place: Int8[Array, "b h w c"], grad: Float[Array, "b h w c"]) -> tuple[Array]:
-    """An even row or column lies in one window, an odd one in two."""
+    """Return the input's gradient: even rows and columns lie in one window, odd ones in two."""
     b, h, w, c = grad.shape
     windows = {0: (1,), 1: (2, 0)}
 
@@ -64,7 +70,7 @@ _pool_on_cpu.defvjp(_forward, _backward)
 
 
 def _seen(x: Float[Array, "b h w c"]) -> list[Float[Array, "b h2 w2 c"]]:
-    """What the windows hold at each of their nine places, row by row."""
+    """Return what the windows hold at each of their nine places, row by row."""
     h, w = x.shape[1], x.shape[2]
     padded = jnp.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0)), constant_values=-jnp.inf)
     return [padded[:, dy : dy + h : 2, dx : dx + w : 2] for dy in range(3) for dx in range(3)]

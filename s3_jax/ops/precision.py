@@ -1,4 +1,4 @@
-"""Number types: what must not be computed in bfloat16 is computed in at least float32."""
+"""Number types: float32, or wider, for what must not be computed in bfloat16."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float

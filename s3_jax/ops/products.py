@@ -1,7 +1,7 @@
 """Matrix products whose operands may be rounded to bfloat16 while everything else is float32.
 
-CPUs with bfloat16 instructions multiply such operands, and sum in float32, nearly twice as fast as
-float32 ones; all else is slower in bfloat16 there, convolutions included.
+CPUs with bfloat16 instructions multiply such operands, summing in float32, nearly twice as fast as
+float32 operands. Everything else is slower in bfloat16 there, convolutions included.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from s3_jax.ops.backend import backend
 _operands: contextvars.ContextVar[DTypeLike | None] = contextvars.ContextVar(
     "operands", default=None
 )
-_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}  # of x86 and, the last, of Arm
+_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}  # the last one of Arm, the others of x86
 
 
 @contextlib.contextmanager
@@ -33,7 +33,10 @@ def operands(dtype: DTypeLike | None) -> Iterator[None]:
 
 
 def product(x: Float[Array, "... i"], matrix: Float[Array, "i o"]) -> Float[Array, "... o"]:
-    """x times a matrix, in the dtype of x; operands as `operands` says, sums in float32."""
+    """Multiply x by a matrix, in the dtype of x.
+
+    Operands are rounded as `operands` says; sums are float32.
+    """
     narrow = _operands.get()
     if narrow is None or x.dtype != jnp.float32:
         return x @ matrix
@@ -44,10 +47,10 @@ def product(x: Float[Array, "... i"], matrix: Float[Array, "i o"]) -> Float[Arra
 
 
 def computing_types(dtype: DTypeLike) -> tuple[jnp.dtype, jnp.dtype | None]:
-    """The type to compute in where a user asks for `dtype`, and that of the operands of products.
+    """Return the type to compute in for a requested `dtype`, and the type of products' operands.
 
-    On a CPU, bfloat16 stands for float32 with operands of bfloat16, or for float32 alone where
-    there are no instructions for them.
+    On a CPU, bfloat16 stands for float32 with bfloat16 operands, or for plain float32 if the CPU
+    has no instructions for them.
     """
     asked, wide = jnp.dtype(dtype), jnp.dtype(jnp.float32)
     if asked != jnp.bfloat16 or backend() != "cpu":

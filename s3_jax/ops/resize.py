@@ -1,6 +1,6 @@
 """Resizing of maps with PyTorch's conventions (no corner alignment, no antialiasing).
 
-Every resize is separable and linear, so the general form is two small matrix products, free of
+Every resize is separable and linear. The general form is two small matrix products without
 gathers; enlarging by a whole factor is cheaper still, as a few shifted sums.
 """
 
@@ -14,7 +14,7 @@ CUBIC_A = -0.75  # PyTorch's bicubic coefficient
 
 
 def resize_bilinear(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b h2 w2 c"]:
-    """Bilinear interpolation to `size` (height, width)."""
+    """Resize by bilinear interpolation to `size` (height, width)."""
     for axis, new in zip((1, 2), size, strict=True):
         old = x.shape[axis]
         if new == old:
@@ -27,7 +27,7 @@ def resize_bilinear(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[
 
 
 def resize_area(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b h2 w2 c"]:
-    """Adaptive average pooling to `size` (height, width)."""
+    """Resize by adaptive average pooling to `size` (height, width)."""
     for axis, new in zip((1, 2), size, strict=True):
         old = x.shape[axis]
         if new == old:
@@ -43,7 +43,10 @@ def resize_area(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Arra
 def resize_bicubic(
     x: Float[Array, "b h w c"], size: tuple[int, int], scale: tuple[float, float]
 ) -> Float[Array, "b h2 w2 c"]:
-    """Bicubic interpolation to `size`; source coordinate = (i + 0.5) / scale - 0.5."""
+    """Resize by bicubic interpolation to `size` (height, width).
+
+    Output i reads the source coordinate (i + 0.5) / scale - 0.5, with one scale per axis.
+    """
     for axis, new, factor in zip((1, 2), size, scale, strict=True):
         x = _apply(_bicubic_matrix(x.shape[axis], new, factor), x, axis)
     return x
@@ -52,14 +55,14 @@ def resize_bicubic(
 def resize_masks(
     masks: Float[Array, "b k h w"], size: tuple[int, int], method: str = "area"
 ) -> Float[Array, "b k h2 w2"]:
-    """Area or bilinear resizing of per-object masks."""
+    """Resize per-object masks to `size`; `method` is "area" or "bilinear"."""
     b, k, h, w = masks.shape
     resize = {"area": resize_area, "bilinear": resize_bilinear}[method]
     return resize(masks.reshape(b * k, h, w, 1), size).reshape(b, k, *size)
 
 
 def _enlarge(x: Array, axis: int, factor: int) -> Array:
-    """Bilinear enlargement of one axis by a whole factor: output phase by output phase."""
+    """Enlarge one axis bilinearly by a whole factor, one output phase after the other."""
     n = x.shape[axis]
     pad = [(0, 0)] * x.ndim
     pad[axis] = (1, 1)
@@ -83,7 +86,7 @@ def _slice(x: Array, axis: int, start: int, size: int) -> Array:
 
 
 def _apply(matrix: np.ndarray, x: Array, axis: int) -> Array:
-    """matrix (new, old) applied along one axis of x, in x's dtype and full precision."""
+    """Apply a matrix (new, old) along one axis of x, in x's dtype and full precision."""
     m = jnp.asarray(matrix, x.dtype)
     letters = "bhwc"
     out = letters.replace(letters[axis], "n")
@@ -123,7 +126,7 @@ def _bicubic_matrix(old: int, new: int, scale: float) -> np.ndarray:
 
 
 def _cubic(d: np.ndarray) -> np.ndarray:
-    """Cubic convolution kernel at distance d in [0, 2]."""
+    """Evaluate the cubic convolution kernel at distances d in [0, 2]."""
     near = ((CUBIC_A + 2) * d - (CUBIC_A + 3)) * d * d + 1
     far = ((CUBIC_A * d - 5 * CUBIC_A) * d + 8 * CUBIC_A) * d - 4 * CUBIC_A
     return np.where(d <= 1, near, far)

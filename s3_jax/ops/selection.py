@@ -1,7 +1,7 @@
-"""Taking entries by their number: a gather, or on TPU a product with a matrix of zeros and ones.
+"""Selection of entries by index: a gather, or a product with a matrix of zeros and ones on TPU.
 
 A TPU gathers row by row, and adds the gradients of gathered rows one after the other in a loop. Its
-matrix units do either at once, and exactly: every sum has one term that is not zero.
+matrix units do both at once, and exactly: only one term of every sum is not zero.
 """
 
 import math
@@ -17,7 +17,7 @@ from s3_jax.ops.backend import backend
 def take_tokens(
     values: Float[Array, "b n groups d"], index: Int[Array, "b m groups"]
 ) -> Float[Array, "b m groups d"]:
-    """In every group (such as a head) the token that `index` names."""
+    """Return the token that `index` names in every group (such as a head)."""
     if backend() != "tpu":
         return jnp.take_along_axis(values, index[..., None], axis=1)
     chosen = jax.nn.one_hot(index, values.shape[1], dtype=values.dtype)
@@ -25,7 +25,7 @@ def take_tokens(
 
 
 def take_rows(values: Float[Array, "b n *rest"], index: Int[Array, "b m"]) -> Array:
-    """values[i, index[i]] for every i: (b m *rest)."""
+    """Return values[i, index[i]] for every batch item i, (b m *rest)."""
     if backend() != "tpu":
         return jax.vmap(lambda x, numbers: x[numbers])(values, index)
     b, n, *rest = values.shape

@@ -3,8 +3,8 @@
     similarity(i, j) = shrinkage_i * -sum_c selection_cj (key_ci - query_cj)^2 / sqrt(channels)
 
 The square is multiplied out, so that one matrix product of *features* gives everything:
-[2 s k, -s k^2, -s] of a token times [q e, e, sum e q^2] of a query pixel. Always float32: the
-terms cancel, and bfloat16 would leave nothing of the difference.
+[2 s k, -s k^2, -s] of a token times [q e, e, sum e q^2] of a query pixel. It is always computed in
+float32: the terms nearly cancel, and bfloat16 would leave nothing of the difference.
 """
 
 import math
@@ -24,7 +24,12 @@ def token_features(
     shrinkage: Float[Array, "*batch n"] | None = None,
     valid: Bool[Array, "*batch n"] | None = None,
 ) -> Float[Array, "*batch n f"]:
-    """Features of memory tokens; without shrinkage it is 1. Tokens not valid become EXCLUDED."""
+    """Return features of memory tokens.
+
+    Args:
+      shrinkage: 1 if left out.
+      valid: False for tokens that must not be read; their similarity becomes EXCLUDED.
+    """
     key = widen(key)
     scale = jnp.full((*key.shape[:-1], 1), 1 / math.sqrt(key.shape[-1]), key.dtype)
     if shrinkage is not None:
@@ -39,7 +44,7 @@ def query_features(
     query_key: Float[Array, "*batch m ck"],
     query_selection: Float[Array, "*batch m ck"] | None = None,
 ) -> Float[Array, "*batch m f"]:
-    """Features of query pixels.
+    """Return features of query pixels.
 
     Without selection it is 1 in every channel, and the term of the query alone is left out.
     """
@@ -58,7 +63,7 @@ def query_features(
 def feature_similarity(
     queries: Float[Array, "*batch m f"], tokens: Float[Array, "*batch n f"]
 ) -> Float[Array, "*batch m n"]:
-    """Similarities from the two kinds of features."""
+    """Return similarities, the product of both kinds of features."""
     return jnp.einsum("...mf,...nf->...mn", queries, tokens, precision=lax.Precision.HIGHEST)
 
 
@@ -68,12 +73,11 @@ def similarity(
     query_key: Float[Array, "*batch m ck"],
     query_selection: Float[Array, "*batch m ck"] | None,
 ) -> Float[Array, "*batch m n"]:
-    """Similarity of every query pixel m to every memory token n, float32.
-
-    See docs/network.md, section 4.1.
+    """Return the similarity of every query pixel m to every memory token n, float32.
 
     Without shrinkage it is 1. Without selection it is 1 too, and the term -sum_c query_cj^2 is left
-    out, as the published network has it: with shrinkage that makes a difference.
+    out, as in the published network; with shrinkage that makes a difference (docs/network.md,
+    section 4.1).
     """
     return feature_similarity(
         query_features(query_key, query_selection), token_features(key, shrinkage)
@@ -83,7 +87,7 @@ def similarity(
 def masked_softmax(
     values: Float[Array, "*batch n"], valid: Bool[Array, "*batch n"]
 ) -> Float[Array, "*batch n"]:
-    """Softmax over the valid entries of the last axis; zeros (and zero gradients) elsewhere.
+    """Apply a softmax over the valid entries of the last axis; others get 0 and no gradient.
 
     A row without valid entries is all zeros rather than NaN.
     """

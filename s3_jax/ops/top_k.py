@@ -1,6 +1,6 @@
 """Exact selection of the k largest entries of each row.
 
-`block_top_k` is for CPU and GPU; `top_k_mask` uses neither sorting nor gathering, for TPU.
+`block_top_k` is for CPU and GPU. `top_k_mask` needs neither sorting nor gathering and is for TPU.
 """
 
 import functools
@@ -23,10 +23,11 @@ LANES = 128
 
 
 def largest_places(values: Float[Array, "*b n"], k: int) -> Int[Array, "*b top"]:
-    """Places of the k largest entries of each row, in their order, ties by lowest place.
+    """Return the places of the k largest entries of each row, largest first, ties by lowest place.
 
-    `lax.top_k`, but where rows are spread over devices every device ranks its own: the compiler
-    would gather all rows on all devices first. The result is a constant to derivatives.
+    This is `lax.top_k`, except that rows spread over devices are ranked by each device for itself;
+    the compiler would gather all rows on all devices first. The result is a constant to
+    derivatives.
     """
     return _places_of(k)(lax.stop_gradient(values))
 
@@ -61,7 +62,7 @@ def _constant(places: Array) -> tuple[Array, Any]:
 def largest(
     values: Float[Array, "*b n"], k: int
 ) -> tuple[Float[Array, "*b top"], Int[Array, "*b top"]]:
-    """The k largest entries of each row, and their places; see `largest_places`."""
+    """Return the k largest entries of each row, and their places; see `largest_places`."""
     places = largest_places(values, k)
     return jnp.take_along_axis(values, places, axis=-1, mode="clip"), places
 
@@ -69,10 +70,11 @@ def largest(
 def block_top_k(
     values: Float[Array, "m n"], k: int
 ) -> tuple[Float[Array, "m top"], Int[Array, "m top"]]:
-    """`lax.top_k` of every row, result for result (ties by lowest index), with fewer comparisons.
+    """Compute `lax.top_k` of every row, equal in every result, with fewer comparisons.
 
-    The k largest entries lie in the k blocks with the largest maxima. Rows whose length is no
-    multiple of BLOCK are padded first, at the price of a copy. k must not exceed n.
+    Ties go to the lowest index. The k largest entries lie in the k blocks with the largest maxima.
+    Rows whose length is no multiple of BLOCK are padded first, at the price of a copy. k must not
+    exceed n.
     """
     m, n = values.shape
     if n < 4 * k * BLOCK:
@@ -88,11 +90,11 @@ def block_top_k(
 
 
 def top_k_mask(values: Float[Array, "m n"], k: int) -> Bool[Array, "m n"]:
-    """True for the k largest entries of every row and for all that tie with the k-th.
+    """Return True for the k largest entries of every row and all that tie with the k-th.
 
-    Finds the k-th largest bit by bit: 32 counts over the row, all dense, which are bound by memory;
-    hence first of the upper 16 bits, then of the lower ones of those whose upper ones are the same.
-    k must not exceed n.
+    The k-th largest entry is found bit by bit, by 32 counts over the row. The counts are bound by
+    memory, so the upper 16 bits come first, then the lower ones of entries with the same upper
+    bits. k must not exceed n.
     """
     ranks = _as_ordered_integers(values)
     upper = (ranks >> 16).astype(jnp.uint16)
@@ -107,14 +109,14 @@ def top_k_mask(values: Float[Array, "m n"], k: int) -> Bool[Array, "m n"]:
 def _largest_with_count(
     ranks: UInt16[Array, "m n"], wanted: Int[Array, " m"]
 ) -> tuple[UInt16[Array, " m"], Int[Array, " m"]]:
-    """The largest number that at least `wanted` entries of the row reach, and how many exceed it.
+    """Return the largest number that `wanted` entries of a row reach, and how many exceed it.
 
-    The counts are products with ones, which for a TPU's compiler take half the time of sums.
+    The counts are products with ones, for which a TPU's compiler needs half the time of sums.
     """
     ones = jnp.ones((ranks.shape[1], LANES), jnp.bfloat16)
 
     def count(chosen: Bool[Array, "m n"]) -> Int[Array, " m"]:
-        # Exact: zeros and ones, added up in float32.
+        # Exact, because zeros and ones are added in float32.
         total = lax.dot(chosen.astype(jnp.bfloat16), ones, preferred_element_type=jnp.float32)
         return total[:, 0].astype(jnp.int32)
 
@@ -127,7 +129,7 @@ def _largest_with_count(
 
 
 def _as_ordered_integers(values: Float[Array, "m n"]) -> UInt32[Array, "m n"]:
-    """Unsigned integers in the order of the given float32 numbers."""
+    """Map float32 numbers to unsigned integers in the same order."""
     values = lax.stop_gradient(values).astype(jnp.float32)
     bits = lax.bitcast_convert_type(values, jnp.uint32)
     sign = jnp.uint32(1 << 31)

@@ -1,12 +1,12 @@
 """3 x 3 convolution with half the multiplications: Winograd's minimal filtering F(4, 3).
 
 Three taps make four neighbouring results out of six inputs. Seen as polynomials, these twelve
-products are those of a multiplication that six products do at six points: change inputs and taps to
-values at the points, multiply, change back (Lavin and Gray, CVPR 2016). Done along the height only,
-which leaves six convolutions 1 wide for every three rows of taps times four rows of results.
+products are a polynomial multiplication that needs six products, at six points: transform inputs
+and taps to values at the points, multiply, transform back (Lavin and Gray, CVPR 2016). This is done
+along the height only, which leaves six 1 x 3 convolutions for every four rows of results.
 
-The points decide how rounding grows. Those below keep it at 2.5 times that of the direct sum; the
-usual 0, 1, -1, 2, -2 give 3.7 times.
+The points decide how rounding errors grow. Those below keep them at 2.5 times those of the direct
+sum; the usual points 0, 1, -1, 2, -2 give 3.7 times.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-ROWS = 4  # of the result, computed together
+ROWS = 4  # rows of the result that are computed together
 TAPS = 3
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
 
 
 def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Matrices of the change of basis for inputs (6, 6), taps (6, 3), and results (4, 6)."""
+    """Return the matrices that transform inputs (6, 6), taps (6, 3), and results (4, 6)."""
     count = len(POINTS) + 1
     inputs, taps, results = (
         np.zeros((count, count)),
@@ -36,7 +36,7 @@ def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         inputs[i, :-1] = np.poly(rest)[::-1] / np.prod([point - other for other in rest])
     inputs[-1] = np.poly(POINTS)[::-1]
     taps[-1, -1] = results[-1, -1] = 1
-    # Powers of two move between inputs and taps without rounding; numbers of like size lose least.
+    # Powers of two move between inputs and taps without rounding; similar sizes lose least.
     size = 2 ** np.round(np.log2(np.abs(inputs).max(axis=1, keepdims=True)))
     return inputs / size, taps * size, results
 
@@ -47,7 +47,7 @@ _INPUTS, _TAPS, _RESULTS = _transforms()
 def convolve_3x3(
     x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"]
 ) -> Float[Array, "b h w o"]:
-    """Convolution with stride 1 and zero padding of 1."""
+    """Convolve with stride 1 and zero padding of 1."""
     b, h, w, _ = x.shape
     rows = _input_rows(x)
     # One array of all taps: six small ones would each be computed by one thread.
@@ -62,8 +62,10 @@ def convolve_3x3(
 def kernel_gradient_3x3(
     x: Float[Array, "b h w i"], grad: Float[Array, "b h w o"]
 ) -> Float[Array, "3 3 i o"]:
-    """Gradient of the kernel of `convolve_3x3`, from its result's: the same changes of basis the
-    other way around, and one matrix product for every point and column of taps.
+    """Return the gradient of the kernel of `convolve_3x3`, from that of its result.
+
+    The same transforms are applied the other way around, with one matrix product for every point
+    and column of taps.
     """
     w = x.shape[2]
     padded = jnp.pad(grad, ((0, 0), (0, -grad.shape[1] % ROWS), (0, 0), (0, 0)))
@@ -78,14 +80,14 @@ def kernel_gradient_3x3(
 
 
 def _input_rows(x: Float[Array, "b h w i"]) -> list[Float[Array, "b tiles w i"]]:
-    """The six rows that every tile of results is made of, zeros above and below."""
+    """Return the six rows that every tile of results needs, with zeros above and below."""
     end = ROWS * -(-x.shape[1] // ROWS)
     padded = jnp.pad(x, ((0, 0), (1, end + 1 - x.shape[1]), (0, 0), (0, 0)))
     return [padded[:, i : i + end - ROWS + 1 : ROWS] for i in range(ROWS + TAPS - 1)]
 
 
 def _combine(weights: np.ndarray, arrays: Sequence[Array]) -> Array:
-    """Weighted sum of the arrays."""
+    """Return a weighted sum of arrays."""
     terms = [x * np.float32(a) for a, x in zip(weights, arrays, strict=True) if a]
     return sum(terms[1:], start=terms[0])
 
@@ -99,6 +101,6 @@ def _convolve_1x3(x: Array, taps: Float[Array, "3 i o"]) -> Array:
 def _at_points(
     transform: np.ndarray, rows: Sequence[Float[Array, "b tiles w c"]]
 ) -> Float[Array, "points n c"]:
-    """The rows' values at all points, positions one after the other."""
+    """Return the rows' values at all points, positions one after the other."""
     values = [_combine(weights, rows) for weights in transform]
     return jnp.stack([x.reshape(-1, x.shape[-1]) for x in values])
