@@ -20,7 +20,7 @@ class AuxiliaryHeads(nn.Module):
         query_logits: Float[Array, "b k l h w"],
         active: Float[Array, "b k"] | None = None,
     ) -> tuple[Float[Array, "b k+1 h w"], Float[Array, "b k+1 l h w"]]:
-        """Aggregated logits (background first), float32; `active` is 0 for padding objects."""
+        """Return aggregated logits, background first, float32; `active` is 0 for padding."""
         channels = pix_feat.shape[-1]
         pix_feat = widen(pix_feat)
         weight = Linear(channels + 1, dtype=pix_feat.dtype, name="sensory_proj")(sensory)

@@ -1,4 +1,4 @@
-"""Processing objects a few at a time, so that memory does not grow with their number."""
+"""Processing of objects a few at a time, so that memory does not grow with their number."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,15 +11,16 @@ import jax.numpy as jnp
 def map_objects(
     module: nn.Module, fn: Callable[..., Any], chunk_size: int, *arrays: jax.Array
 ) -> Any:
-    """fn(module, *arrays), over chunks of the object axis (axis 1) of all arrays.
+    """Apply `fn(module, *arrays)` to chunks of the object axis (axis 1) of all arrays.
 
     Args:
       module: the module whose submodules `fn` calls.
-      fn: takes the module and the arrays (with fewer objects), returns arrays with an object axis.
-      chunk_size: objects at a time; 0 or less for all of them at once.
+      fn: function of the module and the arrays (with fewer objects) that returns arrays with an
+        object axis. Objects must not interact inside it.
+      chunk_size: number of objects at a time; 0 or less for all of them at once.
 
     Returns:
-      What fn returns on the whole arrays: objects do not interact inside `fn`.
+      What `fn` returns on the whole arrays.
     """
     count = arrays[0].shape[1]
     if chunk_size <= 0 or chunk_size >= count:

@@ -16,7 +16,7 @@ POINTS = 4
 
 
 def cell_centres(shapes: Sequence[tuple[int, int]]) -> Float[np.ndarray, "m 2"]:
-    """Centres (x, y) in [0, 1] of all cells of the given grids (height, width), row by row."""
+    """Return the centres (x, y) in [0, 1] of all cells of grids (height, width), row by row."""
     grids = []
     for h, w in shapes:
         y, x = np.meshgrid((np.arange(h) + 0.5) / h, (np.arange(w) + 0.5) / w, indexing="ij")
@@ -25,7 +25,7 @@ def cell_centres(shapes: Sequence[tuple[int, int]]) -> Float[np.ndarray, "m 2"]:
 
 
 class DeformableAttention(nn.Module):
-    """Every query samples `POINTS` places per head and level around its reference point.
+    """Attention to `POINTS` sampled places per head and level around a query's reference point.
 
     form: "gather", "dense" or "auto" (dense on TPU, gather elsewhere).
     """
@@ -43,7 +43,13 @@ class DeformableAttention(nn.Module):
         features: Float[Array, "b n c"],
         shapes: Sequence[tuple[int, int]],
     ) -> Float[Array, "b m c"]:
-        """Args: reference: (x, y) in [0, 1]; features: the levels' maps flattened, in order."""
+        """Sample the features around reference points.
+
+        Args:
+          reference: reference point of each query, (x, y) in [0, 1].
+          features: maps of all levels, flattened, in order.
+          shapes: height and width of each level.
+        """
         b, m, c = query.shape
         heads, levels = self.num_heads, self.num_levels
         query = query.astype(self.dtype)
@@ -55,7 +61,7 @@ class DeformableAttention(nn.Module):
         xavier = nn.initializers.xavier_uniform()
         value = Linear(c, kernel_init=xavier, bias_init=zeros, dtype=self.dtype, name="value")
         out = Linear(c, kernel_init=xavier, bias_init=zeros, dtype=self.dtype, name="out")
-        # Sampling places are computed in float32: half precision is coarser than a pixel.
+        # Sampling places need float32: half precision is coarser than a pixel.
         offsets = offset_layer(query).reshape(b, m, heads, levels, POINTS, 2)
         weights = weight_layer(query).reshape(b, m, heads, levels * POINTS)
         weights = jax.nn.softmax(weights, -1).reshape(b, m, heads, levels, POINTS)
@@ -72,7 +78,7 @@ class DeformableAttention(nn.Module):
 
 
 def _ring_of_directions(heads: int) -> Initializer:
-    """Offsets that start as one direction per head, growing with the point's number."""
+    """Return an initializer of offsets: one direction per head, growing with the point's number."""
     angle = np.arange(heads) * (2 * math.pi / heads)
     direction = np.stack([np.cos(angle), np.sin(angle)], -1)
     direction = direction / np.abs(direction).max(-1, keepdims=True)

@@ -1,5 +1,6 @@
-"""EfficientNet-Lite0 (Tan and Le 2019, without squeeze-and-excitation and with ReLU6): the compact
-semantic prior. BatchNorm always uses its running statistics.
+"""EfficientNet-Lite0, the compact semantic prior; BatchNorm always uses its running statistics.
+
+Tan and Le 2019, without squeeze-and-excitation and with ReLU6.
 """
 
 from typing import NamedTuple
@@ -18,7 +19,7 @@ STEM_WIDTH = 32
 
 
 class Stage(NamedTuple):
-    """Blocks of one resolution: how many, kernel size, first stride, widening, output channels."""
+    """Blocks of one resolution: number, kernel size, first stride, widening, output channels."""
 
     blocks: int
     kernel: int
@@ -42,7 +43,7 @@ NUM_BLOCKS = sum(stage.blocks for stage in STAGES)
 
 
 def part_names(part: int) -> list[str]:
-    """Names of the modules and parameters that make up one of `PARTS`."""
+    """Return the names of the modules and parameters that make up one of `PARTS`."""
     firsts = np.cumsum([0, *(stage.blocks for stage in STAGES)])
     blocks = range(firsts[PARTS[part][0]], firsts[PARTS[part][-1] + 1])
     stem = ["stem_kernel", "stem_norm"] if part == 0 else []
@@ -50,7 +51,7 @@ def part_names(part: int) -> list[str]:
 
 
 class SemanticMaps(NamedTuple):
-    """Outputs of stages, named by stride: local ones, and those with semantics."""
+    """Outputs of stages, named by stride."""
 
     f4: Float[Array, "b h4 w4 24"]
     f8: Float[Array, "b h8 w8 40"]
@@ -60,7 +61,7 @@ class SemanticMaps(NamedTuple):
 
 
 class DetailedMaps(NamedTuple):
-    """`SemanticMaps`, and the finest map before them."""
+    """`SemanticMaps`, and the map of stride 2 before them."""
 
     f2: Float[Array, "b h1 w1 16"]
     f4: Float[Array, "b h4 w4 24"]
@@ -71,7 +72,10 @@ class DetailedMaps(NamedTuple):
 
 
 class EfficientNetLite0(nn.Module):
-    """Images, RGB in [0, 1], height and width multiples of 32, to maps of strides 2 to 32."""
+    """Network from images to maps of strides 2 to 32.
+
+    Images are RGB in [0, 1], with height and width multiples of 32.
+    """
 
     dtype: Dtype = jnp.float32
 
@@ -80,9 +84,9 @@ class EfficientNetLite0(nn.Module):
 
     @nn.compact
     def detailed(self, image: Float[Array, "b H W 3"]) -> DetailedMaps:
-        """Return the outputs of one stage of every resolution, and two of stride 16."""
+        """Return the output of one stage per resolution, two of stride 16."""
         outputs: list[Array] = []
-        # As the public weights were trained: grey levels less 127, divided by 128.
+        # The public weights were trained on (grey level - 127) / 128.
         x = self._stem((image * 255 - 127) / 128)
         for stage in range(len(STAGES)):
             x = self._stage(x, stage)
@@ -109,7 +113,10 @@ class EfficientNetLite0(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Widen, convolve every channel by itself, narrow; with a shortcut where shapes allow."""
+    """Block that widens, convolves every channel by itself, and narrows.
+
+    It has a shortcut where shapes allow.
+    """
 
     kernel: int
     stride: int
@@ -139,7 +146,10 @@ class InvertedResidual(nn.Module):
 
 
 def pad_same(x: Float[Array, "b h w c"], kernel: int, stride: int) -> Float[Array, "b h2 w2 c"]:
-    """Zeros such that a convolution gives size / stride: the odd one after, as in TensorFlow."""
+    """Pad with zeros so that a convolution gives size / stride, rounded up.
+
+    An odd zero goes after the map, as in TensorFlow.
+    """
     sides = []
     for size in x.shape[1:3]:
         total = max((int(np.ceil(size / stride)) - 1) * stride + kernel - size, 0)

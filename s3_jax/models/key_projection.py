@@ -15,7 +15,7 @@ from s3_jax.ops.precision import widen
 
 
 class Key(NamedTuple):
-    """What a frame is matched by: as a query it uses key and selection, as memory all three."""
+    """Key of a frame: as a query it uses key and selection, as memory all three."""
 
     key: Float[Array, "b h w ck"]
     shrinkage: Float[Array, "b h w"]
@@ -23,7 +23,7 @@ class Key(NamedTuple):
 
 
 class KeyProjection(nn.Module):
-    """Stride-16 features to key, shrinkage (at least 1) and selection (in (0, 1))."""
+    """Projection of stride-16 features to key, shrinkage (at least 1) and selection (in (0, 1))."""
 
     width: int
     key_dim: int

@@ -1,8 +1,8 @@
-"""The layers every part is built from: linear, convolution, normalisation, gated update.
+"""Layers that every part is built from: linear, convolution, normalisation, gated update.
 
-Layout is NHWC with HWIO kernels. A 1 x 1 convolution is a `Linear`. Parameters are float32;
+The layout is NHWC with HWIO kernels. A 1 x 1 convolution is a `Linear`. Parameters are float32;
 `dtype` is the type computed in. Initial values follow PyTorch's defaults (uniform within
-1/sqrt(fan in)), which is what the published training starts from.
+1/sqrt(fan in)), from which the published training starts (docs/network.md, section 8).
 """
 
 import itertools
@@ -28,7 +28,7 @@ BATCH_NORM_MOMENTUM = 0.9
 
 
 def fan_in_uniform(fan_in: int) -> Initializer:
-    """Uniform in +-1/sqrt(fan_in): PyTorch's default for weights and biases."""
+    """Return an initializer uniform in +-1/sqrt(fan_in), PyTorch's default."""
     bound = 1.0 / math.sqrt(fan_in)
 
     def init(key: Array, shape: Sequence[int], dtype: Dtype = jnp.float32) -> Array:
@@ -38,17 +38,17 @@ def fan_in_uniform(fan_in: int) -> Initializer:
 
 
 def add_bias(x: Float[Array, "... c"], bias: Float[Array, "c"]) -> Float[Array, "... c"]:
-    """x + bias over the last axis, in x's dtype."""
+    """Add a bias over the last axis, in x's dtype."""
     return x + bias.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def multiply(x: Float[Array, "*i j"], matrix: Float[Array, "j k"]) -> Float[Array, "*i k"]:
-    """Matrix product of parameters, in full precision."""
+    """Multiply parameters as matrices, in full precision."""
     return jnp.matmul(x, matrix, precision="highest")
 
 
 class Linear(nn.Module):
-    """x @ kernel + bias over the last axis; also every 1 x 1 convolution."""
+    """Linear layer over the last axis, x @ kernel + bias; also every 1 x 1 convolution."""
 
     features: int
     use_bias: bool = True
@@ -67,20 +67,20 @@ class Linear(nn.Module):
         return add_bias(y, self.param("bias", self.bias_init or default, (self.features,)))
 
     def weights(self) -> tuple[Float[Array, "i o"], Float[Array, "o"]]:
-        """Kernel and bias; they exist from the first call on."""
+        """Return kernel and bias, which exist from the first call on."""
         return self.variables["params"]["kernel"], self.variables["params"]["bias"]
 
     def followed_by(
         self, matrix: Float[Array, "o p"], x: Float[Array, "... i"]
     ) -> Float[Array, "... p"]:
-        """The result for x, times a matrix; the two matrices are multiplied first."""
+        """Return the result for x times a matrix; the two matrices are multiplied first."""
         kernel, bias = self.weights()
         kernel, bias = multiply(kernel, matrix), multiply(bias, matrix)
         return add_bias(product(x.astype(self.dtype), kernel.astype(self.dtype)), bias)
 
 
 class Conv(nn.Module):
-    """Square convolution with symmetric zero padding of (kernel_size - 1) // 2."""
+    """Square convolution with symmetric zero padding, by default (kernel_size - 1) // 2."""
 
     features: int
     kernel_size: int = 3
@@ -95,7 +95,12 @@ class Conv(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w i"], line: Line | None = None
     ) -> Float[Array, "b h2 w2 o"]:
-        """Args: line: what the result is multiplied by and what is added, channel by channel."""
+        """Convolve x.
+
+        Args:
+          line: slope and intercept that are applied to every channel of the result, in place of a
+            bias.
+        """
         size = self.kernel_size
         pad = (size - 1) // 2 if self.padding is None else self.padding
         default = fan_in_uniform(x.shape[-1] * size * size)
@@ -129,7 +134,7 @@ class Upsample2x(nn.Module):
     def followed_by(
         self, matrix: Float[Array, "o p"], x: Float[Array, "b h w i"]
     ) -> Float[Array, "b 2*h 2*w p"]:
-        """The result for x, times a matrix, which is multiplied into the parameters first."""
+        """Return the result for x times a matrix, which is multiplied into the parameters."""
         params = self.variables["params"]
         kernel, bias = params["kernel"], params["bias"]
         return self._enlarge(x, multiply(kernel, matrix), multiply(bias, matrix))
@@ -143,7 +148,7 @@ class Upsample2x(nn.Module):
 class DepthwiseConv3x3(nn.Module):
     """3 x 3 convolution of every channel by itself, as nine shifted multiply-adds.
 
-    XLA's CPU convolution is forty times slower for this shape; on accelerators both fuse.
+    XLA's CPU convolution is forty times slower for this shape; accelerators fuse both forms.
     """
 
     kernel_init: Initializer | None = None
@@ -163,7 +168,7 @@ class DepthwiseConv3x3(nn.Module):
 def depthwise_taps(
     padded: Float[Array, "b h w c"], kernel: Float[Array, "n n c"], stride: int = 1
 ) -> Float[Array, "b h2 w2 c"]:
-    """Convolution of every channel by itself, without padding, tap by tap."""
+    """Convolve every channel by itself, without padding, tap by tap."""
     size = kernel.shape[0]
     h, w = (stride * ((n - size) // stride) + 1 for n in padded.shape[1:3])
     total = jnp.zeros((), padded.dtype)
@@ -192,7 +197,7 @@ class LayerNorm(nn.Module):
 
 
 class RunningStatistics(NamedTuple):
-    """Variables of a `BatchNorm`: of the batches so far, `count` of them."""
+    """Variables of a `BatchNorm`: running mean and variance, and the number of batches."""
 
     mean: nn.Variable
     var: nn.Variable
@@ -202,9 +207,9 @@ class RunningStatistics(NamedTuple):
 class BatchNorm(nn.Module):
     """Batch normalisation over all axes but the last, with PyTorch's running statistics.
 
-    In training (`train=True`) the statistics are those of the batch, averaged over replicas when
-    `axis_name` names a mapped axis; the running variance is the unbiased one, as in PyTorch
-    (Flax's own layer keeps the biased one). The rest of the time the running statistics are used.
+    In training (`train=True`) the statistics are those of the batch, averaged over replicas if
+    `axis_name` names a mapped axis. The running variance is the unbiased one, as in PyTorch (Flax's
+    own layer keeps the biased one). Outside training the running statistics are used.
     """
 
     axis_name: str | None = None
@@ -226,12 +231,12 @@ class BatchNorm(nn.Module):
         return (x * factor.reshape(shape) + shift.reshape(shape)).astype(self.dtype)
 
     def line(self, channels: int) -> Line:
-        """What the layer does outside training to every channel: slope and intercept."""
+        """Return slope and intercept of every channel outside training."""
         scale, bias, running = self._variables(channels)
         return self._line(scale, bias, running.mean.value, running.var.value)
 
     def followed_by(self, linear: Linear) -> tuple[Float[Array, "c o"], Float[Array, "o"]]:
-        """Outside training: matrix and offset that do the same as this layer and then `linear`."""
+        """Return matrix and offset equal to this layer and then `linear`, outside training."""
         params, statistics = self.variables["params"], self.variables["batch_stats"]
         factor, shift = self._line(
             params["scale"], params["bias"], statistics["mean"], statistics["var"]
@@ -250,7 +255,7 @@ class BatchNorm(nn.Module):
         return scale, self.param("bias", nn.initializers.zeros, (channels,)), running
 
     def _line(self, scale: Array, bias: Array, mean: Array, var: Array) -> tuple[Array, Array]:
-        """Slope and intercept of the normalisation."""
+        """Return slope and intercept of the normalisation."""
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         return factor, bias - mean * factor
 
@@ -271,7 +276,7 @@ class BatchNorm(nn.Module):
 def l2_normalize(
     x: Float[Array, "..."], axis: int = -1, epsilon: float = 1e-12
 ) -> Float[Array, "..."]:
-    """x divided by its Euclidean norm along `axis` (at least `epsilon`).
+    """Divide x by its Euclidean norm along `axis` (at least `epsilon`).
 
     The inner guard keeps the gradient of the square root finite at zero.
     """
@@ -283,7 +288,7 @@ def l2_normalize(
 class ChannelAttentionBlock(nn.Module):
     """Residual block whose output channels are weighted by a 1-D convolution over their means.
 
-    docs/network.md, section 3.2. The 1-D kernel's size grows with the logarithm of the width.
+    See docs/network.md, section 3.2. The 1-D kernel's size grows with the logarithm of the width.
     """
 
     features: int
@@ -311,7 +316,10 @@ class ChannelAttentionBlock(nn.Module):
 
 
 class FeatureFuser(nn.Module):
-    """Image feature and per-object feature to one map: projected, summed, two CA blocks."""
+    """Join of an image feature and per-object features: projections, their sum, two CA blocks.
+
+    See docs/network.md, section 3.1.
+    """
 
     features: int
     dtype: Dtype = jnp.float32
@@ -332,7 +340,7 @@ class FeatureFuser(nn.Module):
 class GatedUpdate(nn.Module):
     """GRU-like update of the sensory memory, in float32 (docs/network.md, section 3.3).
 
-    One 3 x 3 convolution of [input, state] gives forget and update gates and a candidate.
+    One 3 x 3 convolution of [input, state] gives forget gate, update gate and candidate.
     """
 
     @nn.compact

@@ -13,7 +13,7 @@ from s3_jax.ops.resize import resize_area, resize_bilinear
 
 
 class UpsampleBlock(nn.Module):
-    """Enlarge twofold, add the image's skip feature to every object, residual block."""
+    """Twofold enlargement of an object's map, sum with the image's skip map, residual block."""
 
     features: int
     dtype: Dtype = jnp.float32
@@ -34,9 +34,10 @@ class UpsampleBlock(nn.Module):
 
 
 class MaskDecoder(nn.Module):
-    """From the object transformer's pixel map to mask logits at stride 4 and new sensory memory.
+    """Decoder from the object transformer's pixel map to mask logits at stride 4.
 
-    `skip8` and `skip4` make of an image's features what is added for every object.
+    `skip8` and `skip4` project an image's features to what is added for every object. The decoder
+    also updates the sensory memory (`sensory_input`, `gated_update`).
     """
 
     width: int
@@ -63,7 +64,7 @@ class MaskDecoder(nn.Module):
     ) -> tuple[
         Float[Array, "b k 4*h 4*w"], Float[Array, "b k 2*h 2*w m8"], Float[Array, "b k 4*h 4*w m4"]
     ]:
-        """Logits in float32, and the decoder's own maps at strides 8 and 4."""
+        """Return logits in float32, and the decoder's own maps at strides 8 and 4."""
         map8 = self.up_16_8(pixel, skip8)
         map4 = self.up_8_4(map8, skip4)
         b, k, h, w, channels = map4.shape
@@ -77,7 +78,10 @@ class MaskDecoder(nn.Module):
         map4: Float[Array, "b k 4*h 4*w m4"],
         logits: Float[Array, "b k 4*h 4*w"],
     ) -> Float[Array, "b k h w c"]:
-        """What the decoder's maps of all three strides tell the sensory memory, float32."""
+        """Return the input of the sensory update, from maps of all three strides, float32.
+
+        See docs/network.md, section 7.2.
+        """
         size = (pixel.shape[2], pixel.shape[3])
         map4 = jnp.concatenate([widen(map4), logits[..., None]], axis=-1)
         return (

@@ -1,4 +1,4 @@
-"""Soft aggregation of object masks, and what each object sees of the others.
+"""Soft aggregation of object masks, and the masks of the other objects.
 
 Objects of different buckets (those that first appeared in different frames) ignore each other
 while memory is read; `same_bucket` then holds 1 where two objects belong together.
@@ -13,13 +13,13 @@ EPSILON = 1e-7  # probabilities are clamped to [EPSILON, 1 - EPSILON] before the
 
 
 def logit(prob: Float[Array, "..."]) -> Float[Array, "..."]:
-    """log(p / (1 - p)) of clamped probabilities, float32."""
+    """Return log(p / (1 - p)) of clamped probabilities, float32."""
     prob = jnp.clip(widen(prob), EPSILON, 1 - EPSILON)
     return jnp.log(prob / (1 - prob))
 
 
 def aggregate(prob: Float[Array, "b k h w"]) -> Float[Array, "b k+1 h w"]:
-    """Logits of background (no object present) and objects, float32.
+    """Return logits of background (no object present) and objects, float32.
 
     See docs/network.md, section 0.
     """
@@ -31,7 +31,7 @@ def aggregate(prob: Float[Array, "b k h w"]) -> Float[Array, "b k+1 h w"]:
 def others(
     masks: Float[Array, "b k h w"], same_bucket: Float[Array, "k k"] | None = None
 ) -> Float[Array, "b k h w"]:
-    """For each object the sum of the other objects' masks (of its bucket), clipped to [0, 1]."""
+    """Return, per object, the sum of the other masks in its bucket, clipped to [0, 1]."""
     if same_bucket is None:
         total = jnp.sum(masks, axis=1, keepdims=True)
     else:
@@ -44,7 +44,7 @@ def others(
 def foreground(
     prob: Float[Array, "b k h w"], same_bucket: Float[Array, "k k"] | None = None
 ) -> Array:
-    """Where an object's aggregated logit is at least that of background and of every object.
+    """Return where an object's aggregated logit is at least that of background and every object.
 
     Returns:
       bool (b, k, h, w). Ties, also those made by the clamp, count as foreground (docs/network.md,

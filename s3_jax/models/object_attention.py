@@ -1,7 +1,8 @@
-"""How object queries read pixels: the interface, S3's discriminative attention, and Cutie's.
+"""Attentions by which object queries read pixels: their interface, S3's and Cutie's.
 
-An attention is a subclass of `QueryAttention` that turns queries and pixels into queries; anyone's
-is named in the configuration as `package.module:Name` (docs/extend.md has a complete one).
+An attention is a subclass of `QueryAttention` that turns queries and pixels into queries. The
+configuration names one from outside the package as `package.module:Name` (docs/extend.md has a
+complete one).
 """
 
 from collections.abc import Mapping
@@ -18,15 +19,16 @@ from s3_jax.models.layers import Dtype, LayerNorm, Linear, l2_normalize
 from s3_jax.ops.precision import wide_type
 from s3_jax.ops.selection import take_tokens
 
-# What an attention may sow into "intermediates" for pictures and summaries: (b n_heads q n) float32
-# scores, -inf where blocked, of which the largest is the pixel that a query and head looks at.
+# Name under which an attention may sow scores into "intermediates", for pictures and summaries:
+# (b n_heads q n) float32, -inf where blocked. A query and head looks at the pixel of the largest.
 SIMILARITY = "similarity"
 
 
 class QueryAttention(nn.Module):
     """Base class of the attentions; a subclass need only define `__call__`.
 
-    num_heads: the object transformer's; dtype: the type computed in.
+    num_heads: number of heads of the object transformer.
+    dtype: type computed in.
     """
 
     num_heads: int
@@ -46,13 +48,14 @@ class QueryAttention(nn.Module):
 
         Args:
           query_pos, pixel_pos: position parts, to be added where queries and pixels are compared.
-          blocked: pixels that a query may not read; it may always read some.
+          blocked: True for pixels that a query may not read; it may always read some. None blocks
+            none.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
 
 
 def make_query_attention(config: ModelConfig, dtype: Dtype, name: str) -> QueryAttention:
-    """Return the attention of a configuration, as a submodule of this name.
+    """Return the attention that a configuration names, as a submodule called `name`.
 
     Raises:
       InputError: the configuration names something else than an attention.
@@ -67,7 +70,7 @@ def make_query_attention(config: ModelConfig, dtype: Dtype, name: str) -> QueryA
 
 
 def offered_similarity(block: Mapping[str, Any]) -> Float[Array, "b n_heads q n"] | None:
-    """Return what a block's attention sowed as `SIMILARITY`, in itself or in a part; or None.
+    """Return what a block's attention, or a part of it, sowed as `SIMILARITY`; None if nothing.
 
     block: intermediates of an `ObjectTransformerBlock`.
     """
@@ -107,7 +110,7 @@ class DiscriminativeCrossAttention(QueryAttention):
         return Linear(c, dtype=self.dtype, name="out")(mixed) + query
 
     def _most_similar(self, key: Array, feature: Array, blocked: Array | None) -> Array:
-        """Per head the feature most similar to each query; the first of equals."""
+        """Return, per head, the feature most similar to each query; the first one of equals."""
         b, n, c = feature.shape
         heads = self.num_heads
         feature = feature.reshape(b, n, heads, c // heads)
@@ -127,7 +130,7 @@ class DiscriminativeCrossAttention(QueryAttention):
 
 
 class MultiHeadCrossAttention(QueryAttention):
-    """Cutie's ordinary masked cross attention, in the place of S3's discriminative one."""
+    """Cutie's ordinary masked cross attention, in place of S3's discriminative one."""
 
     @nn.compact
     def __call__(

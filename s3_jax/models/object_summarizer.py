@@ -16,7 +16,7 @@ from s3_jax.ops.resize import resize_masks
 
 
 class ObjectSummarizer(nn.Module):
-    """First half of the queries sums over the object, second half over the background; float32."""
+    """Summaries in float32: half of the queries sum over the object, half over the background."""
 
     width: int
     num_queries: int
@@ -25,7 +25,10 @@ class ObjectSummarizer(nn.Module):
     def __call__(
         self, value: Float[Array, "b k h w c"], masks: Float[Array, "b k H W"]
     ) -> tuple[Float[Array, "b k q c+1"], Float[Array, "b k h w q"]]:
-        """Returns sums with their area as last channel, and the weights' logits."""
+        """Return sums with their area as last channel, and the logits of the weights.
+
+        masks: soft masks at any size; they are resized to the value's.
+        """
         h, w = value.shape[2:4]
         inside, value = resize_masks(widen(masks), (h, w))[..., None], widen(value)
         linear = functools.partial(Linear, dtype=value.dtype)

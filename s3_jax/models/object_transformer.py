@@ -1,8 +1,8 @@
 """Object transformer: object queries and pixels inform each other (docs/network.md, section 6).
 
-What makes S3's queries discriminative is the masked cross attention (`object_attention`): per head,
-a query takes in the one pixel most similar to it, foreground queries from the foreground and
-background queries from the background, instead of a blend of many.
+The masked cross attention (`object_attention`) makes S3's queries discriminative: per head, a query
+takes in only the pixel most similar to it, foreground queries from the foreground and background
+queries from the background, instead of a blend of many.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,11 @@ normal = nn.initializers.normal(1.0)
 
 
 class TransformerOutput(NamedTuple):
-    """pixel: the map after the last block; logits: one mask per level, before block 0 first."""
+    """Result of the object transformer.
+
+    pixel: map after the last block.
+    logits: one mask per level, the one before block 0 first.
+    """
 
     pixel: Float[Array, "b k h w c"]
     logits: Float[Array, "b k l h w"]
@@ -60,7 +64,10 @@ class FeedForward(nn.Module):
 
 
 class ObjectTransformerBlock(nn.Module):
-    """Queries read pixels, confer, and pixels read queries. Objects are folded into the batch."""
+    """One block: queries read pixels, then each other, and pixels read queries.
+
+    Objects are folded into the batch.
+    """
 
     config: ModelConfig
     dtype: Dtype = jnp.float32
@@ -93,7 +100,7 @@ class ObjectTransformerBlock(nn.Module):
 
 
 class ObjectTransformer(nn.Module):
-    """The blocks, with a mask head before the first and after every one."""
+    """Blocks of the object transformer, with a mask head before the first and after each."""
 
     config: ModelConfig
     dtype: Dtype = jnp.float32
@@ -119,11 +126,14 @@ class ObjectTransformer(nn.Module):
         same_bucket: Float[Array, "k k"] | None = None,
         chunk_size: int = -1,
     ) -> TransformerOutput:
-        """Args:
-        pixel: fused pixel features; object_value: averaged object memory (docs/network.md,
-          section 5).
-        active: 0 for padding objects; same_bucket: 1 where two objects belong together.
-        chunk_size: objects a block processes at a time; masks are compared over all objects.
+        """Run all blocks.
+
+        Args:
+          pixel: fused pixel features.
+          object_value: averaged object memory (docs/network.md, section 5).
+          active: 0 for padding objects.
+          same_bucket: 1 where two objects belong together.
+          chunk_size: objects a block processes at a time; masks are compared over all objects.
         """
         query, query_pos, pixel, pixel_pos = map_objects(
             self, ObjectTransformer._embed, chunk_size, object_value, pixel
@@ -146,7 +156,7 @@ class ObjectTransformer(nn.Module):
         return TransformerOutput(pixel, jnp.stack(logits, axis=2))
 
     def _embed(self, object_value: Array, pixel: Array) -> tuple[Array, ...]:
-        """Queries and pixels with their position parts."""
+        """Return queries and pixels with their position parts."""
         object_value = object_value.astype(self.dtype)
         init, emb = (x.astype(self.dtype)[None, None] for x in (self.query_init, self.query_emb))
         query = init + self.summary_to_init(object_value)
@@ -161,7 +171,7 @@ class ObjectTransformer(nn.Module):
         )
 
     def _run_block(self, i: int, *args: Array) -> tuple[Array, Array]:
-        """Block i with objects folded into the batch."""
+        """Run block i with objects folded into the batch."""
         b, k = args[0].shape[:2]
         query, pixel = self.blocks[i](*(x.reshape(b * k, *x.shape[2:]) for x in args))
         return query.reshape(b, k, *query.shape[1:]), pixel.reshape(b, k, *pixel.shape[1:])
@@ -172,7 +182,7 @@ class ObjectTransformer(nn.Module):
     def _blocked(
         self, logits: Array, active: Array | None, same_bucket: Array | None
     ) -> Bool[Array, "b k q n"]:
-        """Which pixels each query may not read."""
+        """Return which pixels each query may not read."""
         pair = blocked_pixels(logits, active, same_bucket)
         self.sow("intermediates", "blocked", pair)
         b, k, _, n = pair.shape
@@ -185,7 +195,7 @@ def blocked_pixels(
     active: Float[Array, "b k"] | None = None,
     same_bucket: Float[Array, "k k"] | None = None,
 ) -> Bool[Array, "b k 2 n"]:
-    """Which pixels an object's foreground queries, and its background queries, may not read.
+    """Return which pixels an object's foreground and background queries may not read.
 
     Queries that could read no pixel at all may read every one (docs/network.md, section 6.1).
     """

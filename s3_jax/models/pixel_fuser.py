@@ -11,7 +11,7 @@ from s3_jax.models.layers import Dtype, FeatureFuser, Linear
 
 
 class PixelFuser(nn.Module):
-    """readout + projection of [sensory, last mask, other masks], fused with the pixel feature."""
+    """Sum of readout and projected [sensory, last mask, others], fused with the pixel feature."""
 
     width: int
     single_object: bool = False

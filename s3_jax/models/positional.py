@@ -10,7 +10,7 @@ TEMPERATURE = 128.0
 
 
 def inverse_frequencies(channels: int) -> Float32[np.ndarray, "f"]:
-    """Angular frequencies per axis; PyTorch checkpoints store them as `inv_freq`."""
+    """Return angular frequencies per axis; PyTorch checkpoints store them as `inv_freq`."""
     per_axis = 2 * -(-channels // 4)
     exponent = np.arange(0, per_axis, 2, dtype=np.float32) / np.float32(per_axis)
     return (1.0 / np.power(np.float32(TEMPERATURE), exponent)).astype(np.float32)
@@ -18,7 +18,7 @@ def inverse_frequencies(channels: int) -> Float32[np.ndarray, "f"]:
 
 @functools.lru_cache(maxsize=32)
 def sinusoidal_encoding(height: int, width: int, channels: int) -> Float32[np.ndarray, "h w c"]:
-    """Sines and cosines of the normalised position, interleaved: x half first, then y half."""
+    """Return sines and cosines of positions, interleaved: the half of x first, then that of y."""
     y = _encode_axis(height, channels)
     x = _encode_axis(width, channels)
     shape = (height, width)

@@ -1,8 +1,9 @@
-"""The prompt head: from an EfficientNet-Lite0's maps, clicks, a box and an earlier mask to a mask.
+"""Prompt head: an object's mask from an image's maps, clicks, a box and an earlier mask.
 
-At stride 16 every position sees every other (attention), which lets one click find the whole
-object; strides 8, 4 and 2 bring back its outline. The prompts enter at every stride, as maps
-(`prompt_maps`) and as the likeness of each position to those that were clicked.
+The maps are an EfficientNet-Lite0's. At stride 16 every position attends to every other, which lets
+one click find the whole object; strides 8, 4 and 2 bring back its outline. The prompts enter at
+every stride, as maps (`prompt_maps`) and as the similarity of each position to those that were
+clicked.
 """
 
 import functools
@@ -22,12 +23,16 @@ from s3_jax.models.variables import Variables, flatten
 from s3_jax.ops.precision import widen
 from s3_jax.ops.resize import resize_bilinear
 
-# Its place among a network's parameters, where a training run keeps it.
+# Name of its parameters among a network's, where a training run keeps them.
 PROMPT_HEAD = "prompt_head"
 
 
 class PromptLogits(NamedTuple):
-    """Logits of the object: the result at stride 2, and of coarser maps, which losses may use."""
+    """Logits of the object.
+
+    fine: result at stride 2.
+    f8, f16: logits at strides 8 and 16, which losses may use.
+    """
 
     fine: Float[Array, "b h2 w2"]
     f8: Float[Array, "b h8 w8"]
@@ -35,9 +40,11 @@ class PromptLogits(NamedTuple):
 
 
 class PromptHead(nn.Module):
-    """Maps of views and prompts to logits.
+    """Network from maps and prompts of b views to logits.
 
-    widths: channels at strides 16, 8, 4 and 2. blocks: of each stride. dtype: computed in.
+    widths: channels at strides 16, 8, 4 and 2.
+    blocks: number of blocks at each stride.
+    dtype: type computed in.
     """
 
     widths: tuple[int, int, int, int] = (160, 80, 64, 24)
@@ -60,7 +67,7 @@ class PromptHead(nn.Module):
         return PromptLogits(logits[3], logits[1], logits[0])
 
     def _enter(self, features: Array, prompts: Prompts, stride: int) -> Array:
-        """Features and prompts, projected and summed."""
+        """Project features and prompts, and sum them."""
         width = self._of(self.widths, stride)
         image = Linear(width, dtype=self.dtype, name=f"image{stride}")(features)
         image = LayerNorm(dtype=self.dtype, name=f"image_norm{stride}")(image)
@@ -83,7 +90,7 @@ class PromptHead(nn.Module):
 
 
 class GlobalBlock(nn.Module):
-    """Neighbours by a depthwise convolution, all positions by attention, channels by two layers."""
+    """Residual block that mixes neighbours, then all positions (attention), then channels."""
 
     num_heads: int
     dtype: Dtype = jnp.float32
@@ -99,7 +106,7 @@ class GlobalBlock(nn.Module):
 
 
 class LocalBlock(nn.Module):
-    """A depthwise convolution, then two layers over channels."""
+    """Residual block of a depth-wise convolution and two layers over channels."""
 
     dtype: Dtype = jnp.float32
 
@@ -110,7 +117,7 @@ class LocalBlock(nn.Module):
 
 
 class ChannelLayers(nn.Module):
-    """Normalise, widen twofold, narrow."""
+    """Normalisation and two layers over channels, twice as wide between them."""
 
     dtype: Dtype = jnp.float32
 
@@ -124,18 +131,21 @@ class ChannelLayers(nn.Module):
 def trunk_maps(
     trunk: Variables, image: Float[Array, "b H W 3"], dtype: Dtype = jnp.float32
 ) -> DetailedMaps:
-    """Return the maps that the head reads, with an EfficientNet-Lite0's variables."""
+    """Return the maps that the head reads.
+
+    trunk: variables of an `EfficientNetLite0`. image: RGB in [0, 1].
+    """
     return cast(DetailedMaps, EfficientNetLite0(dtype).apply(trunk, image, method="detailed"))
 
 
 def initial_prompt_head(seed: int = 0) -> dict[str, Any]:
-    """Return the prompt head's initial parameters, NumPy arrays."""
+    """Return the prompt head's initial parameters as NumPy arrays."""
     return jax.device_get(PromptHead().lazy_init(jax.random.key(seed), *_inputs())["params"])
 
 
 @functools.cache
 def prompt_head_shapes() -> dict[str, tuple[int, ...]]:
-    """Return the shapes of its parameters, by names that slashes join."""
+    """Return the shapes of the prompt head's parameters by slash-separated name."""
     variables = jax.eval_shape(PromptHead().init, jax.random.key(0), *_inputs())
     return {name: x.shape for name, x in flatten(variables["params"]).items()}
 

@@ -7,9 +7,9 @@ from jaxtyping import Array, Float, Int
 
 from s3_jax.ops.resize import resize_area
 
-# Labels of points: on the object, on the background, none (places that are not used).
+# Labels of points: on the object, on the background, unused.
 OBJECT, BACKGROUND, NONE = 1, 0, -1
-# Stride of previous masks, which is that of the logits.
+# Stride of previous masks and of the logits.
 MASK_STRIDE = 2
 NUM_MAPS = 8
 # Standard deviations, in pixels, of a click's two marks; the narrow one is at least this wide.
@@ -17,11 +17,12 @@ _NARROW, _WIDE = 3.0, 40.0
 
 
 class Prompts(NamedTuple):
-    """What someone said about one object in each of b views; positions are x, y in pixels.
+    """Prompts for one object in each of b views; positions are x, y in pixels.
 
+    points: n clicked places.
     labels: one of `OBJECT`, `BACKGROUND` and `NONE` for every point.
-    box: left, top, right, bottom; means nothing where `boxed` is 0.
-    previous: an earlier probability of the object; means nothing where `given` is 0.
+    box: left, top, right, bottom; without meaning where `boxed` is 0.
+    previous: an earlier probability of the object; without meaning where `given` is 0.
     """
 
     points: Float[Array, "b n 2"]
@@ -33,8 +34,11 @@ class Prompts(NamedTuple):
 
 
 def prompt_maps(prompts: Prompts, stride: int) -> Float[Array, "b h w 8"]:
-    """Narrow and wide marks of clicks on object and background, the box's inside, outside and
-    edge, and the previous mask in [-1, 1], all at a stride."""
+    """Return maps of prompts at a stride.
+
+    The eight channels are narrow and wide marks of clicks on the object, the same on the
+    background, inside, outside and edge of the box, and the previous mask in [-1, 1].
+    """
     size = prompts.previous.shape[1] * MASK_STRIDE // stride
     height, width = size, prompts.previous.shape[2] * MASK_STRIDE // stride
     y, x = (stride * (jnp.arange(n) + 0.5) for n in (height, width))
@@ -50,7 +54,7 @@ def prompt_maps(prompts: Prompts, stride: int) -> Float[Array, "b h w 8"]:
 def _marks(
     prompts: Prompts, label: int, sigma: float, y: Float[Array, "h"], x: Float[Array, "w"]
 ) -> Float[Array, "b h w"]:
-    """The largest, over points of a label, of a Gaussian around the point."""
+    """Return the maximum, over points of a label, of a Gaussian around the point."""
     rows = _bell(y.reshape(1, 1, -1) - prompts.points[:, :, 1, None], sigma)
     columns = _bell(x.reshape(1, 1, -1) - prompts.points[:, :, 0, None], sigma)
     rows = rows * (prompts.labels == label)[:, :, None]
@@ -82,8 +86,10 @@ def _previous(prompts: Prompts, size: tuple[int, int]) -> Float[Array, "b h w 1"
 def similarities(
     features: Float[Array, "b h w c"], prompts: Prompts, stride: int
 ) -> Float[Array, "b h w 2"]:
-    """Largest cosine of every position's feature and those under the clicks on the object, and on
-    the background; 0 without such a click."""
+    """Return each position's largest cosine to features clicked on object, and on background.
+
+    It is 0 without such a click.
+    """
     b, h, w, c = features.shape
     norm = jnp.sqrt(jnp.sum(jnp.square(features), -1, keepdims=True) + 1e-6)
     flat = (features / norm).reshape(b, h * w, c)

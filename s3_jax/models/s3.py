@@ -1,10 +1,10 @@
-"""The S3 network: the way a frame goes, as named methods without state of their own.
+"""The S3 network: one named method for every step of a frame's path, without state of its own.
 
     frame -> encode_image -> read_memory -> fuse_pixels -> transform_objects -> decode_mask -> mask
     on memory frames: mask -> encode_mask -> (value and summaries for the memory)
 
-`S3.segment` is that line in code. Memory itself lives outside (`s3_jax.memory`): what was read with
-a frame's key comes in as `readout`.
+`S3.segment` is the first line in code. The memory itself lives outside (`s3_jax.memory`): what a
+frame's key reads from it comes in as `readout`.
 """
 
 from typing import NamedTuple
@@ -30,10 +30,10 @@ from s3_jax.ops.resize import resize_masks
 
 
 class ImageFeatures(NamedTuple):
-    """What one frame is turned into, shared by all objects; numbers give the stride.
+    """Features of one frame, shared by all objects; numbers give the stride.
 
     skip8 and skip4 are f8 and f4 as the mask decoder adds them to its maps. Nothing else needs f8
-    and f4 themselves: in a compiled frame those of the spatial-semantic encoder are never made.
+    and f4 themselves, so that compiled frames of the spatial-semantic encoder never compute f4.
     """
 
     f16: Float[Array, "b h w c16"]
@@ -46,21 +46,24 @@ class ImageFeatures(NamedTuple):
 
 
 class EncodedMask(NamedTuple):
-    """What a memory frame adds to the memory, per object."""
+    """Contribution of a memory frame to the memory, per object."""
 
     value: Float[Array, "b k h w c"]
     summaries: Float[Array, "b k q s"]
 
 
 class DecodedMask(NamedTuple):
-    """Per-object logits at stride 4, and what the decoder tells the sensory memory."""
+    """Per-object logits at stride 4, and the decoder's input to the sensory memory."""
 
     logits: Float[Array, "b k h4 w4"]
     sensory_input: Float[Array, "b k h w c"]
 
 
 class Segmentation(NamedTuple):
-    """Result for one frame. prob and logits: background first, at the frame's size."""
+    """Result for one frame.
+
+    prob, logits: background first, at the frame's size, float32.
+    """
 
     prob: Float[Array, "b n H W"]
     logits: Float[Array, "b n H W"]
@@ -69,14 +72,14 @@ class Segmentation(NamedTuple):
 
 
 class S3(nn.Module):
-    """The network of `config` (docs/network.md, section 1), computing in `dtype`.
+    """The network of a `ModelConfig`, computing in `dtype` (docs/network.md, section 1).
 
     trainable_blocks: parts of a pretrained image encoder that training changes (`Encoder.frozen`);
-      nothing that the network computes depends on it.
+      nothing that the network computes depends on them.
     axis_name: mapped axis over which BatchNorm statistics are averaged in training.
     products: type that `Network` rounds the operands of products to; None leaves them.
 
-    Images are RGB in [0, 1], (b, H, W, 3), H and W multiples of `config.size_multiple`.
+    Images are RGB in [0, 1], (b, H, W, 3), with H and W multiples of `config.size_multiple`.
     `chunk_size` bounds how many objects are processed at a time and never changes a result.
     """
 
@@ -111,11 +114,17 @@ class S3(nn.Module):
         same_bucket: Float[Array, "k k"] | None = None,
         chunk_size: int = -1,
     ) -> Segmentation:
-        """One frame, given what is remembered of the objects.
+        """Segment one frame, given the memory of its objects.
 
         Args:
-          readout: what every object's memory says at this frame's pixels (`s3_jax.memory.read`).
-          active: 0 for padding objects; same_bucket: 1 where two objects appeared together.
+          features: features of the frame, from `encode_image`.
+          readout: what every object's memory holds for this frame's pixels (`s3_jax.memory.read`).
+          sensory: sensory memory.
+          last_mask: soft masks of the frame before, at the frame's size.
+          object_value: averaged object memory (`s3_jax.memory.object_memory`).
+          active: 0 for padding objects.
+          same_bucket: 1 where two objects appeared together.
+          chunk_size: number of objects processed at a time; -1 for all.
         """
         pixel = self.fuse_pixels(
             features.pix_feat, readout, sensory, last_mask, same_bucket, chunk_size
@@ -126,7 +135,7 @@ class S3(nn.Module):
         return Segmentation(prob, logits, decoded, transformed)
 
     def encode_image(self, image: Float[Array, "b H W 3"], train: bool = False) -> ImageFeatures:
-        """Feature maps, pixel feature, and key; `train` makes BatchNorm use the batch."""
+        """Return feature maps, pixel feature, and key; `train` makes BatchNorm use the batch."""
         f16, f8, f4, project4 = self.image_encoder(image, train)
         skip4 = self.mask_decoder.skip4
         return ImageFeatures(
@@ -148,7 +157,10 @@ class S3(nn.Module):
         same_bucket: Float[Array, "k k"] | None = None,
         chunk_size: int = -1,
     ) -> Float[Array, "b k h w c"]:
-        """Pixel feature, memory readout, sensory memory and last mask as one map per object."""
+        """Join pixel feature, memory readout, sensory memory and last mask to one map per object.
+
+        See docs/network.md, section 4.3.
+        """
         small = resize_masks(last_mask, (pix_feat.shape[1], pix_feat.shape[2]))
         return map_objects(
             self,
@@ -168,7 +180,10 @@ class S3(nn.Module):
         same_bucket: Float[Array, "k k"] | None = None,
         chunk_size: int = -1,
     ) -> TransformerOutput:
-        """Object queries, initialised from object memory, and pixels inform each other."""
+        """Let object queries, initialised from object memory, and pixels inform each other.
+
+        See docs/network.md, section 6.
+        """
         return self.object_transformer(pixel, object_value, active, same_bucket, chunk_size)
 
     def decode_mask(
@@ -178,7 +193,7 @@ class S3(nn.Module):
         sensory: Float[Array, "b k h w c"],
         chunk_size: int = -1,
     ) -> DecodedMask:
-        """Pixel maps to logits at stride 4, one object independently of another."""
+        """Decode pixel maps to logits at stride 4, each object by itself."""
 
         def decode(module: "S3", pixel: Array) -> DecodedMask:
             logits, map8, map4 = module.mask_decoder(pixel, features.skip8, features.skip4)
@@ -189,7 +204,10 @@ class S3(nn.Module):
     def finish(
         self, logits: Float[Array, "b k h4 w4"], active: Float[Array, "b k"] | None = None
     ) -> tuple[Float[Array, "b k+1 H W"], Float[Array, "b k+1 H W"]]:
-        """Probabilities and logits at the frame's size, background first, float32."""
+        """Return probabilities and logits at the frame's size, background first, float32.
+
+        See docs/network.md, section 7.3.
+        """
         prob = nn.sigmoid(logits)
         if active is not None:
             prob = prob * active[:, :, None, None]
@@ -204,7 +222,7 @@ class S3(nn.Module):
         masks: Float[Array, "b k H W"],
         chunk_size: int = -1,
     ) -> EncodedMask:
-        """Value and object summaries of a memory frame."""
+        """Return value and object summaries of a memory frame; `masks` are soft."""
         image = normalize(image)
 
         def encode(module: "S3", masks: Array, other_masks: Array) -> EncodedMask:
@@ -218,7 +236,7 @@ class S3(nn.Module):
         self, sensory: Float[Array, "b k h w c"], value: Float[Array, "b k h w c"],
         chunk_size: int = -1,
     ) -> Float[Array, "b k h w c"]:  # fmt: skip
-        """Sensory memory after a memory frame (deep update)."""
+        """Return the sensory memory after a memory frame (deep update)."""
         update = lambda module, v, s: module.deep_update(v, s)  # noqa: E731
         return map_objects(self, update, chunk_size, value, sensory)
 
@@ -228,7 +246,7 @@ class S3(nn.Module):
         sensory_input: Float[Array, "b k h w c"],
         chunk_size: int = -1,
     ) -> Float[Array, "b k h w c"]:
-        """Sensory memory after decoding a frame."""
+        """Return the sensory memory after a frame was decoded."""
         update = lambda module, v, s: module.mask_decoder.gated_update(v, s)  # noqa: E731
         return map_objects(self, update, chunk_size, sensory_input, sensory)
 
@@ -239,11 +257,11 @@ class S3(nn.Module):
         query_logits: Float[Array, "b k l h w"],
         active: Float[Array, "b k"] | None = None,
     ) -> tuple[Float[Array, "b k+1 h w"], Float[Array, "b k+1 l h w"]]:
-        """Logits that training supervises beside the masks: of sensory memory and of queries."""
+        """Return auxiliary logits that training supervises: of sensory memory and of queries."""
         return self.auxiliary(pix_feat, sensory, query_logits, active)
 
     def __call__(self, image: Float[Array, "b H W 3"], masks: Float[Array, "b k H W"]) -> Array:
-        """A memory frame that is then segmented; touches every parameter once (for `init`)."""
+        """Encode a memory frame and segment it again; touches every parameter once (for `init`)."""
         features = self.encode_image(image)
         encoded = self.encode_mask(image, features.pix_feat, masks)
         sensory = jnp.zeros(encoded.value.shape, jnp.float32)

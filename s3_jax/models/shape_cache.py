@@ -1,6 +1,6 @@
 """Shapes of a network's variables, kept on disk beside JAX's compiled programs.
 
-Finding them out means tracing the network, a second or more of every command that loads one.
+Without them, every command that loads a network traces it, which takes a second or more.
 """
 
 import contextlib
@@ -20,18 +20,18 @@ from s3_jax.models.variables import flatten, variable_shapes
 Shapes = dict[str, dict[str, tuple[int, ...]]]
 
 _PACKAGE = Path(__file__).parents[1]
-_SOURCES = ("config.py", "models", "ops")  # what a network of ours is built from
+_SOURCES = ("config.py", "models", "ops")  # sources of the built-in networks
 
 
-@functools.lru_cache(maxsize=8)  # without a cache on disk, large networks take seconds
+@functools.lru_cache(maxsize=8)  # where no cache on disk helps, large networks take seconds
 def network_shapes(config: ModelConfig) -> Shapes:
     """Return collection -> slash-separated path -> shape of a network's variables.
 
-    They are read from the compilation cache, where there is one, if the same sources have found
-    them before; a network with parts from outside the package is traced every time.
+    They are read from the compilation cache, if there is one and it holds those of the same
+    sources. A network with parts from outside the package is traced every time.
 
     Raises:
-      InputError: the configuration has no sense.
+      InputError: no network can be built with these settings.
     """
     path = _path(config)
     known = _read(path) if path else None
@@ -55,7 +55,7 @@ def _path(config: ModelConfig) -> Path | None:
 
 
 def _words(settings: object) -> Iterator[str]:
-    """Yield every text among nested settings; a colon in one is a reference to a package."""
+    """Yield every string in nested settings; one with a colon refers to a package."""
     if isinstance(settings, str):
         yield settings
     elif isinstance(settings, dict):

@@ -1,4 +1,4 @@
-"""The variables of a network: initial values, shapes, and one name per array."""
+"""Variables of a network: initial values, shapes, and one name per array."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,11 @@ Shapes = dict[str, Any]  # the same of jax.ShapeDtypeStruct
 
 
 def initial_variables(config: ModelConfig, seed: int = 0) -> Variables:
-    """Return a network's initial values, NumPy arrays; errors as `variable_shapes`."""
+    """Return a network's initial values as NumPy arrays.
+
+    Raises:
+      InputError: no network can be built with these settings.
+    """
     with _building():
         variables = S3(config).lazy_init(jax.random.key(seed), *_inputs(config))
     return {"batch_stats": {}} | jax.device_get(variables)
@@ -26,7 +30,7 @@ def variable_shapes(config: ModelConfig) -> Shapes:
     """Return the shapes and types of a network's variables, without computing any.
 
     Raises:
-      InputError: the configuration has no sense.
+      InputError: no network can be built with these settings.
     """
     with _building():
         shapes = jax.eval_shape(S3(config).init, jax.random.key(0), *_inputs(config))
@@ -34,7 +38,7 @@ def variable_shapes(config: ModelConfig) -> Shapes:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested dictionaries as one, keys joined by slashes."""
+    """Return nested dictionaries as one, with keys joined by slashes."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         path = f"{prefix}{name}"
@@ -44,7 +48,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _building() -> Iterator[None]:
-    """Name the configuration for whatever a network without sense runs into while it is built."""
+    """Turn errors raised while a network is built into one that names the configuration."""
     try:
         yield
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
@@ -53,7 +57,7 @@ def _building() -> Iterator[None]:
 
 
 def _inputs(config: ModelConfig) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
-    """An image and a mask as small as the network takes them."""
+    """Return shapes of the smallest image and mask that the network takes."""
     side = 2 * config.size_multiple
     image = jax.ShapeDtypeStruct((1, side, side, 3), np.float32)
     return image, jax.ShapeDtypeStruct((1, 1, side, side), np.float32)

@@ -1,4 +1,4 @@
-"""The vision transformer that carries the semantics (docs/network.md, section 2.1)."""
+"""Vision transformer that carries the semantics (docs/network.md, section 2.1)."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ QUARTERS = 4  # parts that can be fine-tuned by themselves
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self attention with one fused query-key-value projection."""
+    """Multi-head self attention with one fused projection to query, key and value."""
 
     num_heads: int
     dtype: Dtype = jnp.float32
@@ -70,7 +70,7 @@ class ViT(nn.Module):
         self.blocks = [ViTBlock(config.num_heads, self.dtype) for _ in range(config.depth)]
 
     def embed(self, image: Float[Array, "b h w 3"]) -> Float[Array, "b n c"]:
-        """Class token and patch tokens, positions added: (b, 1 + hw, c)."""
+        """Return class token and patch tokens with positions added, (b, 1 + hw, c)."""
         patches = self.patch_embed(image)
         b, h, w, c = patches.shape
         cls = jnp.broadcast_to(self.cls_token.astype(self.dtype), (b, 1, c))
@@ -78,9 +78,10 @@ class ViT(nn.Module):
         return tokens + self.position_table(h, w).astype(self.dtype)
 
     def position_table(self, h: int, w: int) -> Float[Array, "1 n c"]:
-        """Position embeddings for an h x w grid, class token first.
+        """Return position embeddings for an h x w grid, class token first.
 
-        The reference resizes by a scale factor of (n + 0.1) / grid, hence not exactly to n.
+        The published network resizes by a scale factor of (n + 0.1) / grid, which is not exactly n
+        / grid.
         """
         side = self.config.position_grid
         if h == w == side:
@@ -92,16 +93,16 @@ class ViT(nn.Module):
     def run_blocks(
         self, tokens: Float[Array, "b n c"], start: int, stop: int
     ) -> Float[Array, "b n c"]:
-        """Blocks start to stop - 1."""
+        """Run blocks `start` to `stop - 1`."""
         for block in self.blocks[start:stop]:
             tokens = block(tokens)
         return tokens
 
 
 def frozen_in_vit(path: tuple[str, ...], config: ViTConfig, trainable: tuple[int, ...]) -> bool:
-    """Return whether a parameter of an encoder is of its ViT ("vit") and not fine-tuned.
+    """Return whether a parameter of an encoder belongs to its ViT ("vit") and is not fine-tuned.
 
-    trainable: numbers of the quarters whose blocks are.
+    trainable: numbers of the quarters whose blocks are fine-tuned.
     """
     if path[0] != "vit":
         return False

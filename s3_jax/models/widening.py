@@ -1,7 +1,7 @@
-"""A network for single objects made one for several, which sees the other objects' masks too.
+"""Conversion of a network for single objects to one that sees the other objects' masks too.
 
-The new input channel is the last, for inputs are [image, mask, others] and [sensory memory, mask,
-others], so that all old channels keep their meaning.
+Inputs are [image, mask, others] and [sensory memory, mask, others]. The new input channel is the
+last, so all old channels keep their meaning.
 """
 
 import math
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from s3_jax.models.variables import Variables
 
 Array = np.ndarray
-# Kernels that get a channel, and what their draws are told apart by.
+# Kernels that get a channel, and the names that seed their draws.
 _WIDENED = {
     ("mask_encoder", "resnet", "stem_conv", "kernel"): "mask_encoder.conv1.weight",
     ("pixel_fuser", "state_proj", "kernel"): "pixel_fuser.sensory_compress.weight",
@@ -24,8 +24,8 @@ def widen(variables: Variables, seed: int) -> Variables:
     """Return the variables of the network for several objects.
 
     Args:
-      variables: of the network for single objects.
-      seed: of the new channels, which start orthogonal.
+      variables: variables of the network for single objects.
+      seed: seed of the new channels, which start orthogonal.
     """
     params = flatten_dict(variables["params"])
     for path, name in _WIDENED.items():
@@ -47,5 +47,5 @@ def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> Float[Array,
 
 
 def random_for(name: str, seed: int) -> np.random.Generator:
-    """Return the source of chance for one array of a run."""
+    """Return the random generator for one array of a run."""
     return np.random.default_rng([seed, *name.encode()])

@@ -1,4 +1,4 @@
-"""What the object queries look at in a frame, block by block of the object transformer.
+"""Attention of the object queries in a frame, block by block of the object transformer.
 
 S3's masked cross attention is a hard choice (paper section 3.3), so the most similar pixel is all
 that a query takes in. Foreground queries choose among the pixels that the previous mask head took

@@ -1,4 +1,4 @@
-"""Runs a file that `s3 export` wrote; needs JAX and the file, nothing of this project.
+"""Run a file that `s3 export` wrote; needs JAX and the file, nothing of this project.
 
   python load_export.py model.s3 first_frame.npy masks.npy second_frame.npy third_frame.npy ...
 

@@ -1,8 +1,8 @@
-"""Image encoders: the interface, and how a configuration's encoder is made.
+"""Image encoders: their interface, and the construction of the one that a configuration names.
 
 An encoder is one file: a frozen dataclass for its settings, and a subclass of `Encoder` that turns
-frames into feature maps. Ours stand beside this file; anyone's is named in the configuration as
-`package.module:Name` (docs/extend.md has a complete one).
+frames into feature maps. The package's own stand beside this file; the configuration names others
+as `package.module:Name` (docs/extend.md has a complete one).
 """
 
 from collections.abc import Callable
@@ -21,14 +21,15 @@ from s3_jax.ops.precision import widen
 
 PIXEL_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 PIXEL_STD = np.array([0.229, 0.224, 0.225], np.float32)
-# Name of activations that rematerialisation keeps.
+# Name of the activations that rematerialisation keeps.
 KEPT = "kept"
 
 
 class Features(NamedTuple):
     """Feature maps of frames; numbers give the stride, widths are the encoder's choice.
 
-    project4: offered by encoders that can apply a linear layer to f4 without making f4.
+    project4: function that applies a linear layer to f4 without computing f4, where the encoder
+      offers one.
     """
 
     f16: Float[Array, "b h w c16"]
@@ -42,7 +43,7 @@ class Encoder(nn.Module):
 
     settings: a frozen dataclass; a subclass annotates the field with its own class.
     axis_name: mapped axis over which BatchNorm statistics are averaged in training.
-    dtype: the type computed in; parameters are float32 always.
+    dtype: type computed in; parameters are always float32.
     """
 
     settings: Any = None
@@ -54,8 +55,8 @@ class Encoder(nn.Module):
 
         Args:
           image: RGB in [0, 1]; H and W are multiples of the network's `size_multiple`.
-          train: in training, where BatchNorm may use the batch (`nn.Module.variable` in the
-            collection "batch_stats").
+          train: whether this is training, where BatchNorm may use the batch (`nn.Module.variable`
+            in the collection "batch_stats").
         """
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
 
@@ -65,7 +66,8 @@ class Encoder(nn.Module):
 
         Args:
           path: names of the modules within the encoder that lead to the parameter, and its own.
-          trainable_blocks: parts of a pretrained network that are to be fine-tuned all the same.
+          trainable_blocks: numbers of the parts of a pretrained network that are fine-tuned
+            nevertheless.
         """
         del path, trainable_blocks
         return False
@@ -88,11 +90,11 @@ def make_encoder(
 
 
 def normalize(image: Float[Array, "b H W 3"]) -> Float[Array, "b H W 3"]:
-    """Return RGB in [0, 1] less ImageNet's mean, over its standard deviation; float32 or wider."""
+    """Normalise RGB in [0, 1] by ImageNet's mean and standard deviation; float32 or wider."""
     shape = (1, 1, 1, 3)
     return (widen(image) - PIXEL_MEAN.reshape(shape)) / PIXEL_STD.reshape(shape)
 
 
 def keep(x: Array) -> Array:
-    """Mark what rematerialisation should keep: it then never repeats what leads to x."""
+    """Mark an activation to be kept, so that rematerialisation repeats nothing before it."""
     return checkpoint_name(x, KEPT)

@@ -2,7 +2,7 @@
 
 Where the large models read a vision transformer's tokens and class token, these read the compact
 network's stride-16 tokens and the mean of its deepest features. Its maps of strides 4 and 8, which
-a vision transformer does not have, join the outputs of those strides.
+a vision transformer does not have, are added to the outputs of those strides.
 """
 
 import flax.linen as nn
@@ -20,7 +20,7 @@ NUM_BLOCKS = 3
 
 
 class CompactSemanticEncoder(Encoder):
-    """Image to feature maps at strides 4, 8 and 16.
+    """Compact encoder from images to feature maps at strides 4, 8 and 16.
 
     `trainable_blocks` are parts of the EfficientNet (`efficientnet.PARTS`).
     """
@@ -47,12 +47,12 @@ class CompactSemanticEncoder(Encoder):
 
     @nn.nowrap
     def frozen(self, path: tuple[str, ...], trainable_blocks: tuple[int, ...]) -> bool:
-        """The EfficientNet, but for its parts of these numbers."""
+        """Return True for the EfficientNet, except for the parts of these numbers."""
         trainable = {name for part in trainable_blocks for name in part_names(part)}
         return path[0] == "backbone" and path[1] not in trainable
 
     def _semantic_maps(self, maps: SemanticMaps, size: tuple[int, int]) -> list[Array]:
-        """For every block what it reads, at stride 16."""
+        """Return, for every block, the map at stride 16 that it reads."""
         deep = resize_bilinear(self._proj("semantic2")(maps.f32), size)
         return [self._proj("semantic0")(maps.f16_low), self._proj("semantic1")(maps.f16), deep]
 

@@ -14,7 +14,7 @@ from s3_jax.models.vit import NORM_EPSILON, ViT, frozen_in_vit
 
 
 class PyramidHead(nn.Module):
-    """Enlarges the stride-16 map `doublings` times, then a 1 x 1 and a 3 x 3 convolution."""
+    """Head that doubles the stride-16 map `doublings` times, then convolves it 1 x 1 and 3 x 3."""
 
     doublings: int
     features: int
@@ -36,7 +36,7 @@ class PyramidHead(nn.Module):
 
 
 class FeaturePyramidEncoder(Encoder):
-    """All ViT blocks, run without the class token, feed one head per stride."""
+    """ViT whose blocks, run without the class token, feed one head per stride."""
 
     settings: ViTConfig = ViTConfig()
 
@@ -55,5 +55,5 @@ class FeaturePyramidEncoder(Encoder):
 
     @nn.nowrap
     def frozen(self, path: tuple[str, ...], trainable_blocks: tuple[int, ...]) -> bool:
-        """The ViT, but for its quarters of these numbers."""
+        """Return True for the ViT, except for the quarters of these numbers."""
         return frozen_in_vit(path, self.settings, trainable_blocks)

@@ -1,4 +1,4 @@
-"""Image encoder of the ancestor's networks: a ResNet whose BatchNorm is never updated."""
+"""Image encoder of Cutie's networks: a ResNet whose BatchNorm statistics never change."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -9,7 +9,7 @@ from s3_jax.models.resnet import ResNet
 
 
 class ResNetEncoder(Encoder):
-    """Strides 4, 8 and 16 of a ResNet-18 or ResNet-50."""
+    """ResNet-18 or ResNet-50 that gives its maps at strides 4, 8 and 16."""
 
     settings: ResNetConfig = ResNetConfig()
 

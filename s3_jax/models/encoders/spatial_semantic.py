@@ -1,4 +1,4 @@
-"""The spatial-semantic image encoder.
+"""Spatial-semantic image encoder.
 
 Paper section 3.2; docs/network.md, sections 2.1 to 2.4.
 
@@ -41,14 +41,14 @@ zeros = nn.initializers.zeros
 
 
 def depthwise_init(key: Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> Array:
-    """Normal with standard deviation sqrt(2 / fan_out) of a 3 x 3 depth-wise kernel."""
+    """Draw a 3 x 3 depth-wise kernel with the standard deviation sqrt(2 / fan_out)."""
     return jax.random.normal(key, shape, dtype) * np.sqrt(2 / 9)
 
 
 class SpatialPrior(nn.Module):
     """Convolutional stem at stride 4, and maps of the ViT's width at strides 8 and 16.
 
-    `proj1` brings the stem to that width.
+    `proj1` projects the stem to that width.
     """
 
     features: int
@@ -83,7 +83,7 @@ class SpatialPrior(nn.Module):
 
 
 class SemanticEmbedding(nn.Module):
-    """Detail tokens read the class token and the mean patch token.
+    """Attention by which detail tokens read the class token and the mean patch token.
 
     The residual is the normalised input, as in the published network.
     """
@@ -121,7 +121,7 @@ class ConvFeedForward(nn.Module):
 
 
 class SpatialDependency(nn.Module):
-    """Detail tokens sample the ViT's map by deformable attention, then a feed-forward layer."""
+    """Deformable attention of detail tokens to the ViT's map, then a feed-forward layer."""
 
     num_heads: int
     dtype: Dtype = jnp.float32
@@ -141,10 +141,10 @@ class SpatialDependency(nn.Module):
 
 
 class SpatialSemanticBlock(nn.Module):
-    """Semantic embedding, then spatial dependency, `num_extractors` times.
+    """Semantic embedding, followed by `num_extractors` spatial dependencies.
 
-    Published networks have one extractor, and three in the last block; ablations have none, or
-    no class token, which leaves out the semantic embedding.
+    Published networks have one extractor, and three in the last block. Ablations have none, or no
+    class token, which leaves out the semantic embedding.
     """
 
     num_heads: int
@@ -171,7 +171,7 @@ class SpatialSemanticBlock(nn.Module):
 
 
 class Details(nn.Module):
-    """Where detail tokens come from and what becomes of them; shares an encoder's scope."""
+    """Detail tokens: how they start, and the maps they become; shares an encoder's scope."""
 
     features: int
     stem_width: int = 64
@@ -188,7 +188,7 @@ class Details(nn.Module):
     def tokens(
         self, image: Float[Array, "b H W 3"], train: bool
     ) -> tuple[Float[Array, "b h4 w4 s"], Float[Array, "b m c"]]:
-        """Spatial prior: the stem, and tokens of strides 8 and 16 with level embedding."""
+        """Return the stem, and tokens of strides 8 and 16 with level embedding added."""
         stem4, detail8, detail16 = self.spatial_prior(image, train)
         level, b = self.level_embed.astype(self.dtype), image.shape[0]
         tokens = [
@@ -204,7 +204,10 @@ class Details(nn.Module):
         maps: tuple[Array, Array, Array],
         train: bool,
     ) -> Features:
-        """Details and, enlarged where smaller, the given maps."""
+        """Return the encoder's features, the sum of details and maps.
+
+        maps: what is added at strides 4, 8 and 16, enlarged where it is smaller.
+        """
         b, h4, w4, _ = stem4.shape
         cells8 = (h4 // 2) * (w4 // 2)
         f8 = detail[:, :cells8].reshape(b, h4 // 2, w4 // 2, -1)
@@ -220,8 +223,10 @@ class Details(nn.Module):
         )
 
     def _project4(self, stem4: Array, f8: Array, map4: Array, linear: Linear) -> Array:
-        """linear(f4) without f4, which is several times as wide: all that leads from a summand of
-        f4 to the result is linear, hence one matrix."""
+        """Return linear(f4) without computing f4, which is several times as wide.
+
+        All steps from a summand of f4 to the result are linear, hence one matrix.
+        """
         matrix, offset = self.norm4.followed_by(linear)
         mapped = map4.astype(self.dtype) @ matrix.astype(self.dtype)
         details = self.up.followed_by(matrix, f8) + self.spatial_prior.proj1.followed_by(
@@ -231,7 +236,10 @@ class Details(nn.Module):
 
 
 class SpatialSemanticEncoder(Encoder):
-    """Image to feature maps at strides 4, 8 and 16; `trainable_blocks` are quarters of the ViT."""
+    """Encoder from images to feature maps at strides 4, 8 and 16.
+
+    `trainable_blocks` are quarters of the ViT.
+    """
 
     settings: ViTConfig = ViTConfig()
 
@@ -257,5 +265,5 @@ class SpatialSemanticEncoder(Encoder):
 
     @nn.nowrap
     def frozen(self, path: tuple[str, ...], trainable_blocks: tuple[int, ...]) -> bool:
-        """The ViT, but for its quarters of these numbers."""
+        """Return True for the ViT, except for the quarters of these numbers."""
         return frozen_in_vit(path, self.settings, trainable_blocks)
