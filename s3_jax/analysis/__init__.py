@@ -1,1 +1,1 @@
-"""What compiled programs cost, read from the programs themselves; for devices not attached too."""
+"""Costs of compiled programs, read from the programs themselves, also for devices not attached."""

@@ -1,4 +1,4 @@
-"""Multiplications of matrix products and convolutions in a compiled program."""
+"""FLOPs of matrix products and convolutions in a compiled program."""
 
 import functools
 import math
@@ -15,7 +15,7 @@ MATRIX_OPCODES = ("dot", "convolution")
 
 
 def matrix_flops(instruction: Instruction, computation: Computation) -> float:
-    """FLOPs (two per multiplication) of a dot or convolution; 0 for every other instruction."""
+    """Return the FLOPs (two per multiplication) of a dot or convolution, else 0."""
     if instruction.opcode not in MATRIX_OPCODES:
         return 0.0
     left, right = (computation.instructions[name].shapes[0] for name in instruction.operands[:2])
@@ -31,10 +31,10 @@ def _dot_flops(instruction: Instruction, left: ArrayShape) -> float:
 
 
 def _convolution_flops(instruction: Instruction, left: ArrayShape, right: ArrayShape) -> float:
-    """Positions of the kernel that fall into padding or between dilated entries do not count.
+    """Count FLOPs without kernel positions that fall into padding or between dilated entries.
 
-    That matters because a TPU's compiler writes batched matrix products as convolutions over
-    axes in which all but one position is padding.
+    That matters because the TPU compiler writes batched matrix products as convolutions over axes
+    in which all but one position is padding.
     """
     labels = _LABELS.search(instruction.text)
     if labels is None:
@@ -59,7 +59,7 @@ def _convolution_flops(instruction: Instruction, left: ArrayShape, right: ArrayS
 def _valid_pairs(
     size: int, kernel: int, output: int, stride: int, pad: int, dilation: int, kernel_dilation: int
 ) -> int:
-    """Pairs of an output position and a kernel position that meet an entry of the input."""
+    """Count the pairs of an output and a kernel position that meet an entry of the input."""
     extent = (size - 1) * dilation + 1
     if stride == 1 and dilation == 1 and kernel_dilation == 1:
         starts = range(-pad, output - pad)
@@ -73,7 +73,7 @@ def _valid_pairs(
 
 
 def _window(text: str) -> tuple[tuple[tuple[int, ...], int], ...]:
-    """Stride, padding below, dilation of the input and of the kernel: values and their default."""
+    """Return values and defaults of stride, low padding, and dilation of input and kernel."""
     found = _WINDOW.search(text)
     parts = dict(part.split("=") for part in found.group(1).split()) if found else {}
 

@@ -30,10 +30,10 @@ def line_chart(
     series: Sequence[Series],
     ticks: Sequence[float] | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Return the chart, RGB.
+    """Draw the chart as RGB.
 
     Args:
-      ticks: values written on the x axis; every x of the first series if not given.
+      ticks: values to label on the x axis; by default every x of the first series.
 
     Raises:
       ValueError: there is no point, or one that is not above 0.
@@ -54,7 +54,7 @@ def line_chart(
 
 
 def log_axes(figure: Figure, points: Sequence[tuple[float, float]], ticks: Sequence[float]) -> Axes:
-    """Add empty axes that have room for the points, with a grid at round numbers."""
+    """Add empty axes that cover the points, with a grid at round numbers."""
     box = (LEFT / WIDTH, BOTTOM / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (TOP + BOTTOM) / HEIGHT)
     axes = figure.add_axes(box)
     across, down = zip(*points, strict=True)

@@ -1,7 +1,7 @@
-"""TPU generations that programs are planned for, with the numbers their vendor publishes.
+"""TPU generations for which programs are planned, with the numbers published by their vendor.
 
-Numbers are per device as JAX counts them: a v4 or v5p chip, whose two cores work as one, or a v5e
-or v6e chip. Source: the system architecture pages of the Cloud TPU documentation.
+Numbers are per device as JAX counts them: a v4 or v5p chip, whose two cores act as one, or a v5e or
+v6e chip. Source: the system architecture pages of the Cloud TPU documentation.
 """
 
 import dataclasses
@@ -13,13 +13,14 @@ GIB = 2**30
 class Chip:
     """One device.
 
-    hbm_bytes: memory. hbm_bandwidth: of it, bytes per second.
+    hbm_bytes: size of main memory.
+    hbm_bandwidth: of main memory, bytes per second.
     peak_flops: of bfloat16 matrix products, per second.
     link_bandwidth: to other chips, all links together, bytes per second.
-    clock: cycles per second, from the peak and the size of the matrix units; turns the compiler's
-      estimates, which are in cycles, into seconds.
-    dimensions: sides of a topology.
-    two_cores: the chip's cores have to be told to work as one device.
+    clock: cycles per second, derived from the peak and the size of the matrix units; converts the
+      compiler's estimates from cycles to seconds.
+    dimensions: number of sides of a topology.
+    two_cores: the chip's two cores have to be configured to act as one device.
     """
 
     name: str

@@ -1,9 +1,9 @@
-"""What every instruction of a program costs: arithmetic, memory traffic, traffic between chips.
+"""Cost of every instruction of a program: arithmetic, memory traffic, traffic between chips.
 
-    time >= max(FLOPs / peak, bytes / bandwidth), instruction after instruction   (roofline)
+    time >= max(FLOPs / peak, bytes / bandwidth), summed over instructions   (roofline)
 
-The compiler's own estimates, in cycles, stand beside it: they know about the matrix units' shapes
-and about instructions that move single numbers, which the roofline does not.
+The compiler's own estimates, in cycles, are given as well: they account for the shapes of the
+matrix units and for instructions that move single numbers, which the roofline does not.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from s3_jax.analysis.hlo_shapes import ArrayShape
 from s3_jax.analysis.origin import Origin, origin_of
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-# Instructions that only name what is already there, or whose work is counted elsewhere.
+# Instructions that only refer to existing data, or whose work is counted elsewhere.
 FREE = frozenset(
     (
         *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
@@ -30,10 +30,12 @@ _SLICING = ("dynamic-slice", "slice", "gather")
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """An instruction, with everything it costs in all its rounds together.
+    """Total cost of an instruction over all rounds.
 
-    bytes: read from and written to main memory. link_bytes: what a collective reduces or sends.
-    cycles: the compiler's estimate. in_branch: runs only on a condition.
+    bytes: read from and written to main memory.
+    link_bytes: bytes that a collective reduces or sends.
+    cycles: the compiler's estimate.
+    in_branch: True if it runs only on a condition.
     """
 
     name: str
@@ -47,19 +49,19 @@ class Cost:
     cycles: float
 
     def seconds(self, chip: Chip, devices: int) -> float:
-        """Lower bound from peak arithmetic and bandwidths; a collective's from its links."""
+        """Return a lower bound from peak arithmetic and bandwidths, or links for a collective."""
         if self.link_bytes:
             return link_seconds(self.link_bytes, chip, devices)
         return max(self.flops / chip.peak_flops, self.bytes / chip.hbm_bandwidth)
 
 
 def link_seconds(size: float, chip: Chip, devices: int) -> float:
-    """An all-reduce over a ring: every chip sends and receives almost twice the array."""
+    """Return the time of a ring all-reduce; every chip sends and receives almost twice the array."""
     return 2 * size * (devices - 1) / devices / chip.link_bandwidth
 
 
 def costs(program: Program) -> list[Cost]:
-    """Of all instructions that run, in no particular order."""
+    """Return the costs of all instructions that run, in no particular order."""
     found = []
     runs = executions(program)
     for name, execution in runs.items():
@@ -89,7 +91,7 @@ def _origin(
     program: Program,
     runs: dict[str, Execution],
 ) -> Origin:
-    """Of the instruction, or else of the loop that it stands in."""
+    """Return the origin of an instruction, or else of the loop that contains it."""
     found = origin_of(instruction, computation, program)
     caller = runs[computation.name].caller
     while not found.module and caller is not None:
@@ -100,7 +102,7 @@ def _origin(
 
 
 def fused(instruction: Instruction, program: Program) -> Iterator[Computation]:
-    """The inside of a fusion, and of fusions in it."""
+    """Yield the computation inside a fusion, and those of nested fusions."""
     for role, name in instruction.called:
         if role == "calls":
             inside = program.computations[name]
@@ -117,7 +119,7 @@ def _flops(instruction: Instruction, computation: Computation, program: Program)
 
 
 def _traffic(instruction: Instruction, computation: Computation, program: Program) -> float:
-    """Bytes of operands and results that lie in main memory."""
+    """Return the bytes of operands and results in main memory."""
     inside = next(fused(instruction, program), None)
     read = 0.0
     for number, name in enumerate(instruction.operands):
@@ -133,7 +135,7 @@ def _traffic(instruction: Instruction, computation: Computation, program: Progra
 def _written(
     instruction: Instruction, computation: Computation, inside: Computation | None
 ) -> float:
-    """Bytes of the result; of an update in place, only those of the update."""
+    """Return the bytes of the result; for an in-place update, only those of the update."""
     result = _main_memory(instruction)
     root, home = (inside.root, inside) if inside else (instruction, computation)
     if root.opcode == "dynamic-update-slice":
@@ -144,7 +146,7 @@ def _written(
 
 
 def _part_read(inside: Computation, number: int) -> float | None:
-    """Bytes of a fusion's operand that it reads, where it only reads slices; else None."""
+    """Return the bytes that a fusion reads of an operand if it only reads slices, else None."""
     name = next(
         (one.name for one in inside.instructions.values()
          if one.opcode == "parameter" and one.literal == str(number)), None,
@@ -160,7 +162,7 @@ def _part_read(inside: Computation, number: int) -> float | None:
 
 
 def _own_part(instruction: Instruction, number: int) -> float | None:
-    """The same for an instruction that is no fusion."""
+    """Do the same as `_part_read` for an instruction that is not a fusion."""
     if number == 0 and instruction.opcode in _SLICING:
         return _stored(instruction.shapes)
     if number == 0 and instruction.opcode == "dynamic-update-slice":
@@ -170,7 +172,7 @@ def _own_part(instruction: Instruction, number: int) -> float | None:
 
 def _main_memory(instruction: Instruction) -> float:
     shapes = instruction.shapes
-    if instruction.opcode.endswith("-start"):  # (source, result, flags): each is its own operand
+    if instruction.opcode.endswith("-start"):  # its shapes are (source, result, flags)
         shapes = shapes[1:2]
     return _stored(shape for shape in shapes if shape.in_main_memory)
 
@@ -187,7 +189,7 @@ def _link_bytes(instruction: Instruction, computation: Computation) -> float:
 
 
 def _is_placeholder(instruction: Instruction) -> bool:
-    """Custom calls by which the compiler marks memory, and that do nothing."""
+    """Return True for custom calls with which the compiler only marks memory."""
     return instruction.opcode == "custom-call" and (
         "AllocateBuffer" in instruction.text or "ConcatBitcast" in instruction.text
     )

@@ -1,4 +1,4 @@
-"""Compiling a program for devices that are not here, and everything its cost account says."""
+"""Compilation of a program for devices that are not attached, and its estimated cost."""
 
 import dataclasses
 import time
@@ -19,7 +19,7 @@ SHOWN = 12
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """What is exchanged between devices, all collectives of a kind together."""
+    """Traffic between devices by all collectives of one kind."""
 
     kind: str
     count: float
@@ -29,7 +29,7 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """Costs of one place in the project. share: of the whole program's seconds."""
+    """Costs of one place in the project; `share` is its part of the whole program's seconds."""
 
     origin: Origin
     share: float
@@ -41,10 +41,10 @@ class Share:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A compiled program on one kind of device; all numbers are per device and step.
+    """Estimate of a compiled program on one kind of device, per device and step.
 
-    roofline: seconds if every instruction ran at the peak of arithmetic or bandwidth.
-    seconds: by the compiler's cycle counts, collectives by their links.
+    roofline: seconds if every instruction ran at peak arithmetic or bandwidth.
+    seconds: by the compiler's cycle counts; collectives by their links.
     branches: the part of `seconds` that runs only on a condition (counted as always).
     """
 
@@ -67,17 +67,21 @@ class Estimate:
 
     @property
     def headroom(self) -> float:
-        """Part of the memory that stays free."""
+        """Share of the memory that stays free."""
         return 1 - self.memory.total / self.chip.hbm_bytes
 
     def share_of_peak(self, seconds: float) -> float:
-        """Matrix FLOPs per second as a part of the chip's peak, for a step of so many seconds."""
+        """Return matrix FLOPs per second as a share of the chip's peak, for a step of `seconds`."""
         return self.flops / seconds / self.chip.peak_flops if seconds else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class OutOfMemory:
-    """A program the compiler refused. needed: bytes on every device; details: its own words."""
+    """A program the compiler refused.
+
+    needed: bytes on every device.
+    details: the compiler's message.
+    """
 
     chip: Chip
     needed: int
@@ -86,10 +90,10 @@ class OutOfMemory:
 
 
 def compile_estimate(traced: Traced, chip: Chip, devices: int) -> Estimate | OutOfMemory:
-    """Compiles; this takes minutes for large networks.
+    """Compile and analyse a program; compilation takes minutes for large networks.
 
     Raises:
-      RuntimeError: the compiler failed for another reason than memory.
+      RuntimeError: the compiler failed for a reason other than memory.
     """
     begin = time.perf_counter()
     try:
@@ -107,11 +111,11 @@ def compile_estimate(traced: Traced, chip: Chip, devices: int) -> Estimate | Out
 def analyse(
     text: str, memory: MemoryUse, chip: Chip, devices: int, frames: int, compile_seconds: float
 ) -> Estimate:
-    """The estimate of a program that has been compiled.
+    """Return the estimate of a compiled program.
 
     Args:
       text: the compiled program.
-      frames: processed by a device in a step.
+      frames: number of frames that a device processes per step.
     """
     program = parse_program(text)
     all_costs = account.costs(program)
@@ -138,7 +142,10 @@ def analyse(
 
 
 def module_of(origin: Origin) -> tuple[str, Origin]:
-    """The part of the network or file that a cost is summed under: two steps of its path."""
+    """Return the part of the network or file that a cost is attributed to.
+
+    It consists of the first two steps of the origin's path.
+    """
     parts = origin.module.split(" ")[0].split(":")[0].split("/")
     depth = 3 if parts[0].startswith(("S3", "s3_jax")) else 2
     name = "/".join(parts[:depth]) or "(no source)"
@@ -158,7 +165,7 @@ def _shares(
     chip: Chip,
     devices: int,
 ) -> list[Share]:
-    """The most expensive groups of costs."""
+    """Return the most expensive groups of costs."""
     groups: dict[tuple[str, Origin], list[Cost]] = {}
     for cost in costs:
         groups.setdefault(key(cost), []).append(cost)

@@ -1,4 +1,4 @@
-"""An estimate as text and as plain numbers."""
+"""Estimates as text and as plain numbers."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ GIB = 2**30
 
 
 def report(estimate: Estimate) -> str:
-    """Everything about an estimate, in sections."""
+    """Format a whole estimate in sections."""
     return "\n\n".join(
         (
             _section("memory per device", memory_lines(estimate)),
@@ -29,7 +29,7 @@ def report(estimate: Estimate) -> str:
 
 
 def memory_lines(estimate: Estimate) -> list[str]:
-    """One line per kind of memory, and the total beside what the chip has."""
+    """Format one line per kind of memory, and the total compared with the chip's memory."""
     use = estimate.memory
     rows = [(name, size) for name, size in use.held.items()]
     rows += [("padding of these", use.padding), ("activations, temporaries", use.temporaries),
@@ -42,7 +42,7 @@ def memory_lines(estimate: Estimate) -> list[str]:
 
 
 def work_lines(estimate: Estimate) -> list[str]:
-    """Arithmetic, traffic, and the times they imply."""
+    """Format arithmetic, traffic, and the times they imply."""
     devices = f"{estimate.devices} device{'s' if estimate.devices > 1 else ''}"
     lines = [
         f"matrix FLOPs              {estimate.flops / 1e12:8.2f} TFLOP",
@@ -103,14 +103,14 @@ def _section(title: str, lines: Sequence[str]) -> str:
 
 
 def refusal(outcome: OutOfMemory) -> str:
-    """What is said of a program that does not fit."""
+    """Format the report for a program that does not fit."""
     head = (f"does not fit: it needs {outcome.needed / GIB:.2f} GiB per device of the "
             f"{outcome.chip.hbm_bytes / GIB:.0f} GiB that a {outcome.chip.name} has")  # fmt: skip
     return f"{head}\n\nthe compiler says:\n{outcome.details[:4000]}"
 
 
 def attempt_line(attempt: Attempt, headroom: float) -> str:
-    """One line for a way that was tried."""
+    """Format one line for an attempt."""
     clip, outcome = attempt.step.clip, attempt.outcome
     way = (f"micro-batches {attempt.step.accumulate}, remat encoder {clip.remat_encoder}, "
            f"frames {clip.remat_frames}")  # fmt: skip
@@ -122,7 +122,7 @@ def attempt_line(attempt: Attempt, headroom: float) -> str:
 
 
 def numbers(estimate: Estimate) -> dict[str, Any]:
-    """The estimate for a JSON file; the program's text is left out."""
+    """Return the estimate for a JSON file, without the program's text."""
     values = dataclasses.asdict(estimate)
     del values["text"]
     return values | {

@@ -1,7 +1,7 @@
-"""How often every computation of a program runs: loops counted by their number of rounds.
+"""Execution counts of a program's computations; loops count by their number of rounds.
 
-Of a conditional's branches each is taken to run whenever the conditional does: costs of a branch
-that is taken now and then (the memory frame of a video) are upper bounds, and marked.
+Each branch of a conditional counts as if it ran whenever the conditional does. Costs of a branch
+that is taken only sometimes (the memory frame of a video) are thus upper bounds, and marked.
 """
 
 import dataclasses
@@ -14,9 +14,11 @@ _TRIP_COUNT = re.compile(r'known_trip_count"?:\s*\{"n":"(\d+)"')
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """rounds: how often a computation runs. in_branch: inside of a conditional.
+    """Execution count of a computation.
 
-    caller: the loop or conditional that runs it, with the computation that stands in.
+    rounds: how often it runs.
+    in_branch: True inside a conditional.
+    caller: the loop or conditional that runs it, and the computation that contains that.
     """
 
     rounds: float
@@ -25,7 +27,7 @@ class Execution:
 
 
 def executions(program: Program) -> dict[str, Execution]:
-    """For the computations that run by themselves, not as the inside of a fusion or a reduction."""
+    """Return the executions of computations that do not run inside a fusion or reduction."""
     found: dict[str, Execution] = {}
     pending = [(program.entry, Execution(1.0, False))]
     while pending:
@@ -44,7 +46,7 @@ def executions(program: Program) -> dict[str, Execution]:
 def _runs(
     program: Program, computation: Computation, instruction: Instruction
 ) -> list[tuple[str, float, bool]]:
-    """Computations that an instruction runs, how often, and whether only on a condition."""
+    """Return the computations that an instruction runs, their counts, and True for branches."""
     if instruction.opcode == "while":
         rounds = trip_count(program, computation, instruction)
         return [(name, float(rounds), False) for role, name in instruction.called if role == "body"]
@@ -56,7 +58,7 @@ def _runs(
 
 
 def trip_count(program: Program, computation: Computation, loop: Instruction) -> int:
-    """Rounds of a loop that counts up from 0; 1 where the program does not say."""
+    """Return the rounds of a loop that counts up from 0; 1 if the program does not tell."""
     if found := _TRIP_COUNT.search(loop.text):
         return int(found.group(1))
     condition = program.computations[dict(loop.called)["condition"]]
@@ -64,7 +66,7 @@ def trip_count(program: Program, computation: Computation, loop: Instruction) ->
 
 
 def _bound(condition: Computation) -> int | None:
-    """The constant that the counter is compared with."""
+    """Return the constant with which the counter is compared."""
     compared = [condition.instructions.get(name) for name in condition.root.operands]
     for one in compared:
         if one is not None and one.opcode == "constant" and one.literal.isdigit():
@@ -75,7 +77,7 @@ def _bound(condition: Computation) -> int | None:
 def _bound_from_start(
     computation: Computation, loop: Instruction, condition: Computation
 ) -> int | None:
-    """The constant that the loop starts with in the place its counter is compared with."""
+    """Return the loop's initial value that its counter is compared with, if it is a constant."""
     start = computation.instructions.get(loop.operands[0])
     if start is None or start.opcode != "tuple":
         return None

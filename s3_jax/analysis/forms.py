@@ -1,6 +1,6 @@
-"""Computations that the network has in two equal forms, each compiled for a chip.
+"""Computations that the network has in two equivalent forms, each compiled for a chip.
 
-One form gathers, as CPUs and GPUs do well; the other multiplies, for matrix units. Sizes are those
+One form gathers, which suits CPUs and GPUs; the other multiplies, for matrix units. Sizes are those
 of 480 x 864 video (training: 480 x 480) with three objects.
 """
 
@@ -36,12 +36,12 @@ class Comparison:
 
 
 def compare_forms(chip: Chip, device: jax.Device) -> Iterator[Comparison]:
-    """Compiles every computation in both forms."""
+    """Compile every computation in both forms."""
     place = SingleDeviceSharding(device)
     for name, (function, arguments) in computations().items():
         for form, platform in FORMS.items():
             with compiling_for(platform):
-                # A new function object, so that the other form's trace is not used again.
+                # A new function object, so the other form's trace is not reused.
                 run = jax.jit(
                     lambda *args, function=function: function(*args), in_shardings=place,
                     out_shardings=place,
@@ -51,7 +51,7 @@ def compare_forms(chip: Chip, device: jax.Device) -> Iterator[Comparison]:
 
 
 def comparison_line(one: Comparison) -> str:
-    """Estimate, roofline, memory, and what gathers or sorts there are."""
+    """Format estimate, roofline, memory, and the kinds of gathers and sorts."""
     head = f"{one.name:44s}{one.form:9s}"
     if isinstance(one.outcome, OutOfMemory):
         return f"{head} does not fit"
@@ -62,6 +62,7 @@ def comparison_line(one: Comparison) -> str:
 
 
 def computations() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """Return the functions to compare, by name, with the shapes of their arguments."""
     half, full = jnp.bfloat16, jnp.float32
     pixels = jax.ShapeDtypeStruct((OBJECTS, 900, HEADS, CHANNELS // HEADS), half)
     chosen = jax.ShapeDtypeStruct((OBJECTS, QUERIES, HEADS), jnp.int32)

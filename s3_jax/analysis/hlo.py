@@ -1,7 +1,7 @@
-"""The text of a compiled program (XLA's HLO), read into computations and instructions.
+"""Parser for the text of a compiled program (XLA's HLO): computations and instructions.
 
-Only what an account of costs needs is kept: names, shapes, operands, the computations called, and
-where in the source an instruction comes from.
+Only what cost analysis needs is kept: names, shapes, operands, called computations, and the source
+  location of each instruction.
 """
 
 import dataclasses
@@ -27,10 +27,12 @@ _TABLES = ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
 class Instruction:
     """One instruction.
 
-    operands: names of instructions. literal: what stands in their place, such as a constant's
-      value or a parameter's number. called: (role, computation), such as ("body", "region_1").
+    operands: names of instructions.
+    literal: the value instead of operands, such as a constant or a parameter's number.
+    called: (role, computation), such as ("body", "region_1").
     op_name: the path of transformations and modules under which it was traced.
-    frame: number of its source location, 0 for none. cycles: the compiler's own estimate, if any.
+    frame: number of its source location, 0 for none.
+    cycles: the compiler's own estimate, if any.
     text: everything after the operands.
     """
 
@@ -49,14 +51,14 @@ class Instruction:
 
 @dataclasses.dataclass
 class Computation:
-    """Instructions by name, in the order they run; `root` is the one that gives the result."""
+    """Instructions by name, in the order they run; `root` is the one whose value is returned."""
 
     name: str
     instructions: dict[str, Instruction]
 
     @property
     def root(self) -> Instruction:
-        """The instruction whose value is the computation's."""
+        """The instruction whose value is the computation's result."""
         return next(
             (one for one in self.instructions.values() if one.root),
             list(self.instructions.values())[-1],
@@ -65,7 +67,7 @@ class Computation:
 
 @dataclasses.dataclass
 class Program:
-    """Computations by name, the one that starts, and the source locations of frames."""
+    """Computations by name, the entry computation, and the source locations of frames."""
 
     computations: dict[str, Computation]
     entry: str
@@ -74,7 +76,7 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A place in a source file."""
+    """A location in a source file."""
 
     file: str
     function: str
@@ -82,7 +84,7 @@ class Source:
 
 
 def parse_program(text: str) -> Program:
-    """Reads what `jax.stages.Compiled.as_text` gives.
+    """Parse the output of `jax.stages.Compiled.as_text`.
 
     Raises:
       ValueError: the text holds no program.
@@ -111,7 +113,7 @@ def parse_program(text: str) -> Program:
 
 
 def parse_instruction(line: str) -> Instruction | None:
-    """One line of a computation; None for lines that are none."""
+    """Parse one line of a computation; return None if it is not an instruction."""
     start = _NAME.match(line)
     if not start:
         return None
@@ -143,14 +145,14 @@ def _called(rest: str) -> tuple[tuple[str, str], ...]:
 
 
 def _shape_end(line: str, start: int) -> int:
-    """Index after the shape, which may be a tuple with parentheses inside."""
+    """Return the index after the shape, which may be a tuple with parentheses inside."""
     if line[start] == "(":
         return _closing(line, start) + 1
     return line.index(" ", start)
 
 
 def _closing(line: str, open_at: int) -> int:
-    """Index of the parenthesis that closes the one at `open_at`; quoted text does not count."""
+    """Return the index of the parenthesis that closes the one at `open_at`; skip quoted text."""
     depth, quoted = 0, False
     for index in range(open_at, len(line)):
         character = line[index]
@@ -168,7 +170,7 @@ def _closing(line: str, open_at: int) -> int:
 
 
 def _sources(tables: dict[str, dict[int, str]]) -> dict[int, tuple[Source, ...]]:
-    """Source locations of every frame, the innermost first."""
+    """Return the source locations of every frame, innermost first."""
     files = {number: text.strip('"') for number, text in tables["FileNames"].items()}
     functions = {number: text.strip('"') for number, text in tables["FunctionNames"].items()}
     places, parents, at = {}, {}, {}

@@ -1,7 +1,7 @@
-"""Shapes in the text of a compiled program, and the memory they take with their layout's padding.
+"""Shapes in the text of a compiled program, and the memory they take with layout padding.
 
-A TPU stores an array in tiles of (usually) 8 x 128 numbers: an array whose last axis has 64
-channels takes twice its size. A layout that ends in S(1) lies in memory on the chip, not in HBM.
+A TPU stores an array in tiles of (usually) 8 x 128 numbers, so an array whose last axis has 64
+channels takes twice its size. A layout that ends in S(1) is in on-chip memory, not in HBM.
 """
 
 import dataclasses
@@ -19,8 +19,9 @@ _SPACE = re.compile(r"S\((\d+)\)")
 class ArrayShape:
     """One array of a program.
 
-    minor_to_major: axes, the one whose entries lie side by side first; space: 0 is main memory.
-    dynamic: some dimension is only an upper bound.
+    minor_to_major: axes, the one with adjacent entries first.
+    space: memory space; 0 is main memory.
+    dynamic: True if some dimension is only an upper bound.
     """
 
     dtype: str
@@ -32,17 +33,17 @@ class ArrayShape:
 
     @property
     def size(self) -> int:
-        """How many numbers it holds."""
+        """Number of elements."""
         return math.prod(self.dims)
 
     @property
     def logical_bytes(self) -> float:
-        """Without padding."""
+        """Size in bytes without padding."""
         return self.size * bits_of(self.dtype) / 8
 
     @property
     def stored_bytes(self) -> float:
-        """With the padding of its tiles."""
+        """Size in bytes with the padding of its tiles."""
         order = self.minor_to_major or tuple(reversed(range(len(self.dims))))
         dims = [self.dims[axis] for axis in order]
         for position, tile in enumerate(reversed(self.tile)):
@@ -52,7 +53,7 @@ class ArrayShape:
 
     @property
     def in_main_memory(self) -> bool:
-        """False where it lies in memory on the chip."""
+        """False if it is in on-chip memory."""
         return self.space == 0
 
     def __str__(self) -> str:
@@ -60,7 +61,7 @@ class ArrayShape:
 
 
 def bits_of(dtype: str) -> int:
-    """Bits per number, from the type's name: 16 for bf16."""
+    """Return the bits per number of a dtype by its name: 16 for bf16."""
     if dtype in _BITS:
         return _BITS[dtype]
     digits = re.search(r"\d+", dtype)
@@ -69,7 +70,7 @@ def bits_of(dtype: str) -> int:
 
 @functools.lru_cache(maxsize=200_000)
 def parse_shapes(text: str) -> tuple[ArrayShape, ...]:
-    """All arrays of a shape, which may be a tuple: "(f32[2]{0}, bf16[8,3]{1,0:T(8,128)S(1)})"."""
+    """Parse all arrays of a shape, possibly a tuple: "(f32[2]{0}, bf16[8,3]{1,0:T(8,128)S(1)})"."""
     return tuple(_array(*match.groups()) for match in _ARRAY.finditer(text))
 
 

@@ -1,5 +1,8 @@
-"""What should not stand in a step's hot path: gathers, scatters, sorts, long loops of small
-rounds, shapes that are not known before, and calls to the host."""
+"""Hazards in a step's hot path.
+
+These are gathers, scatters, sorts, long loops of small rounds, dynamic shapes, and calls to the
+host.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -9,15 +12,20 @@ from s3_jax.analysis.execution import executions, trip_count
 from s3_jax.analysis.hlo import Computation, Instruction, Program
 from s3_jax.analysis.origin import Origin, origin_of
 
-# A loop of more rounds is a sign that the compiler took single numbers one after the other.
+# More rounds suggest that the compiler processes single numbers one after the other.
 LONG_LOOP = 64
 _HOST = ("infeed", "outfeed", "send", "recv")
 
 
 @dataclasses.dataclass(frozen=True)
 class Hazard:
-    """kind: such as "gather". count: different instructions; rounds: how often they run in all.
-    example: the largest result among them."""
+    """Hazards of the same kind in the same place.
+
+    kind: such as "gather".
+    count: number of different instructions.
+    rounds: how often they run in total.
+    example: shape of the largest result among them.
+    """
 
     kind: str
     origin: Origin
@@ -27,7 +35,7 @@ class Hazard:
 
 
 def hazards(program: Program) -> list[Hazard]:
-    """All of them, those of the same kind and module together, the most frequent first."""
+    """Return all hazards, grouped by kind and module, the most frequent first."""
     groups: dict[tuple[str, Origin], list[tuple[float, Instruction]]] = {}
     for kind, where, rounds, instruction in _suspects(program):
         groups.setdefault((kind, where), []).append((rounds, instruction))
@@ -59,7 +67,7 @@ def _inside(
 
 
 def hazard_kind(instruction: Instruction) -> str:
-    """Empty for an instruction that is harmless."""
+    """Return the kind of hazard, or "" for a harmless instruction."""
     opcode = instruction.opcode
     if opcode in ("gather", "scatter", "sort", "topk"):
         return opcode

@@ -1,6 +1,6 @@
-"""Multiplications of a traced program: known before anything is compiled, loops counted in full.
+"""FLOPs of a traced program: known before anything is compiled, with loops counted in full.
 
-Counts of compilers leave the rounds of a loop out, and a training step is mostly a loop.
+Compilers count a loop's body only once, and a training step is mostly a loop.
 """
 
 import math
@@ -11,10 +11,10 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 
 def traced_flops(program: ClosedJaxpr | Jaxpr) -> float:
-    """FLOPs (two per multiplication) of all matrix products and convolutions.
+    """Return the FLOPs (two per multiplication) of all matrix products and convolutions.
 
-    Of the branches of a condition the most expensive one counts; loops without a known number of
-    rounds count once. Of a convolution's positions all count, those in the padding too.
+    The most expensive branch of a condition counts; loops with an unknown number of rounds count
+    once. All positions of a convolution count, including those in the padding.
     """
     jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
     return sum(_equation_flops(equation) for equation in jaxpr.eqns)
@@ -49,11 +49,11 @@ def _convolution_flops(equation: JaxprEqn) -> float:
     kernel = _array(equation.invars[1]).shape
     _, inputs, *window = equation.params["dimension_numbers"].rhs_spec
     taps = kernel[inputs] * math.prod(kernel[axis] for axis in window)
-    between = math.prod(equation.params["lhs_dilation"])  # entries that hold nothing
+    between = math.prod(equation.params["lhs_dilation"])  # entries between are zero
     batches = equation.params["batch_group_count"]
     return 2.0 * _array(equation.outvars[0]).size * taps / between / batches
 
 
 def _array(variable: Any) -> Any:
-    """Shape and size of what a variable holds."""
+    """Return the shape and size of a variable's value."""
     return variable.aval

@@ -1,4 +1,4 @@
-"""Memory of a compiled program on a device, and what a compiler says that ran out of it."""
+"""Memory of a compiled program on a device, from its statistics or an out-of-memory message."""
 
 import dataclasses
 import re
@@ -18,8 +18,10 @@ _TEMPORARIES = re.compile(r"required for HLO temporaries \(([\d.]+)([KMGT]?)\)")
 class MemoryUse:
     """Bytes on every device.
 
-    held: what lies there between steps, by name. padding: what its layout adds to it.
-    temporaries: activations and everything else that lives within a step. code: the program.
+    held: data kept between steps, by name.
+    padding: what its layout adds to it.
+    temporaries: activations and everything else that lives within a step.
+    code: the program.
     """
 
     held: dict[str, int]
@@ -29,6 +31,7 @@ class MemoryUse:
 
     @property
     def total(self) -> int:
+        """Sum of all parts."""
         return sum(self.held.values()) + self.padding + self.temporaries + self.code
 
 
@@ -42,7 +45,12 @@ class Buffer:
 
 
 def memory_use(statistics: Any, held: dict[str, int]) -> MemoryUse:
-    """Args: statistics: of `jax.stages.Compiled.memory_analysis`."""
+    """Return the memory use of a compiled program.
+
+    Args:
+      statistics: from `jax.stages.Compiled.memory_analysis`.
+      held: bytes of data kept between steps, by name.
+    """
     own_results = statistics.output_size_in_bytes - statistics.alias_size_in_bytes
     return MemoryUse(
         held=held,
@@ -53,10 +61,10 @@ def memory_use(statistics: Any, held: dict[str, int]) -> MemoryUse:
 
 
 def needed_bytes(message: str, held: dict[str, int]) -> int | None:
-    """What a program needs that did not fit, from the compiler's message; None for other errors.
+    """Return the bytes that a program needs, from an out-of-memory message; None for other errors.
 
     Args:
-      held: bytes that lie on the device between steps, which some messages leave out.
+      held: bytes of data kept between steps, which some messages leave out.
     """
     if found := _USED.search(message):
         return _bytes(*found.groups())
@@ -70,7 +78,7 @@ def _bytes(number: str, unit: str) -> int:
 
 
 def largest_buffers(program: Program, count: int) -> list[Buffer]:
-    """The largest arrays in main memory, one for every shape and place they come from."""
+    """Return the largest arrays in main memory, one for every shape and origin."""
     found: dict[tuple[str, Origin], float] = {}
     for name in executions(program):
         computation = program.computations[name]

@@ -1,4 +1,4 @@
-"""Where in the project an instruction comes from: pass, module and source place."""
+"""Origins of instructions in the project: pass, module and source location."""
 
 import dataclasses
 import re
@@ -8,7 +8,7 @@ from s3_jax.analysis.arithmetic import MATRIX_OPCODES
 from s3_jax.analysis.hlo import Computation, Instruction, Program
 
 _PACKAGE = re.compile(r"(?:.*/)?(s3_jax/.*)$")
-# Steps of a path that say how something was traced, not what it belongs to.
+# Steps of a path that describe how something was traced, not what it belongs to.
 _MACHINERY = re.compile(
     r"^(jit\(.*\)|pjit|shard_map|while|body|cond|closed_call|branch_\d+_fun|checkpoint|remat\d*|"
     r"rematted_computation|custom_jvp_call|custom_vjp_call.*|vmap\(.*\)|jvp\(.*\)|"
@@ -18,10 +18,11 @@ _MACHINERY = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """direction: "forward", "backward" or "again" (computed a second time for the backward pass).
+    """Origin of an instruction.
 
-    module: path of Flax modules and methods, or the source place where there is none.
-    source: "file:line function" of the innermost place in the project.
+    direction: "forward", "backward" or "again" (recomputed for the backward pass).
+    module: path of Flax modules and methods, or else the source location.
+    source: "file:line function" of the innermost location in the project.
     """
 
     direction: str
@@ -30,7 +31,7 @@ class Origin:
 
 
 def origin_of(instruction: Instruction, computation: Computation, program: Program) -> Origin:
-    """Of an instruction; where the compiler has not kept it, that of what it is made of."""
+    """Return the origin of an instruction or, if it was lost, of its parts and operands."""
     best = Origin("forward", "", "")
     for one in _relatives(instruction, computation, program):
         found = _own_origin(one, program)
@@ -50,7 +51,7 @@ def _own_origin(instruction: Instruction, program: Program) -> Origin:
 def _relatives(
     instruction: Instruction, computation: Computation, program: Program
 ) -> Iterator[Instruction]:
-    """The instruction, what is fused into it (matrix products first), and what it reads."""
+    """Yield the instruction, the ones fused into it (matrix products first), and its operands."""
     yield instruction
     for role, name in instruction.called:
         if role == "calls":
@@ -69,7 +70,7 @@ def _direction(op_name: str) -> str:
 
 
 def _short(modules: list[str]) -> list[str]:
-    """Steps of a module path without its own methods repeated: S3.segment/S3.decode_mask/..."""
+    """Shorten a module path by leaving out a module's own private methods."""
     kept: list[str] = []
     for step in modules:
         owner, _, method = step.partition(".")

@@ -1,7 +1,7 @@
-"""What computing in bfloat16 changes, stage by stage of a frame.
+"""Effect of computing in bfloat16, stage by stage of a frame.
 
-Two errors per result: `own`, of a stage given float32 inputs, and `chain`, after all stages before
-it ran in bfloat16 too. Both are root mean squares relative to the float32 result's.
+Each result has two errors: `own` with float32 inputs to its stage, and `chain` with all earlier
+  stages in bfloat16 too. Both are root mean squares relative to the float32 result's.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ Call = Callable[..., Any]
 
 @dataclasses.dataclass(frozen=True)
 class StageError:
-    """Errors of one result of a stage; largest: absolute, in the chain."""
+    """Errors of one result of a stage; `largest` is the largest absolute error of the chain."""
 
     stage: str
     result: str
@@ -38,7 +38,7 @@ class StageError:
 
 
 class Stage(NamedTuple):
-    """What a stage was given, and what it made of it."""
+    """Inputs and results of a stage."""
 
     inputs: tuple[Any, ...]
     results: Results
@@ -50,7 +50,7 @@ def stage_errors(
     image: Float[Array, "1 H W 3"],
     masks: Float[Array, "1 k H W"],
 ) -> list[StageError]:
-    """For a frame that enters the memory with its masks and is then segmented."""
+    """Return the errors for a frame that is written to memory with its masks and then segmented."""
     network = Network(S3(config), variables)
     call32, call16 = (_caller(config, variables, dtype) for dtype in (jnp.float32, jnp.bfloat16))
     exact, chain = (_frame(network, call, image, masks) for call in (call32, call16))
@@ -71,7 +71,7 @@ def stage_errors(
 
 
 def relative_error(value: Any, exact: Any) -> float:
-    """Root mean square of the difference, relative to that of the exact array."""
+    """Return the root mean square of the difference, relative to that of the exact array."""
     a, b = (np.asarray(x, np.float64) for x in (value, exact))
     size = np.sqrt(np.mean(b**2))
     return float(np.sqrt(np.mean((a - b) ** 2)) / size) if size else float(np.any(a != b))
@@ -84,11 +84,11 @@ def _largest(value: Any, exact: Any) -> float:
 def _frame(
     network: Network, call: Call, image: Float[Array, "1 H W 3"], masks: Float[Array, "1 k H W"]
 ) -> dict[str, Stage]:
-    """Sends a frame on its way, every stage of which is computed by `call`, and notes them."""
+    """Process a frame with every stage computed by `call`, and record the stages."""
     stages: dict[str, Stage] = {}
 
     def take(name: str, *inputs: Any) -> Any:
-        stages[name] = Stage(inputs, {})  # there already for calls within this one
+        stages[name] = Stage(inputs, {})  # registered early, for nested calls
         result = call(name, *inputs)
         stages[name].results.update(_results(name, result))
         return result
@@ -99,7 +99,7 @@ def _frame(
         name = context.method_name
         if name not in _RESULTS or name in stages or not isinstance(context.module, S3):
             return method(*args, **kwargs)
-        # Behind the arrays come chunk sizes and the like, which are as by default.
+        # The arguments after the arrays, such as chunk sizes, have their defaults.
         return take(name, *itertools.takewhile(lambda x: isinstance(x, tuple | jax.Array), args))
 
     def write(value: Array) -> Array:
@@ -120,7 +120,7 @@ def _frame(
 
 
 def _caller(config: ModelConfig, variables: Any, dtype: Any) -> Call:
-    """Computes a stage by name in a number type; the memory has float32 in any case."""
+    """Return a function that computes a stage by name in a dtype; memory is always float32."""
     model = S3(config, dtype=dtype)
 
     def call(name: str, *inputs: Any) -> Any:
@@ -132,11 +132,11 @@ def _caller(config: ModelConfig, variables: Any, dtype: Any) -> Call:
 
 
 def _results(name: str, result: Any) -> Results:
-    """A stage's results by name."""
+    """Return a stage's results by name."""
     return dict(zip(_RESULTS[name], jax.tree.leaves(result), strict=False))
 
 
-# Stages by the name of the network's method, and their results in order; of `finish` the first.
+# Stages by the network's method, with their results in order; only the first one for `finish`.
 _RESULTS: dict[str, tuple[str, ...]] = {
     "encode_image": (*(name for name in ImageFeatures._fields if name != "key"), *Key._fields),
     "encode_mask": EncodedMask._fields,

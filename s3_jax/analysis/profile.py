@@ -1,8 +1,8 @@
-"""Where a program's time goes on this machine: its instructions' times, summed by module.
+"""Profile of a program on this machine: its instructions' times, summed by module.
 
-XLA's tracer says when every instruction ran, the compiled program's text which module it was traced
-in. Times are of the threads that ran the instructions: where instructions run side by side, their
-sum exceeds the time that passed.
+XLA's tracer reports when every instruction ran, and the compiled program's text the module in which
+it was traced. Times are those of the threads that ran the instructions: if instructions run in
+parallel, their sum exceeds the elapsed time.
 """
 
 import dataclasses
@@ -22,15 +22,16 @@ from s3_jax.analysis.hlo import Computation, Instruction, Program, parse_program
 from s3_jax.analysis.origin import origin_of
 from s3_jax.errors import InputError
 
-# With another one installed (seen with 0.0.52) a trace ends the process without a word.
+# With another version installed (seen with 0.0.52), tracing ends the process without a message.
 LIBTPU = "0.0.42.1"
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A module in one direction ("forward", "backward", "again") and what its part of a run takes.
+    """A module in one direction ("forward", "backward", "again") and its part of a run.
 
-    share: of all instructions' time. instructions: how many ran.
+    share: share of all instructions' time.
+    instructions: number of instructions that ran.
     """
 
     module: str
@@ -41,13 +42,13 @@ class Place:
 
 
 def profile(compiled: Any, args: tuple, runs: int = 3) -> list[Place]:
-    """The places of a run, costliest first; mean over some runs after the first.
+    """Return the places of a run, costliest first, averaged over some runs after the first.
 
     Args:
-      compiled: a `jax.stages.Compiled` that leaves its arguments alone.
+      compiled: a `jax.stages.Compiled` that does not donate its arguments.
 
     Raises:
-      InputError: a libtpu is installed with which traces do not work.
+      InputError: the installed libtpu does not support traces.
       ValueError: this backend's traces do not name instructions.
     """
     _check_libtpu()
@@ -63,7 +64,7 @@ def profile(compiled: Any, args: tuple, runs: int = 3) -> list[Place]:
 
 
 def table(places: list[Place]) -> list[str]:
-    """One line for every place."""
+    """Format one line for every place."""
     lines = []
     for place in places:
         again = "" if place.direction == "forward" else f" ({place.direction})"
@@ -85,7 +86,7 @@ def _check_libtpu() -> None:
 
 
 def _instruction_times(folder: Path) -> Iterator[tuple[str, float]]:
-    """Name and seconds of everything that ran."""
+    """Yield the name and seconds of everything that ran."""
     for path in folder.rglob("*.trace.json.gz"):
         with gzip.open(path, "rt") as file:
             events = json.load(file)["traceEvents"]
@@ -99,7 +100,7 @@ def _places(times: list[tuple[str, float]], program: Program, runs: int) -> list
     known = _by_name(program)
     sums: dict[tuple[str, str], tuple[float, int]] = {}
     for name, seconds in times:
-        # Loops and conditionals: what they run is listed itself.
+        # Skip loops and conditionals, whose bodies are listed separately.
         if name not in known or known[name][0].opcode in FREE:
             continue
         module, origin = module_of(origin_of(*known[name], program))

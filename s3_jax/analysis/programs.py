@@ -1,7 +1,7 @@
-"""The real programs, ready to be compiled for devices that are not here.
+"""The real programs, ready to be compiled for devices that are not attached.
 
-Nothing is computed: arrays are only described. What is lowered is what training and segmentation
-run, `training.parallel.parallel_step` and `propagation.scan.scan`.
+Nothing is computed: arrays are only described. The lowered programs are those that training and
+  segmentation run, `training.parallel.parallel_step` and `propagation.scan.scan`.
 """
 
 import dataclasses
@@ -35,7 +35,11 @@ Shapes = Any  # a pytree of jax.ShapeDtypeStruct
 
 @dataclasses.dataclass(frozen=True)
 class TrainingTask:
-    """A training step. batch_size: clips of all devices together; crop: side of the frames."""
+    """A training step.
+
+    batch_size: clips of all devices together.
+    crop: side of the frames in pixels.
+    """
 
     model: ModelConfig
     batch_size: int = 16
@@ -48,9 +52,9 @@ class TrainingTask:
 
 @dataclasses.dataclass(frozen=True)
 class PropagationTask:
-    """Segmenting `frames` frames of `size` (height, width) with `objects` objects.
+    """Segmentation of `frames` frames of `size` (height, width) with `objects` objects.
 
-    encode_at_once: frames that go through the image encoder together.
+    encode_at_once: frames that pass through the image encoder together.
     """
 
     model: ModelConfig
@@ -64,7 +68,7 @@ class PropagationTask:
 
 @dataclasses.dataclass(frozen=True)
 class Traced:
-    """A program to compile, and bytes of what it holds on every device, by name."""
+    """A program to compile, and the bytes it holds on every device, by name."""
 
     lowered: jax.stages.Lowered
     held: dict[str, int]
@@ -72,7 +76,7 @@ class Traced:
 
 
 def trace_training(task: TrainingTask, devices: Sequence[jax.Device]) -> Traced:
-    """The training step on these devices.
+    """Trace the training step on these devices.
 
     Raises:
       InputError: the batch cannot be divided over the devices and micro-batches.
@@ -102,7 +106,7 @@ def trace_training(task: TrainingTask, devices: Sequence[jax.Device]) -> Traced:
 
 
 def trace_propagation(task: PropagationTask, device: jax.Device) -> Traced:
-    """The scan over frames on one device; the state stays there and is updated in place."""
+    """Trace the scan over frames on one device; the state stays there and is updated in place."""
     dtype = jnp.dtype(task.dtype)
     model = S3(task.model, dtype=dtype)
     geometry = frame_geometry(task.size, task.model.size_multiple, task.config.max_internal_size)
@@ -133,7 +137,7 @@ def trace_propagation(task: PropagationTask, device: jax.Device) -> Traced:
 
 
 def _batch_shapes(masks: tuple[int, ...]) -> Shapes:
-    """A batch whose masks have this shape: (devices rows t H W)."""
+    """Return the shapes of a batch whose masks have this shape: (devices rows t H W)."""
     return ClipBatch(
         frames=jax.ShapeDtypeStruct((*masks, 3), jnp.uint8),  # type: ignore[arg-type]
         masks=jax.ShapeDtypeStruct(masks, jnp.uint8),  # type: ignore[arg-type]
@@ -142,7 +146,7 @@ def _batch_shapes(masks: tuple[int, ...]) -> Shapes:
 
 
 def task_of_stage(run: RunConfig, name: str | None = None) -> TrainingTask:
-    """The step of a training run's stage, the last one if no name is given.
+    """Return the step of a training run's stage, by default the last one.
 
     Raises:
       InputError: the run has no such stage.
@@ -164,5 +168,5 @@ def task_of_stage(run: RunConfig, name: str | None = None) -> TrainingTask:
 
 
 def tree_bytes(tree: Shapes) -> int:
-    """Bytes of all arrays of a pytree, without padding."""
+    """Return the bytes of all arrays of a pytree, without padding."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -1,7 +1,7 @@
-"""How cost grows with objects, video length, resolution, batch and replicas, measured here.
+"""Measured growth of cost with objects, video length, resolution, batch size and replicas.
 
-Beside the clock's time stands the process's CPU time, which other programs on the machine disturb
-less, and the memory that the compiled program asks for.
+Besides wall-clock time, measurements have the process's CPU time, which other programs on the
+machine disturb less, and the memory that the compiled program requests.
 """
 
 import dataclasses
@@ -30,8 +30,10 @@ from s3_jax.training.step import init_state
 class Point:
     """A measurement.
 
-    x: what the curve runs over. items: frames (or clips) processed in the time measured.
-    seconds, cpu_seconds: for all items, the least of several runs. memory_gb: of the program.
+    x: the value on the curve's axis.
+    items: frames (or clips) processed in the measured time.
+    seconds, cpu_seconds: for all items, the minimum over several runs.
+    memory_gb: of the program.
     """
 
     curve: str
@@ -44,18 +46,18 @@ class Point:
 
     @property
     def per_second(self) -> float:
-        """Items per second of the clock."""
+        """Items per second of wall-clock time."""
         return self.items / self.seconds
 
     @property
     def cpu_milliseconds(self) -> float:
-        """CPU time of an item."""
+        """CPU time per item."""
         return 1e3 * self.cpu_seconds / self.items
 
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-    """A network on a video, compiled: `run(state, frames)` gives the next state."""
+    """A network compiled for a video: `run(state, frames)` returns the next state."""
 
     run: Callable[..., Any]
     variables: Any
@@ -64,7 +66,7 @@ class Video:
     def measure(
         self, state: VideoState, frames: np.ndarray
     ) -> tuple[VideoState, tuple[float, float]]:
-        """The state after the frames; seconds and CPU seconds that took."""
+        """Return the state after the frames, and the (wall-clock, CPU) seconds that it took."""
         begin = time.perf_counter(), time.process_time()
         state, _ = jax.block_until_ready(self.run(self.variables, state, frames))
         return state, (time.perf_counter() - begin[0], time.process_time() - begin[1])
@@ -77,7 +79,7 @@ def compile_video(
     frames: np.ndarray,
     encode_at_once: int = 1,
 ) -> Video:
-    """The scan over these frames, compiled."""
+    """Compile the scan over these frames."""
     geometry = frame_geometry((frames.shape[1], frames.shape[2]), model.size_multiple)
     variables = workloads.random_variables(model)
 
@@ -91,7 +93,7 @@ def compile_video(
 
 
 def program_gb(compiled: Any) -> float:
-    """Memory of a compiled program with its arguments and results, in GB."""
+    """Return the memory of a compiled program with its arguments and results, in GB."""
     use = compiled.memory_analysis()
     results = use.output_size_in_bytes - use.alias_size_in_bytes
     return (use.argument_size_in_bytes + results + use.temp_size_in_bytes) / 1e9
@@ -101,8 +103,11 @@ def frame_point(
     curve: str, x: int, model: ModelConfig, config: PropagationConfig, size: tuple[int, int],
     objects: int, repeats: int, encode_at_once: int = 1,
 ) -> Point:  # fmt: skip
-    """Memory intervals of frames, each with a memory frame, of a video long under way: as many as
-    make whole groups of frames to encode at once."""
+    """Measure frames of a long video with full memories.
+
+    The number of frames is the smallest multiple of both the memory interval and the number of
+    frames encoded at once, so it contains memory frames at the usual rate.
+    """
     count = math.lcm(config.mem_every, encode_at_once)
     frames = workloads.random_frames(count, size)
     state = workloads.full_state(model, config, size, objects)
@@ -120,14 +125,14 @@ def frame_point(
 def objects_curve(
     model: ModelConfig, size: tuple[int, int], counts: Sequence[int], chunk_size: int, repeats: int
 ) -> Iterator[Point]:
-    """Over the number of objects."""
+    """Yield measurements over the number of objects."""
     config = PropagationConfig(chunk_size=chunk_size)
     for count in counts:
         yield frame_point("objects", count, model, config, size, count, repeats)
 
 
 def resolution_curve(model: ModelConfig, heights: Sequence[int], repeats: int) -> Iterator[Point]:
-    """Over the height of 16:9 frames with one object."""
+    """Yield measurements over the height of 16:9 frames with one object."""
     for height in heights:
         size = height, round(height * 16 / 9)
         yield frame_point("resolution", height, model, PropagationConfig(), size, 1, repeats)
@@ -136,7 +141,7 @@ def resolution_curve(model: ModelConfig, heights: Sequence[int], repeats: int) -
 def together_curve(
     model: ModelConfig, size: tuple[int, int], counts: Sequence[int], repeats: int
 ) -> Iterator[Point]:
-    """Over the number of frames encoded at once, as a video that is there as a whole allows."""
+    """Yield measurements over the number of frames encoded at once, as a stored video allows."""
     for count in counts:
         yield frame_point(
             "together", count, model, PropagationConfig(), size, 1, repeats, encode_at_once=count
@@ -146,7 +151,10 @@ def together_curve(
 def length_curve(
     model: ModelConfig, size: tuple[int, int], lengths: Sequence[int], part: int
 ) -> Iterator[Point]:
-    """Over a video's length, with long-term memory: the `part` frames before each length."""
+    """Yield measurements over a video's length with long-term memory.
+
+    Each one covers the last `part` frames of that length.
+    """
     config = PropagationConfig(long_term=True)
     frames = workloads.random_frames(part, size)
     state = workloads.full_state(model, config, size, 1)
@@ -161,7 +169,7 @@ def length_curve(
 
 
 def training_point(curve: str, x: int, task: TrainingTask, replicas: int, repeats: int) -> Point:
-    """A training step on so many of the local devices."""
+    """Measure a training step on this number of local devices."""
     devices = jax.local_devices()[:replicas]
     model = S3(task.model, axis_name=REPLICAS, dtype=jax.numpy.dtype(task.dtype))
     trainer = make_trainer(model, task.step)
@@ -170,7 +178,7 @@ def training_point(curve: str, x: int, task: TrainingTask, replicas: int, repeat
     step: Any = parallel_step(trainer, devices)
     memory = program_gb(step.lower(state, batch).compile())
     times = []
-    for _ in range(repeats + 1):  # the first one compiles
+    for _ in range(repeats + 1):  # the first run compiles
         begin = time.perf_counter(), time.process_time()
         state, _ = jax.block_until_ready(step(state, batch))
         times.append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
@@ -183,7 +191,7 @@ def training_point(curve: str, x: int, task: TrainingTask, replicas: int, repeat
 def training_curves(
     task: TrainingTask, batches: Sequence[int], replicas: Sequence[int], repeats: int
 ) -> Iterator[Point]:
-    """Over the batch on one device, and over replicas with one clip each."""
+    """Yield measurements over the batch on one device, and over replicas with one clip each."""
     for batch in batches:
         alone = dataclasses.replace(task, batch_size=batch)
         yield training_point("batch", batch, alone, 1, repeats)

@@ -1,4 +1,7 @@
-"""The quickest way to fit a training step into memory: micro-batches and rematerialisation."""
+"""Search for the fastest way to fit a training step into memory.
+
+Ways differ in micro-batches and rematerialization.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -6,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from s3_jax.analysis.estimate import Estimate, OutOfMemory
 from s3_jax.training.step_config import Rematerialization, StepConfig
 
-# (image encoder, frame by frame), from nothing computed again to everything.
+# (image encoder, frame by frame), from no recomputation to full recomputation.
 LADDER: tuple[tuple[Rematerialization, Rematerialization], ...] = (
     ("none", "none"),
     ("none", "products"),
@@ -18,13 +21,13 @@ LADDER: tuple[tuple[Rematerialization, Rematerialization], ...] = (
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """One way to run the step, and what came of it."""
+    """One way to run the step, and its outcome."""
 
     step: StepConfig
     outcome: Estimate | OutOfMemory
 
     def fits(self, headroom: float) -> bool:
-        """Whether at least this part of the memory stays free."""
+        """Return True if at least this share of the memory stays free."""
         return isinstance(self.outcome, Estimate) and self.outcome.headroom >= headroom
 
 
@@ -34,11 +37,11 @@ def search(
     headroom: float,
     compile_one: Callable[[StepConfig], Estimate | OutOfMemory],
 ) -> Iterator[Attempt]:
-    """Tries ways to run the step on `rows` clips per device until the quickest that fits is known.
+    """Try ways to run the step on `rows` clips per device until the fastest that fits is known.
 
-    Compiling takes minutes, so the ladder is not climbed rung by rung: after nothing computed again
-    comes everything (does it fit at all?), then halves of what lies between. Micro-batches come
-    last: they save activations too, but each is a smaller, less efficient product.
+    Compilation takes minutes, so the ladder is not climbed step by step. After no recomputation
+    comes full recomputation (does the step fit at all?), then bisection in between. Micro-batches
+    come last: they save activations too, but each is a smaller, less efficient product.
 
     Yields:
       Every attempt; `best` chooses among them.
@@ -69,7 +72,7 @@ def search(
 
 
 def best(attempts: Sequence[Attempt], headroom: float) -> Attempt:
-    """The quickest that fits by the compiler's estimate, or the last one if none does."""
+    """Return the fastest attempt that fits by the compiler's estimate, or the last if none does."""
     fitting = [one for one in attempts if one.fits(headroom)]
     times = [one.outcome.seconds for one in fitting if isinstance(one.outcome, Estimate)]
     return fitting[times.index(min(times))] if fitting else attempts[-1]

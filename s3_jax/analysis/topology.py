@@ -1,6 +1,6 @@
-"""TPU devices to compile for that are not attached to this machine.
+"""TPU devices for compilation that are not attached to this machine.
 
-The compiler is in the package libtpu, which nothing but this needs.
+The compiler is in the package libtpu, which is not needed for anything else.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ NO_COMPILER = (
     "the TPU compiler is not installed; pip install 's3_jax[tpu]', or in a checkout "
     "pip install -r requirements-tpu.txt, adds it (137 MB, Linux; no TPU is needed)"
 )
-# What clouds call slices, by their number of cores (v4, v5p) or chips.
+# Slices by their names in clouds, which count cores (v4, v5p) or chips.
 SLICES = {
     "v4-8": "v4:2x2x1",
     "v4-16": "v4:2x2x2",
@@ -34,7 +34,7 @@ SLICES = {
     "v6e-16": "v6e:4x4",
 }
 _NAME = re.compile(r"^(v\d+\w?):(\d+(?:x\d+)*)$")
-# Told to the compiler so that it asks no cloud service where it runs.
+# Keeps the compiler from asking a cloud service where it runs.
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no TPU is touched, so several may compile at once
@@ -47,7 +47,7 @@ _ENVIRONMENT = {
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """Devices of one kind that are connected. name: such as "v5e:4x4"."""
+    """Connected devices of one kind; `name` is such as "v5e:4x4"."""
 
     name: str
     chip: Chip
@@ -55,15 +55,15 @@ class Topology:
 
 
 def has_compiler() -> bool:
-    """Whether libtpu is installed."""
+    """Return True if libtpu is installed."""
     return importlib.util.find_spec("libtpu") is not None
 
 
 def parse_topology(name: str) -> tuple[Chip, tuple[int, ...]]:
-    """Generation and side lengths from "v5e:4x4" or a slice's name such as "v4-8".
+    """Parse generation and side lengths from "v5e:4x4" or a slice's name such as "v4-8".
 
     Raises:
-      InputError: no such generation, or the wrong number of sides.
+      InputError: the generation is unknown, or the number of sides is wrong.
     """
     found = _NAME.match(SLICES.get(name, name))
     if not found or found.group(1) not in CHIPS:
@@ -83,10 +83,10 @@ def parse_topology(name: str) -> tuple[Chip, tuple[int, ...]]:
 
 
 def open_topology(name: str) -> Topology:
-    """The devices of a topology.
+    """Return the devices of a topology.
 
     Raises:
-      InputError: the name is unknown, the compiler is missing or knows no such topology.
+      InputError: the name is unknown, or the compiler is missing or does not know the topology.
     """
     chip, sides = parse_topology(name)
     if not has_compiler():
@@ -97,7 +97,7 @@ def open_topology(name: str) -> Topology:
         os.environ.setdefault(variable, value)
     layout = "x".join(map(str, sides))
     options: dict = {"chip_config_name": "megacore"} if chip.two_cores else {}
-    if any(side % 2 for side in sides[:2]):  # smaller than a usual host
+    if any(side % 2 for side in sides[:2]):  # smaller than a usual host's chips
         options["chips_per_host_bounds"] = (*sides[:2], 1)
     try:
         found = topologies.get_topology_desc(f"{chip.name}:{layout}", "tpu", **options)

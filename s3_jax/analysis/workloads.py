@@ -1,6 +1,6 @@
-"""Networks with random weights and full memories: what speed is measured on.
+"""Workloads for speed measurements: networks with random weights and full memories.
 
-Times do not depend on the weights, nor on what a video shows.
+Times depend neither on the weights nor on the content of a video.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from s3_jax.training.clip import ClipBatch
 
 
 def random_variables(model: ModelConfig) -> Any:
-    """Small random numbers in the shapes of the variables."""
+    """Return small random numbers in the shapes of the variables."""
     rng = np.random.default_rng(0)
 
     def draw(leaf: Any) -> Array:
@@ -40,7 +40,7 @@ def full_state(
     objects: int,
     dtype: str = "float32",
 ) -> VideoState:
-    """The state of a video whose memories are full, as after many frames of `size`."""
+    """Return the state of a video with full memories, as after many frames of `size`."""
     padded = frame_geometry(size, model.size_multiple).padded
     state = init_state(model, config, padded, objects, jnp.dtype(dtype).type)
     layout = state.memory.layout
@@ -48,7 +48,7 @@ def full_state(
     memory = state.memory.replace(
         long_term_tokens=ones * layout.long_term,
         permanent_frames=ones,
-        # One less than full where full means consolidation.
+        # One less than full with long-term memory, where full would trigger consolidation.
         temporary_frames=ones * (layout.temporary - (1 if layout.long_term else 0)),
         key=_noise(state.memory.key.shape),
         shrinkage=1 + jnp.abs(_noise(state.memory.shrinkage.shape)),
@@ -63,12 +63,12 @@ def full_state(
 
 
 def random_frames(count: int, size: tuple[int, int]) -> np.ndarray:
-    """Frames (count h w 3) of random colours."""
+    """Return frames (count h w 3) of random colours."""
     return np.random.default_rng(2).integers(0, 256, (count, *size, 3), np.uint8)
 
 
 def random_batch(task: TrainingTask, replicas: int) -> ClipBatch:
-    """A batch spread over replicas: (replicas rows ...)."""
+    """Return a batch spread over replicas: (replicas rows ...)."""
     rows = task.batch_size // replicas
     masks = (replicas, rows, task.frames, task.crop, task.crop)
     rng = np.random.default_rng(3)
