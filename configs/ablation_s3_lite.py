@@ -1,4 +1,4 @@
-r"""What parts of the network are good for: s3_lite with one left out, equally and briefly trained.
+r"""Ablation of s3_lite: one part of the network left out, with equal and brief training.
 
   s3 convert --model=s3_lite_multi_head \
       --efficientnet=efficientnet-lite0.pth --output=checkpoints/multi_head_start
@@ -6,13 +6,13 @@ r"""What parts of the network are good for: s3_lite with one left out, equally a
       --workdir=runs/multi_head --config.data_root=data \
       --config.initial_checkpoint=checkpoints/multi_head_start
 
-After the colon stands the network's name, the same as in the first command:
+The network's name follows the colon, the same as in the first command:
   s3_lite                             nothing left out
   s3_lite_without_semantic_embedding  details do not read the class and mean tokens
   s3_lite_without_spatial_dependency  no deformable attention, nor the feed-forward layer after it
   s3_lite_multi_head                  plain in place of discriminative cross attention
 
-Data, seeds, steps and settings are those of the others; `data_root` holds `bsds500` (images and
+Data, seeds, steps and settings are equal for all; `data_root` holds `bsds500` (images and
 region maps) and `imagenet_samples` (pictures), and `davis2016_dev` for validation.
 Hardware: one CPU core for 15 minutes each. Expected score: 65 to 69 (README), to be compared with
 one another only; they are trained for a fraction of what s3_lite was.
@@ -39,10 +39,10 @@ STEPS = 600
 
 
 def get_config(name: str = BASE) -> ConfigDict:
-    """The configuration of one of the runs.
+    """Return the configuration of one of the runs.
 
     Raises:
-      ValueError: there is no such network, or it is no ablation of s3_lite.
+      ValueError: the network is unknown, or is not an ablation of s3_lite.
     """
     known = [model for model in MODELS if model.startswith(BASE)]
     if name not in known:
@@ -71,7 +71,7 @@ def get_config(name: str = BASE) -> ConfigDict:
 
 
 def short() -> StageConfig:
-    """Photographs whose regions move, and made-up scenes."""
+    """Return the only stage: photographs whose regions move, and synthetic scenes."""
     return StageConfig(
         name="short",
         steps=STEPS,
@@ -156,7 +156,7 @@ def short() -> StageConfig:
 
 
 def photographs() -> RegionFolderConfig:
-    """Regions of photographs that move over other pictures."""
+    """Return the source of photograph regions that move over other pictures."""
     return RegionFolderConfig(
         "bsds500",
         area=(0.01, 0.35),
@@ -167,7 +167,7 @@ def photographs() -> RegionFolderConfig:
 
 
 def scenes() -> SyntheticConfig:
-    """Made-up scenes with few look-alikes."""
+    """Return the source of synthetic scenes with few distractors that look alike."""
     return SyntheticConfig(
         height=240,
         width=320,

@@ -1,4 +1,4 @@
-"""Static pre-training of the small model on the photographs of BSDS500 alone.
+"""Static pre-training of the small model on the photographs of BSDS500 only.
 
   s3 convert --model=s3_lite_single_object \
       --efficientnet=efficientnet-lite0.pth --output=checkpoints/s3_lite_single_object_start
@@ -6,10 +6,10 @@
       --config.data_root=data \
       --config.initial_checkpoint=checkpoints/s3_lite_single_object_start
 
-The first stage of the published recipe in small: a region of a photograph is an object that moves
-over two more frames. `data_root` holds `bsds500` (images and region maps), and `davis2016_dev` for
-validation. Hardware: one CPU core for 40 minutes.
-Expected score: J&F 70 on the DAVIS development sequences (short side 240, their first 30 frames),
+This is a small version of the published recipe's first stage: a region of a photograph is an object
+that moves over two more frames. `data_root` holds `bsds500` (images and region maps), and
+`davis2016_dev` for validation. Hardware: one CPU core for 40 minutes.
+Expected score: J&F 70 on the DAVIS development sequences (short side 240, their first 30 frames);
 12 before training.
 """
 
@@ -29,7 +29,7 @@ from s3_jax.training.step_config import ClipConfig, LossConfig, OptimizerConfig,
 
 
 def get_config() -> ConfigDict:
-    """The run: one stage with single objects."""
+    """Return the run: one stage with single objects."""
     run = RunConfig(
         model=MODELS["s3_lite"],
         stages=(static(),),
@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
 
 
 def static() -> StageConfig:
-    """Regions of photographs that move."""
+    """Return the stage with moving regions of photographs."""
     photographs = RegionFolderConfig("bsds500", area=(0.01, 0.35), multiplier=1.0)
     return StageConfig(
         name="static",

@@ -2,15 +2,16 @@
 
   s3 train --config=published:s3_vitb,base --workdir=runs/s3_vitb --config.data_root=DATASETS
 
-`--config=configs/published.py:s3_vitb,base` and `--config=train_s3_vitb:base` say the same. Static
-images come first, with single objects, then videos; the second argument says of which data sets:
+`--config=configs/published.py:s3_vitb,base` and `--config=train_s3_vitb:base` are equivalent.
+Static images with single objects come first, then videos, whose data sets the second argument
+selects:
 
   base    DAVIS and YouTube-VOS
-  mose    MOSE too
-  mega    MOSE, BURST and OVIS too, and longer
+  mose    also MOSE
+  mega    also MOSE, BURST and OVIS, with longer training
 
 `data_root` holds the data sets under the names below. A network starts from public weights, which
-`s3 convert --output=checkpoints/NETWORK_start` puts together with these flags:
+`s3 convert --output=checkpoints/NETWORK_start` combines with these flags:
 
   --model=s3_vitb_depthanything_single_object --vit=depth_anything_vitb14.pth RESNET18
                  ViT-B of Depth-Anything, five blocks and eight queries: the released network
@@ -67,7 +68,7 @@ IMAGES = (
     ImageFolderConfig("./BIG", multiplier=5),
     ImageFolderConfig("./HRSOD", multiplier=5),
 )
-# DAVIS's folder holds its validation videos too, hence the list.
+# DAVIS's folder also holds its validation videos, hence the list.
 DAVIS = VideoFolderConfig(
     "./DAVIS", subset="ImageSets/2017/train.txt", frame_interval=2, multiplier=2
 )
@@ -106,10 +107,10 @@ VIDEO_AUGMENTATION = VideoAugmentationConfig(
 
 
 def get_config(choice: str = "s3_vitb_depthanything,base") -> ConfigDict:
-    """Both stages for a network and data sets, such as "s3_vitb,mega".
+    """Return both stages for a network and data sets, such as "s3_vitb,mega".
 
     Raises:
-      InputError: there is no such network, or no such choice of data sets.
+      InputError: the network or the choice of data sets is unknown.
     """
     network, _, data = choice.partition(",")
     data = data or "base"
@@ -144,7 +145,7 @@ def get_config(choice: str = "s3_vitb_depthanything,base") -> ConfigDict:
 
 
 def static() -> StageConfig:
-    """Single objects that move over static images."""
+    """Return the stage with single objects that move over static images."""
     data = DataConfig(
         sources=IMAGES,
         seed=0,
@@ -178,7 +179,7 @@ def static() -> StageConfig:
 
 
 def video(network: str, data: str) -> StageConfig:
-    """Clips of videos with several objects, in mixed precision."""
+    """Return the stage with clips of videos with several objects, in mixed precision."""
     long = data == "mega"
     clips = DataConfig(
         sources=VIDEOS[data],
@@ -227,7 +228,7 @@ def _step(
     decay: Decay,
     milestones: tuple[int, ...] = (100_000, 115_000),
 ) -> StepConfig:
-    """A step; with decay "constant" the milestones are not used."""
+    """Return the settings of a step; with decay "constant" the milestones are not used."""
     return StepConfig(
         clip=ClipConfig(
             num_objects=objects,

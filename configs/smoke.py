@@ -1,9 +1,9 @@
-"""The whole path of training in under two minutes on two CPU cores: both stages on synthetic video.
+"""Whole training path in under two minutes on two CPU cores: both stages on synthetic video.
 
   s3 train --config=configs/smoke.py --workdir=runs/smoke
   s3 segment --checkpoint=runs/smoke --video=... --masks=... --output=...
 
-Hardware: any. Expected score: none, 40 steps of a tiny network teach it little; the loss falls.
+Hardware: any. Expected score: none, since a tiny network learns little in 40 steps; the loss falls.
 """
 
 import os
@@ -23,7 +23,7 @@ from s3_jax.training import run_config
 from s3_jax.training.run_config import RunConfig, StageConfig
 from s3_jax.training.step_config import ClipConfig, LossConfig, OptimizerConfig, StepConfig
 
-# Most of the time goes into compiling; without optimisation it is a quarter.
+# Most of the time is compilation, which takes a quarter without optimization.
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 )
@@ -42,7 +42,7 @@ TINY = ModelConfig(
 
 
 def get_config() -> ConfigDict:
-    """The run's configuration."""
+    """Return the run's configuration."""
     static = StageConfig(
         name="static",
         steps=24,

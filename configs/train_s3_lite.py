@@ -1,4 +1,4 @@
-"""The small model that comes with the package: photographs and made-up scenes, then real video.
+"""The small model that comes with the package: photographs and synthetic scenes, then real video.
 
   s3 convert --model=s3_lite --efficientnet=efficientnet-lite0.pth \
       --output=checkpoints/s3_lite_start
@@ -6,14 +6,15 @@
       --config.data_root=data --config.initial_checkpoint=checkpoints/s3_lite_start
 
 `data_root` holds
-  bsds500           images and region maps; every region, or a union of some, is an object
+  bsds500           images and region maps; every region, or a union of regions, is an object
   imagenet_samples  pictures, for backgrounds and surfaces
-  davis2016_train   the training sequences of DAVIS-2016; four of them are kept for validation
+  davis2016_train   the training sequences of DAVIS-2016; four of them are held out for validation
   stills            ecssd (one object each), coco_instances (several)
 
-Hardware: the first three stages take two hours on two CPU cores. The weights in the package had
-"video" on one H100 with 16 CPU cores, in 7 minutes (30.6 GiB of its memory, 3.8 steps a second).
-Expected score: see the README of s3_jax/checkpoints/s3_lite, which is this run's result.
+Hardware: the first three stages take two hours on two CPU cores. For the weights in the package,
+"video" ran on one H100 with 16 CPU cores for 7 minutes (30.6 GiB of its memory, 3.8 steps per
+second).
+Expected score: see the README of s3_jax/checkpoints/s3_lite, which is the result of this run.
 """
 
 from ml_collections import ConfigDict
@@ -47,7 +48,7 @@ VIDEO_STEPS = 1_606
 
 
 def get_config() -> ConfigDict:
-    """The run: short clips, then longer and larger ones, then look-alikes that cross."""
+    """Return the run: short clips, longer and larger ones, crossing distractors, real video."""
     stages = (
         stage("short", 1_850, batch=4, crop=160, frames=3, rate=4e-4, decay="constant"),
         stage("long", 1_400, batch=2, crop=192, frames=5, rate=3e-4, decay="polynomial"),
@@ -81,13 +82,13 @@ def get_config() -> ConfigDict:
 
 
 def video() -> StageConfig:
-    """The stage with labelled video: long clips, large crops, changes of scale, occlusion."""
+    """Return the stage with labelled video: long clips, large crops, zooms, occlusion."""
     colour = ColourConfig(0.3, 0.25, 0.25, 0.05)
     data = DataConfig(
         sources=(
             VideoFolderConfig(
                 "davis2016_train", binary=True, held_out=HELD_OUT, multiplier=32.0
-            ),  # 736 clips of 1,340 or so
+            ),  # 736 of about 1,340 clips
             ImageFolderConfig(
                 "stills/ecssd", backgrounds=PICTURES, background_share=0.3, multiplier=0.2
             ),
@@ -147,7 +148,7 @@ def stage(
     objects: int = 2,
     scenes: tuple[SyntheticConfig, ...] | None = None,
 ) -> StageConfig:
-    """A stage; of scenes, those with few look-alikes if none are given."""
+    """Return a stage; without `scenes`, it has scenes with few distractors that look alike."""
     return StageConfig(
         name=name,
         steps=steps,

@@ -1,4 +1,4 @@
-"""S3 video object segmentation (ICLR 2025) in JAX and Flax: what most programs need of it.
+"""S3 video object segmentation (ICLR 2025) in JAX and Flax: the names that most programs need.
 
     config, variables = s3_jax.load_model("s3_lite")
     session = s3_jax.Session(config, variables, s3_jax.PropagationConfig(long_term=True))
@@ -6,9 +6,10 @@
     for result in session.propagate(frames):  # (H, W, 3) uint8 each
         ids, confidence = result.index_mask(), result.confidence
 
-`Session` segments one video frame by frame. Under it are pure functions: `step` for a frame and
-`scan` for many, on a `VideoState` from `init_state` that `annotate` gives masks; and in them
-`segment` and `remember`, on a `Network`. A name is imported, and JAX with it, when first used.
+`Session` segments one video frame by frame. It is built on pure functions: `step` for one frame and
+`scan` for many, on a `VideoState` that comes from `init_state` and receives masks from `annotate`.
+These in turn call `segment` and `remember` on a `Network`. Names, and JAX with them, are imported
+when they are first used.
 """
 
 import importlib
@@ -61,7 +62,7 @@ _MODULES = {
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
-if not TYPE_CHECKING:  # which would let every name pass
+if not TYPE_CHECKING:  # a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
         if name not in _MODULE_OF:

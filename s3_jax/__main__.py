@@ -1,4 +1,4 @@
-"""`python -m s3_jax` is the command `s3`."""
+"""Entry point of `python -m s3_jax`, the same as the command `s3`."""
 
 from s3_jax.cli.main import main
 

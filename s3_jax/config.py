@@ -1,7 +1,7 @@
 """Configuration: one frozen dataclass per part of the program; unknown keys are refused.
 
-`MODELS` holds the published networks and their ablations by name (paper sections 3 and 4.3);
-a checkpoint carries its own `ModelConfig`, so that nothing has to be said twice.
+`MODELS` holds the published networks and their ablations by name (paper sections 3 and 4.3). A
+checkpoint carries its own `ModelConfig`, so settings need not be given twice.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ def _require(ok: bool, name: str, value: Any, rule: str) -> None:
 
 
 def _sizes(config: Any) -> Iterator[tuple[str, int]]:
-    """Yield name and value of every whole number of a configuration."""
+    """Yield name and value of every integer of a configuration."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         for size in value if isinstance(value, tuple) else (value,):
@@ -41,9 +41,9 @@ def _require_positive(config: Any) -> None:
 
 
 class _Network:
-    """A configuration of a network or a part of it, whose sizes have a budget where they are read.
+    """Settings of a network or of a part of it, whose sizes have a budget when they are loaded.
 
-    To build a network of any size takes hours, before anything says that no weights fit.
+    Building an oversized network can take hours before it turns out that no weights fit.
     """
 
     def require_within_limits(self) -> None:
@@ -55,7 +55,7 @@ class _Network:
 
 @dataclasses.dataclass(frozen=True)
 class ViTConfig(_Network):
-    """A plain vision transformer with patches of 16 x 16 pixels.
+    """Frozen settings of a plain vision transformer with patches of 16 x 16 pixels.
 
     position_grid: side of the square grid for which position embeddings are stored.
     """
@@ -73,11 +73,11 @@ class ViTConfig(_Network):
 
 @dataclasses.dataclass(frozen=True)
 class CompactConfig(_Network):
-    """Spatial-semantic blocks around an EfficientNet-Lite0 in place of a vision transformer.
+    """Frozen settings of spatial-semantic blocks around an EfficientNet-Lite0 instead of a ViT.
 
     stem_width: channels of the spatial prior's first convolutions.
-    semantic_embedding, spatial_dependency: the two halves of a block; either can be left out, to
-      see what it is good for.
+    semantic_embedding, spatial_dependency: the two halves of a block; either can be left out for an
+      ablation.
     """
 
     embed_dim: int = 96
@@ -98,7 +98,7 @@ class CompactConfig(_Network):
 
 @dataclasses.dataclass(frozen=True)
 class ResNetConfig:
-    """A residual network of 18 or 50 layers."""
+    """Frozen settings of a residual network of 18 or 50 layers."""
 
     depth: int = 50
 
@@ -112,7 +112,7 @@ class NoSettings:
 
 
 class BuiltIn(NamedTuple):
-    """One of our encoders: `package.module:Name`, and the class of its settings."""
+    """A built-in encoder: `package.module:Name`, and the class of its settings."""
 
     reference: str
     settings: type
@@ -145,7 +145,11 @@ def load_query_attention(name: str) -> Any:
 
 
 def encoder_settings_class(name: str) -> type:
-    """Return the frozen dataclass that an encoder's settings are."""
+    """Return the frozen dataclass of an encoder's settings.
+
+    Raises:
+      InputError: the encoder is unknown, or its `settings` have no frozen dataclass.
+    """
     if name in ENCODERS:
         return ENCODERS[name].settings
     encoder = load_encoder(name)
@@ -157,7 +161,7 @@ def encoder_settings_class(name: str) -> type:
     return typing.cast(type, settings)
 
 
-# Until version 0.1, every configuration had the settings of all encoders, under these names.
+# Before version 0.1, every configuration had the settings of all encoders, under these names.
 _SETTINGS_BEFORE = {
     "spatial_semantic": "vit",
     "feature_pyramid": "vit",
@@ -167,7 +171,7 @@ _SETTINGS_BEFORE = {
 
 
 def _settings_of(encoder: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The recorded settings, or none where they are of another kind of encoder."""
+    """Return the recorded settings, or none if they belong to another kind of encoder."""
     own = {name: value for name, value in values.items() if name != "of"}
     other = values.get("of", encoder)
     _require(isinstance(other, str), "encoder_settings.of", other, "a name")
@@ -181,18 +185,21 @@ def _settings_of(encoder: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(_Network):
-    """Everything that decides which parameters a network has and what they compute.
+    """Frozen settings that determine a network's parameters and what they compute.
 
-    encoder: image encoder; one of `ENCODERS`, or anyone's as `package.module:Name`.
+    encoder: image encoder; one of `ENCODERS`, or any other as `package.module:Name`.
     encoder_settings: the encoder's own; its frozen dataclass, a mapping of the fields that differ
-      from its defaults, or None for these.
-    query_attention: how object queries read pixels: "discriminative" is S3's masked cross
-      attention (one most similar pixel per head), "multi_head" the ancestor Cutie's, and anyone's
-      is named as `package.module:Name`.
+      from its defaults, or None for the defaults.
+    query_attention: cross attention from object queries to pixels: "discriminative" is S3's masked
+      attention (the most similar pixel per head), "multi_head" is that of its ancestor Cutie, and
+      any other is named as `package.module:Name`.
     mask_encoder_width: channels of the first layers of the mask encoder's ResNet-18.
-    single_object: the network of the static pre-training stage, whose mask encoder and pixel
-      fuser do not see the other objects.
+    single_object: the network of the static pre-training stage, whose mask encoder and pixel fuser
+      do not see the other objects.
     size_multiple: frames are padded to a multiple of this many pixels.
+
+    Raises:
+      ValueError: a setting is out of range, or a named part is unknown.
     """
 
     encoder: str = "spatial_semantic"
@@ -226,12 +233,18 @@ class ModelConfig(_Network):
             load_query_attention(self.query_attention)  # refuses unknown ones
 
     def recorded(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Say which encoder the settings are of, so that it can be changed by a single flag."""
+        """Return `values` with the encoder's name in its settings.
+
+        A single flag can then change the encoder.
+        """
         return values | {"encoder_settings": {"of": self.encoder, **values["encoder_settings"]}}
 
     @staticmethod
     def upgraded(values: dict[str, Any]) -> dict[str, Any]:
-        """Read settings as of the version before, and leave out those of another encoder."""
+        """Return `values` of an older version in today's layout.
+
+        Settings that belong to another encoder are left out.
+        """
         encoder = values.get("encoder", ModelConfig.encoder)
         _require(isinstance(encoder, str), "encoder", encoder, "a name")
         before = {name: values.pop(name) for name in _SETTINGS_BEFORE.values() if name in values}
@@ -246,24 +259,27 @@ class ModelConfig(_Network):
 
 @dataclasses.dataclass(frozen=True)
 class PropagationConfig:
-    """How a video is processed (protocol of the paper's section 4.1).
+    """Frozen settings of video processing (protocol of the paper's section 4.1).
 
-    mem_every: a frame enters the memory every this many frames.
-    max_mem_frames: frames in working memory, the permanent first frame included.
+    mem_every: a frame is written to memory every this many frames.
+    max_mem_frames: frames in working memory, including the permanent first frame.
     stagger: number of frames per memory interval at which the decoder updates sensory memory.
     top_k: memory tokens read per query pixel.
-    memory_policy: what is kept, read and evicted: "first_in_first_out", "long_term", "auto" for
-      the one that `long_term` says, or anyone's as `package.module:Name` (docs/extend.md).
-    long_term: compress old working memory into long-term prototypes; the `lt_` values below
-      then replace `max_mem_frames`.
-    lt_max_frames: working-memory frames (permanent one included) that trigger consolidation.
+    memory_policy: decides what is kept, read and evicted: "first_in_first_out", "long_term", "auto"
+      to follow `long_term`, or any other as `package.module:Name` (docs/extend.md).
+    long_term: compress old working memory into long-term prototypes; the `lt_` values below then
+      replace `max_mem_frames`.
+    lt_max_frames: working-memory frames (including the permanent one) that trigger consolidation.
     lt_min_frames: working-memory frames kept by a consolidation.
     lt_prototypes: tokens made by a consolidation.
     lt_max_tokens: capacity of long-term memory in tokens.
     lt_buffer_tokens: tokens freed when long-term memory is full.
-    flip: run the mirrored frame too and average.
+    flip: also run the mirrored frame and average the results.
     chunk_size: objects processed at a time; -1 for all. Bounds memory, never changes a result.
     max_internal_size: frames whose short side is longer are segmented at this size; -1 for never.
+
+    Raises:
+      ValueError: a setting is out of range.
     """
 
     mem_every: int = 5
@@ -356,7 +372,7 @@ MODELS |= {
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return a dataclass as plain dictionaries, lists and numbers (for JSON)."""
+    """Convert a dataclass to plain dictionaries, lists and numbers (for JSON)."""
     values = {
         field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)
     }
@@ -370,17 +386,17 @@ def _plain(value: Any) -> Any:
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
-    """Return the dataclass `cls`, and those within it, from what `to_dict` made or a user wrote.
+    """Build the dataclass `cls`, with nested ones, from the output of `to_dict` or a user's values.
 
-    A class may have a static method `upgraded`, which brings values of an older layout to that of
-    today, and a method `recorded`, which has the last word on what `to_dict` gives.
+    A class may have a static method `upgraded`, which converts values of an older layout, and a
+    method `recorded`, which post-processes the output of `to_dict`.
 
     Args:
-      where: what stands before the names of keys in messages.
+      where: prefix of key names in messages.
 
     Raises:
-      ValueError: a key is unknown or missing, or a value of another type; the message names it,
-        its place and what is known.
+      ValueError: a key is unknown or missing, or a value has the wrong type; the message names the
+        key, its place and the known keys.
     """
     upgraded = getattr(cls, "upgraded", None)
     values = upgraded(dict(values)) if upgraded else values
@@ -401,7 +417,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
-    """One field: dataclasses from mappings, tuples from lists, and scalars of the right type."""
+    """Convert one field: dataclasses from mappings, tuples from lists, and checked scalars."""
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return from_dict(typing.cast(type, hint), value, f"{where}.")
     if typing.get_origin(hint) is tuple:
@@ -440,5 +456,5 @@ def _tuple(hints: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
 
 
 def _tuples(value: Any) -> Any:
-    """Lists, as JSON has them, as tuples at every level."""
+    """Convert lists, as JSON has them, to tuples at every level."""
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value

@@ -1,28 +1,30 @@
-"""The error for everything that is wrong with what a user gave, not with the program."""
+"""Errors caused by a user's input rather than by the program."""
 
 _SHOWN = 40
 
 
 class InputError(ValueError):
-    """Something given by the user cannot be used; the message is one line with file and fix."""
+    """Error for unusable input; the message is one line that names the file and the fix."""
 
 
 def reason(error: BaseException) -> str:
-    """What an exception says, on one line and without the file name that OSError adds."""
+    """Return an exception's message on one line, without the file name that OSError adds."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(text).split())
 
 
 def visible(text: str) -> str:
-    """Text for a terminal: characters that would control it, and halves of broken ones, as their
-    codes. Names of files may hold any."""
+    """Return a text that is safe to print in a terminal.
+
+    Control characters and lone surrogates, which file names may contain, are escaped.
+    """
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def listed(problems: list[str]) -> str:
-    """One problem as it is; several as their number and a line for each, the first 40 of them."""
+    """Format one problem as it is; several with their number and one line each, at most 40."""
     if len(problems) == 1:
         return problems[0]
     more = len(problems) - _SHOWN

@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, and directories that one process works in."""
+"""Files that are complete or absent, and directories locked by one process."""
 
 import contextlib
 import fcntl
@@ -12,14 +12,14 @@ from s3_jax.errors import InputError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends without error.
+    """Yield a temporary path beside `path` that replaces it when the block ends without error.
 
-    The content is on the disk before: after a power failure a name alone would be no result.
-    An OSError that names no file, or the temporary one, is raised as one that names `path`.
+    The content is flushed to disk first: after a power failure, an empty file would be no result.
+      An OSError that names no file, or the temporary one, is raised again with the name `path`.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.unlink(missing_ok=True)  # a link left there would be followed
+        temporary.unlink(missing_ok=True)  # a leftover link would be followed
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -34,21 +34,22 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _names(error: OSError, temporary: Path) -> bool:
-    """Tell whether an error is about a temporary file; FFmpeg writes it with `file:` before."""
+    """Return True if an error is about the temporary file, which FFmpeg calls `file:...`."""
     return error.filename is None or str(error.filename).removeprefix("file:") == str(temporary)
 
 
 class Lock:
-    """A directory that belongs to this process until the block or the process ends, or the object
-    goes. It leaves no file behind, whatever ends the process.
+    """Lock of a directory, held until the block ends, or the process, or the object is deleted.
 
-    Where the file system knows no locks, nothing is locked.
+    It leaves no file behind, however the process ends. On a file system without locks, nothing is
+    locked.
 
-    flag: what chooses another directory, for the message.
-    shared: keep out only those that do not share.
+    flag: the flag that selects another directory, for the message.
+    shared: exclude only processes that do not share the lock.
 
     Raises:
-      InputError: another process has it. OSError: it cannot be opened.
+      InputError: another process holds the lock.
+      OSError: the directory cannot be opened.
     """
 
     def __init__(self, directory: Path, flag: str = "--output", shared: bool = False):
@@ -78,7 +79,7 @@ class Lock:
 
 
 def _owners(file: int) -> list[int]:
-    """Return the processes that have a lock of a file (its inode number), where the system tells.
+    """Return the processes that hold a lock of a file (its inode number), if the system lists them.
 
     Lines are like `1: FLOCK ADVISORY WRITE 1234 fe:00:5678 0 EOF`.
     """

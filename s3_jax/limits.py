@@ -1,4 +1,4 @@
-"""Budgets for what a file may ask for, checked before the memory or the time is spent.
+"""Budgets for what a file may request, checked before memory or time is spent.
 
 Each has a default that ordinary data never reaches. The environment raises (or lowers) them:
 
@@ -11,22 +11,22 @@ from s3_jax.errors import InputError
 
 VARIABLE = "S3_JAX_LIMITS"
 DEFAULTS: dict[str, float] = {
-    "megapixels": 64.0,  # of one picture or mask; a frame of 8K video has 33
+    "megapixels": 64.0,  # of one picture or mask; an 8K video frame has 33
     "objects": 512.0,  # of one video
     "json_megabytes": 512.0,  # of one JSON file
     "json_depth": 64.0,  # brackets within brackets in a JSON file
     "pickle_operations": 3e6,  # of a PyTorch file, and values it copies; a tensor takes about 30
-    "pickle_number_keys": 10_000.0,  # in dictionaries of a PyTorch file, keys that are no text
+    "pickle_number_keys": 10_000.0,  # in dictionaries of a PyTorch file, keys that are not text
     "network_blocks": 200.0,  # of a network, in each of its parts
     "network_channels": 65_536.0,  # of a network, and every other number of its configuration
 }
 
 
 def limit(name: str) -> float:
-    """Return a budget, as the environment or else the default has it.
+    """Return a budget from the environment, or its default.
 
     Raises:
-      InputError: the environment's value names no budget, or gives one no number.
+      InputError: the environment names an unknown budget, or its value is not a positive number.
     """
     for item in filter(None, os.environ.get(VARIABLE, "").split(",")):
         key, _, value = item.partition("=")
@@ -38,16 +38,16 @@ def limit(name: str) -> float:
 
 
 def require_within(name: str, amount: float, what: str) -> None:
-    """Raise an InputError that says how to go on if `amount` is above the budget `name`.
+    """Raise an InputError with a remedy if `amount` is above the budget `name`.
 
-    what: the file and what it asks for, such as "a.png has 169 megapixels".
+    what: the file and what it requests, such as "a.png has 169 megapixels".
     """
     if amount > limit(name):
         raise InputError(f"{what}, above the limit of {limit(name):g}: {remedy(name, amount)}")
 
 
 def remedy(name: str, amount: float) -> str:
-    """Return how to allow `amount` under the budget `name`, for the end of a message."""
+    """Return the end of a message that explains how to allow `amount` under the budget `name`."""
     return f"if that is meant, set the environment variable {VARIABLE}={name}={amount:.6g}"
 
 

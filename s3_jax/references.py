@@ -1,4 +1,4 @@
-"""Parts that a configuration names: ours by a short name, anyone's as `package.module:Name`."""
+"""Parts that a configuration names: built-in ones briefly, others as `package.module:Name`."""
 
 import importlib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from s3_jax.errors import InputError, reason
 
 
 class MissingPartError(InputError):
-    """A named part cannot be imported; the message says which, and what to do."""
+    """A named part cannot be imported; the message names it and the fix."""
 
 
 def load(reference: str, known: Mapping[str, str], what: str) -> Any:
@@ -16,11 +16,11 @@ def load(reference: str, known: Mapping[str, str], what: str) -> Any:
 
     Args:
       reference: a key of `known`, or `package.module:Name`.
-      known: ours, short name -> `package.module:Name`.
+      known: the built-in parts, short name -> `package.module:Name`.
       what: the kind of part, for messages.
 
     Raises:
-      InputError: there is no such short name, or the module has no such name.
+      InputError: the short name is unknown, or the module has no such name.
       MissingPartError: the module cannot be imported.
     """
     module, _, name = known.get(reference, reference).partition(":")

@@ -56,7 +56,10 @@ class Cost:
 
 
 def link_seconds(size: float, chip: Chip, devices: int) -> float:
-    """Return the time of a ring all-reduce; every chip sends and receives almost twice the array."""
+    """Return the time of a ring all-reduce.
+
+    Every chip sends and receives almost twice the array.
+    """
     return 2 * size * (devices - 1) / devices / chip.link_bandwidth
 
 

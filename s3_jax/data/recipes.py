@@ -13,7 +13,7 @@ IMAGES = (
     ImageFolderConfig("BIG", multiplier=5),
     ImageFolderConfig("HRSOD", multiplier=5),
 )
-# DAVIS's folder holds its validation videos too, hence the list.
+# DAVIS's folder also holds its validation videos, hence the list.
 VIDEOS = (
     VideoFolderConfig("DAVIS", subset="ImageSets/2017/train.txt", frame_interval=2, multiplier=2),
     VideoFolderConfig("YouTubeVOS", frame_interval=5),
