@@ -1,5 +1,6 @@
 """Citations in the code and links in the documents lead to something that exists."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ CODE = sorted(
     {file for room in ROOMS for file in (ROOT / room).rglob("*.py")} - {Path(__file__).resolve()}
 )
 DOCUMENTS = sorted(
-    {*ROOT.glob("*.md"), *(file for room in ROOMS for file in (ROOT / room).rglob("*.md"))}
+    {*ROOT.glob("*.md")}
+    | {file for room in ROOMS for kind in ("*.md", "*.ipynb") for file in (ROOT / room).rglob(kind)}
 )
 NUMBERS = r"\d[\d.]*\b(?:(?:,? and |,? to |, )\d[\d.]*\b)*"
 CITATION = re.compile(rf"(?<![\w/])([\w/.-]+\.md)\b`?(?:[,:]? sections? ({NUMBERS}))?")
@@ -24,6 +26,14 @@ CONTRACT = {"network.md", "propagation.md", "protocol.md"}
 LINK = re.compile(r"\]\(<?([^)\s>]+)|(?:src|href)=\"([^\"]+)\"|^\[[^\]]+\]: *(\S+)", re.MULTILINE)
 HAND_MADE = re.compile(r"(?:id|name)=\"([^\"]+)\"|\{#([\w-]+)\}")
 MODULE = re.compile(r"`((?:\w+/)+\w+\.py)`(?: \(((?:`\w+`(?:, )?)+)\))?")
+
+
+def read(file: Path) -> str:
+    """The text of a file; of a notebook, that of its Markdown."""
+    if file.suffix != ".ipynb":
+        return file.read_text()
+    cells = json.loads(file.read_text())["cells"]
+    return "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
 
 
 def joined(text: str) -> str:
@@ -112,22 +122,22 @@ def relative(file: Path) -> str:
     return str(file.relative_to(ROOT))
 
 
-CITED = {file: set(citations(file.read_text())) for file in (*CODE, *DOCUMENTS)}
+CITED = {file: set(citations(read(file))) for file in (*CODE, *DOCUMENTS)}
 
 
 @pytest.mark.parametrize("file", [file for file in CITED if CITED[file]], ids=relative)
 def test_citations_resolve(file: Path) -> None:
-    assert dangling_citations(file.read_text()) == []
+    assert dangling_citations(read(file)) == []
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=relative)
 def test_links_and_anchors_resolve(file: Path) -> None:
-    assert dangling_links(file.read_text(), file) == []
+    assert dangling_links(read(file), file) == []
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=relative)
 def test_modules_that_documents_name_exist(file: Path) -> None:
-    assert dangling_modules(file.read_text()) == []
+    assert dangling_modules(read(file)) == []
 
 
 @pytest.mark.parametrize("name", ["network.md", "propagation.md"])
