@@ -1,4 +1,6 @@
 # make demo        segments a short clip that comes along; results in demo_output/
+# make docs        builds the site of docs/ into build/site; warnings are errors
+# make notebooks   runs the notebooks of examples/ again and keeps what they print and draw
 # make page        builds the page of s3 annotate from page/src (needs Node.js)
 # make test        style, types, and the tests of every room, in minutes
 # make test-slow   the other tests: kills, processes, a browser, gradients of whole networks, ...
@@ -10,7 +12,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: page demo test test-slow lint setup clean
+.PHONY: docs notebooks page demo test test-slow lint setup clean
 
 demo: setup
 	$(BIN)/python -m tools.demo $(if $(VIDEO),--video=$(VIDEO)) $(if $(MASK),--mask=$(MASK)) \
@@ -26,6 +28,12 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy s3_jax tools configs
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml
+
+notebooks: setup
+	$(BIN)/jupyter execute --inplace examples/*.ipynb
 
 page:
 	cd page && npm ci && npm run build

@@ -14,8 +14,8 @@ The network's name follows the colon, the same as in the first command:
 
 Data, seeds, steps and settings are equal for all; `data_root` holds `bsds500` (images and
 region maps) and `imagenet_samples` (pictures), and `davis2016_dev` for validation.
-Hardware: one CPU core for 15 minutes each. Expected score: 65 to 69 (README), to be compared with
-one another only; they are trained for a fraction of what s3_lite was.
+Hardware: one CPU core for 15 minutes each. Expected score: 65 to 69 (docs/benchmarks.md), to be
+compared with one another only; they are trained for a fraction of what s3_lite was.
 """
 
 from ml_collections import ConfigDict

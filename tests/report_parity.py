@@ -1,7 +1,7 @@
-"""How close everything is to the recordings of the published network, as the README's table.
+"""How close everything is to the recordings of the published network: docs/benchmarks.md.
 
   python -m tests.report_parity                      the recordings in the repository
-  python -m tests.report_parity ../shared/golden     all of them
+  python -m tests.report_parity FOLDER               those of another folder
 
 For a network: the array that comes closest to its tolerance. For a video: the largest difference of
 a probability in any frame (accepted: 3e-4), and of an array of the final state, relative to its
