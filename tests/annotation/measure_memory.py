@@ -71,7 +71,7 @@ def _follow(command: Command, given: argparse.Namespace) -> None:
     process = psutil.Process(command.process.pid)
     address = command.address.replace("http:", "ws:") + "talk"
     origin = command.address.split("/", 3)[:3]
-    with connect(address, origin="/".join(origin), max_size=None) as socket:  # type: ignore[arg-type]
+    with connect(address, origin="/".join(origin), max_size=None) as socket:  # type: ignore[call-overload]
 
         def say(**message: object) -> None:
             socket.send(json.dumps(message))

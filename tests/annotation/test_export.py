@@ -1,5 +1,6 @@
 """Exported masks come back the same; what is written is there as a whole, inside its folder."""
 
+import functools
 import json
 from fractions import Fraction
 from pathlib import Path
@@ -40,7 +41,7 @@ def image_of(index: int) -> np.ndarray:
 
 def frames():
     for index, name in enumerate(NAMES):
-        yield ExportFrame(index, name, ids_of(index), lambda i=index: image_of(i))
+        yield ExportFrame(index, name, ids_of(index), functools.partial(image_of, index))
 
 
 WHAT = Export("bear", frames, LOOKS, Fraction(24))

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -84,7 +85,7 @@ def configurations(draw: st.DrawFn) -> ModelConfig:
     vit = ViTConfig(heads * per_head, depth, heads, position_grid=draw(st.integers(2, 9)))
     attention = draw(st.sampled_from(list(QUERY_ATTENTIONS)))
     resnet, compact = encoder == "resnet", encoder == "compact_semantic"
-    own = ResNetConfig(draw(st.sampled_from([18, 50]))) if resnet else vit
+    own: Any = ResNetConfig(draw(st.sampled_from([18, 50]))) if resnet else vit
     own = CompactConfig(32 * heads, heads, 8) if compact else own
     width = 32 * draw(st.integers(1, 3))
     return ModelConfig(

@@ -105,7 +105,7 @@ def test_a_bend_takes_its_control_points_where_they_should_go(seed):
     cells = np.stack(np.meshgrid(np.arange(4), np.arange(4)), -1).reshape(-1, 2)
     points = (cells + 0.5) / 4
     moved = rng.normal(0, 0.02, points.shape)
-    np.testing.assert_allclose(interpolate(points, moved)(points), moved, atol=0.01)
+    np.testing.assert_allclose(interpolate(points, moved)(points), moved, atol=0.01)  # type: ignore[misc]
 
 
 def test_a_bend_reproduces_affine_maps_everywhere():
@@ -113,13 +113,13 @@ def test_a_bend_reproduces_affine_maps_everywhere():
     linear = np.array([[0.1, -0.2], [0.3, 0.05]])
     places = np.random.default_rng(1).uniform(-1, 2, (50, 2))
     bend = interpolate(points, points @ linear)
-    np.testing.assert_allclose(bend(places), places @ linear, atol=1e-9)
+    np.testing.assert_allclose(bend(places), places @ linear, atol=1e-9)  # type: ignore[misc]
 
 
 def test_bends_are_about_as_strong_as_asked():
     rng = np.random.default_rng(0)
     places = rng.random((100, 2))
-    sizes = [sample_bend(rng, 0.02)(places).std() for _ in range(30)]
+    sizes = [sample_bend(rng, 0.02)(places).std() for _ in range(30)]  # type: ignore[misc]
     assert 0.01 < np.mean(sizes) < 0.04
 
 

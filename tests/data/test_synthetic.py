@@ -18,13 +18,13 @@ STILL = SceneConfig(distractors=0, lookalikes=0.0, noise=0.0)
     st.sampled_from([(48, 64), (64, 48), (240, 432), (97, 131)]),
 )
 def test_videos_have_the_promised_form(seed, num_objects, size):
-    for frame, mask in synthetic_video(3, *size, num_objects, seed):
+    for frame, mask in synthetic_video(3, size[0], size[1], num_objects, seed):
         assert frame.shape == (*size, 3)
         assert frame.dtype == np.uint8
         assert mask.shape == size
         assert mask.dtype == np.uint8
         assert mask.max() <= num_objects
-    first = next(synthetic_video(1, *size, num_objects, seed))[1]
+    first = next(synthetic_video(1, size[0], size[1], num_objects, seed))[1]
     assert set(np.unique(first)) >= set(range(1, num_objects + 1))
 
 

@@ -59,8 +59,8 @@ def test_only_trainable_parts_receive_gradients(part: int | None) -> None:
             else tree
             for name, tree in params.items()
         }
-        maps = EfficientNetLite0().apply(variables() | {"params": params}, IMAGE)
-        return sum(jnp.sum(jnp.square(x)) for x in maps)
+        maps: Any = EfficientNetLite0().apply(variables() | {"params": params}, IMAGE)
+        return sum((jnp.sum(jnp.square(x)) for x in maps), start=jnp.zeros(()))
 
     gradients = jax.jit(jax.grad(loss))(variables()["params"])
     touched = {

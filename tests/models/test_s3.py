@@ -242,7 +242,7 @@ def test_nothing_is_frozen_but_in_training(variables: Any) -> None:
         state = {"params": params, "batch_stats": variables["batch_stats"]}
         features = NET.apply(state, image, method="encode_image")
         used = (features.pix_feat, features.skip8, features.skip4)
-        return sum(jnp.mean(jnp.sin(x)) for x in used)
+        return sum((jnp.mean(jnp.sin(x)) for x in used), start=jnp.zeros(()))
 
     found, of_image = jax.jit(jax.grad(loss, argnums=(0, 1)))(variables["params"], image)
     encoder = flatten_dict(found["image_encoder"], sep="/")

@@ -17,7 +17,7 @@ from tests.support.tiny_models import TINY_RESNET
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[ModelConfig]]:
     """Configurations that were traced, with a compilation cache in an empty directory."""
-    before = jax.config.jax_compilation_cache_dir
+    before = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
     found: list[ModelConfig] = []
 

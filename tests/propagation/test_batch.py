@@ -1,5 +1,7 @@
 """Videos in a batch give what they give alone."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -47,10 +49,11 @@ def test_one_program_serves_the_whole_batch(sessions):
     batch = SessionBatch(sessions(CONFIG))
     batch.start([v.frames[0] for v in VIDEOS], [v.masks[0] for v in VIDEOS])
     batch.step([v.frames[1] for v in VIDEOS])
-    before = batch_module._step._cache_size()
+    program: Any = batch_module._step
+    before = program._cache_size()
     for t in range(2, FRAMES):
         batch.step([v.frames[t] for v in VIDEOS])
-    assert batch_module._step._cache_size() == before
+    assert program._cache_size() == before
 
 
 def test_frames_must_have_one_size(sessions):

@@ -41,13 +41,15 @@ class ChunkS3(S3):
 
     aggregated: int = 1
 
-    def fuse_pixels(
+    def fuse_pixels(  # type: ignore[override]
         self, pix_feat: Any, readout: Any, sensory: Any, last_mask: Any, group: Any, chunk: int
     ) -> Any:
         same = self._same_chunk(last_mask)
         return super().fuse_pixels(pix_feat, readout, sensory, last_mask, same, chunk)
 
-    def transform_objects(self, pixel: Any, value: Any, valid: Any, group: Any, chunk: int) -> Any:
+    def transform_objects(  # type: ignore[override]
+        self, pixel: Any, value: Any, valid: Any, group: Any, chunk: int
+    ) -> Any:
         return super().transform_objects(pixel, value, valid, self._same_chunk(pixel), chunk)
 
     def _same_chunk(self, objects: Any) -> Any:

@@ -137,7 +137,7 @@ class FakeWatcher:
     """Records what it is asked."""
 
     def __init__(self):
-        self.object_ids = ()
+        self.object_ids: tuple[int, ...] = ()
         self.log = []
         self._given = None
 

@@ -19,5 +19,5 @@ def _leave_true_masks(*command: str) -> None:
 
 
 if __name__ == "__main__":
-    demo._run = _leave_true_masks
+    demo._run = _leave_true_masks  # type: ignore[assignment]
     command.run(demo.main)

@@ -132,7 +132,7 @@ def trainer(case: Case) -> Trainer:
 
 def initial_state(trainer: Trainer) -> TrainState:
     """The state that the recordings start from."""
-    config = trainer.loss.model.config
+    config = trainer.loss.model.config  # type: ignore[attr-defined]
     return init_state(trainer, from_torch(state_dict(torch_shapes(config)), config), seed=0)
 
 
@@ -172,7 +172,8 @@ def run_clip(
 ) -> tuple[ClipPrediction, Any]:
     """Our prediction of all frames, and BatchNorm statistics."""
     variables = {"params": state.params, "batch_stats": state.batch_stats}
-    run = _compiled_clip(trainer.loss.model, trainer.loss.config.clip.num_objects)
+    loss: Any = trainer.loss
+    run = _compiled_clip(loss.model, loss.config.clip.num_objects)
     return run(variables, case.batch, draws(case, points))
 
 

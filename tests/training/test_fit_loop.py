@@ -17,15 +17,14 @@ from s3_jax.training.callbacks import Profile
 from s3_jax.training.checkpoints import Checkpoints
 from s3_jax.training.fit import FitConfig, Outcome, fit
 from s3_jax.training.progress import read_metrics
-from tests.support.tiny_models import tiny_variables
-from tests.training.tiny_run import MODEL
+from tests.support.tiny_models import NARROW, tiny_variables
 
 STEPS = 6
 
 
 @functools.cache
 def variables() -> Any:
-    return {name: tiny_variables(MODEL)[name] for name in ("params", "batch_stats")}
+    return {name: tiny_variables(NARROW)[name] for name in ("params", "batch_stats")}
 
 
 def loss(variables: Any, batch: Any, rows: Any, key: Any) -> Any:
@@ -42,7 +41,7 @@ def run(workdir: Path, bad: tuple[int, ...], **options: Any) -> Outcome:
 
     config = FitConfig(log_every=1, save_every=2, max_skipped=1)
     return fit(
-        workdir, MODEL, variables(), loss=loss, optimizer=optax.sgd(0.1), data=data, steps=STEPS,
+        workdir, NARROW, variables(), loss=loss, optimizer=optax.sgd(0.1), data=data, steps=STEPS,
         config=config, **options,
     )  # fmt: skip
 

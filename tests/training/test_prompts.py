@@ -140,8 +140,8 @@ def test_losses_are_small_where_the_logits_are_right() -> None:
     maps = [10 * (2 * truth - 1), 10 * (2 * truth[:, 2::4, 2::4] - 1)]
     maps.append(10 * (2 * truth[:, 4::8, 4::8] - 1))
     right = stage_losses(PromptLogits(*maps), truth, jnp.ones_like(truth), PromptLossConfig())
-    wrong = PromptLogits(*(-x for x in maps))
-    wrong = stage_losses(wrong, truth, jnp.ones_like(truth), PromptLossConfig())
+    opposite = PromptLogits(*(-x for x in maps))
+    wrong = stage_losses(opposite, truth, jnp.ones_like(truth), PromptLossConfig())
     assert right["total"] < 0.05 < 1 < wrong["total"]
 
 

@@ -75,7 +75,7 @@ def encoder_flops(
         variables = {"params": merge(trained, frozen), "batch_stats": batch_stats}
         encode = rematerialize(functools.partial(encode_frames, model, variables), what)
         features, _ = encode(images)
-        return sum(jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(features))
+        return sum((jnp.sum(jnp.sin(x)) for x in jax.tree.leaves(features)), start=jnp.zeros(()))
 
     program = jax.grad(total) if backward else total
     return traced_flops(jax.make_jaxpr(program)(trained, frozen, shapes["batch_stats"], images))
