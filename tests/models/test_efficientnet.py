@@ -11,6 +11,7 @@ import pytest
 from s3_jax.models import efficientnet
 from s3_jax.models.efficientnet import EfficientNetLite0, InvertedResidual, part_names
 from s3_jax.models.encoders.compact_semantic import CompactSemanticEncoder
+from tests.support.marks import slow
 
 IMAGE = jax.random.uniform(jax.random.key(0), (1, 32, 64, 3))
 
@@ -48,7 +49,7 @@ def test_block_equals_library_convolutions(kernel: int, stride: int) -> None:
     np.testing.assert_allclose(block.apply(params, x), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("part", [None, 0, 1, 2])
+@pytest.mark.parametrize("part", [None, slow(0), slow(1), 2])
 def test_only_trainable_parts_receive_gradients(part: int | None) -> None:
     trainable = () if part is None else (part,)
 

@@ -54,7 +54,8 @@ def assert_close(ours: Any, theirs: Any, tolerance: float = 2e-4) -> None:
     )
 
 
-@pytest.mark.parametrize("chunk_size", [slow(1), 2, slow(OBJECTS), slow(OBJECTS + 1)])
+@pytest.mark.slow
+@pytest.mark.parametrize("chunk_size", [1, 2, OBJECTS, OBJECTS + 1])
 def test_chunks_of_objects_change_nothing(
     variables: Any, inputs: dict[str, Any], expected: Any, chunk_size: int
 ) -> None:
@@ -106,6 +107,7 @@ def test_videos_of_a_batch_are_independent(
     assert_close(run(variables, second), jax.tree.map(lambda x: x[1:], expected))
 
 
+@pytest.mark.slow
 def test_vmap_over_videos_is_a_batch(variables: Any, inputs: dict[str, Any], expected: Any) -> None:
     one = lambda given: NET.apply(variables, **given, method=tiny.run_objects)  # noqa: E731
     videos = jax.tree.map(lambda x: x[:, None], inputs)

@@ -112,6 +112,7 @@ def test_predict_by_name(shipped, davis, tmp_path):
     assert settings["checkpoint"].startswith(NAME)
 
 
+@pytest.mark.slow
 def test_convert_by_name(shipped, tmp_path):
     output = tmp_path / "network.safetensors"
     arguments = ("--to_pytorch", f"--input={NAME}", f"--output={output}")

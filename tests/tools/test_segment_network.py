@@ -23,7 +23,6 @@ from s3_jax.propagation.session import Session
 from s3_jax.segmentation.run_folder import RunFolder
 from s3_jax.segmentation.video import Progress, SegmentConfig, segment
 from tests.propagation.conftest import TINY
-from tests.support.marks import slow
 
 ROOT = Path(__file__).parents[2]
 COUNT = 12
@@ -70,12 +69,13 @@ def _results(output: Path) -> dict[str, bytes]:
     return {str(path.relative_to(output)): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "options"),
     [
         (WORKING, SegmentConfig(save_scores=True)),
-        slow(LONG_TERM, SegmentConfig(save_scores=True)),
-        slow(PropagationConfig(flip=True, max_internal_size=48), SegmentConfig(short_side=52)),
+        (LONG_TERM, SegmentConfig(save_scores=True)),
+        (PropagationConfig(flip=True, max_internal_size=48), SegmentConfig(short_side=52)),
     ],
     ids=["working", "long_term", "flip_resized"],
 )

@@ -158,6 +158,7 @@ def test_numbers_that_are_not_finite_stop_it_and_the_batch_is_kept(tmp_path, mon
     assert not list((tmp_path / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_missing_data_is_named_before_anything_is_compiled(tmp_path):
     data = dataclasses.replace(STATIC.data, sources=(VideoFolderConfig("nowhere"),))
     with pytest.raises(InputError, match=r"nowhere does not exist"):

@@ -16,6 +16,7 @@ import pytest
 
 from s3_jax.training.step import apply_gradients
 from tests.support.goldens import Recording
+from tests.support.marks import slow
 from tests.training import recorded
 
 SHIPPED = (
@@ -75,7 +76,7 @@ def check_forward(case: recorded.Case) -> None:
         assert_losses(recorded.losses(case, ours, kind), recorded.recorded_losses(case, kind))
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", [SHIPPED[0], *map(slow, SHIPPED[1:])])
 def test_points_are_chosen_as_recorded(name: str, goldens: Path) -> None:
     """From the recorded logits and candidates follow the recorded points and losses."""
     case = recorded.load_case(goldens, name)

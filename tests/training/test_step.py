@@ -51,6 +51,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.slow
 def test_accumulation_equals_the_whole_batch() -> None:
     trainer, state = make()
     whole = compiled(trainer)(state, toy.batch(4))
@@ -94,6 +95,7 @@ def test_state_keeps_structure_shapes_and_types() -> None:
         assert (x.shape, x.dtype) == (y.shape, y.dtype)
 
 
+@pytest.mark.slow
 def test_step_maps_over_states() -> None:
     """vmap over runs of two seeds gives each run's own result."""
     trainer, first = make()
