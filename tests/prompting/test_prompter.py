@@ -45,6 +45,7 @@ def scene() -> Example:
     return Example("scene", image, mask > 0)
 
 
+@pytest.mark.slow
 def test_one_click_or_a_box_finds_a_drawn_object(prompter: Prompter) -> None:
     example = scene()
     answer = prompter_answers(prompter, example.image)
@@ -53,6 +54,7 @@ def test_one_click_or_a_box_finds_a_drawn_object(prompter: Prompter) -> None:
     assert boxed(answer, example.mask) > 0.85
 
 
+@pytest.mark.slow
 def test_a_negative_point_takes_away_what_was_caught(prompter: Prompter) -> None:
     image, mask = scene()[1:]
     both = mask.copy()
@@ -64,6 +66,7 @@ def test_a_negative_point_takes_away_what_was_caught(prompter: Prompter) -> None
     assert overlap(mask, found > 0.5) > overlap(mask, both) + 0.1
 
 
+@pytest.mark.slow
 def test_the_same_prompt_gives_the_same_answer(prompter: Prompter) -> None:
     image = scene().image
     features = prompter.encode(image)
@@ -72,6 +75,7 @@ def test_the_same_prompt_gives_the_same_answer(prompter: Prompter) -> None:
     np.testing.assert_array_equal(prompter.prompt(features, [(120, 110)]), first)
 
 
+@pytest.mark.slow
 def test_two_objects_by_their_ids(prompter: Prompter) -> None:
     image, mask = scene()[1:]
     said = {
@@ -146,6 +150,7 @@ def test_overlap_on_first_frames(prompter: Prompter) -> None:
     assert one >= 0.60 and five >= 0.85 and box >= 0.75
 
 
+@pytest.mark.slow
 def test_prepared_programs_are_not_compiled_again(prompter: Prompter, caplog) -> None:
     image = scene().image
     prompter.prepare(image.shape[:2])
@@ -154,6 +159,7 @@ def test_prepared_programs_are_not_compiled_again(prompter: Prompter, caplog) ->
     assert not [r for r in caplog.records if "Compiling" in r.getMessage()]
 
 
+@pytest.mark.slow
 def test_flags_make_the_first_mask_once(prompter: Prompter, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("s3_jax.prompting.Prompter", lambda checkpoint: prompter)
     monkeypatch.setattr(compilation_cache, "enable_compilation_cache", lambda: None)
