@@ -80,6 +80,7 @@ def empty(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("empty")
 
 
+@pytest.mark.slow
 def test_configurations_are_found_by_name(installed, empty):
     code = "from s3_jax.cli.config_flag import find_config; print(find_config('train_s3_vitb'))"
     found = _call(installed / "python", "-c", code, folder=empty)

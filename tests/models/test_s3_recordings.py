@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from tests.support.goldens import Recording, load_recording
-from tests.support.marks import slow
+
+pytestmark = pytest.mark.slow
 
 ComputeStages = Callable[[str, Recording], dict[str, np.ndarray]]
 
 # One of each kind of image encoder and query attention; the others need the complete recordings.
-IN_REPOSITORY = ("s3_resnet18", *map(slow, ("s3_vitb_depthanything", "s3_fpn_vitb", "cutie_small")))
+IN_REPOSITORY = ("s3_resnet18", "s3_vitb_depthanything", "s3_fpn_vitb", "cutie_small")
 ELSEWHERE = ("s3_resnet50", "s3_vitb_mae", "s3_vitl")
 
 
@@ -23,7 +24,6 @@ def test_stages_equal_recording(
     compare_all_stages(recordings, model, compute_stages)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", ELSEWHERE)
 def test_stages_equal_complete_recording(
     model: str, shared_golden: Path, compute_stages: ComputeStages
