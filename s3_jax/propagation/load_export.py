@@ -95,6 +95,7 @@ def _program(path, name, content, allowed):
 
 
 def main(model, first, masks, *frames):
+    """Segment frames with an exported model; write `<frame>.masks.npy` for each."""
     print(f"{model} holds programs, which run now: do this with files you trust", file=sys.stderr)
     exported = Exported(model)
     state = exported.start(np.load(first), np.load(masks))
