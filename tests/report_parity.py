@@ -1,4 +1,4 @@
-"""How close everything is to the recordings of the published network: docs/benchmarks.md.
+"""Report of the deviations from the recordings of the published network: docs/benchmarks.md.
 
   python -m tests.report_parity                      the recordings in the repository
   python -m tests.report_parity FOLDER               those of another folder

@@ -35,7 +35,7 @@ def unpack(folder: Path, *names: str) -> Path:
 
 
 def run(folder: Path, module: str, **flags: object) -> str:
-    """What a command says that is run in the folder."""
+    """Return the output of a command that runs in the folder."""
     command = [sys.executable, "-m", module, *(f"--{name}={x}" for name, x in flags.items())]
     paths = {"PYTHONPATH": str(ROOT), "S3_JAX_CACHE": str(ROOT / ".cache/xla")}
     done = subprocess.run(

@@ -76,7 +76,7 @@ def dangling_citations(text: str) -> list[str]:
 
 
 def anchors(document: Path) -> set[str]:
-    """As GitHub makes them of headings, and those given by hand."""
+    """Return the anchors that GitHub makes of headings, and those given by hand."""
     text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
     found = {one or other for one, other in HAND_MADE.findall(text)}
     seen: Counter[str] = Counter()

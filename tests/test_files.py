@@ -32,7 +32,7 @@ USERS = {
 
 @pytest.fixture
 def hold():
-    """Starts a process that holds a lock."""
+    """Start a process that holds a lock."""
     holders = []
 
     def start(*arguments: object) -> subprocess.Popen:

@@ -1,4 +1,4 @@
-"""Writes program.hlo, a small program compiled for four TPU v5e, which the tests read.
+"""Write program.hlo, a small program compiled for four TPU v5e, which the tests read.
 
   python -m tests.analysis.make_program      (needs requirements-tpu.txt)
 

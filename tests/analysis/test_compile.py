@@ -1,4 +1,4 @@
-"""The real programs, compiled for TPUs that are not here."""
+"""The real programs, compiled for TPUs that are not attached."""
 
 import dataclasses
 from collections.abc import Iterator

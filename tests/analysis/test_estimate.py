@@ -56,7 +56,10 @@ def test_modules_are_cut_to_their_first_steps() -> None:
 
 
 def compiler(estimate: Estimate, gigabytes: dict[int, list[int]]) -> tuple[list, Callable]:
-    """What was asked for, and a compiler: memory by micro-batches and rung of the ladder."""
+    """Return the list of requested steps, and a fake compiler with memory by step.
+
+    Memory depends on the number of micro-batches and the step of the ladder.
+    """
     asked = []
 
     def compile_one(step: StepConfig) -> Estimate | OutOfMemory:

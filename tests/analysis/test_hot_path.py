@@ -1,4 +1,4 @@
-"""What is found in hot paths."""
+"""Hazards found in hot paths."""
 
 import pytest
 

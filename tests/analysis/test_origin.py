@@ -1,4 +1,4 @@
-"""Which part of the project an instruction belongs to."""
+"""Origins of instructions in the project."""
 
 import pytest
 

@@ -75,7 +75,7 @@ class Tab:
             self.page.keyboard.press(key)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Where a pixel of the video is on the screen, with the picture fitted."""
+        """Return the position of a video pixel on the screen, with the picture fitted."""
         height, width = self.size
         box = self.page.locator("#canvas").bounding_box()
         scale = min((box["width"] - 24) / width, (box["height"] - 24) / height)
@@ -126,7 +126,7 @@ class Tab:
             self.page.screenshot(path=Path(PICTURES) / f"{name}.png")
 
     def violations(self) -> list[str]:
-        """What axe finds to be missing for people who see or hear little."""
+        """Return the accessibility problems that axe finds."""
         self.page.evaluate(AXE.read_text())
         found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         return [

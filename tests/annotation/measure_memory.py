@@ -42,7 +42,7 @@ def write_video(path: Path, frames: int, height: int, width: int) -> None:
 
 
 def centre(index: int, height: int, width: int) -> tuple[int, int]:
-    """Where the disc is."""
+    """Return the centre of the disc."""
     x, y = 0.5 + 0.3 * np.sin(index / 40), 0.5 + 0.25 * np.cos(index / 31)
     return round(width * x), round(height * y)
 

@@ -20,7 +20,7 @@ COUNT = 20
 
 
 class Shifted:
-    """Finds in every frame the nearest given masks, one pixel to the right for each frame."""
+    """A follower whose results are the nearest given masks, shifted right by a pixel per frame."""
 
     def __init__(self, found: FoundFolder) -> None:
         self.given: dict[int, dict[int, np.ndarray]] = {}

@@ -94,7 +94,7 @@ def test_a_span_between_two_masks_comes_from_both(video, annotator):
 
 
 def test_given_masks_are_kept_to_the_pixel(video, annotator):
-    """Also of an object in a frame where another one is found."""
+    """The same holds for an object in a frame where another one is propagated."""
     annotator.annotate(0, video.hard_masks(0, 1))
     annotator.annotate(5, video.hard_masks(5, 2))
     for f in annotator.propagate(0, FRAMES - 1):

@@ -30,7 +30,7 @@ def lowerings() -> Iterator[Lowerings]:
 
 
 def test_corrections_compile_nothing_new(tiny_network, video, lowerings):
-    """Also those of some objects only, of frames without masks before, and empty ones."""
+    """The corrections include masks of only some objects, new frames, and empty masks."""
     session = Session(TINY, tiny_network.variables, PropagationConfig(mem_every=3))
     annotator = Annotator(session, lambda i: video.frames[i], 12, snapshot_every=2)
 
@@ -120,7 +120,7 @@ def test_ids_of_any_size_come_back():
 
 
 def test_probabilities_that_wait_leave_memory(monkeypatch):
-    """As those between two masks that are far apart do."""
+    """Probabilities wait between two masks that are far apart."""
     rng = np.random.default_rng(0)
     edges = rng.integers(0, 256, (3, 480, 854)).astype(np.uint8)
     process = psutil.Process()

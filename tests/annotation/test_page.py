@@ -59,7 +59,7 @@ def tab(browser, served):
 
 
 def _settled(browser, address: str) -> None:
-    """Nothing was complained about, and nobody else was asked for anything."""
+    """Check that there were no complaints and no requests to other hosts."""
     assert browser.complaints == []
     hosts = {re.sub(r"^\w+://|/.*", "", url) for url in browser.requests if url[:5] != "blob:"}
     assert hosts == {re.sub(r"^http://|/.*", "", address)}

@@ -75,7 +75,7 @@ def test_labels_need_more_than_half() -> None:
 
 
 def pixels(geometry: FrameGeometry, variables: Any, image: np.ndarray) -> jax.Array:
-    """In place of the network: the pixels of a token's square, all frames having full squares."""
+    """Return the pixels of each token's square instead of features; frames have whole squares."""
     h, w = (side // 16 for side in geometry.padded)
     squares = image.reshape(h, 16, w, 16, 3).transpose(0, 2, 1, 3, 4).reshape(h * w, -1)
     tokens = squares - 127.0
@@ -98,7 +98,7 @@ def test_neighbours_are_found_wherever_they_went(plain_features) -> None:
 
 
 def test_labels_are_weighted_means_over_the_context(plain_features) -> None:
-    """Against a plain implementation that looks at one token after the other."""
+    """The reference is a plain implementation that handles one token at a time."""
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (*SIZE, 3), np.uint8) for _ in range(8)]
     geometry = frame_geometry(SIZE, 32)

@@ -14,7 +14,7 @@ def boundary_pixels(mask: np.ndarray) -> np.ndarray:
 
 
 def near(points: np.ndarray, others: np.ndarray, radius: int) -> int:
-    """How many points have one of the others within the radius."""
+    """Count the points that have one of the others within the radius."""
     if not len(points) or not len(others):
         return 0
     squared = ((points[:, None] - others[None]) ** 2).sum(axis=-1)

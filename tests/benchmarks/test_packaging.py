@@ -1,4 +1,4 @@
-"""What servers take: layout inside zips, masks as text."""
+"""Submissions to servers: layout inside zips, masks as text."""
 
 import json
 import zipfile

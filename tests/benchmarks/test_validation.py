@@ -26,7 +26,7 @@ def write_video(root, name, masks):
 
 
 def predictions(masks, protocol):
-    """What FakeSession gives: each object's first mask moved by a pixel per frame."""
+    """Return the results of FakeSession: each object's first mask, moved by a pixel per frame."""
     session, results = FakeSession(), []
     for index, mask in enumerate(masks):
         mask = (mask > 0).astype(int) if protocol.binary else mask

@@ -292,7 +292,7 @@ def test_names_of_shipped_checkpoints(saved, tmp_path, monkeypatch):
 
 
 def test_a_training_run_is_read_at_its_latest_step(tmp_path):
-    """As training writes it: one item of the steps of an (asynchronous) checkpoint manager."""
+    """Training writes one item of the steps of an (asynchronous) checkpoint manager."""
     handlers = {"model": ModelHandler(), "training": ocp.StandardCheckpointHandler()}
     steps = tmp_path / "checkpoints"
     with ocp.CheckpointManager(steps, item_handlers=handlers) as manager:

@@ -26,7 +26,7 @@ NAME = "test_weights"
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves one file, in ranges; cut: how many bytes an answer has before the connection ends."""
+    """Server of one file, in ranges; `cut` is the number of bytes after which it disconnects."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)

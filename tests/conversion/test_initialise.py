@@ -161,7 +161,7 @@ def test_without_layer_scale_the_blocks_compute_what_they_did():
 
 @pytest.mark.parametrize("grid", [2, 5])
 def test_another_position_grid_is_resized_as_the_network_does(grid):
-    """As a network with the file's grid resizes it for an image of 3 x 3 patches."""
+    """The reference is a network with the file's grid, which resizes it for 3 x 3 patches."""
     file = vit_file(grid=grid)
     after, report = load_vit(tiny_tensors(), file, TINY_VIT)
     vit = ViT(ViTConfig(64, 2, 1, grid))

@@ -43,7 +43,7 @@ def refusal(path: pathlib.Path) -> str:
 
 @pytest.mark.parametrize("file", ["bare_tensor.pt", "old_legacy.pth", "dtypes.safetensors"])
 def test_truncated_files_are_refused(tmp_path: pathlib.Path, file: str) -> None:
-    """At every byte of the last 400, where the structure ends, and at every fifth before."""
+    """The last 400 bytes, which hold the structure, are cut at every byte, the others at every fifth."""
     whole = (FILES / file).read_bytes()
     path = tmp_path / file
     dense = max(0, len(whole) - 400)
@@ -160,7 +160,7 @@ def test_compressed_members_are_refused(tmp_path: pathlib.Path) -> None:
 
 
 def test_repacked_without_compression_is_read(tmp_path: pathlib.Path) -> None:
-    """As `zip -0 -r` writes it, with entries for the directories."""
+    """The archive is as written by `zip -0 -r`, with entries for the directories."""
     path = tmp_path / "repacked.pth"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("müll/", b"")

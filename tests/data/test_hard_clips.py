@@ -1,4 +1,4 @@
-"""What makes clips hard: zooms, blur, occluders, objects that pass or leave, many instances."""
+"""Hard clips: zooms, blur, occluders, objects that pass or leave, many instances."""
 
 import io
 from pathlib import Path

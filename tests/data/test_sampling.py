@@ -1,4 +1,4 @@
-"""Which frames and objects make a clip."""
+"""Sampling of the frames and objects of a clip."""
 
 import numpy as np
 from hypothesis import given

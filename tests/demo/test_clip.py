@@ -40,7 +40,7 @@ def test_true_masks_agree_with_themselves() -> None:
 
 
 def test_exchanged_identities_are_told() -> None:
-    """From the crossing on, fish 1 and 2 carry one another's name."""
+    """Fish 1 and 2 swap their ids from the crossing on."""
     found = TRUE.copy()
     found[27:] = np.array([0, 2, 1, 3], np.uint8)[found[27:]]
     one, two, three = clip.compare(found, TRUE)

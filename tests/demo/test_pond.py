@@ -20,7 +20,7 @@ def scene() -> Scene:
 
 
 def hidden_share(object_id: int, t: int) -> float:
-    """How much of a fish other fish hide at time t, of what leaves leave to be seen."""
+    """Return the share of a fish that other fish hide at time t, not counting what leaves hide."""
     bodies = tuple(b for b in scene().bodies if b.object_id in (0, object_id))
     alone = compose(dataclasses.replace(scene(), bodies=bodies), t)[1] == object_id
     return 1 - (compose(scene(), t)[1] == object_id).sum() / alone.sum()

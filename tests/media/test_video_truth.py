@@ -129,7 +129,7 @@ def test_names_are_no_addresses(tmp_path: Path, monkeypatch):
 
 
 def test_side_data_of_unknown_kinds(tmp_path: Path):
-    """As EXIF in the frames of a camera's motion JPEG."""
+    """EXIF in the frames of a camera's motion JPEG is an example."""
     data = b""
     for picture in moving_pictures(3):
         image = Image.fromarray(picture)

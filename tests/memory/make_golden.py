@@ -1,4 +1,4 @@
-"""Writes tests/goldens/memory.npz, the part of the recordings that the memory tests use.
+"""Write tests/goldens/memory.npz, the part of the recordings that the memory tests use.
 
     python -m tests.memory.make_golden RECORDINGS
 

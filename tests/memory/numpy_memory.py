@@ -9,7 +9,7 @@ FLOAT = np.float32
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """As MemoryLayout, and the arguments of consolidation."""
+    """Fields of MemoryLayout, and the arguments of consolidation."""
 
     max_frames: int  # working-memory frames; one of them is permanent
     top_k: int

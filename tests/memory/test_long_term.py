@@ -127,7 +127,7 @@ def test_token_counts_of_recorded_long_term_videos(goldens, name, objects, perma
 
 
 def _follow_recording(goldens, name, recorded, mem_every, objects, permanent):
-    """Runs the recorded events and compares the token counts after every frame."""
+    """Run the recorded events and compare the token counts after every frame."""
     with np.load(goldens / "memory.npz") as golden:
         sizes = golden[f"{name}.memory_sizes"]
     video = Video(recorded, seed=5, batch=2 if "flip" in name else 1, frame_tokens=48)

@@ -111,7 +111,7 @@ def test_recorded_readout_and_usage_of_modules(goldens, way, top):
 
 
 def test_recorded_readout_of_network(goldens):
-    """Of all tokens, as in training, from a memory and from a stack of frames."""
+    """The readout is over all tokens, as in training, from a memory and from a stack of frames."""
     with np.load(goldens / "memory.npz") as golden:
         frames = _recorded_frames(golden, "network")
         readout = read_all(

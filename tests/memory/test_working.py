@@ -13,7 +13,7 @@ WRITE_FRAME = jax.jit(working.write_frame)
 
 def _write(memory: KeyValueMemory, number: float, *, active=(True, True), permanent=False,
            bucket_of=(0, 1, 0)) -> KeyValueMemory:  # fmt: skip
-    """Writes a frame whose every entry is `number`."""
+    """Write a frame whose every entry is `number`."""
     b, k = memory.value.shape[:2]
     key = jnp.full((b, TOKENS, KEY_DIM), float(number))
     value = jnp.full((b, k, TOKENS, VALUE_DIM), float(number))
@@ -98,7 +98,7 @@ def test_selection_is_needed_with_long_term_memory_only():
 
 @pytest.mark.parametrize("long_term", [0, 8])
 def test_writing_is_in_place(long_term):
-    """With a donated memory nothing of its size is allocated."""
+    """Nothing of the memory's size is allocated if the memory is donated."""
     memory = state.init(MemoryLayout(64, 1, 4, long_term), 1, 2, 8, 8, 64)
     frame = (jnp.ones((1, 64, 8)), jnp.ones((1, 64)), jnp.ones((1, 64, 8)),
              jnp.ones((1, 8, 64, 64)))  # fmt: skip

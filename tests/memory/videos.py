@@ -18,7 +18,7 @@ KEY_DIM, VALUE_DIM = 4, 3
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """What happens at one frame, in this order."""
+    """Events of one frame, in this order."""
 
     read: bool = True
     new_objects: int = 0
@@ -51,7 +51,7 @@ def write_step(memory, frame, bucket_of, active, permanent, settings):
 
 
 class Video:
-    """Runs both memories on the same random frames.
+    """A video on which both memories are run with the same random frames.
 
     Objects are numbered as they come; an object and its bucket take the first free slots.
     """

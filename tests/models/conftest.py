@@ -16,7 +16,7 @@ from tests.support.stage_names import by_recorded_name
 
 @pytest.fixture(scope="session")
 def compute_stages(goldens: Path) -> Callable[[str, Recording], dict[str, np.ndarray]]:
-    """From a model's name and its recording (for the inputs) to all our stages.
+    """Return a function from a model's name and its recording (for the inputs) to all our stages.
 
     A model is computed once; recordings of the same model have the same inputs.
     """

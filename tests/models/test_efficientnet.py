@@ -29,7 +29,7 @@ def test_maps_have_the_documented_shapes() -> None:
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
 def test_block_equals_library_convolutions(kernel: int, stride: int) -> None:
-    """With fresh normalisation a block is three convolutions with "SAME" padding."""
+    """A block with fresh normalization is three convolutions with "SAME" padding."""
     x = jax.random.normal(jax.random.key(2), (2, 6, 8, 4))
     block = InvertedResidual(kernel, stride, 6, 4)
     params = block.init(jax.random.key(3), x)

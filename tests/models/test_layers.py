@@ -79,7 +79,7 @@ def test_batch_norm_trains_by_pytorchs_rule(batch: np.ndarray) -> None:
 def test_replicas_share_the_statistics_of_the_whole_batch(
     batch: np.ndarray, replicate: Any
 ) -> None:
-    """Also the gradient through the shared statistics is that of the whole batch."""
+    """The gradient through the shared statistics is that of the whole batch, too."""
     replicas = 2 if replicate is jax.vmap else jax.local_device_count()
     split = jnp.asarray(batch).reshape(replicas, -1, *batch.shape[1:])
 

@@ -1,4 +1,4 @@
-"""What attentions offer to pictures is found wherever they sow it."""
+"""Values that attentions offer for pictures are found wherever they sow them."""
 
 import jax.numpy as jnp
 import pytest

@@ -90,7 +90,7 @@ def test_padding_objects_change_nothing(
 
 
 def test_objects_of_another_group_change_nothing(variables: Any, inputs: dict[str, Any]) -> None:
-    """What an object's pixels and queries become, from the fused features on."""
+    """An object's pixels and queries, from the fused features on, do not depend on other groups."""
     group = jnp.array([[1.0, 1, 0], [1, 1, 0], [0, 0, 1]])
     h, w, c = inputs["sensory"].shape[2:]
     pixel = jax.random.normal(jax.random.key(1), (2, OBJECTS, h, w, c))
@@ -135,7 +135,7 @@ HALF = {"f16", "f8", "f4", "skip8", "skip4", "pix_feat", "value", "pixel"}
 
 @pytest.mark.parametrize("kind", [k if k in FAST else slow(k) for k in tiny.CONFIGS])
 def test_half_precision_has_float32_islands(kind: str) -> None:
-    """What accumulates or is exponentiated stays float32, the rest is bfloat16."""
+    """Accumulated or exponentiated values stay float32, the rest is bfloat16."""
     net = S3(tiny.CONFIGS[kind], dtype=jnp.bfloat16)
     frame = tiny.frame(objects=1 if kind == "single_object" else 2)
 

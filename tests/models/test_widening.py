@@ -14,7 +14,7 @@ SINGLE = tiny.CONFIGS["single_object"]
 
 
 def test_widens_as_a_converted_network_is_widened() -> None:
-    """To the bit, so that a run repeats whichever way its network came."""
+    """Both ways are equal to the bit, so a run can be repeated with either."""
     variables = tiny.variables(SINGLE)
     tensors, config, _ = initialise.widen(to_torch(variables, SINGLE), SINGLE, seed=5)
     assert config == dataclasses.replace(SINGLE, single_object=False)

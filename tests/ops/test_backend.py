@@ -1,4 +1,4 @@
-"""Which form of a computation is chosen, for devices at hand and for others."""
+"""Choice between forms of a computation, for attached devices and for others."""
 
 import jax
 import jax.numpy as jnp

@@ -45,7 +45,7 @@ def segment_all(network: Network, config: PropagationConfig, images, masks) -> j
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_gradients_are_those_of_finite_differences(tiny_network, name):
-    """In float64, of images, masks and parameters. Long-term memory is condensed twice."""
+    """Checked in float64 for images, masks and parameters; long-term memory is condensed twice."""
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
         model = S3(TINY, dtype=jnp.float64)

@@ -25,7 +25,7 @@ SETTINGS = {
 
 
 class Lowerings:
-    """Counts programs that are lowered, whether the compilation cache then knows them or not."""
+    """Counter of lowered programs, including those already in the compilation cache."""
 
     def __init__(self) -> None:
         self.count = 0

@@ -52,7 +52,7 @@ def run(session: Session, video: Video, frames: range = range(FRAMES)) -> list[n
 
 @pytest.fixture(scope="module")
 def alone(folder, tiny_network, video) -> list[np.ndarray]:
-    """What a session finds; with the default policy it would find something else."""
+    """Return the results of a session; the default policy would give different ones."""
     found = run(Session(TINY, tiny_network.variables, CONFIG), video)
     default = PropagationConfig(mem_every=1, max_mem_frames=3)
     other = run(Session(TINY, tiny_network.variables, default), video)
@@ -166,7 +166,7 @@ def test_others_are_refused(folder, tiny_network, video, name, message):
 
 
 class Counting(FirstInFirstOut):
-    """Counts, for every bucket, the frames it was offered, and takes every second one."""
+    """Policy that counts the frames offered to every bucket and stores every second one."""
 
     def notes(self, buckets):
         return {"offered": jnp.zeros(buckets, jnp.int32)}

@@ -30,7 +30,7 @@ SETTINGS = {
     [("fifo", 1), slow("long_term", 1), slow("flip", 1), slow("flip", 4)],
 )
 def test_scanned_equals_stepwise(tiny_network, video, name, at_once):
-    """Also with 4, 4 and 3 of the 11 frames encoded at once."""
+    """The frames are encoded one by one, or 4, 4 and 3 of the 11 at once."""
     config = SETTINGS[name]
     session = Session(TINY, tiny_network.variables, config)
     session.add(video.hard_masks(0, 1, 2, 3))

@@ -124,7 +124,7 @@ def test_frames_before_the_first_mask_are_background(tiny_network, video):
 
 @pytest.mark.slow
 def test_permanent_frames_stay(tiny_network, video):
-    """However many follow, the frames marked permanent are held beside the temporary ones."""
+    """Permanent frames are kept besides the temporary ones, however many frames follow."""
     session = make(tiny_network, max_mem_frames=2)
     session.add(video.hard_masks(0, 1, 2))
     for t in range(12):

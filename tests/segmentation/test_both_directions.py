@@ -179,7 +179,7 @@ def variables():
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [3, COUNT + 4])
 def test_a_stopped_or_killed_run_gives_the_same_bytes(tmp_path, video, variables, at):
-    """With the network itself: stopped in the first or second pass, then killed, then continued."""
+    """The network itself is stopped in the first or second pass, then killed, then resumed."""
     masks = masks_in(tmp_path / "masks", {2: box(3, 10), 7: box(3, 12) + box(5, 40)})
     session = lambda: Session(TINY, variables, PropagationConfig(mem_every=2))  # noqa: E731
     whole, finished = run(video, masks, tmp_path / "whole", session=session())

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 def with_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
-    """From the arguments to the function's value and the gradients of a sum over its sines.
+    """Return a function that gives a value and the gradients of a sum over its sines.
 
     The sines give every element of the value another weight, of either sign.
     """

@@ -1,4 +1,4 @@
-"""How many tokens a memory holds, as recordings count them."""
+"""Number of tokens in a memory, counted as in the recordings."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int

@@ -44,7 +44,7 @@ Apply = Callable[[Session, dict[str, Any], Mapping[str, np.ndarray], int], None]
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What differs.
+    """Differences from the recording.
 
     differences: of every frame's probabilities, the largest; means: their mean.
     ties: frames with a choice so close that rounding may decide it.

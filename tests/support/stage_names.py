@@ -1,4 +1,4 @@
-"""Which of our stages is which recorded array: one table per part of the network.
+"""Names of the recorded arrays for our stages: one table per part of the network.
 
 Our arrays are channels last; the recordings' maps are (b c h w), per-object maps (b k c h w).
 """
@@ -224,5 +224,5 @@ def _tokens(x: np.ndarray) -> np.ndarray:
 
 
 def _as_tuple(sown: Any) -> tuple[np.ndarray, ...]:
-    """What a module stored in one or in several calls."""
+    """Return what a module stored, in one call or several, as a tuple."""
     return sown if isinstance(sown, tuple) else (sown,)

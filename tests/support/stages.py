@@ -1,4 +1,4 @@
-"""Runs the network along the way a frame goes, in one compiled program that returns every stage."""
+"""The network along the path of a frame, in one compiled program that returns every stage."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -95,7 +95,7 @@ def run_objects(
 
 
 def run_frame(net: S3, image: jax.Array, masks: jax.Array, sensory: jax.Array) -> dict[str, Any]:
-    """As `run_objects`, from the image on."""
+    """Do the same as `run_objects`, starting from the image."""
     return run_objects(net, net.encode_image(image), image, masks, sensory)
 
 

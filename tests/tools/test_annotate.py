@@ -13,7 +13,7 @@ from tests.media.videos import moving_pictures, write_video_file
 
 
 def _fails(*words: object) -> str:
-    """What the command says when it ends at once."""
+    """Return the message of a command that ends at once."""
     done = subprocess.run(
         [sys.executable, "-m", "s3_jax", "annotate", "--nobrowser", *map(str, words)],
         cwd=ROOT, capture_output=True, text=True, timeout=60,

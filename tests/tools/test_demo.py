@@ -50,7 +50,7 @@ def _run(module: str, *arguments: str, **environment: object) -> subprocess.Comp
 
 
 def test_the_clip(tmp_path):
-    """With a stand-in for tools.segment, which leaves the true masks."""
+    """A stand-in for tools.segment leaves the true masks."""
     result = _run("tests.tools.fake_demo", "--checkpoint=theirs", f"--output={tmp_path}")
     assert result.returncode == 0, result.stderr
     command, *report, where = result.stdout.splitlines()

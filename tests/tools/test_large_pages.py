@@ -12,7 +12,10 @@ from s3_jax.cli import large_pages
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
-    """What is started, by `python -m tools.train --config=x` on a kernel that waits to be asked."""
+    """Return the list of commands that `python -m tools.train --config=x` executes.
+
+    The kernel is one that grants large pages on request.
+    """
     setting = tmp_path / "enabled"
     setting.write_text("always [madvise] never\n")
     monkeypatch.setattr(large_pages, "_KERNEL_SETTING", setting)

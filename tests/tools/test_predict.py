@@ -166,7 +166,7 @@ def checkpoint(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_gives_the_same_bytes(folder, checkpoint):
-    """With the network itself, on two devices, killed without warning at several moments."""
+    """The network itself runs on two devices and is killed without warning at several moments."""
     flags = {"checkpoint": checkpoint, "mem_every": 2, "save_scores": True}
     xla_flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
     environment = ENVIRONMENT | {"XLA_FLAGS": xla_flags}

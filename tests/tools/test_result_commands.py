@@ -34,7 +34,7 @@ def _fails(result: subprocess.CompletedProcess, message: str) -> None:
 
 
 def _make_run(folder: Path, data: Path, likely: float, checkpoint: str = "") -> Path:
-    """What tools.predict leaves, with object 1 as likely as given in the left half."""
+    """Write the output of tools.predict, with a given probability of object 1 in the left half."""
     layout = {"sequences": None, "images": None, "annotations": None, "rule": None,
               "void": "default", "full_resolution": False}  # fmt: skip
     settings = {"dataset": "youtubevos2019-val", "size": 64}

@@ -34,7 +34,7 @@ def scored(output: Path, *flags: str) -> dict:
 
 
 def refused(tmp_path: Path, *flags: str) -> str:
-    """What the command says when it refuses; it must write nothing and show no traceback."""
+    """Return the message of a refused command, which must write nothing and show no traceback."""
     output = tmp_path / "refused"
     done = score(f"--output={output}", *flags)
     assert done.returncode == 1

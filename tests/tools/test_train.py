@@ -44,7 +44,7 @@ def train(workdir, *flags):
 
 
 def wait_for_step(process, workdir, step):
-    """Returns when the log has the step, while the process runs."""
+    """Wait until the log has the step, while the process runs."""
     deadline = time.monotonic() + SECONDS
     while not any(e["step"] >= step for e in read_metrics(workdir / "metrics.jsonl")):
         assert process.poll() is None, process.communicate()[1]
@@ -76,7 +76,7 @@ def assert_same_network(workdir, other):
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [(3, 8)])
 def test_killed_and_started_again_gives_the_same_bits(uninterrupted, tmp_path, steps):
-    """Killed once in either stage."""
+    """The run is killed once in either stage."""
     for step in steps:
         process = start(tmp_path)
         wait_for_step(process, tmp_path, step)
@@ -149,8 +149,10 @@ def test_help_teaches():
 
 @pytest.mark.slow
 def test_two_processes_share_a_run(uninterrupted, tmp_path):
-    """Each with half of every batch of the first stage: the same losses to rounding, and one set of
-    checkpoints."""
+    """Each process has half of every batch of the first stage.
+
+    Losses are equal to rounding, and there is one set of checkpoints.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Runs a tool as if the checkpoints in $SHIPPED came with the package.
+"""Run a tool as if the checkpoints in $SHIPPED came with the package.
 
 SHIPPED=DIRECTORY python -m tests.tools.with_shipped tools.segment --checkpoint=NAME ...
 """

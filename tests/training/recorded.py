@@ -93,7 +93,7 @@ def load_case(folder: Path, name: str) -> Case:
 
 
 def zero_points(case: Case) -> jax.Array:
-    """In place of points where none are needed."""
+    """Return points of zeros, for callers that need none."""
     return jnp.zeros((case.frames, 2, num_pairs(case.config)))
 
 
@@ -192,7 +192,7 @@ def losses(case: Case, of: ClipPrediction, kind: Kind) -> dict[str, jax.Array]:
 
 
 def _points(case: Case, kind: Kind) -> tuple[jax.Array, ChoosePoints]:
-    """What the losses draw, and how points follow from it."""
+    """Return what the losses draw, with a function from that to points."""
     if kind == "points":
         return selected_points(case), lambda points, *_: points
     centres = jnp.asarray(pixel_centres(*case.recording["in.cls_gt"].shape[2:]))

@@ -89,7 +89,7 @@ def test_checkpoints_without_score_go_too(tmp_path):
 
 
 def test_the_best_is_of_the_latest_stage(tmp_path):
-    """However well an earlier stage's network did."""
+    """The score of an earlier stage's network does not matter."""
     with Checkpoints(tmp_path, 1) as checkpoints:
         for step, (stage, score) in enumerate([("a", 0.9), ("b", 0.4), ("b", 0.3), ("b", 0.2)]):
             made = dataclasses.replace(record(step, score), stage=stage, run={"order": ["a", "b"]})

@@ -31,7 +31,7 @@ def clips(seed: int = 0) -> ClipBatch:
 
 @functools.cache
 def predictor(slots: int, dtype: Any = jnp.float32) -> Any:
-    """From a batch to its prediction, as one program."""
+    """Return a compiled function from a batch to its prediction."""
     config = ClipConfig(num_objects=slots, num_ref_frames=2, deep_update_prob=1.0)
     draws = draw(jax.random.key(0), jnp.arange(len(COUNTS)), FRAMES, 1, config)
     model = S3(CONFIG, dtype=dtype)
@@ -46,7 +46,7 @@ def objects_of(prediction: ClipPrediction, item: int, count: int) -> list[np.nda
 
 @pytest.mark.slow
 def test_spare_slots_change_nothing() -> None:
-    """Of three slots, items leave one and two empty; of two, none and one."""
+    """Items leave one and two of three slots empty, or none and one of two."""
     batch = clips()
     two, three = predictor(2)(batch), predictor(3)(batch)
     for item, count in enumerate(COUNTS):
@@ -56,7 +56,7 @@ def test_spare_slots_change_nothing() -> None:
 
 
 def test_labels_beyond_an_items_objects_are_no_class() -> None:
-    """They are as good as background, in the first frame too."""
+    """Stray labels count as background, in the first frame too."""
     stray = clips()
     clean = stray._replace(masks=np.where(stray.masks > COLUMN, 0, stray.masks))
     assert np.any(clean.masks[1, 0] != stray.masks[1, 0])

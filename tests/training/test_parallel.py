@@ -48,7 +48,7 @@ def finish(process: subprocess.Popen, output: Path) -> Arrays:
 
 
 def start_module(module: str, output: Path, devices: int) -> Arrays:
-    """What a module writes that runs on so many virtual devices."""
+    """Return the output of a module that runs on this number of virtual devices."""
     return finish(start(output, devices, module=module), output)
 
 

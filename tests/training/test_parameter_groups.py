@@ -15,7 +15,7 @@ MODEL = "s3_vitb_depthanything"
 
 
 def paths_of(name: str) -> list[tuple[str, ...]]:
-    """Of a model's parameters."""
+    """Return the paths of a model's parameters."""
     every = (pair for pair in pairs(MODELS[name]) if pair.collection == "params")
     return [tuple(pair.path.split("/")) for pair in every]
 

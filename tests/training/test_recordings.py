@@ -78,7 +78,7 @@ def check_forward(case: recorded.Case) -> None:
 
 @pytest.mark.parametrize("name", [SHIPPED[0], *map(slow, SHIPPED[1:])])
 def test_points_are_chosen_as_recorded(name: str, goldens: Path) -> None:
-    """From the recorded logits and candidates follow the recorded points and losses."""
+    """The recorded points and losses follow from the recorded logits and candidates."""
     case = recorded.load_case(goldens, name)
     found, losses = recorded.choose(case)
     expected = np.asarray(recorded.selected_points(case))
@@ -154,7 +154,7 @@ def assert_gradients(ours: Mapping[str, np.ndarray], recording: Recording) -> No
 
 
 def assert_parameters(case: recorded.Case, params: object, step: int) -> None:
-    """After a number of optimizer steps."""
+    """Compare parameters after a number of optimizer steps."""
     ours = recorded.by_key(params, case.config, "params")
     rate = case.step.optimizer.learning_rate
     for key, expected in case.recording.below(f"param_after_step{step}.").items():

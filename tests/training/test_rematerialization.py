@@ -1,4 +1,4 @@
-"""What the backward pass computes again, by the number of multiplications of traced programs."""
+"""Recomputation in the backward pass, measured by multiplications of traced programs."""
 
 import dataclasses
 import functools
@@ -63,7 +63,7 @@ def encoder_shapes(config: ModelConfig) -> Any:
 def encoder_flops(
     depth: int, what: Rematerialization, trainable: tuple[int, ...] = (), backward: bool = True
 ) -> float:
-    """Of encoding two frames, with the gradient of the parameters that train."""
+    """Return the FLOPs of encoding two frames, with the gradient of the trainable parameters."""
     vit = dataclasses.replace(CONFIG.encoder_settings, depth=depth)
     config = dataclasses.replace(CONFIG, encoder_settings=vit)
     model = S3(config, trainable_blocks=trainable)
@@ -82,7 +82,7 @@ def encoder_flops(
 
 
 def vit_flops(*config: Any) -> float:
-    """What four more blocks of the ViT cost."""
+    """Return the FLOPs of four more blocks of the ViT."""
     return encoder_flops(8, *config) - encoder_flops(4, *config)
 
 

@@ -79,7 +79,7 @@ def test_steps_go_on_and_learn() -> None:
 
 
 def test_step_is_pure() -> None:
-    """It changes nothing it is given, and gives the same for the same."""
+    """The step does not change its arguments, and equal arguments give equal results."""
     trainer, state = make(ema_decay=0.5)
     before = [np.array(x) for x in jax.tree.leaves(state)]
     advance = compiled(trainer)

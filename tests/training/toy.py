@@ -60,7 +60,7 @@ def run_clip(
     draws: Any,
     normalize: bool = True,
 ) -> tuple[ClipPrediction, Any]:
-    """In place of `clip.run_clip`.
+    """Stand-in for `clip.run_clip`.
 
     Args:
       normalize: subtract the mean of the batch, over all replicas; else BatchNorm is frozen.
