@@ -31,7 +31,7 @@ def limit(name: str) -> float:
     for item in filter(None, os.environ.get(VARIABLE, "").split(",")):
         key, _, value = item.partition("=")
         if key.strip() not in DEFAULTS:
-            raise InputError(f"{VARIABLE}: {key!r} is no limit; limits: {', '.join(DEFAULTS)}")
+            raise InputError(f"{VARIABLE}: {key!r} is not a limit; limits: {', '.join(DEFAULTS)}")
         if key.strip() == name:
             return _number(item, value)
     return DEFAULTS[name]

@@ -183,9 +183,13 @@ def test_settings_come_as_a_dataclass_as_a_mapping_or_not_at_all(folder):
     [
         ("encoder", "resnet51", r"encoder 'resnet51' is unknown.*spatial_semantic.*resnet"),
         ("encoder", "my_encoder:Toi", r"my_encoder.py has no Toi"),
-        ("encoder", "my_attention:Cosine", r"my_attention:Cosine is no subclass of .*Encoder"),
+        ("encoder", "my_attention:Cosine", r"my_attention:Cosine is not a subclass of .*Encoder"),
         ("query_attention", "hard", r"query_attention 'hard' is unknown.*discriminative"),
-        ("query_attention", "my_encoder:Toy", r"my_encoder:Toy is no subclass of .*QueryAttention"),
+        (
+            "query_attention",
+            "my_encoder:Toy",
+            r"my_encoder:Toy is not a subclass of .*QueryAttention",
+        ),
     ],
 )
 def test_unknown_parts_are_refused(folder, part, value, message):

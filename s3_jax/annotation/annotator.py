@@ -193,7 +193,7 @@ class Annotator:
         """
         if not 0 <= first <= last < self.frame_count:
             raise InputError(
-                f"frames {first} to {last} are no span of a video of {self.frame_count} frames"
+                f"frames {first} to {last} are not a span of a video of {self.frame_count} frames"
             )
         if not any(map(self._given.shown, self._given.frames)):
             raise InputError("no mask is given that shows an object: annotate a frame first")
@@ -308,7 +308,7 @@ class Annotator:
             if isinstance(id_, bool) or not isinstance(id_, int | np.integer) or id_ <= 0:
                 raise InputError(f"object id {id_!r} is not allowed; ids are positive integers")
             if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.ndim != 2:
-                raise InputError(f"the mask of object {id_} is no (height, width) array of bool")
+                raise InputError(f"the mask of object {id_} is not a (height, width) bool array")
             if self._size is not None and mask.shape != self._size:
                 raise InputError(
                     f"the mask of object {id_} for frame {index} has the size {mask.shape}, but "

@@ -62,5 +62,5 @@ class GivenFolder(Given):
 
 def _id(text: str) -> int:
     if int(text) <= 0:
-        raise ValueError(f"{text} is no id of an object")
+        raise ValueError(f"{text} is not an object id")
     return int(text)

@@ -24,9 +24,9 @@ class ObjectLook:
 
     def __post_init__(self) -> None:
         if not 0 < len(self.name) <= LONGEST_NAME or not self.name.isprintable():
-            raise InputError(f"{self.name[:50]!a} is no name of an object: use 1 to 200 letters")
+            raise InputError(f"{self.name[:50]!a} is not an object name: use 1 to 200 letters")
         if len(self.colour) != 3 or not all(0 <= channel <= 255 for channel in self.colour):
-            raise InputError(f"{self.colour} is no colour: give red, green and blue, 0 to 255")
+            raise InputError(f"{self.colour} is not a colour: give red, green and blue, 0 to 255")
 
 
 def default_look(object_id: int) -> ObjectLook:

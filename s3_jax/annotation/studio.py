@@ -228,7 +228,9 @@ class Studio:
     def _propagate(self, message: Message) -> None:
         first, last = self._frame(message.values["first"]), self._frame(message.values["last"])
         if first > last:
-            raise InputError(f"frames {first} to {last} are no span: the first is after the last")
+            raise InputError(
+                f"frames {first} to {last} are not a span: the first is after the last"
+            )
         if not self.document.annotated:
             raise InputError("no object has a mask yet: paint one first")
         self._worker.follow(Span(first, last, message.values["direction"] != "forward"))

@@ -45,7 +45,7 @@ def find_config(name: str) -> str:
     if stem != network and network in MODELS:
         return f"{folder() / 'published.py'}:{network},{argument or 'base'}"
     raise InputError(
-        f"{file} is no file, and no configuration of that name comes with s3_jax "
+        f"{file} is not a file, and no configuration of that name comes with s3_jax "
         f"(there are: {', '.join(names())}, and train_NETWORK for a published network)"
     )
 

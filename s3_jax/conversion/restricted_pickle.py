@@ -199,7 +199,7 @@ def _number_keys(keys: Iterable[Any]) -> int:
 def _too_many_number_keys() -> MalformedError:
     most = limit("pickle_number_keys")
     return MalformedError(
-        f"has dictionaries with more than {most:,.0f} keys that are no text, or more than "
+        f"has dictionaries with more than {most:,.0f} keys that are not text, or more than "
         f"{_NUMBER_KEYS_OF_A_CALL} in one call",
         f"{RESAVE}; {remedy('pickle_number_keys', 10 * most)}",
     )

@@ -20,5 +20,5 @@ def read(path: Path) -> EmptyMasks:
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read the list of empty masks {path}: {reason(error)}") from error
     if not isinstance(values, dict) or not all(isinstance(v, list) for v in values.values()):
-        raise InputError(f"{path} is no list of empty masks: make it with s3 prepare")
+        raise InputError(f"{path} is not a list of empty masks: make it with s3 prepare")
     return values

@@ -104,7 +104,7 @@ def video_roots(path: Path, images: str = "", annotations: str = "") -> tuple[Pa
       InputError: they do not exist.
     """
     if not path.is_dir():
-        raise InputError(f"the data set {path} does not exist or is no directory")
+        raise InputError(f"the data set {path} does not exist or is not a directory")
     image_root = path / images if images else _find(path, _IMAGES)
     mask_root = path / annotations if annotations else _find(path, _ANNOTATIONS)
     for root in (image_root, mask_root):

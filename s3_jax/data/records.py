@@ -88,8 +88,8 @@ class VideoRecords:
             builder = tfds.builder_from_directory(self.path)
         except Exception as error:  # many kinds, for a missing or damaged description
             raise InputError(
-                f"{self.path} is no prepared data set ({reason(error)}): give the directory with "
-                "dataset_info.json"
+                f"{self.path} is not a prepared data set ({reason(error)}): give the directory "
+                "with dataset_info.json"
             ) from error
         if self.split not in builder.info.splits:
             raise InputError(

@@ -20,8 +20,8 @@ def inside(root: Path, name: str, source: object) -> Path:
     bad = [part for part in parts if part in ("", ".", "..") or not part.isprintable()]
     if bad or any(len(part.encode()) > _LONGEST for part in parts) or ":" in parts[0]:
         raise InputError(
-            f"{source}: the name {name[:100]!a} is no path within a directory, so no results are "
-            "written there: rename it"
+            f"{source}: the name {name[:100]!a} is not a path within a directory, so no results "
+            "are written there: rename it"
         )
     path = root.joinpath(*parts)
     if not path.resolve().is_relative_to(root.resolve()):

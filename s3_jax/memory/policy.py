@@ -157,6 +157,6 @@ def policy_of(config: PropagationConfig) -> MemoryPolicy:
     policy = references.load(name, POLICIES, "memory_policy")
     if not (isinstance(policy, type) and issubclass(policy, MemoryPolicy)):
         raise InputError(
-            f"memory_policy {name} is no subclass of s3_jax.memory.policy.MemoryPolicy"
+            f"memory_policy {name} is not a subclass of s3_jax.memory.policy.MemoryPolicy"
         )
     return policy(config)

@@ -63,7 +63,7 @@ def make_query_attention(config: ModelConfig, dtype: Dtype, name: str) -> QueryA
     attention = load_query_attention(config.query_attention)
     if not (isinstance(attention, type) and issubclass(attention, QueryAttention)):
         raise InputError(
-            f"query_attention {config.query_attention} is no subclass of "
+            f"query_attention {config.query_attention} is not a subclass of "
             "s3_jax.models.object_attention.QueryAttention"
         )
     return attention(config.num_heads, dtype, name=name)

@@ -268,7 +268,7 @@ def _numbers(name: str, values: Values) -> Float[np.ndarray, "..."]:
     try:
         numbers = np.asarray(values, np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name} are no numbers: {error}") from error
+        raise InputError(f"{name} are not numbers: {error}") from error
     if not np.isfinite(numbers).all():
         raise InputError(f"{name} must be finite numbers")
     return numbers

@@ -255,5 +255,5 @@ def test_propagation_needs_a_mask_and_a_span_of_the_video(video, annotator):
     with pytest.raises(InputError, match="annotate a frame first"):
         annotator.propagate(0, 3)
     annotator.annotate(0, video.hard_masks(0, 1))
-    with pytest.raises(InputError, match="no span"):
+    with pytest.raises(InputError, match="not a span"):
         annotator.propagate(3, FRAMES)

@@ -1,4 +1,4 @@
-"""The server as a browser, and as those that are no friends, talk to it."""
+"""The server as seen by a browser, and by hostile clients."""
 
 import json
 import threading

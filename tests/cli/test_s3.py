@@ -75,7 +75,7 @@ def test_bench_alone_lists_its_commands():
         (("qqqq",), "s3: there is no command 'qqqq'; s3 --help lists the commands\n"),
         (("score", "--vide=x"), "s3 score: Unknown command line flag 'vide'; --help lists all"),
         (("score", "--results=x"), "s3 score: --annotations is missing (see --help)\n"),
-        (("train", "--config=smok"), "s3 train: flag --config=smok: smok is no file, and no"),
+        (("train", "--config=smok"), "s3 train: flag --config=smok: smok is not a file, and"),
     ],
 )
 def test_mistakes_are_a_line(words, error):

@@ -200,7 +200,7 @@ def repeated_calls(function: bytes, argument: bytes) -> bytes:
 COSTLY = {
     "colliding keys": (
         b"}(" + b"".join(number(i * (2**61 - 1)) + b"N" for i in range(2000)) + b"u",
-        "1,000 keys that are no text",
+        "1,000 keys that are not text",
     ),
     "colliding keys in a call": (
         repeated_calls(name("collections", "OrderedDict"), b"](" + b"K\x01N\x86" * 101 + b"e"),

@@ -43,7 +43,7 @@ def refusal(path: pathlib.Path) -> str:
 
 @pytest.mark.parametrize("file", ["bare_tensor.pt", "old_legacy.pth", "dtypes.safetensors"])
 def test_truncated_files_are_refused(tmp_path: pathlib.Path, file: str) -> None:
-    """The last 400 bytes, which hold the structure, are cut at every byte, the others at every fifth."""
+    """The last 400 bytes, which hold the structure, are cut at every byte, others at each fifth."""
     whole = (FILES / file).read_bytes()
     path = tmp_path / file
     dense = max(0, len(whole) - 400)

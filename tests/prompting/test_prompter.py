@@ -97,7 +97,7 @@ def test_two_objects_by_their_ids(prompter: Prompter) -> None:
         ({"points": [(10, 5)], "labels": [2]}, "each must be 1 (object) or 0 (not)"),
         ({"points": [(31, 5)]}, "point 31,5 is outside the image of 30x20"),
         ({"points": [(np.nan, 5)]}, "must be finite"),
-        ({"points": [("a", 5)]}, "are no numbers"),
+        ({"points": [("a", 5)]}, "are not numbers"),
         ({"box": (9, 2, 3, 8)}, "left, top, right, bottom"),
         ({"box": (1, 2, 3)}, "left, top, right, bottom"),
         ({"previous_mask": np.ones((3, 4), bool)}, "must have the image's, (20, 30)"),

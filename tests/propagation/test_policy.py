@@ -156,7 +156,7 @@ def test_the_command_takes_it(folder, tiny_network, video, alone, tmp_path):
         ("newest", r"memory_policy 'newest' is unknown: choose one of first_in_first_out, long_t"),
         ("my_policy:Vary", r"my_policy.py has no Vary"),
         ("nobodys_policy:Varied", r"memory_policy nobodys_policy:Varied cannot be imported"),
-        ("json:JSONDecoder", r"json:JSONDecoder is no subclass of s3_jax.memory.policy.MemoryPo"),
+        ("json:JSONDecoder", r"json:JSONDecoder is not a subclass of s3_jax.memory.policy.Memory"),
     ],
 )
 def test_others_are_refused(folder, tiny_network, video, name, message):

@@ -94,7 +94,7 @@ def _measurements() -> "dict[str, Callable[[], Iterator[Point]]]":
                         step=dataclasses.replace(MAIN_TRAINING, loss=loss))  # fmt: skip
     lengths = _integers("lengths", LENGTHS.value)
     if wrong := [n for n in lengths if n % PART]:
-        raise InputError(f"--lengths={wrong[0]} is no multiple of {PART}")
+        raise InputError(f"--lengths={wrong[0]} is not a multiple of {PART}")
     return {
         "objects": lambda: scaling.objects_curve(
             model, SIZE, _integers("objects", OBJECTS.value), CHUNK.value, repeats

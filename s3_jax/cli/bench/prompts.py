@@ -111,7 +111,7 @@ def _examples() -> Iterator[Example]:
 
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder of pictures")
+        raise InputError(f"{folder} is not a folder of pictures")
     videos = sorted(path for path in folder.iterdir() if path.is_dir())
     if videos:
         return [min(video.glob("*.jpg")) for video in videos if any(video.glob("*.jpg"))]

@@ -84,7 +84,7 @@ def make_encoder(
     encoder = load_encoder(config.encoder)
     if not (isinstance(encoder, type) and issubclass(encoder, Encoder)):
         raise InputError(
-            f"encoder {config.encoder} is no subclass of s3_jax.models.encoders.Encoder"
+            f"encoder {config.encoder} is not a subclass of s3_jax.models.encoders.Encoder"
         )
     return encoder(config.encoder_settings, axis_name, dtype)
 
