@@ -10,7 +10,7 @@ import s3_jax
 
 ROOT = Path(s3_jax.__file__).parent
 # Rooms whose docstrings do not have this form yet.
-NOT_YET = {"checkpoints", "cli", "conversion", "training"}
+NOT_YET = {"cli", "training"}
 HOOKS = {"setup"}  # called by Flax
 OPENERS = """
     What Whether How Of Says Tells Which Why Where When Returns Reads Writes Gives Makes

@@ -1,4 +1,4 @@
-"""Networks that others publish, by name: downloaded, converted once, and kept in the cache."""
+"""Networks published by others, by name: downloaded, converted once, and kept in the cache."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,18 +14,19 @@ from s3_jax.conversion.weights import from_torch
 
 
 def published_names() -> list[str]:
-    """Names of whole networks that are downloaded when first used."""
+    """Return the names of whole networks that are downloaded on first use."""
     return sorted(name for name, published in PUBLISHED.items() if published.role == "network")
 
 
 def published_model(name: str, save: Callable[..., None]) -> Path:
-    """Return the checkpoint of a published network, which is made when it is first asked for.
+    """Return the checkpoint of a published network, created on first use.
 
     Args:
       save: `save_model`.
 
     Raises:
-      InputError: it cannot be downloaded. ConversionError: it is no network of ours.
+      InputError: it cannot be downloaded.
+      ConversionError: the file does not hold a known network.
     """
     published = PUBLISHED[name]
     directory = cache_directory() / f"{name}-{published.digest[:8]}"

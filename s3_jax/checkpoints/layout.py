@@ -1,10 +1,10 @@
-"""What is inside a model checkpoint's directory, and the orbax handler that reads and writes it.
+"""Layout of a model checkpoint's directory, and the orbax handler that reads and writes it.
 
     DIR/config.json        configuration, free-form metadata, size and CRC-32 of the other files
     DIR/manifest.ocdbt ... the arrays, as `orbax.checkpoint.PyTreeCheckpointHandler` lays them out
 
-config.json is written last, hence a directory that has it is complete. The checksums are there
-because orbax itself notices neither flipped bits nor every missing file.
+config.json is written last, so a directory that has it is complete. The checksums are needed
+because orbax itself detects neither flipped bits nor every missing file.
 """
 
 import dataclasses
@@ -36,17 +36,17 @@ COMMIT_NOTE = "commit_success.txt"
 FORMAT = "s3_jax model"
 VERSION = 1
 COPY_AGAIN = "copy or download the whole directory again"
-# Written by orbax after our last look at the directory, and not needed to read it.
+# Written by orbax after the checksums are taken, and not needed for reading.
 _UNRECORDED = (CONFIG_FILE, "_CHECKPOINT_METADATA", COMMIT_NOTE)
 
 
 class CheckpointError(InputError):
-    """A model checkpoint cannot be read or written; the message names the path and the fix."""
+    """Error for an unreadable or unwritable model checkpoint; it names the path and the fix."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What config.json holds. files: relative path -> (bytes, CRC-32)."""
+    """Content of config.json; `files` maps relative paths to (bytes, CRC-32)."""
 
     config: ModelConfig
     metadata: dict[str, Any]
@@ -55,7 +55,7 @@ class Header:
 
 @dataclasses.dataclass
 class ModelSave(ocp.args.CheckpointArgs):
-    """What `ModelHandler` saves; the fields are those of `save_model`."""
+    """Arguments of `ModelHandler.save`; the fields are those of `save_model`."""
 
     config: ModelConfig
     variables: Variables
@@ -65,7 +65,7 @@ class ModelSave(ocp.args.CheckpointArgs):
 
 @dataclasses.dataclass
 class ModelRestore(ocp.args.CheckpointArgs):
-    """`ModelHandler` restores everything, on the host, however it was saved."""
+    """Arguments of `ModelHandler.restore`, which restores everything on the host."""
 
 
 class ModelHandler(ocp.AsyncCheckpointHandler):
@@ -76,13 +76,15 @@ class ModelHandler(ocp.AsyncCheckpointHandler):
         self._saving: ModelSave | None = None
 
     def save(self, directory: os.PathLike[str], args: ModelSave) -> None:
+        """Save a checkpoint in a directory."""
         self._arrays.save(directory, args=self._prepare(args))
 
     async def async_save(self, directory: os.PathLike[str], args: ModelSave) -> Any:
+        """Start to save a checkpoint in a directory, and return orbax's futures."""
         return await self._arrays.async_save(directory, args=self._prepare(args))
 
     def finalize(self, directory: os.PathLike[str]) -> None:
-        """Called by orbax, on the first process only, when all arrays are on disk."""
+        """Write config.json; orbax calls this on the first process when all arrays are on disk."""
         self._arrays.finalize(directory)
         assert self._saving is not None
         _write_header(Path(directory), self._saving.config, self._saving.metadata or {})
@@ -91,6 +93,12 @@ class ModelHandler(ocp.AsyncCheckpointHandler):
     def restore(
         self, directory: os.PathLike[str], args: ModelRestore | None = None
     ) -> tuple[ModelConfig, Variables]:
+        """Return the configuration and the variables of a checkpoint.
+
+        Raises:
+          CheckpointError: the checkpoint is missing or damaged, or does not match its
+            configuration.
+        """
         directory = Path(directory)
         header = read_header(directory)
         check_files(directory, header)
@@ -105,6 +113,7 @@ class ModelHandler(ocp.AsyncCheckpointHandler):
         return header.config, variables
 
     def close(self) -> None:
+        """Release the resources of the array handler."""
         self._arrays.close()
 
     def _prepare(self, args: ModelSave) -> ocp.args.PyTreeSave:
@@ -144,7 +153,7 @@ def _overflows(variables: Variables, dtype: Any) -> list[str]:
 
 
 def _misfits(shapes: Mapping[str, Any], config: ModelConfig) -> list[str]:
-    """How variables of these shapes differ from those of the network."""
+    """Return how variables of these shapes differ from those of the network."""
     try:
         expected = flatten(network_shapes(config))
     except InputError as error:
@@ -171,7 +180,7 @@ def _write_header(directory: Path, config: ModelConfig, metadata: Mapping[str, A
 
 
 def record_files(directory: Path, name: str, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file with `content`, and size and CRC-32 of all other files."""
+    """Write a JSON file with `content`, and size and CRC-32 of all other files."""
     files = {_name(path, directory): path for path in sorted(directory.rglob("*"))}
     recorded = {
         other: "{} {:08x}".format(*_size_and_checksum(path))
@@ -183,7 +192,7 @@ def record_files(directory: Path, name: str, content: Mapping[str, Any]) -> None
 
 
 def check_recorded(directory: Path, name: str) -> dict[str, Any]:
-    """What a file of `record_files` holds, after comparing all files with it.
+    """Return the content of a file written by `record_files` after checking all files against it.
 
     Raises:
       CheckpointError: it, or one of the other files, is missing or damaged.
@@ -204,10 +213,10 @@ def _recorded_files(content: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
 
 
 def read_header(directory: Path) -> Header:
-    """What config.json holds.
+    """Read config.json.
 
     Raises:
-      CheckpointError: it is of something else, damaged, or written by another version.
+      CheckpointError: it is damaged, not a model checkpoint's, or written by another version.
     """
     path = directory / CONFIG_FILE
     try:
@@ -238,7 +247,7 @@ def _read_config(path: Path, values: dict[str, Any]) -> ModelConfig:
 
 
 def other_files(directory: Path, header: Header) -> list[str]:
-    """Files in the directory that are not the checkpoint's."""
+    """Return the files in the directory that do not belong to the checkpoint."""
     own = {*header.files, *_UNRECORDED}
     files = (path for path in directory.rglob("*") if not path.is_dir())
     return sorted(name for path in files if (name := _name(path, directory)) not in own)
@@ -249,7 +258,7 @@ def _name(path: Path, directory: Path) -> str:
 
 
 def check_files(directory: Path, header: Header) -> None:
-    """Compares all files with the sizes and checksums of config.json.
+    """Compare all files with the sizes and checksums of config.json.
 
     Raises:
       CheckpointError: files are missing or damaged; all are listed.

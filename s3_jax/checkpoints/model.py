@@ -74,9 +74,9 @@ def save_model(
     metadata: Mapping[str, Any] | None = None,
     dtype: Any = None,
 ) -> None:
-    """Writes a model checkpoint, in place of one that is there already.
+    """Write a model checkpoint, replacing an existing one.
 
-    At every moment `load_model(path)` gives the old checkpoint or the new one, also after the
+    At every moment `load_model(path)` returns the old checkpoint or the new one, even after the
     process was killed half-way.
 
     Args:
@@ -114,7 +114,7 @@ def save_model(
 
 
 def load_model(path_or_name: str | os.PathLike[str]) -> tuple[ModelConfig, Variables]:
-    """Reads a model checkpoint.
+    """Read a model checkpoint.
 
     Args:
       path_or_name: what `find_model` takes.
@@ -133,7 +133,7 @@ def load_model(path_or_name: str | os.PathLike[str]) -> tuple[ModelConfig, Varia
 
 
 def read_header(path_or_name: str | os.PathLike[str]) -> Header:
-    """Configuration, metadata and list of files of a model checkpoint, without its arrays.
+    """Return configuration, metadata and list of files of a model checkpoint, without its arrays.
 
     Raises:
       CheckpointError: there is no checkpoint or its config.json is damaged.
@@ -142,7 +142,7 @@ def read_header(path_or_name: str | os.PathLike[str]) -> Header:
 
 
 def stored_arrays(path_or_name: str | os.PathLike[str]) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and storage type of the arrays in a model checkpoint, by slash-separated path.
+    """Return shape and storage type of a model checkpoint's arrays, by slash-separated path.
 
     Raises:
       CheckpointError: there is no checkpoint or it is damaged.
@@ -154,12 +154,12 @@ def stored_arrays(path_or_name: str | os.PathLike[str]) -> dict[str, tuple[tuple
 
 
 def shipped_names() -> list[str]:
-    """Names of the checkpoints that come with the package."""
+    """Return the names of the checkpoints that come with the package."""
     return sorted(path.name for path in SHIPPED.glob("*") if _is_model(path))
 
 
 def find_model(path_or_name: str | os.PathLike[str]) -> Path:
-    """The directory of a model checkpoint.
+    """Return the directory of a model checkpoint.
 
     Args:
       path_or_name: a checkpoint's directory; a training run's directory, or its `checkpoints`;

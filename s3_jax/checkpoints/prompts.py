@@ -1,7 +1,7 @@
-"""The prompt head of a checkpoint: beside the network's own parameters, or in a file of its own.
+"""Prompt head of a checkpoint: among the network's own parameters, or in a separate file.
 
 A training run keeps it among the network's parameters. The one that comes with the package is a
-file beside its checkpoint, `<name>_prompts.safetensors`, which says whose maps it was trained on.
+separate file, `<name>_prompts.safetensors`, with a checksum of the trunk it was trained on.
 """
 
 import os
@@ -89,7 +89,7 @@ def _read_head(directory: Path, trunk: Variables) -> dict[str, Any]:
 
 
 def _checksum(trunk: Variables) -> str:
-    """Of what the trunk computes with, as half precision numbers, in which s3_lite is stored."""
+    """Return the checksum of the trunk in half precision, in which s3_lite is stored."""
     total = 0
     for name, x in sorted(flatten(jax.device_get(trunk)).items()):
         if np.issubdtype(np.asarray(x).dtype, np.floating):

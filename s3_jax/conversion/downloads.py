@@ -1,8 +1,8 @@
 """Published weights by name, downloaded once into a cache.
 
-A file in the cache is complete and has the published checksum: it is downloaded beside its place
-(`.part`, from where a download that was cut off goes on), checked, and then moved. Who has no
-network puts the file there by other means; it is checked likewise.
+A file in the cache is complete and has the published checksum: it is downloaded under a temporary
+name (`.part`, from which an interrupted download resumes), checked, and then renamed. Without a
+network, the file can be put there by other means; it is checked in the same way.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ from s3_jax.errors import InputError, reason
 
 CACHE_VARIABLE = "S3_JAX_WEIGHTS"
 CACHE = "~/.cache/s3_jax/weights"
-ATTEMPTS = 4  # downloads that break off go on so often
-TIMEOUT = 30  # seconds without a byte
+ATTEMPTS = 4  # how often an interrupted download is resumed
+TIMEOUT = 30  # seconds without any data
 PIECE = 1 << 20
 
 
@@ -35,8 +35,8 @@ PIECE = 1 << 20
 class PublishedFile:
     """One file as its authors publish it.
 
-    algorithm, digest: checksum; a digest may be the beginning of one, as in torchvision's names.
-    size: in bytes, roughly, for messages.
+    algorithm, digest: checksum; a digest may be a prefix, as in torchvision's names.
+    size: approximate size in bytes, for messages.
     role: "network" for a whole network, else the flag of `s3 convert` that takes the file.
     """
 
@@ -86,15 +86,15 @@ PUBLISHED = {
 
 
 def cache_directory() -> Path:
-    """Where downloaded weights are kept: $S3_JAX_WEIGHTS, or ~/.cache/s3_jax/weights."""
+    """Return the directory of downloaded weights: $S3_JAX_WEIGHTS, or ~/.cache/s3_jax/weights."""
     return Path(os.environ.get(CACHE_VARIABLE) or CACHE).expanduser()
 
 
 def download(name: str) -> Path:
-    """Return the file of a published name, from the cache or else from its address.
+    """Return a published file by its name, from the cache or else from its URL.
 
     Raises:
-      InputError: it cannot be had; the message says what to fetch and where to put it.
+      InputError: it cannot be downloaded; the message tells what to fetch and where to put it.
     """
     published = PUBLISHED[name]
     target = cache_directory() / published.name
@@ -117,7 +117,7 @@ def download(name: str) -> Path:
 
 @contextlib.contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """One process at a time; the others wait, and then find the file."""
+    """Let one process in at a time; the others wait, and then find the file."""
     with target.with_name(f".{target.name}.lock").open("wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,7 +128,7 @@ def _alone(target: Path) -> Iterator[None]:
 
 
 def _complete(published: PublishedFile, part: Path) -> None:
-    """Download what is missing of a file; a connection that breaks is made again."""
+    """Download the missing part of a file, reconnecting if the connection breaks."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             _go_on(published, part)
@@ -176,7 +176,7 @@ def _require_space(part: Path, needed: int) -> None:
 
 
 def _check(published: PublishedFile, file: Path) -> None:
-    """Compare the checksum; what is wrong is removed, since going on from there cannot help."""
+    """Compare the checksum; delete a wrong file, since resuming it cannot help."""
     with file.open("rb") as opened:
         found = hashlib.file_digest(opened, published.algorithm).hexdigest()
     if not found.startswith(published.digest):

@@ -1,4 +1,4 @@
-"""How checkpoint files fail: one exception, one line, naming the file, what is wrong, the fix."""
+"""Errors of checkpoint files: one exception with a one-line message of file, problem and fix."""
 
 import contextlib
 import os
@@ -9,17 +9,17 @@ RESAVE = "re-save only the tensors, with torch.save(model.state_dict(), path)"
 
 
 class ConversionError(ValueError):
-    """A state dict and a network do not fit; the message lists every problem."""
+    """Error for a state dict that does not match the network; the message lists every problem."""
 
 
 class TorchFileError(ValueError):
-    """A checkpoint file that cannot be read or written; the message names file and fix."""
+    """Error for an unreadable or unwritable checkpoint file; the message names file and fix."""
 
 
 class MalformedError(Exception):
-    """A problem found inside a file by code that does not know the file's name.
+    """Problem found inside a file by code that does not know the file's name.
 
-    Always turned into a `TorchFileError` by `naming` before it reaches a caller.
+    It is always turned into a `TorchFileError` by `naming` before it reaches a caller.
     """
 
     def __init__(self, problem: str, fix: str = DAMAGED):
@@ -30,7 +30,7 @@ class MalformedError(Exception):
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str], action: str) -> Iterator[None]:
-    """Gives problems that occur inside the block the file's name.
+    """Add the file's name to problems that occur inside the block.
 
     Args:
       path: the file that the block works on.
@@ -52,6 +52,6 @@ def naming(path: str | os.PathLike[str], action: str) -> Iterator[None]:
 
 
 def printable(text: str, limit: int = 100) -> str:
-    """Text from a file, made safe to show: no control characters, at most `limit` characters."""
+    """Make text from a file safe to show: no control characters, at most `limit` characters."""
     shown = text if text.isprintable() else ascii(text)
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."

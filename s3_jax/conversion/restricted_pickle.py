@@ -1,14 +1,14 @@
-"""A pickle interpreter that builds plain data and never runs code.
+"""Pickle interpreter that builds plain data and never runs code.
 
-Python's own unpickler imports and calls what a file names; even behind a restricted
-`find_class` it hashes, sizes and allocates whatever the file says. This one is a small stack
-machine: it knows the opcodes that pickle protocols 2 to 5 write for data, keeps containers as
-list, tuple and dict, and hands every global name and persistent id to its caller, who answers
-with inert values. Python's `pickletools` splits the bytes into opcodes and their arguments. Work
-and memory are bounded by budgets (`s3_jax.limits`).
+Python's own unpickler imports and calls what a file names; even behind a restricted `find_class` it
+hashes, sizes and allocates whatever the file asks for. This one is a small stack machine. It knows
+the opcodes that pickle protocols 2 to 5 write for data, keeps containers as list, tuple and dict,
+and passes every global name and persistent id to its caller, which answers with inert values.
+Python's `pickletools` splits the bytes into opcodes and their arguments. Work and memory are
+bounded by budgets (`s3_jax.limits`).
 """
 
-import pickle  # for its highest protocol only
+import pickle  # only for its highest protocol
 import pickletools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ _OPCODES = {ord(opcode.code): opcode for opcode in pickletools.opcodes}
 
 
 class Inert:
-    """A value that stands for an object: attributes that a pickle sets on it are dropped."""
+    """Stand-in for an object; attributes that a pickle sets on it are dropped."""
 
 
 @dataclass(frozen=True)
 class Opaque(Inert):
-    """An object (or its class) that is passed over: whatever is done to it has no effect."""
+    """An object (or its class) that is ignored: nothing done to it has any effect."""
 
     name: str
 
@@ -43,14 +43,14 @@ class Builder:
 
 
 class Reader:
-    """The part of a file's interface that `pickletools` reads from, on a buffer."""
+    """The part of a file's interface that `pickletools` needs, on a buffer."""
 
     def __init__(self, data: memoryview, position: int = 0):
         self._data = data
         self.position = position
 
     def read(self, count: int) -> bytes:
-        """The next `count` bytes; raises MalformedError when there are fewer."""
+        """Return the next `count` bytes; raise MalformedError if there are fewer."""
         end = self.position + count
         if count < 0 or end > len(self._data):
             raise MalformedError(f"ends inside a pickle (at byte {len(self._data):,})")
@@ -58,7 +58,7 @@ class Reader:
         return bytes(self._data[start:end])
 
     def readline(self) -> bytes:
-        """Bytes up to the next line feed, with it."""
+        """Return the bytes up to and including the next line feed."""
         window = bytes(self._data[self.position : self.position + _MAX_NAME_LENGTH])
         length = window.find(b"\n") + 1
         if not length:
@@ -67,9 +67,9 @@ class Reader:
         return window[:length]
 
     def argument(self, opcode: pickletools.OpcodeInfo) -> Any:
-        """What follows an opcode; None for one that takes nothing."""
+        """Return an opcode's argument, or None if it takes none."""
         try:
-            if opcode.name == "GLOBAL":  # pickletools would take names for quoted ASCII
+            if opcode.name == "GLOBAL":  # pickletools would parse names as quoted ASCII
                 return (self.readline()[:-1] + b"." + self.readline()[:-1]).decode()
             return opcode.arg.reader(self) if opcode.arg else None  # type: ignore[arg-type]
         except UnicodeDecodeError as error:
@@ -79,21 +79,21 @@ class Reader:
 
 
 class _Machine:
-    """The stack machine: its stack, the marks on the stack, and the memo."""
+    """Stack machine: its stack, the marks on the stack, and the memo."""
 
     def __init__(self, find_global: Callable[[str], Any], persistent_load: Callable[[Any], Any]):
         self.find_global = find_global
         self.persistent_load = persistent_load
         self.stack: list[Any] = []
         self.marks: list[int] = []
-        # By the number's text: whoever writes the file cannot make hashes of texts collide.
+        # Keyed by the number's text: a file cannot make hashes of texts collide.
         self.memo: dict[str, Any] = {}
-        # An operation makes at most one small object, so that this also bounds memory.
+        # An operation makes at most one small object, so this also bounds memory.
         self._operations = self._allowed = int(limit("pickle_operations"))
         self._number_keys = limit("pickle_number_keys")
 
     def charge(self, operations: int) -> None:
-        """Count operations; raises MalformedError when the file takes more than its budget."""
+        """Count operations; raise MalformedError if the file exceeds its budget."""
         self._operations -= operations
         if self._operations < 0:
             raise MalformedError(
@@ -102,8 +102,7 @@ class _Machine:
             )
 
     def charge_number_keys(self, count: int) -> None:
-        """Count keys that are no text, of which a file can make each look for its place among
-        all others."""
+        """Count keys that are not text, whose hashes a file can make collide."""
         self._number_keys -= count
         if self._number_keys < 0:
             raise _too_many_number_keys()
@@ -140,7 +139,7 @@ class _Machine:
         return values
 
 
-# Of an opcode's argument, None where it has none; what it returns is dropped.
+# Takes the opcode's argument, or None if it has none; the result is ignored.
 Handler = Callable[[_Machine, Any], object]
 
 
@@ -150,21 +149,21 @@ def load(
     find_global: Callable[[str], Any],
     persistent_load: Callable[[Any], Any],
 ) -> tuple[Any, int]:
-    """Interprets the pickle that begins at byte `start`.
+    """Interpret the pickle that begins at byte `start`.
 
     Args:
       data: the whole file or record, as bytes.
-      start: where the pickle begins.
-      find_global: what "module.name" stands for: a `Builder` if it may be called, an `Inert`
-        value otherwise. To refuse a name, raise `MalformedError`.
-      persistent_load: the value that a persistent id stands for.
+      start: position of the pickle.
+      find_global: returns the value for "module.name": a `Builder` if it may be called, otherwise
+        an `Inert` value. To refuse a name, raise `MalformedError`.
+      persistent_load: returns the value for a persistent id.
 
     Returns:
       The value, made of None, bool, int, float, str, bytes, list (for sets too), tuple, dict and
-      what the two functions returned; and the position after the pickle.
+        the results of the two functions; and the position after the pickle.
 
     Raises:
-      MalformedError: the pickle is cut short, inconsistent, too large or uses other opcodes.
+      MalformedError: the pickle is truncated, inconsistent, too large or uses other opcodes.
     """
     reader = Reader(data, start)
     machine = _Machine(find_global, persistent_load)
@@ -183,9 +182,9 @@ def load(
 
 
 def put_pairs(target: dict[Any, Any], pairs: Sequence[Sequence[Any]]) -> None:
-    """Adds pairs that one call was given to a dictionary; raises as `_put`.
+    """Add the pairs passed in one call to a dictionary; raise as `_put`.
 
-    Calls can be repeated for a few bytes each, so that each may have few keys that are no text.
+    Calls can be repeated at a few bytes each, so each may have only few keys that are not text.
     """
     if _number_keys(key for key, _ in pairs) > _NUMBER_KEYS_OF_A_CALL:
         raise _too_many_number_keys()
@@ -206,7 +205,7 @@ def _too_many_number_keys() -> MalformedError:
 
 
 def _put(target: dict[Any, Any], items: Iterable[Sequence[Any]]) -> None:
-    """Adds items to a dictionary; raises MalformedError for keys that are not plain scalars.
+    """Add items to a dictionary; raise MalformedError for keys that are not plain scalars.
 
     Tuples are refused too: hashing a deeply nested one overflows the interpreter's C stack.
     """
@@ -280,7 +279,7 @@ def _call(machine: _Machine, function: Any, arguments: Any) -> None:
     if isinstance(function, Opaque):
         machine.push(function)
     elif isinstance(function, Builder):
-        # What is built may copy its arguments, which the file can pass again and again.
+        # A builder may copy its arguments, which the file can pass again and again.
         machine.charge(sum(len(x) for x in arguments if isinstance(x, list | tuple)))
         machine.push(function.build(arguments))
     else:
@@ -288,7 +287,7 @@ def _call(machine: _Machine, function: Any, arguments: Any) -> None:
 
 
 def _build(machine: _Machine, _: None) -> None:
-    """Attributes of an object: nothing here has any, so that they are dropped."""
+    """Drop the attributes of an object: no value here has any."""
     machine.pop()
     target = machine.top()
     if not isinstance(target, (Inert, dict)):

@@ -1,4 +1,4 @@
-"""Reads safetensors files as views of the memory-mapped file."""
+"""Reading of safetensors files as views of the memory-mapped file."""
 
 import os
 from typing import Any
@@ -25,16 +25,16 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
-_MAX_DIMENSIONS = 64  # of NumPy
+_MAX_DIMENSIONS = 64  # NumPy's limit
 
 
 def read_safetensors(
     path: str | os.PathLike[str], data: NDArray[np.uint8]
 ) -> dict[str, NDArray[Any]]:
-    """Arrays by key.
+    """Read arrays by key.
 
-    The library checks the header, among others that the tensors follow each other without gap
-    or overlap up to the end of the file: their order and sizes then give their places.
+    The library checks the header, including that the tensors follow each other without gap or
+    overlap up to the end of the file. Their order and sizes thus determine their positions.
 
     Args:
       path: the file.
@@ -69,7 +69,7 @@ def _view(
         )
     dtype = DTYPES[dtype_name]
     if len(shape) > _MAX_DIMENSIONS or max(shape, default=0) > data.size:
-        # Only the size of an empty tensor may be anything else, and is of no use.
+        # Only an empty tensor can have such a shape, and it is useless.
         raise MalformedError(f"holds tensor {printable(key)} of impossible shape {shape[:8]}")
     end = position + int(np.prod(shape, dtype=object)) * dtype.itemsize
     return data[position:end].view(dtype).reshape(shape)

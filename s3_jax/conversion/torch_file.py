@@ -1,9 +1,9 @@
-"""Reads checkpoint files without PyTorch and without running anything that is stored in them.
+"""Reading of checkpoint files without PyTorch and without running anything stored in them.
 
     file -> layout (zip, legacy, safetensors) -> pickle -> tree of `Tensor` -> arrays by key
 
-Arrays are views of the memory-mapped file wherever possible: what is not used is not loaded.
-Do not change a file in place while its arrays are in use (replacing it is fine).
+Arrays are views of the memory-mapped file wherever possible, so unused ones are not loaded. Do not
+change a file in place while its arrays are in use (replacing it is fine).
 """
 
 import mmap
@@ -35,8 +35,8 @@ __all__ = [
 
 Arrays = dict[str, NDArray[Any]]
 
-# Bounds on what a small file may expand to: containers and storages can be shared, so that a
-# few bytes may name a great many tensors, or one of any size.
+# Bounds on the expansion of a small file: containers and storages can be shared, so a few bytes
+# may name a great many tensors, or one of any size.
 _MAX_TENSORS = 100_000
 _MAX_DEPTH = 64
 _MAX_KEY_LENGTH = 1024
@@ -44,7 +44,7 @@ _MAX_SHARING = 16
 _FREE_BYTES = 64 * 2**20
 
 _FETCH_AGAIN = "download the file itself"
-# What is often found where a checkpoint should be: (offset, signature, what it is, fix).
+# Files that are often mistaken for checkpoints: (offset, signature, what it is, fix).
 _OTHER_FILES = (
     (0, b"version https://git-lfs", "is a Git LFS pointer, not the file", "run git lfs pull"),
     (0, b"<!DOCTYPE", "is a web page, not a checkpoint", _FETCH_AGAIN),
@@ -57,13 +57,13 @@ _OTHER_FILES = (
 
 @dataclass(frozen=True)
 class Contents:
-    """What a checkpoint file holds.
+    """Contents of a checkpoint file.
 
     layout: "zip", "legacy" or "safetensors".
-    tensors: arrays by key; the keys of nested dictionaries and the indices of nested lists are
-      joined with "."; a file that is one bare tensor has the key "tensor". Arrays may be
+    tensors: arrays by key. The keys of nested dictionaries and the indices of nested lists are
+      joined with "."; a file with a single bare tensor has the key "tensor". Arrays may be
       read-only and share memory with the file and each other.
-    skipped: what else there is, key to kind, one entry for each largest part without tensors.
+    skipped: everything else, key -> kind, with one entry for each largest part without tensors.
     """
 
     layout: str
@@ -72,31 +72,31 @@ class Contents:
 
 
 def read_tensors(path: str | os.PathLike[str], skip_globals: Collection[str] = ()) -> Arrays:
-    """The tensors of a PyTorch checkpoint (zip or legacy format) or a safetensors file.
+    """Read the tensors of a PyTorch checkpoint (zip or legacy format) or a safetensors file.
 
-    The format is found from the content. Tensors keep their dtype: bool, (u)int8 to (u)int64,
-    float16, float32, float64, bfloat16 (ml_dtypes). Strided, shared and empty tensors, scalars
-    and parameters are read; anything else in the checkpoint is left out (`read_contents` tells
-    what). No code that the file names is ever imported or run.
+    The format is detected from the content. Tensors keep their dtype: bool, (u)int8 to (u)int64,
+    float16, float32, float64, bfloat16 (ml_dtypes). Strided, shared and empty tensors, scalars and
+    parameters are read; anything else in the checkpoint is left out (`read_contents` lists it). No
+    code that the file names is ever imported or run.
 
     Args:
       path: the file.
       skip_globals: names ("module.name") of classes and functions, other than those of tensors,
-        whose objects may be passed over; without this they are refused.
+        whose objects are ignored instead of being refused.
 
     Returns:
       Arrays by key, as described at `Contents.tensors`.
 
     Raises:
-      TorchFileError: the file is missing, not a checkpoint, damaged, or holds objects or tensors
-        of other kinds. Damage to values is noticed in the zip format (checksums), and in the
-        other two only as far as it changes the structure.
+      TorchFileError: the file is missing, not a checkpoint, damaged, or holds objects or tensors of
+        other kinds. Damaged values are detected in the zip format (checksums), and in the other two
+        only if they change the structure.
     """
     return read_contents(path, skip_globals).tensors
 
 
 def read_contents(path: str | os.PathLike[str], skip_globals: Collection[str] = ()) -> Contents:
-    """As `read_tensors`, with the file's layout and a list of what was not a tensor."""
+    """Do the same as `read_tensors`, but return the layout and a list of non-tensors as well."""
     with naming(path, "read"), _opened(pathlib.Path(path)) as file:
         data = _map(file)
         # First, since its first eight bytes are a length and may look like anything.
@@ -114,7 +114,7 @@ def read_contents(path: str | os.PathLike[str], skip_globals: Collection[str] = 
 
 
 def describe(path: str | os.PathLike[str], skip_globals: Collection[str] = ()) -> str:
-    """A table of the tensors in a file, for people: key, shape, dtype, and what was skipped.
+    """Format a table of the tensors in a file (key, shape, dtype) and a list of what was skipped.
 
     Raises:
       TorchFileError: as `read_tensors`.
@@ -183,7 +183,7 @@ def _children(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _parts_with_tensors(value: Any) -> set[int]:
-    """ids of all containers with a tensor somewhere below; each container is visited once."""
+    """Return the ids of all containers with a tensor somewhere below; each is visited once."""
     found: set[int] = set()
     visited: set[int] = set()
 
@@ -204,7 +204,7 @@ def _parts_with_tensors(value: Any) -> set[int]:
 
 
 def _leaves(value: Any, key: str, depth: int, with_tensors: set[int]) -> Iterator[tuple[str, Any]]:
-    """Every tensor, and every largest part without tensors, with its key."""
+    """Yield every tensor, and every largest part without tensors, with its key."""
     if len(key) > _MAX_KEY_LENGTH:
         raise MalformedError(f"has a key of more than {_MAX_KEY_LENGTH:,} characters", RESAVE)
     if depth > _MAX_DEPTH:

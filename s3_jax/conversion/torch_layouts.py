@@ -1,4 +1,4 @@
-"""Where a checkpoint keeps its pickle and its bytes: the zip layout and the older legacy one."""
+"""Layouts of a checkpoint's pickle and bytes: the zip layout and the older legacy one."""
 
 import re
 import struct
@@ -19,7 +19,7 @@ Bytes = NDArray[np.uint8]
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
-# What the zipfile module raises for directories that make no sense.
+# Exceptions of the zipfile module for invalid directories.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     NotImplementedError,
@@ -35,11 +35,11 @@ _UTF8_NAME = 0x800
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's value, with `Tensor` in it where tensors were, and its bytes.
+    """A checkpoint's value, with `Tensor` in place of tensors, and its bytes.
 
     layout: "zip" or "legacy".
     value: None, numbers, text, list, tuple, dict, Tensor, and inert stand-ins for the rest.
-    record: the bytes that a storage lies in, checked against its size.
+    record: returns the bytes of a storage, checked against its size.
     byte_order: "little" or "big".
     """
 
@@ -49,20 +49,20 @@ class Checkpoint:
     byte_order: str
 
     def array(self, tensor: Tensor) -> NDArray[Any]:
-        """The tensor's values; raises MalformedError if their bytes are missing or damaged."""
+        """Return a tensor's values; raise MalformedError if their bytes are missing or damaged."""
         return as_array(tensor, self.record(tensor.storage), self.byte_order)
 
 
 def read_zip(file: BinaryIO, data: Bytes, skip_globals: Collection[str]) -> Checkpoint:
-    """A checkpoint of torch >= 1.6: an uncompressed zip of data.pkl, data/0, data/1, ...
+    """Read a checkpoint of torch >= 1.6: an uncompressed zip of data.pkl, data/0, data/1, ...
 
     Args:
       file: the open file.
       data: the same file's bytes (a memory map).
-      skip_globals: names of objects to pass over.
+      skip_globals: names of objects to ignore.
 
     Raises:
-      MalformedError: not a checkpoint, damaged, or holding other things than tensors.
+      MalformedError: the file is not a checkpoint, is damaged, or holds objects other than tensors.
     """
     members = _directory(file)
     root = _root(members)
@@ -85,7 +85,7 @@ def _directory(file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
 
 
 def _root(members: Collection[str]) -> str:
-    """The folder that everything lies in; its name is free."""
+    """Return the folder that contains everything; its name is arbitrary."""
     roots = [match[1] for name in members if (match := re.fullmatch(r"([^/]*)/data\.pkl", name))]
     if len(roots) != 1:
         raise MalformedError(
@@ -99,13 +99,13 @@ def _root(members: Collection[str]) -> str:
 
 
 class _ZipRecords:
-    """The members of a zip as views of its bytes, the checksum of each verified once."""
+    """The members of a zip as views of its bytes; the checksum of each is verified once."""
 
     def __init__(self, data: Bytes, members: dict[str, zipfile.ZipInfo], root: str):
         for member in members.values():
             _data_start(data, member)  # the directory itself has no checksum
         if sum(member.compress_size for member in members.values()) > data.size:
-            raise MalformedError("has members that overlap")  # each of which would be read in full
+            raise MalformedError("has members that overlap")  # each would be read in full
         self._data = data
         self._members = members
         self._root = root
@@ -132,7 +132,7 @@ class _ZipRecords:
 
 
 def _member_bytes(data: Bytes, member: zipfile.ZipInfo) -> Bytes:
-    """A member's bytes, its extent and checksum verified."""
+    """Return a member's bytes after verifying its extent and checksum."""
     shown = printable(member.filename)
     if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & _ENCRYPTED:
         raise MalformedError(
@@ -144,14 +144,14 @@ def _member_bytes(data: Bytes, member: zipfile.ZipInfo) -> Bytes:
     if member.file_size != member.compress_size or end > data.size:
         raise MalformedError(f"ends inside of member {shown}")
     raw = data[start:end]
-    # torch.save can be told to leave the checksums out, and then writes zeros.
+    # torch.save can omit the checksums, and then writes zeros.
     if member.CRC not in (0, zlib.crc32(raw.data)):
         raise MalformedError(f"has member {shown} with a wrong checksum")
     return raw
 
 
 def _data_start(data: Bytes, member: zipfile.ZipInfo) -> int:
-    """Where a member's bytes begin: after its local header, whose length varies."""
+    """Return the position of a member's bytes, after its local header of variable length."""
     begin = member.header_offset
     after = begin + _LOCAL_HEADER.size
     if begin < 0 or after > data.size:
@@ -175,17 +175,17 @@ def _byte_order(records: _ZipRecords) -> str:
 
 
 def read_legacy(data: Bytes, skip_globals: Collection[str]) -> Checkpoint:
-    """A checkpoint of torch < 1.6: five pickles, then the storages with their lengths.
+    """Read a checkpoint of torch < 1.6: five pickles, then the storages with their lengths.
 
-    Storages are little-endian whatever the machine was. The format has no checksums: damage
-    to the values themselves cannot be noticed.
+    Storages are little-endian on every machine. The format has no checksums, so damage to the
+    values themselves cannot be detected.
 
     Args:
       data: the file's bytes.
-      skip_globals: names of objects to pass over.
+      skip_globals: names of objects to ignore.
 
     Raises:
-      MalformedError: not a checkpoint, damaged, or holding other things than tensors.
+      MalformedError: the file is not a checkpoint, is damaged, or holds objects other than tensors.
     """
     buffer = data.data
     magic, position = _plain_pickle(buffer, 0)
@@ -210,7 +210,7 @@ def _find(records: dict[str, Bytes], key: str) -> Bytes:
 
 
 def _plain_pickle(buffer: memoryview, position: int) -> tuple[Any, int]:
-    """A pickle without any objects."""
+    """Read a pickle without any objects."""
     no_names = Globals()
     value, position = load(buffer, position, no_names.find_global, no_names.persistent_load)
     no_names.check(value)
@@ -220,7 +220,7 @@ def _plain_pickle(buffer: memoryview, position: int) -> tuple[Any, int]:
 def _legacy_records(
     data: Bytes, position: int, keys: Any, storages: dict[str, Storage]
 ) -> Iterator[tuple[str, Bytes]]:
-    """Storages in the order of `keys`: an int64 count of elements, then the elements."""
+    """Yield storages in the order of `keys`: an int64 count of elements, then the elements."""
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise MalformedError("has a malformed list of storages")
     for key in keys:

@@ -1,4 +1,4 @@
-"""What a PyTorch pickle describes: storages, tensors on them, and the names it may use."""
+"""Content of a PyTorch pickle: storages, tensors on them, and the names it may use."""
 
 import math
 import sys
@@ -28,7 +28,7 @@ STORAGE_DTYPES: dict[str, np.dtype[Any]] = {
     "ByteStorage": np.dtype(np.uint8),
     "BoolStorage": np.dtype(np.bool_),
 }
-# These have no storage class of their own; their tensors lie on untyped storages.
+# These have no storage class of their own; their tensors use untyped storages.
 UNTYPED_DTYPES = {f"torch.{name}": np.dtype(name) for name in ("uint16", "uint32", "uint64")}
 _TYPED_DTYPES = {f"torch.{dtype.name}": dtype for dtype in STORAGE_DTYPES.values()}
 _DTYPES = {**_TYPED_DTYPES, **UNTYPED_DTYPES}
@@ -45,7 +45,7 @@ _UNTYPED_STORAGES = frozenset(
     for name in ("UntypedStorage", "storage.UntypedStorage", "storage._UntypedStorage")
 )
 
-# Values that checkpoints carry beside their tensors. They are passed over, never built.
+# Values that checkpoints contain besides tensors. They are ignored, never built.
 _PASSED_OVER = frozenset(
     {
         *("torch.Tensor", "torch.nn.parameter.Parameter", "torch.device"),
@@ -70,16 +70,16 @@ _MAX_BYTES = 2**62
 
 @dataclass(frozen=True)
 class StorageType(Inert):
-    """The class of a storage; dtype None for untyped bytes."""
+    """The class of a storage; dtype is None for untyped bytes."""
 
     dtype: np.dtype[Any] | None
 
 
 @dataclass(frozen=True)
 class Storage(Inert):
-    """`numel` elements of the stored bytes `key`, from element `start`; untyped: bytes.
+    """Elements of a stored record: `numel` of record `key`, from element `start`; untyped: bytes.
 
-    total: elements of the whole stored record, of which a view takes a part.
+    total: number of elements in the whole record, of which a view takes a part.
     """
 
     key: str
@@ -90,12 +90,13 @@ class Storage(Inert):
 
     @property
     def itemsize(self) -> int:
+        """Size of an element in bytes."""
         return 1 if self.dtype is None else self.dtype.itemsize
 
 
 @dataclass(frozen=True, eq=False)
 class Tensor(Inert):
-    """A strided view of a storage; offset and strides in elements of `dtype`, checked to fit."""
+    """A strided view that fits its storage; offset and strides are in elements of `dtype`."""
 
     storage: Storage
     dtype: np.dtype[Any]
@@ -105,20 +106,21 @@ class Tensor(Inert):
 
     @property
     def nbytes(self) -> int:
+        """Size of the values in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def as_array(tensor: Tensor, raw: NDArray[np.uint8], byte_order: str) -> NDArray[Any]:
-    """The tensor's values, without copying unless bytes must be swapped or aligned.
+    """Return the tensor's values, copied only if bytes must be swapped or aligned.
 
     Args:
-      tensor: what to read.
+      tensor: the tensor to read.
       raw: all bytes of the record that `tensor.storage.key` names.
-      byte_order: "little" or "big", how `raw` was written.
+      byte_order: "little" or "big", the byte order of `raw`.
 
     Returns:
-      An array of the tensor's shape and dtype in native byte order; read-only if it shares
-      memory with `raw`.
+      An array of the tensor's shape and dtype in native byte order; read-only if it shares memory
+        with `raw`.
     """
     if 0 in tensor.shape:
         return np.empty(tensor.shape, tensor.dtype)
@@ -138,7 +140,7 @@ def as_array(tensor: Tensor, raw: NDArray[np.uint8], byte_order: str) -> NDArray
 class Globals:
     """Answers for the names and persistent ids in a checkpoint's pickle.
 
-    skip_globals: names of further classes and functions to pass over.
+    skip_globals: names of further classes and functions to ignore.
     storages: filled with every stored record that the pickle mentions, by key.
     """
 
@@ -148,7 +150,7 @@ class Globals:
         self.storages: dict[str, Storage] = {}
 
     def find_global(self, name: str) -> Any:
-        """The meaning of "module.name"; unknown names are noted for `check`."""
+        """Return the value for "module.name"; unknown names are recorded for `check`."""
         if name in _BUILDERS:
             return Builder(_BUILDERS[name])
         if name in _UNSUPPORTED_TENSORS:
@@ -164,7 +166,7 @@ class Globals:
         return Opaque(name)
 
     def persistent_load(self, persistent_id: Any) -> Storage:
-        """The storage that a persistent id describes, of 5 fields or 6 in the legacy format."""
+        """Return the storage for a persistent id, which has 5 fields, or 6 in the legacy format."""
         match persistent_id:
             case ("storage", StorageType() as kind, str(key), _, int(numel)) if numel >= 0:
                 storage = Storage(key, kind.dtype, 0, numel, numel)
@@ -187,9 +189,9 @@ class Globals:
             raise MalformedError(f"gives storage {printable(storage.key)} two sizes")
 
     def check(self, value: Any) -> None:
-        """Raises MalformedError if the pickle used names that are neither built nor passed over.
+        """Raise MalformedError if the pickle used names that are neither built nor ignored.
 
-        value: what the pickle made; there is nothing left if it is itself such an object.
+        value: the pickle's value; nothing is left if it is such an object itself.
         """
         if not self._refused:
             return
@@ -204,7 +206,7 @@ class Globals:
 
 
 def _storage_type(name: str) -> Inert | None:
-    """StorageType, or Opaque for storages of unsupported dtypes; None for other names."""
+    """Return a StorageType, Opaque for storages of unsupported dtypes, or None for other names."""
     if name in _UNTYPED_STORAGES:
         return StorageType(None)
     module, _, kind = name.rpartition(".")
@@ -223,7 +225,7 @@ def _storage_view(root: Storage, view: Any) -> Storage:
 
 
 def _tensor(storage: Any, dtype: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
-    """A tensor whose every element lies inside the storage; raises MalformedError otherwise."""
+    """Build a tensor; raise MalformedError unless every element is inside the storage."""
     if isinstance(dtype, Opaque):
         raise MalformedError(f"holds a tensor of unsupported dtype {printable(dtype.name)}", _DENSE)
     if not isinstance(storage, Storage) or not isinstance(dtype, np.dtype):
@@ -242,7 +244,7 @@ def _tensor(storage: Any, dtype: Any, offset: Any, shape: Any, strides: Any) -> 
         raise MalformedError(
             f"has a tensor that ends at element {last:,} of a storage of {available:,}"
         )
-    # The stride of an axis of one element is never used, and may be anything.
+    # The stride of an axis with one element is never used, and may be arbitrary.
     used = tuple(step if size > 1 else 0 for size, step in zip(shape, strides, strict=True))
     return Tensor(storage, dtype, offset, shape, used)
 
@@ -256,7 +258,7 @@ def _malformed(function: str) -> MalformedError:
 
 
 def _rebuild_tensor(arguments: tuple[Any, ...]) -> Tensor:
-    """Both forms: (storage, offset, shape, strides) and the same with autograd's fields."""
+    """Build from either form: (storage, offset, shape, strides), or that with autograd's fields."""
     match arguments:
         case (storage, offset, shape, strides, *rest) if len(rest) in (0, 2, 3):
             _refuse_lazy_bits(rest)
@@ -273,7 +275,7 @@ def _rebuild_tensor_v3(arguments: tuple[Any, ...]) -> Tensor:
 
 
 def _refuse_lazy_bits(rest: list[Any]) -> None:
-    """A tensor's metadata may say that its values are still to be negated or conjugated."""
+    """Raise MalformedError for a tensor whose values are still to be negated or conjugated."""
     metadata = rest[2] if len(rest) > 2 else None
     if isinstance(metadata, dict) and any(metadata.get(bit) for bit in ("neg", "conj")):
         raise MalformedError("holds a lazily negated tensor", "save tensor.resolve_neg() instead")
@@ -287,7 +289,7 @@ def _rebuild_parameter(arguments: tuple[Any, ...]) -> Tensor:
 
 
 def _rebuild_from_type(arguments: tuple[Any, ...]) -> Tensor:
-    """A tensor with attributes: (builder, class, arguments, attributes)."""
+    """Build a tensor with attributes: (builder, class, arguments, attributes)."""
     match arguments:
         case (Builder(build), Inert(), tuple(inner), _) if build in _TENSOR_BUILDERS:
             return build(inner)
@@ -295,7 +297,7 @@ def _rebuild_from_type(arguments: tuple[Any, ...]) -> Tensor:
 
 
 def _ordered_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    """Python 3 sets the items afterwards, Python 2 passed a list of pairs."""
+    """Build a dictionary: Python 3 sets the items later, Python 2 passed a list of pairs."""
     result: dict[Any, Any] = {}
     match arguments:
         case ():

@@ -1,4 +1,4 @@
-"""Writes checkpoints that PyTorch and safetensors load; whole or not at all."""
+"""Writing of checkpoints that PyTorch and safetensors can load, atomically."""
 
 import os
 import pathlib
@@ -28,14 +28,14 @@ _CHUNK = 16 * 2**20
 
 
 def write_torch_file(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Writes a state dict in the zip format of torch >= 1.6.
+    """Write a state dict in the zip format of torch >= 1.6.
 
-    `torch.load(path, weights_only=True)` gives an OrderedDict of the same keys, order, shapes,
-    dtypes and values. The same tensors give the same bytes. An existing file is replaced only
-    once the new one is complete.
+    `torch.load(path, weights_only=True)` returns an OrderedDict with the same keys, order, shapes,
+    dtypes and values. Equal tensors give equal bytes. An existing file is replaced only once the
+    new one is complete.
 
     Args:
-      path: the file to write; its directory exists.
+      path: the file to write, in an existing directory.
       tensors: arrays by key, of the dtypes that `read_tensors` returns, with any strides.
 
     Raises:
@@ -48,8 +48,7 @@ def write_torch_file(path: str | os.PathLike[str], tensors: Mapping[str, NDArray
 
 
 def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Writes a safetensors file, marked as holding PyTorch tensors; otherwise as
-    `write_torch_file`.
+    """Write a safetensors file, marked as holding PyTorch tensors; see `write_torch_file`.
 
     Raises:
       TorchFileError: a key is not text, a dtype is unsupported, or the file cannot be written.
@@ -62,12 +61,12 @@ def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, NDArra
         with replacing(pathlib.Path(path)) as temporary:
             try:
                 safetensors.numpy.save_file(dense, temporary, {"format": "pt"})
-            except safetensors.SafetensorError as error:  # dtypes are checked: it is the disk
+            except safetensors.SafetensorError as error:  # dtypes are valid, so it is the disk
                 raise OSError(str(error)) from error
 
 
 def _checked(tensors: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """The tensors as arrays; raises MalformedError naming every one that cannot be written."""
+    """Convert the tensors to arrays; raise MalformedError with all that cannot be written."""
     arrays = {key: np.asarray(value) for key, value in tensors.items()}
     problems = [f"key {key!r} is not text" for key in arrays if not _is_text(key)]
     for key, array in arrays.items():
@@ -92,7 +91,7 @@ def _is_text(key: Any) -> bool:
 
 
 def _write_archive(file: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """The members that torch.load asks for, in the order in which torch.save writes them."""
+    """Write the members that torch.load expects, in the order in which torch.save writes them."""
     with zipfile.ZipFile(file, "w") as archive:
         _write_record(archive, file, "data.pkl", np.frombuffer(_pickle(arrays), np.uint8))
         _write_record(archive, file, "byteorder", np.frombuffer(b"little", np.uint8))
@@ -102,7 +101,7 @@ def _write_archive(file: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _write_record(archive: zipfile.ZipFile, file: BinaryIO, name: str, array: NDArray[Any]) -> None:
-    """Adds an uncompressed member whose bytes begin at a multiple of 64, as PyTorch wants."""
+    """Add an uncompressed member whose bytes start at a multiple of 64, as PyTorch requires."""
     member = zipfile.ZipInfo(f"{_ROOT}/{name}")
     member.file_size = array.nbytes
     large = array.nbytes * 1.05 > zipfile.ZIP64_LIMIT
@@ -121,7 +120,7 @@ def _write_values(write: Callable[[memoryview], object], array: NDArray[Any]) ->
 
 
 def _pickle(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """The pickle (protocol 2) of an OrderedDict of tensors, storage i holding tensor i."""
+    """Return the pickle (protocol 2) of an OrderedDict of tensors; storage i holds tensor i."""
     items = b"".join(
         _text(key) + _tensor(str(index), array) for index, (key, array) in enumerate(arrays.items())
     )
@@ -132,7 +131,7 @@ _EMPTY_ORDERED_DICT = b"ccollections\nOrderedDict\n)R"
 
 
 def _tensor(storage_key: str, array: NDArray[Any]) -> bytes:
-    """A call of the tensor builder: persistent id of the storage, offset, shape, strides, ..."""
+    """Return a call of the tensor builder: the storage's persistent id, offset, shape, strides."""
     untyped = array.dtype in _DTYPE_NAMES
     storage_name = "torch.storage\nUntypedStorage\n" if untyped else _STORAGE_NAMES[array.dtype]
     storage = (

@@ -1,4 +1,4 @@
-"""PyTorch state dicts to Flax variables and back, every tensor exactly once."""
+"""Conversion of PyTorch state dicts to Flax variables and back, every tensor exactly once."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ Tensors = Mapping[str, np.ndarray]
 
 
 class Move(NamedTuple):
-    """How one tensor's axes change from PyTorch to Flax and back."""
+    """Conversion of one tensor's axes from PyTorch to Flax and back."""
 
     to_flax: Callable[[np.ndarray], np.ndarray]
     to_torch: Callable[[np.ndarray], np.ndarray]
@@ -92,14 +92,14 @@ KINDS: dict[str, list[Leaf]] = {
 
 
 def pairs(config: ModelConfig) -> Iterator[Pair]:
-    """Every PyTorch key of a network with these settings and the Flax leaf it fills."""
+    """Yield every PyTorch key of a network with these settings, and the Flax leaf it fills."""
     for entry in entries(config):
         for leaf in KINDS[entry.kind]:
             yield Pair(entry.torch + leaf.torch, leaf.collection, entry.flax + leaf.flax, leaf.move)
 
 
 def torch_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """PyTorch key -> shape of the published code's state dict for this network."""
+    """Return the shapes of the published code's state dict for this network, by PyTorch key."""
     shapes = network_shapes(config)
     found = {
         p.key: p.move.to_torch(_placeholder(shapes[p.collection][p.path])).shape
@@ -110,11 +110,11 @@ def torch_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def from_torch(tensors: Tensors, config: ModelConfig) -> Variables:
-    """Flax variables of the network `config` from a PyTorch state dict.
+    """Convert a PyTorch state dict to Flax variables of the network `config`.
 
     Returns:
       {"params": ..., "batch_stats": ..., "unused": {torch key: tensor}}, nested dictionaries of
-      NumPy arrays; "unused" holds tensors that checkpoints carry and no output depends on.
+        NumPy arrays; "unused" holds tensors that checkpoints contain but no output uses.
 
     Raises:
       ConversionError: keys are missing, left over, or of the wrong shape; all are listed.
@@ -134,7 +134,7 @@ def from_torch(tensors: Tensors, config: ModelConfig) -> Variables:
 
 
 def to_torch(variables: Variables, config: ModelConfig) -> dict[str, np.ndarray]:
-    """A PyTorch state dict (the published code's names) from Flax variables.
+    """Convert Flax variables to a PyTorch state dict with the published code's names.
 
     Raises:
       ConversionError: variables are missing, left over, or of the wrong shape; all are listed.
@@ -181,9 +181,9 @@ def _compare(
 
 
 def _wrong_constants(tensors: Tensors, config: ModelConfig) -> list[str]:
-    """Frequency tables that differ from what is computed here (by more than rounding)."""
+    """Return problems of frequency tables that differ from those used here beyond rounding."""
     expected = inverse_frequencies(config.width)
-    # A file of half precision holds the table rounded to it.
+    # A half-precision file holds the rounded table.
     tables = [expected.astype(kind).astype(np.float32) for kind in _TABLE_PRECISIONS]
     return [
         f"wrong values: {key} is not the table of temperature 128 that the network computes with"
@@ -201,7 +201,7 @@ _TABLE_PRECISIONS = (np.float32, np.float16, ml_dtypes.bfloat16)
 
 
 def not_finite(tensors: Tensors) -> list[str]:
-    """Name the tensors that hold NaN or infinity, which no network computes with."""
+    """Return problems of tensors that contain NaN or infinity."""
     return [
         f"not finite: {key} has NaN or infinite values, as a run that diverged leaves: take an "
         "earlier checkpoint"
@@ -216,8 +216,7 @@ def _is_floating(value: np.ndarray) -> bool:
 
 
 def _with_counters(tensors: Tensors, config: ModelConfig) -> Tensors:
-    """Add the step counters of batch normalisation where a file has none of them: they take no
-    part in any result."""
+    """Add the step counters of batch normalization if a file has none; nothing depends on them."""
     missing = [
         p.key for p in pairs(config)
         if p.key.endswith(".num_batches_tracked") and p.key not in tensors
