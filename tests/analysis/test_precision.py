@@ -19,6 +19,7 @@ def errors(tiny_network: Network) -> dict[str, StageError]:  # noqa: F811
     return {one.result: one for one in found}
 
 
+@pytest.mark.slow
 def test_every_stage_of_a_frame_is_there(errors: dict[str, StageError]) -> None:
     stages = list(dict.fromkeys(one.stage for one in errors.values()))
     assert stages == [
@@ -27,11 +28,13 @@ def test_every_stage_of_a_frame_is_there(errors: dict[str, StageError]) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_eight_bits(errors: dict[str, StageError]) -> None:
     for name in ("f16", "value", "fused", "logits"):
         assert 1e-4 < errors[name].own < 0.05, errors[name]
 
 
+@pytest.mark.slow
 def test_errors_add_up_along_the_chain(errors: dict[str, StageError]) -> None:
     assert errors["f16"].chain == errors["f16"].own  # nothing comes before it
     assert errors["readout"].own < errors["readout"].chain

@@ -35,6 +35,7 @@ def test_a_random_batch_is_spread_over_replicas() -> None:
     assert int(batch.masks.max()) == task.step.clip.num_objects
 
 
+@pytest.mark.slow
 def test_random_variables_are_those_of_the_network() -> None:
     variables = random_variables(TINY)
     assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(variables))

@@ -61,6 +61,7 @@ def test_looking_changes_nothing(session):
     assert session.frame_index == before
 
 
+@pytest.mark.slow
 def test_positions_are_those_of_the_frame_before_padding_and_shrinking(variables):
     config = PropagationConfig(max_internal_size=40)
     watched = WatchedSession(TINY, variables, config)
