@@ -15,6 +15,7 @@ from s3_jax.training.clip_loss import make_trainer
 from s3_jax.training.state import evaluation_variables
 from s3_jax.training.step import init_state
 from s3_jax.training.step_config import StepConfig
+from tests.support.marks import slow
 from tests.support.tiny_models import NARROW, tiny_variables
 
 PLAIN = StepConfig()
@@ -83,11 +84,13 @@ def test_keeps_the_latest_and_the_best(tmp_path):
     assert kept == [2, 4, 5]
 
 
+@pytest.mark.slow
 def test_checkpoints_without_score_go_too(tmp_path):
     kept = save(tmp_path, 1, 2, 3, 4, 5, keep=2, scores=(None, 0.9, None, None, None))
     assert kept == [2, 4, 5]
 
 
+@pytest.mark.slow
 def test_the_best_is_of_the_latest_stage(tmp_path):
     """The score of an earlier stage's network does not matter."""
     with Checkpoints(tmp_path, 1) as checkpoints:
@@ -110,8 +113,9 @@ def truncate(step):
     file.write_bytes(file.read_bytes()[:100])
 
 
+FIRST = "a flipped bit"
 DAMAGES = {
-    "a flipped bit": damage_array,
+    FIRST: damage_array,
     "a truncated file": truncate,
     "no record": lambda step: (step / "training" / "training.json").unlink(),
     "half a record": lambda step: (step / "training" / "training.json").write_text('{"form'),
@@ -120,7 +124,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", [FIRST, *(slow(name) for name in DAMAGES if name != FIRST)])
 def test_goes_back_to_a_checkpoint_that_can_be_read(tmp_path, damage, caplog):
     save(tmp_path, 1, 2)
     DAMAGES[damage](tmp_path / "checkpoints" / "2")
