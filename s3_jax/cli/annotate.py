@@ -1,19 +1,19 @@
-r"""Paint masks in the browser, follow them through the video, correct, and export.
+r"""Paint masks in the browser, propagate them through the video, correct, and export.
 
   s3 annotate cats.mp4
 
-opens a project and prints the address of its page on this machine; open it in a browser there.
-Everything is saved as it is made: the same command opens the project again, also after a crash.
---output is the project's directory, by default named after the video: cats_annotation.
+opens a project and prints the address of its page, to be opened in a browser on this machine.
+Everything is saved at once: the same command reopens the project, even after a crash. --output is
+the project's directory, by default named after the video: cats_annotation.
 
-The page is served to this machine only, and only under the address that is printed, which holds a
-new random token each time. docs/annotate.md shows the page.
+The page is served only to this machine and only under the printed address, which contains a new
+random token each time. docs/annotate.md shows the page.
 
 More examples:
   s3 annotate frames/ --output=projects/cats --checkpoint=checkpoints/s3_vitb_depthanything
-  # Begin with masks from elsewhere.
+  # Start with existing masks.
   s3 annotate cats.mp4 --masks=results/cats/masks
-  # A smaller picture inside the network: faster.
+  # Smaller frames inside the network: faster.
   s3 annotate cats.mp4 --max_internal_size=360
 """
 
@@ -56,8 +56,8 @@ PORT = flags.DEFINE_integer(
 HOST = flags.DEFINE_string(
     "host",
     "127.0.0.1",
-    "Address to serve the page on. Another one than this machine's own lets everyone on the "
-    "network who knows the page's address see the video and change the masks, unencrypted.",
+    "Address to serve the page on. With any other than this machine's own, everyone on the "
+    "network who knows the page's address can see the video and change the masks, unencrypted.",
 )
 BROWSER = flags.DEFINE_bool("browser", True, "Open the page in the default browser.")
 _CACHE_MEGABYTES = 256.0  # decoded frames, for the page and for the session each
@@ -111,7 +111,7 @@ def _studio(
 
 
 def _import(document: "Document", masks: Path, names: Sequence[str]) -> None:
-    """Begin a project with masks that other programs made."""
+    """Start a project with masks from other programs."""
     from s3_jax.annotation.beginning import cells_of_import
     from s3_jax.annotation.importing import import_masks
 
@@ -142,14 +142,14 @@ def _annotator(
 
 
 def _prompter(checkpoint: Path, size: tuple[int, int]) -> Any:
-    """A prompt head that is ready to answer: the checkpoint's own, or that of s3_lite."""
+    """Return a prompt head that is ready to answer: the checkpoint's own, or that of s3_lite."""
     from s3_jax.cli.compilation_cache import enable_compilation_cache
     from s3_jax.prompting import Prompter
 
     enable_compilation_cache()
     try:
         prompter = Prompter(checkpoint)
-    except InputError:  # clicks need not come from the network that follows
+    except InputError:  # clicks may use another network than propagation
         prompter = Prompter("s3_lite")
     prompter.prepare(size)
     return prompter
@@ -188,13 +188,13 @@ def _serve(studio: "Studio", listener: socket.socket) -> None:
 
 
 def _listening() -> socket.socket:
-    """A socket on the port that is asked for; on any other where the default one is taken."""
+    """Return a socket on the requested port, or on any free port if the default one is taken."""
     for port in [PORT.value, *([] if PORT.present else [0])]:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST.value, port))
-            listener.listen()  # a browser that is there before the server waits instead of failing
+            listener.listen()  # a browser that connects before the server runs waits for it
             return listener
         except OSError as error:
             listener.close()

@@ -1,18 +1,18 @@
-r"""Follow the first masks of a data set in three ways that need no training, for comparison.
+r"""Propagate the first masks of a data set with three methods that need no training.
 
   s3 baselines --data_dir=DAVIS --output=baselines
   s3 score --results=baselines/first_mask,baselines/optical_flow,\
 baselines/nearest_neighbours --annotations=DAVIS/Annotations/480p --output=scores
 
---data_dir has the folders of DAVIS: JPEGImages/480p/<video> and Annotations/480p/<video>. Of the
-annotations the first of each video is used.
+--data_dir has the folders of DAVIS: JPEGImages/480p/<video> and Annotations/480p/<video>. The first
+annotation of each video is used.
 
-What appears in --output, a palette or grey PNG for every frame as the annotations are:
+Results in --output, a palette or grey PNG for every frame, like the annotations:
   first_mask/<video>/          the first mask, copied
   optical_flow/<video>/        the soft mask, warped from frame to frame by DIS optical flow
-  nearest_neighbours/<video>/  labels of the 7 most similar places in the first and last 4 frames,
-                               by the ImageNet features of an EfficientNet-Lite0 at stride 16: that
-                               of --checkpoint, where its training left it as it was
+  nearest_neighbours/<video>/  labels of the 7 most similar positions in the first and last 4
+                               frames, by the ImageNet features of an EfficientNet-Lite0 at
+                               stride 16: that of --checkpoint, if its training left it unchanged
 """
 
 from collections.abc import Callable
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _run(baseline: Baseline, video: FolderVideo, folder: Path) -> None:
-    """Writes the video's masks; the folder appears when they are complete."""
+    """Write the video's masks; the folder appears when they are complete."""
     source = video.open_frames()
     first = video.open_masks(source.frame_names).first
     unfinished = folder.with_name(f".{folder.name}.unfinished")

@@ -1,4 +1,4 @@
-"""What commands have in common: an error is one line and exit code 1, not a traceback."""
+"""Shared behaviour of commands: errors are one line with exit code 1, not a traceback."""
 
 import inspect
 import re
@@ -21,10 +21,11 @@ _COMMAND = re.compile(rf"(?m)(?P<line>^ +)?\bs3 (?P<name>{_NAMES})\b(?P<flags>(?
 
 
 def run(main: Callable[..., int | None]) -> None:
-    """Parse the flags, run `main`, and exit: with what it returns or 0, or 1 after an error, 130
-    after Ctrl-C. A `main` with a parameter is given the words that belong to no flag.
+    """Parse the flags, run `main` and exit.
 
-    --help shows the text and the flags of the module in which `main` is.
+    The exit code is what `main` returns, or 0; 1 after an error; 130 after Ctrl-C. A `main` with a
+    parameter receives the arguments that are not flags. --help shows the docstring and the flags of
+    the module of `main`.
     """
     sys.modules["__main__"].__doc__ = as_typed(sys.modules[main.__module__].__doc__ or "")
     for module in (main.__module__, __name__):  # the latter for --debug: errors point to it
@@ -35,8 +36,11 @@ def run(main: Callable[..., int | None]) -> None:
 
 
 def as_typed(text: str) -> str:
-    """Name commands as the user does: where this one was started as `python -m tools.segment`,
-    `s3 score --...` becomes `python -m tools.score --...`, and `s3 score` alone `tools.score`."""
+    """Rewrite command names in the form the user typed.
+
+    If this one was started as `python -m tools.segment`, `s3 score --...` becomes `python -m
+    tools.score --...`, and `s3 score` alone `tools.score`.
+    """
     if _is_s3():
         return text
     return _COMMAND.sub(_as_tool, text)
@@ -53,13 +57,12 @@ def _is_s3() -> bool:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """The arguments that are no flags; wrong flags, and wrong values of a configuration, are told
-    in a line too."""
+    """Return the arguments that are not flags; exit with one line for invalid ones."""
     try:
         return flags.FLAGS(argv)
     except SystemExit:  # after --help, for which absl has another exit code
         raise SystemExit(0) from None
-    except BrokenPipeError:  # of `--help | head`
+    except BrokenPipeError:  # as in `--help | head`
         forget_output()
         raise SystemExit(0) from None
     except flags.Error as error:
@@ -71,10 +74,10 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def frame_size(text: str, flag: str = "size") -> tuple[int, int]:
-    """Height and width from what a flag says, like 480x864.
+    """Parse height and width from a flag's value, such as 480x864.
 
     Raises:
-      InputError: it is written otherwise.
+      InputError: the value is malformed or too large.
     """
     try:
         height, width = (int(n) for n in text.split("x"))
@@ -124,7 +127,7 @@ def _message(error: Exception) -> str:
 
 
 def fail(message: str, code: int = 1) -> int:
-    """Says what went wrong, after the command's name; the exit code."""
+    """Print an error message after the command's name, and return the exit code."""
     spec = sys.modules["__main__"].__spec__
     name = sys.argv[0] if _is_s3() or spec is None else spec.name
     print(f"{name}: {visible(as_typed(message))}", file=sys.stderr)

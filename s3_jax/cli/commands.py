@@ -1,4 +1,4 @@
-"""The commands of `s3` by name: where each is, what it is for, and its name in a checkout."""
+"""Table of the commands of `s3`: module, purpose, and name in a checkout."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk, so that only a command's first run waits for the compiler."""
+"""Cache of compiled programs on disk, so only a command's first run waits for the compiler."""
 
 import os
 from pathlib import Path
@@ -15,13 +15,13 @@ _SHORTEST_COMPILATION = 0.1
 
 
 def enable_compilation_cache() -> Path | None:
-    """Turns the cache on, for command lines. Call it before the first compilation.
+    """Enable the cache, for commands; call it before the first compilation.
 
-    The directory is $S3_JAX_CACHE, if set (to nothing: no cache), or ~/.cache/s3_jax/xla. It may
-    be deleted at any time. A cache that JAX was given elsewhere is left as it is.
+    The directory is $S3_JAX_CACHE if set (empty: no cache), else ~/.cache/s3_jax/xla. It may be
+    deleted at any time. A cache that was configured in JAX otherwise is left unchanged.
 
     Returns:
-      The directory, or None where there is no cache.
+      The directory, or None without a cache.
     """
     chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if chosen:

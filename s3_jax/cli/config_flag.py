@@ -25,10 +25,10 @@ def define_config_flag() -> flags.FlagHolder:
 
 
 def find_config(name: str) -> str:
-    """Return what --config says as a file and, after a colon, its argument.
+    """Return the value of --config as a file and, after a colon, its argument.
 
-    A file goes before a name. One network trained by the published recipe has a name of its own:
-    `train_s3_vitb:base` is `published:s3_vitb,base`.
+    A file has precedence over a name. Networks trained with the published recipe have their own
+    names: `train_s3_vitb:base` is `published:s3_vitb,base`.
 
     Raises:
       InputError: there is neither such a file nor such a name.
@@ -56,8 +56,10 @@ def names() -> list[str]:
 
 
 def folder() -> Path:
-    """Return the directory of the configurations: part of the package where that is installed,
-    beside it in a checkout."""
+    """Return the directory of the configurations.
+
+    It is in the package if that is installed, beside the package in a checkout.
+    """
     installed = _PACKAGE / "configs"
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 

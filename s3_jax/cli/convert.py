@@ -1,4 +1,4 @@
-r"""Make a checkpoint of a PyTorch or safetensors file, or of public weights, and the reverse.
+r"""Convert a PyTorch or safetensors file, or public weights, to a checkpoint, and the reverse.
 
   # A published file (.pth, .pt, .safetensors); the network is recognised from its tensors.
   s3 convert --input=s3_vitb.pth --output=checkpoints/s3_vitb
@@ -6,18 +6,18 @@ r"""Make a checkpoint of a PyTorch or safetensors file, or of public weights, an
   # Back to a file that the PyTorch code loads.
   s3 convert --to_pytorch --input=checkpoints/s3_vitb --output=s3_vitb.pth
 
-  # What is in a file, or in a checkpoint.
+  # List the content of a file or a checkpoint.
   s3 convert --list --input=s3_vitb.pth
 
-  # A network to train: public weights where there are any, initial values elsewhere.
+  # A network to train: public weights where available, initial values elsewhere.
   s3 convert --model=s3_vitb --vit=dinov2_vitb14_pretrain.pth \
       --mask_encoder_resnet=resnet18-f37072fd.pth --output=checkpoints/start
 
   # After training with single objects: the same network for several objects.
   s3 convert --input=runs/static --widen --output=checkpoints/widened
 
-Every tensor is used exactly once and every parameter filled, or else nothing is written and all
-problems are listed. Files are read without PyTorch, and nothing stored in them is run.
+Every tensor is used exactly once and every parameter is filled; otherwise nothing is written and
+all problems are listed. Files are read without PyTorch, and nothing stored in them is run.
 """
 
 import contextlib
@@ -154,7 +154,7 @@ WIDEN = flags.DEFINE_flag(
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network's weights, and notes on where they came from."""
+    """A network's weights, and notes on their origin."""
 
     config: ModelConfig
     variables: Variables
@@ -186,7 +186,7 @@ def _listing(path: Path) -> str:
 
 
 def _check_output(output: Path) -> None:
-    """Refuse early what would be refused, or would surprise, after all the work."""
+    """Refuse early what would be refused, or would be a surprise, after all the work."""
     is_file_name = output.suffix in _WRITERS
     if TO_PYTORCH.value and not is_file_name:
         raise InputError(f"--output={output} must end in {' or '.join(_WRITERS)}")
@@ -253,7 +253,7 @@ def _read_file(path: Path) -> Network:
 
 
 def _other_network(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig) -> str:
-    """What the tensors look like, if it is not the network they should be for."""
+    """Return a hint if the tensors look like a different network."""
     try:
         name, found = recognise(shapes)
     except ConversionError:
@@ -276,7 +276,7 @@ def _chosen_model() -> ModelConfig:
 
 
 def _fill(network: Network) -> Network:
-    """Public weights and the widening, in this order, where asked for."""
+    """Load public weights and widen the network, in this order, as requested."""
     files = {name: flag.value for name, flag in _PUBLIC_WEIGHTS.items() if flag.value}
     if not files and not WIDEN.value:
         return network
@@ -329,7 +329,7 @@ def _write(network: Network, output: Path) -> None:
 
 @contextlib.contextmanager
 def _about(path: Path) -> Iterator[None]:
-    """Conversion problems that occur inside the block get the file's name."""
+    """Add the file's name to conversion problems that occur inside the block."""
     try:
         yield
     except ConversionError as error:

@@ -1,4 +1,4 @@
-"""Make the multi-object validation set, or see how many identities results on it keep.
+"""Make the multi-object validation set, or measure how many identities results on it keep.
 
   s3 crossing-videos --data_root=data --output=crossings
   s3 predict --dataset=generic --noall_masks --data_dir=crossings \\
@@ -7,9 +7,9 @@
   s3 crossing-videos --annotations=crossings/Annotations \\
       --results=results/Annotations
 
-Two or three objects of different clips cross, one hidden by more than a third on the way. They come
-from the sequences of DAVIS-2016's training set that configs/train_s3_lite.py does not train on
-and from the instances of `stills/voc2007_instances`. Equal flags give equal videos.
+Two or three objects from different clips cross, and one is hidden by more than a third meanwhile.
+They come from the sequences of DAVIS-2016's training set that configs/train_s3_lite.py does not
+train on, and from the instances of `stills/voc2007_instances`. Equal flags give equal videos.
 """
 
 from pathlib import Path
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def crossing_data(root: Path, frames: int) -> DataConfig:
-    """Return where the objects come from and how they move, without changes of colour."""
+    """Return the settings of the objects' sources and motion, without changes of colour."""
     return DataConfig(
         sources=(
             VideoFolderConfig(str(root / "davis2016_train"), binary=True, videos=HELD_OUT),

@@ -1,12 +1,12 @@
-r"""The main job in one command: segments a short video and says how fast, how well, where to look.
+r"""Segment a short video in one command, and report speed, quality and where the results are.
 
   s3 demo                                       the clip that comes with s3_jax
-  s3 demo --video=cats.mp4 --mask=first.png     a video of yours
+  s3 demo --video=cats.mp4 --mask=first.png     your own video
   s3 demo --checkpoint=DIR                      another network
 
-Nothing is downloaded. The clip, three koi that cross, is a drawn scene of which the true masks are
-known: how far the result agrees with them is printed, for every fish, and whether each mask was
-still on its own fish after the crossing.
+Nothing is downloaded. The clip, three koi that cross, is a synthetic scene with known true masks.
+For every fish, the agreement of the result with them is printed, and whether its mask was still on
+the right fish after the crossing.
 """
 
 import itertools
@@ -63,13 +63,13 @@ def _free_directory(output: Path) -> Path:
 
 
 def _report(masks: Path) -> str:
-    """How far the masks in a directory agree with the clip's true ones."""
+    """Return a report of how well the masks in a directory agree with the clip's true ones."""
     found = np.stack([read_mask(path).ids for path in sorted(masks.glob("*.png"))])
     return clip.report(clip.compare(found.astype(np.uint8), clip.true_masks()))
 
 
 def _run(name: str, *arguments: str) -> None:
-    """Run a command as a user would, showing it; end with its exit code where it fails."""
+    """Run and print a command as a user would; exit with its code if it fails."""
     is_tool = name.startswith("tools.")
     shown = ["python", "-m", name] if is_tool else name.split()
     module = [name] if is_tool else ["s3_jax", *name.split()[1:]]

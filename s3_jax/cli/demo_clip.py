@@ -1,11 +1,11 @@
-"""Make the clip that ships with the package again, from its scene.
+"""Render the clip that ships with the package again, from its scene.
 
-  s3 demo-clip                    writes over s3_jax/demo/koi*
+  s3 demo-clip                    overwrites s3_jax/demo/koi*
   s3 demo-clip --output=DIR       writes elsewhere
 
-What appears: koi.mp4, koi_first_mask.png (the palette image that `s3 segment` starts from) and
-koi_true_masks.npz (`masks`, frames x height x width, to score results with). The picture is drawn
-by s3_jax/demo/pond.py; the same program gives the same pixels.
+Files: koi.mp4, koi_first_mask.png (the palette image that `s3 segment` starts from) and
+koi_true_masks.npz (`masks`, frames x height x width, for scoring results). The frames are drawn by
+s3_jax/demo/pond.py; the same program gives the same pixels.
 """
 
 from fractions import Fraction

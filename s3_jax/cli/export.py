@@ -1,10 +1,11 @@
-r"""Writes a network for one kind of video as a file that runs with JAX alone, for serving.
+r"""Write a network for one kind of video as a file that runs with JAX alone, for serving.
 
   s3 export --checkpoint=checkpoints/s3 --size=480x864 --objects=3 --output=model.s3
   python load_export.py model.s3 frame0.npy masks.npy frame1.npy frame2.npy
 
 The size of frames and the number of objects are fixed in the file; leave masks empty for fewer
-objects. `s3_jax/propagation/load_export.py` runs it and imports nothing of this project: copy it.
+objects. `s3_jax/propagation/load_export.py` runs it and imports nothing of this project, so it can
+be copied.
 """
 
 from pathlib import Path

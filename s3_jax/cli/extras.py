@@ -16,7 +16,7 @@ EXTRAS = {
 
 
 def missing_package(error: ModuleNotFoundError) -> str:
-    """Say which extra brings the package whose import failed, or what Python said of others."""
+    """Return a message with the pip extra that provides the package whose import failed."""
     package = (error.name or "").partition(".")[0]
     if package not in EXTRAS:
         return f"{error}: install s3_jax again with its dependencies, pip install s3_jax"

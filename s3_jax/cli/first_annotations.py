@@ -1,10 +1,10 @@
-r"""Copies annotations, keeping only the first mask of every object.
+r"""Copy annotations, keeping only the first mask of every object.
 
   s3 first-annotations --annotations=LVOS/val/Annotations \
       --output=LVOS/val/Annotations_first
   s3 predict --dataset=lvos-val --annotations=val/Annotations_first ...
 
-Masks without new objects are left out; of others only the new objects are kept. Palettes stay.
+Masks without new objects are left out; other masks keep only the new objects. Palettes are kept.
 """
 
 import concurrent.futures

@@ -1,4 +1,4 @@
-"""Ending a command cleanly when it is interrupted."""
+"""Clean shutdown of a command when it is interrupted."""
 
 import contextlib
 import signal
@@ -8,7 +8,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def interruption() -> Iterator[list[int]]:
-    """A list that is filled by the first SIGINT or SIGTERM; a second one ends at once."""
+    """Yield a list that the first SIGINT or SIGTERM fills; a second one ends the process."""
     received: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:

@@ -1,8 +1,8 @@
-"""Memory in pages of 2 MiB, for commands whose time is spent in large compiled programs on CPUs.
+"""Large memory pages (2 MiB), for commands that spend their time in large compiled CPU programs.
 
-XLA takes the temporary memory of a program anew for every run (1 to 2 GB of a training step), and
-the kernel hands it out and clears it page by page: with the usual 4 KiB that is a tenth to a sixth
-of a step.
+XLA allocates a program's temporary memory anew for every run (1 to 2 GB for a training step), and
+the kernel provides and clears it page by page. With the usual 4 KiB, that is a tenth to a sixth of
+a step.
 """
 
 import os
@@ -15,11 +15,11 @@ _KERNEL_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def ask_for_large_pages() -> None:
-    """Start this command again, in the same process, with glibc asking the kernel for large pages.
+    """Restart this command in the same process, with glibc requesting large pages from the kernel.
 
-    glibc reads that wish only when a process starts. Nothing happens where the variable is set
-    already, where the kernel does not wait to be asked, or outside the project's own commands (in a
-    test or a notebook).
+    glibc reads that setting only when a process starts. Nothing happens if the variable is already
+    set, if the kernel does not grant large pages on request, or outside the project's own commands
+    (in a test or a notebook).
     """
     if VARIABLE in os.environ or not _is_own_command() or not _can_be_asked():
         return

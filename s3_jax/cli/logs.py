@@ -1,4 +1,4 @@
-"""What commands say beside their results."""
+"""Log messages of commands."""
 
 import logging as python_logging
 
@@ -6,7 +6,7 @@ from absl import flags, logging
 
 
 def quiet_logging() -> None:
-    """Warnings, and what s3_jax itself has to say, as plain lines; more with --verbosity."""
+    """Show warnings and messages of s3_jax as plain lines; --verbosity shows more."""
     logging.get_absl_handler().setFormatter(python_logging.Formatter("%(levelname)s: %(message)s"))
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)

@@ -1,6 +1,6 @@
-"""The command `s3`: finds the command that is named and runs it.
+"""The command `s3`: finds the named command and runs it.
 
-Only that command's module is imported, so that flags of different commands do not meet and help
+Only that command's module is imported, so flags of different commands do not collide and help
 appears at once.
 """
 
@@ -29,7 +29,7 @@ s3 COMMAND --help explains a command and its flags. s3 --version prints the vers
 
 
 def main() -> None:
-    """Run what the command line says, and exit with its code."""
+    """Run the command on the command line, and exit with its code."""
     words = sys.argv[1:]
     name = " ".join(words[:2]) if words[:1] == ["bench"] else " ".join(words[:1])
     if name in COMMANDS:
@@ -54,7 +54,7 @@ def _show(text: str) -> None:
 
 
 def help_text(prefix: str = "") -> str:
-    """What `s3 --help` prints, or `s3 bench --help` for the prefix "bench "."""
+    """Return the text of `s3 --help`, or of `s3 bench --help` for the prefix "bench "."""
     groups = []
     for title, names in GROUPS.items():
         rows = [f"  s3 {n:<18} {COMMANDS[n].purpose}" for n in names if n.startswith(prefix)]
@@ -65,8 +65,7 @@ def help_text(prefix: str = "") -> str:
 def run(name: str) -> None:
     """Run one command with the arguments in `sys.argv`, and exit with its code.
 
-    What takes time comes last: a command that needs large pages starts again before it imports
-    anything that is large.
+    A command that needs large pages restarts before anything large is imported.
     """
     if name in LARGE_PAGES:
         ask_for_large_pages()

@@ -1,4 +1,4 @@
-"""Flags that say how masks are to be read, where their pixels leave doubt (`media.mask_gate`)."""
+"""Flags for reading masks whose pixels are ambiguous (`media.mask_gate`)."""
 
 from absl import flags
 
@@ -23,5 +23,5 @@ OBJECTS = flags.DEFINE_integer(
 
 
 def said() -> dict[str, int | None]:
-    """Return what the flags say, by the names of `MaskConfig`."""
+    """Return the values of the flags, by the fields of `MaskConfig`."""
     return {flag.name: flag.value for flag in (THRESHOLD, BACKGROUND, OBJECTS)}

@@ -1,12 +1,12 @@
-r"""Merges the probabilities of several runs of s3 predict: their sum decides.
+r"""Merge the probabilities of several runs of s3 predict by their sum.
 
   s3 predict ... --size=480 --save_scores --output=runs/480
   s3 predict ... --size=720 --flip --save_scores --output=runs/720f
   s3 merge-scores --runs=runs/480,runs/720f --output=runs/merged
 
-The runs must be of one data set and have the same videos and frames. What appears in --output is
-what s3 predict would write: Annotations/<video>/<frame>.png, the file for the benchmark's
-server, and run.json.
+The runs must be of one data set and have the same videos and frames. The files in --output are
+those of s3 predict: Annotations/<video>/<frame>.png, the file for the benchmark's server, and
+run.json.
 """
 
 import concurrent.futures

@@ -1,4 +1,4 @@
-r"""What a program needs and takes on TPUs that are not here: compiled for them, and accounted.
+r"""Estimate memory and time of a program on TPUs that are not attached, by compiling it for them.
 
   s3 plan --config=train_s3_vitb --topology=v5e:4x4
   s3 plan --model=s3_vitl --topology=v5p:2x2x2 --search       no config file
@@ -11,11 +11,11 @@ configuration's last stage or of --stage, or with --model the published main sta
 
   pip install 's3_jax[tpu]'
 
-Memory is what the compiler has laid out. Times are not measured: "roofline" is what peak arithmetic
-and bandwidth allow, "compiler's estimate" adds up the cycles that the compiler expects of each
-instruction, without waiting for memory and other chips. --search compiles the training step with
-different rematerialisation, then micro-batches, until the quickest that fits is known. Large
-networks take ten minutes or more for every compilation.
+Memory is the compiler's allocation. Times are not measured: "roofline" is the bound by peak
+arithmetic and bandwidth; "compiler's estimate" adds up the cycles that the compiler expects for
+each instruction, without waits for memory and other chips. --search compiles the training step with
+different rematerialization, then micro-batches, until the fastest that fits is known. Each
+compilation of a large network takes ten minutes or more.
 """
 
 import dataclasses
@@ -168,7 +168,7 @@ def _compile_training(
 
 
 def _training_task() -> "TrainingTask":
-    """What the configuration or the published main stage trains, with the flags' changes."""
+    """Return the task of the configuration or the published main stage, with the flags' changes."""
     from s3_jax.analysis.programs import TrainingTask, task_of_stage
 
     run = _run_config()
@@ -184,7 +184,7 @@ def _training_task() -> "TrainingTask":
 
 
 def _given(**values: Any) -> dict[str, Any]:
-    """The flags that were given."""
+    """Return only the values of flags that were given."""
     return {name: value for name, value in values.items() if value is not None}
 
 

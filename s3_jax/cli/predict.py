@@ -1,4 +1,4 @@
-r"""Segments the videos of a benchmark and packs the results for its server.
+r"""Segment the videos of a benchmark and pack the results for its server.
 
   s3 predict --dataset=davis2017-val --data_dir=DAVIS \
       --checkpoint=checkpoints/s3 --output=results/davis

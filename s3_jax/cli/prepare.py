@@ -1,4 +1,4 @@
-r"""Checks a data set and stores it as ArrayRecord, for training.
+r"""Check a data set and store it as ArrayRecord, for training.
 
   s3 prepare --input=DIR --output=DIR --name=my_videos
 

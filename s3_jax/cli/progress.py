@@ -1,4 +1,4 @@
-"""A progress bar over the frames of many videos, with the time that is left."""
+"""Progress bar over the frames of many videos, with the remaining time."""
 
 import contextlib
 import sys
@@ -13,27 +13,27 @@ BAR_FORMAT = (
 
 
 class FrameBar:
-    """Counts frames, from several threads; those of earlier runs do not count as speed."""
+    """Thread-safe frame counter; frames of earlier runs do not count towards the speed."""
 
     def __init__(self, bar: tqdm):
         self._bar = bar
         self._lock = threading.Lock()
 
     def found(self, frames: int) -> None:
-        """Frames that an earlier run did."""
+        """Add frames that an earlier run finished."""
         with self._lock:
             self._bar.initial += frames
             self._bar.update(frames)
 
     def advanced(self) -> None:
-        """One more frame is done."""
+        """Count one more finished frame."""
         with self._lock:
             self._bar.update()
 
 
 @contextlib.contextmanager
 def frame_bar(total: int) -> Iterator[FrameBar]:
-    """A bar on the terminal; elsewhere a line every ten seconds."""
+    """Show a bar on a terminal, or print a line every ten seconds elsewhere."""
     with tqdm(
         desc="predict",
         total=total,

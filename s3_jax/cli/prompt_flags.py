@@ -1,4 +1,4 @@
-"""Flags for a first mask from clicks and boxes, and what makes it."""
+"""Flags for a first mask from clicks and boxes, and the function that makes it."""
 
 from pathlib import Path
 
@@ -37,17 +37,17 @@ BOX = flags.DEFINE_multi_string(
 
 
 def given() -> bool:
-    """Tell whether the first mask is to be made of clicks and boxes."""
+    """Return True if the first mask is to be made from clicks and boxes."""
     return bool(POINTS.value or NEGATIVE_POINTS.value or BOX.value)
 
 
 def make_first_mask(
     image: UInt8[np.ndarray, "h w 3"], checkpoint: Path, output: Path, overwrite: bool
 ) -> Path:
-    """Write the mask that the flags ask for, and a picture of it, into a directory.
+    """Write the mask for the flags, and a picture of it, into a directory.
 
     Raises:
-      InputError: the flags are wrong or find nothing; or another mask was made there before.
+      InputError: the flags are invalid, nothing is found, or a different mask exists already.
     """
     from s3_jax.prompting.text import parse_prompts, prompted_ids
 

@@ -1,4 +1,4 @@
-"""Flags that commands which segment videos share: a checkpoint's, those of `PropagationConfig`."""
+"""Flags shared by commands that segment videos: checkpoint, and fields of `PropagationConfig`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -45,9 +45,9 @@ _HELP = {
 
 
 def define_propagation_flags(defaults: Mapping[str, str] | None = None) -> list[flags.FlagHolder]:
-    """A flag for every field of `PropagationConfig`.
+    """Define a flag for every field of `PropagationConfig`.
 
-    defaults: fields whose default is decided later, and how, in words.
+    defaults: fields whose default is decided later, with a description of it.
     """
     fields = dataclasses.fields(PropagationConfig)
     return [_define(field, (defaults or {}).get(field.name)) for field in fields]
@@ -56,7 +56,7 @@ def define_propagation_flags(defaults: Mapping[str, str] | None = None) -> list[
 def propagation_config(
     holders: list[flags.FlagHolder], chosen: Mapping[str, Any] | None = None
 ) -> PropagationConfig:
-    """The settings that the flags say, with `chosen` in place of defaults decided later.
+    """Return the settings of the flags, with `chosen` as defaults for those decided later.
 
     Raises:
       InputError: a value is out of range.

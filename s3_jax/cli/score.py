@@ -1,4 +1,4 @@
-r"""Scores masks against annotations: J, F and J&F, as the benchmarks do.
+r"""Score masks against annotations: J, F and J&F, as defined by the benchmarks.
 
   s3 score --results=DIR --annotations=DIR --output=DIR
 
@@ -28,9 +28,9 @@ Protocols (--protocol) differ in what is scored:
   auto         davis2016 where first annotations hold 0 and 255 only, else davis2017; with
                --meta lvos where objects have a frame_range, else youtube_vos
 
-Results need a mask for every scored frame, in the size of the annotation and with its ids; what
-is missing or wrong is listed and nothing is written. --allow_missing scores missing masks as
-empty, --allow_unknown_ids takes ids that are not annotated for background.
+Results need a mask for every scored frame, in the size of the annotation and with its ids;
+otherwise all problems are listed and nothing is written. --allow_missing scores missing masks as
+empty, and --allow_unknown_ids treats ids that are not annotated as background.
 
 Examples:
   # a split
@@ -159,7 +159,7 @@ def _required(flag: flags.FlagHolder[str | None]) -> Path:
 
 
 def _sequences(annotations: Path) -> tuple[dict[str, Path], dict[str, SequenceMeta]]:
-    """Annotation folders of the sequences to score, and what the meta file says of them."""
+    """Return annotation folders of the sequences to score, and the content of the meta file."""
     found = find_sequences(annotations, "--annotations")
     meta = read_meta(Path(META.value)) if META.value else {}
     listed = read_sequence_list(Path(SEQUENCES.value)) if SEQUENCES.value else None
@@ -228,7 +228,7 @@ def _groups(
     meta: Mapping[str, SequenceMeta],
     unseen: frozenset[str] | None,
 ) -> dict[str, dict[int, Group | None]]:
-    """Seen or unseen, by sequence and object."""
+    """Return "seen" or "unseen", by sequence and object."""
     groups = {
         first.name: {
             entry.object_id: group_of(

@@ -9,21 +9,21 @@ object, 0 for background: a palette PNG (DAVIS, YouTube-VOS), a grey image, or a
 (id = R + 256 G + 65536 B). It may also be a directory with a mask for each of several frames,
 named as the frame is (00012.png for 00012.jpg), or by the frame's index from 0 for a video file.
 
-Without a mask, say where the objects are in the first frame: --points=210,140:1 is a point on
-object 1, --negative_points=90,60:1 one beside it, --box=100,80,300,220:2 a box around object 2
-(left, top, right, bottom; pixels from the left and the top). first_mask.png in --output is the
-mask that this gives, first_mask_overlay.png shows it; if it is not right, add points and run with
---overwrite. The checkpoint must have a prompt head, as s3_lite does.
+Without a mask, mark the objects in the first frame: --points=210,140:1 is a point on object 1,
+--negative_points=90,60:1 one off it, --box=100,80,300,220:2 a box around object 2 (left, top,
+right, bottom; pixels from the left and the top). first_mask.png in --output is the resulting mask,
+first_mask_overlay.png shows it; if it is wrong, add points and run with --overwrite. The checkpoint
+must have a prompt head, as s3_lite does.
 
-What appears in --output:
+Files in --output:
   masks/<frame>.png    ids, palette, size and encoding as in the masks given
   overlay.mp4          the masks over the video
   scores/<frame>.npz   with --save_scores: prob (objects + 1, height, width), float32, background
                        first; ids: the object of each further channel
   run.json             settings and fingerprints of the inputs
 
-A run that was interrupted (Ctrl-C, a crash, a full disk) goes on when the same command is given
-again, with the same results as an uninterrupted one.
+An interrupted run (Ctrl-C, a crash, a full disk) resumes when the same command is given again, with
+the same results as an uninterrupted one.
 
 More examples:
   # No mask at all: two points on a cat, a box around another, a point that is on neither.
@@ -195,7 +195,7 @@ def _segment_video() -> int:
 def _run(
     session: Rewindable, source: VideoSource, masks: MaskFiles, folder: RunFolder, begin: float
 ) -> int:
-    """Segment, draw, and report; the exit code."""
+    """Segment, draw and report; return the exit code."""
     config = SegmentConfig(
         SIZE.value, ALL_MASKS.value, SAVE_SCORES.value, empty_clears=ALL_MASKS.value
     )
@@ -253,7 +253,7 @@ def _fill(
     config: SegmentConfig,
     given: GivenMasks,
 ) -> bool:
-    """Go backwards from the last mask; whether that was not interrupted."""
+    """Segment backwards from the last mask; return True unless interrupted."""
     with interruption() as interrupted, _bar(source, "backwards") as bar:
 
         def resume_at(frames: int) -> None:
@@ -268,7 +268,7 @@ def _fill(
 
 
 def _report_lost(source: VideoSource, folder: RunFolder, lost: Sequence[int]) -> int:
-    """Say which frames have no result; the exit code."""
+    """Report the frames without a result; return the exit code."""
     if not lost:
         return 0
     return command.fail(
@@ -279,11 +279,11 @@ def _report_lost(source: VideoSource, folder: RunFolder, lost: Sequence[int]) ->
 
 
 class _Pace:
-    """How long frames take, those apart that wait for loading and compiling.
+    """Speed of frames, with those that wait for loading and compilation kept apart.
 
-    A frame counts when its results are written: what a device still computes is not done.
+    A frame counts once its results are written, not while a device still computes it.
 
-    begin: when the command began, on the clock of `time.monotonic`.
+    begin: start of the command on the clock of `time.monotonic`.
     """
 
     SLOW = 2  # the frame whose mask is given, and the first one that is segmented
@@ -317,7 +317,7 @@ def _overlay(source: VideoSource, masks: MaskFiles, folder: RunFolder, frames: i
 
 
 def _first_mask(source: VideoSource, checkpoint: Path, output: Path) -> Path:
-    """Make the first mask of clicks and boxes."""
+    """Make the first mask from clicks and boxes."""
     if MASKS.value:
         raise InputError("give --masks, or --points and --box, but not both")
     first = next(source.frames(), None)
@@ -342,7 +342,7 @@ def _open_masks(source: VideoSource, path: str | Path) -> MaskFiles:
 
 
 def _refuse_among(output: Path, inputs: Sequence[Path]) -> None:
-    """Raise an InputError where results would lie among the files that this command reads."""
+    """Raise an InputError if results would be among the files that this command reads."""
     for path in inputs:
         if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
             raise InputError(
@@ -354,10 +354,10 @@ def _refuse_among(output: Path, inputs: Sequence[Path]) -> None:
 def _identity(
     config: PropagationConfig, source: VideoSource, masks: MaskFiles, checkpoint: Path
 ) -> Identity:
-    """What decides the results.
+    """Return everything that decides the results.
 
-    Of a directory of frames only the names and the first frame count, so that a damaged frame
-    can be repaired and the run continued.
+    For a directory of frames, only the names and the first frame count, so a damaged frame can be
+    repaired and the run resumed.
     """
     mask_files = list(masks.files.values())
     return {

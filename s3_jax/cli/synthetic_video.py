@@ -1,11 +1,11 @@
-"""Make a small video with exact masks, to try the other commands on.
+"""Make a small video with exact masks, for trying out the other commands.
 
   s3 synthetic-video --output=demo --frames=60 --objects=3
   s3 segment --video=demo/frames --masks=demo/masks/00000.png \\
       --checkpoint=CHECKPOINT --output=demo/result
 
-What appears in --output: frames/00000.jpg ..., masks/00000.png ... (palette images, 0 for
-background and objects from 1), and video.mp4 with --video_file. Equal flags give equal pixels.
+Files in --output: frames/00000.jpg ..., masks/00000.png ... (palette images, 0 for background and
+objects from 1), and video.mp4 with --video_file. Equal flags give equal pixels.
 """
 
 from fractions import Fraction

@@ -1,15 +1,15 @@
-r"""Train a prompt head: clicks and boxes to masks, on the encoder of a network that stays as it is.
+r"""Train a prompt head: clicks and boxes to masks, on the frozen encoder of a network.
 
   s3 train-prompts --data_root=data --workdir=runs/prompts
   s3 segment --checkpoint=runs/prompts --video=cats.mp4 --points=210,140:1 --output=results/cats
 
-`data_root` holds davis2016_train, stills (ecssd, coco_instances, voc2007_instances) and bsds500;
-which of their pictures are kept for validation stands in s3_jax/training/prompts/folders.py, and
-every number of the recipe in s3_jax/training/prompts/recipe.py. All pictures are held in memory
-(1.2 GB). A run that was interrupted goes on when the same command is given again.
+`data_root` holds davis2016_train, stills (ecssd, coco_instances, voc2007_instances) and bsds500.
+s3_jax/training/prompts/folders.py lists the pictures held out for validation, and
+s3_jax/training/prompts/recipe.py every number of the recipe. All pictures are kept in memory
+(1.2 GB). An interrupted run resumes when the same command is given again.
 
-Hardware: the head in the package had 455 steps on one H100, half a minute after two minutes of
-compiling. On CPUs try --size=160 --batch_size=8. Expected score: docs/prompts.md.
+Hardware: the head in the package was trained for 455 steps on one H100, half a minute after two
+minutes of compilation. On CPUs try --size=160 --batch_size=8. Expected score: docs/prompts.md.
 """
 
 import dataclasses

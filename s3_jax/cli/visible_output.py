@@ -1,4 +1,4 @@
-"""What a command prints, without what names in its input would do to a terminal."""
+"""Output of a command with control characters escaped, as names in its input may contain some."""
 
 import contextlib
 import logging as python_logging
@@ -13,7 +13,7 @@ from s3_jax.errors import visible
 
 @contextlib.contextmanager
 def visible_output() -> Iterator[None]:
-    """Show control characters of standard output and of log lines as their codes."""
+    """Escape control characters in standard output and in log lines."""
     handler, form, before = logging.get_absl_handler(), _Visible(), sys.stdout
     handler.addFilter(form)
     sys.stdout = _Output(before)  # type: ignore[assignment]
@@ -25,7 +25,7 @@ def visible_output() -> Iterator[None]:
 
 
 class _Output:
-    """A stream that shows control characters, and is the given one in all else."""
+    """A stream that escapes control characters and otherwise behaves like the given one."""
 
     def __init__(self, stream: Any):
         self._stream = stream

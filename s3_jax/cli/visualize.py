@@ -1,22 +1,22 @@
-r"""Draws pictures of segmented videos.
+r"""Draw pictures of segmented videos.
 
   s3 visualize --what=sheet,overlay --run=results/davis --output=pictures
   s3 visualize --what=sheet --video=cats.mp4 --masks=results/cats/masks --output=DIR
 
 --what is one or several of
-  sheet    frames at even distances with their objects and ids: <video>_sheet.jpg
+  sheet    evenly spaced frames with their objects and ids: <video>_sheet.jpg
   overlay  all frames as a video: <video>_overlay.mp4
   heat     the probability of every object over the frames: <video>_heat_<id>.jpg
            (needs --save_scores in the command that segmented)
-  queries  what the network looks at: the pixel that every object query and head picks, for each
+  queries  the attention of the network: the pixel that every object query and head picks, for each
            block of the object transformer: <video>_queries_<id>.jpg (runs the network again)
 
-What is drawn is either a run of s3 predict (--run, with --names for some of its videos), or
-one video with its masks. For --what=queries without --run, --masks are the given masks, of which
-the first of each object is used.
+The input is either a run of s3 predict (--run, with --names for some of its videos), or one video
+with its masks. For --what=queries without --run, --masks are the given masks, of which the first of
+each object is used.
 
 Examples:
-  # What s3 segment made of a video.
+  # Results of s3 segment.
   s3 visualize --what=overlay,heat --video=cats.mp4 --masks=results/cats/masks \
       --scores=results/cats/scores --output=pictures
   # Where the queries look, in three frames.
@@ -77,7 +77,7 @@ OUTPUT = flags.DEFINE_string("output", None, "Directory for the pictures. Requir
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A video to be drawn: where its frames, results, probabilities and given masks are."""
+    """A video to be drawn: access to its frames, results, probabilities and given masks."""
 
     name: str
     open_frames: Callable[[], VideoSource]
@@ -107,7 +107,7 @@ def main() -> None:
 
 
 def _draw(what: str, subject: Subject, output: Path) -> Iterable[Path]:
-    """Writes one kind of picture; where."""
+    """Write one kind of picture and return its paths."""
     source = subject.open_frames()
     stem = output / f"{subject.name.replace('/', '_')}_{what}"
     config = SheetConfig(FRAMES.value, COLUMNS.value, WIDTH.value)

@@ -1,12 +1,12 @@
-r"""What computing in bfloat16 changes, stage by stage: errors relative to float32.
+r"""Measure the errors of bfloat16 relative to float32, stage by stage.
 
   s3 bench bfloat16 --checkpoint=checkpoints/s3 --frame=frame.png --mask=mask.png
-  s3 bench bfloat16 --model=s3_vitb                  random weights, a made-up frame
+  s3 bench bfloat16 --model=s3_vitb                  random weights, a synthetic frame
 
-"own" is a stage's error given float32 inputs, "chain" after all stages before it ran in bfloat16
-too: both root mean squares relative to the float32 result. The object transformer lets every query
-choose one pixel: where two are almost equally similar bfloat16 may choose the other, which shows as
-a larger error of `pixel`.
+"own" is a stage's error with float32 inputs, "chain" with all earlier stages in bfloat16 too; both
+are root mean squares relative to the float32 result. In the object transformer every query chooses
+one pixel: if two are almost equally similar, bfloat16 may choose the other one, which shows as a
+larger error of `pixel`.
 """
 
 from pathlib import Path
@@ -52,7 +52,7 @@ def _network() -> tuple[ModelConfig, Any]:
 
 
 def _frame(multiple: int) -> tuple[Any, Any]:
-    """A frame (1 H W 3) in [0, 1] and masks (1 k H W), padded for the network."""
+    """Return a frame (1 H W 3) in [0, 1] and masks (1 k H W), padded for the network."""
     import jax.numpy as jnp
 
     from s3_jax.media.image_files import read_image
@@ -81,7 +81,7 @@ def _frame(multiple: int) -> tuple[Any, Any]:
 
 
 def _made_up(size: tuple[int, int], objects: int) -> tuple[np.ndarray, np.ndarray]:
-    """A smooth picture with discs on it."""
+    """Draw a smooth picture with discs on it."""
     height, width = size
     y, x = np.mgrid[:height, :width]
     wave = [np.sin(x / (7.0 + c) + y / (11.0 - c)) for c in range(3)]

@@ -1,4 +1,4 @@
-r"""How speed scales: tables as CSV and charts as PNG, measured on this machine.
+r"""Measure how speed scales on this machine, as CSV tables and PNG charts.
 
   s3 bench curves --output=curves                              all curves
   s3 bench curves --output=curves --curves=objects,resolution --model=s3_resnet18
@@ -9,9 +9,9 @@ together     frames/s against the number of frames that are encoded at once
 length       frames/s at frame 100, 300, ... 10,000 of one video with long-term memory
 training     clips/s of a training step against the batch, and against replicas on one machine
 
-Weights are random: times do not depend on them. Each point is the least of --repeats runs, on a
-machine that should be doing nothing else; the column of CPU time is of use where it is not. Memory
-is what the compiled program asks for. A curve that was measured before is replaced, others stay.
+Weights are random: times do not depend on them. Each point is the minimum of --repeats runs on a
+machine that should be idle otherwise; the column of CPU time helps if it is not. Memory is what the
+compiled program requests. A curve that was measured before is replaced, others are kept.
 """
 
 import dataclasses
@@ -116,14 +116,14 @@ def _measurements() -> "dict[str, Callable[[], Iterator[Point]]]":
 
 
 def _integers(flag: str, texts: list[str]) -> list[int]:
-    """The flag's numbers in ascending order."""
+    """Parse a flag's numbers, in ascending order."""
     if not texts or not all(text.strip().isdigit() and int(text) for text in texts):
         raise InputError(f"--{flag}={','.join(texts)}; write whole numbers above 0, like 1,2,4")
     return sorted(int(text) for text in texts)
 
 
 def _write(path: Path, points: "list[Point]") -> None:
-    """path.csv and path.png."""
+    """Write path.csv and path.png."""
     from s3_jax.analysis.chart import Series, line_chart
 
     header = [*(f.name for f in dataclasses.fields(points[0])), "model"]

@@ -1,12 +1,12 @@
-r"""Times the making of training clips on one core, stage by stage.
+r"""Time the making of training clips on one core, stage by stage.
 
   s3 bench data --layout=videos --input=DIR --clips=30
   s3 bench data --layout=images --input=DIR --stage=pretraining
 
-Times are of the processor, so that other programs do not count. It prints milliseconds per clip
-for each stage, clips per second and core, the ratio to a baseline that decodes whole videos to
-draw its frames from, and how many cores feed an accelerator: with --step_seconds=S, the time
-of a training step of --batch_size clips.
+Times are CPU times, so other programs do not count. The output is milliseconds per clip for each
+stage, clips per second and core, the ratio to a baseline that decodes whole videos to draw its
+frames from and, with --step_seconds=S, the time of a training step of --batch_size clips, the
+number of cores that feed an accelerator.
 
 Layouts: videos, images and regions are folders, records a prepared data set, synthetic needs no
 --input; see s3_jax/data/config.py.
@@ -39,7 +39,7 @@ BASELINE_VIDEOS = flags.DEFINE_integer("baseline_videos", 3, "Videos to decode."
 STEP_SECONDS = flags.DEFINE_float("step_seconds", 0.0, "Time of a training step.", 0.0)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Clips of a training step.", lower_bound=1)
 
-# Stages by the functions whose time, with all they call, makes them up; first come, first served.
+# Stages and the functions that they consist of, with everything these call.
 STAGES = {
     "decode images": ("decode_image",),
     "decode masks": ("decode_ids", "decode_foreground"),
@@ -67,7 +67,7 @@ def _config() -> DataConfig:
 
 
 def _time_clips(config: DataConfig) -> dict[str, float]:
-    """Milliseconds per clip by stage, and in total."""
+    """Return milliseconds per clip by stage, and in total."""
     cv2.setNumThreads(1)
     mixture = Mixture(config)
     mixture.sample(0, 0, 0, 0.0)  # opens files, fills caches
@@ -89,7 +89,7 @@ def _time_clips(config: DataConfig) -> dict[str, float]:
 
 
 def _time_whole_videos(source_config: SourceConfig) -> float:
-    """Milliseconds to decode all frames and masks of a video; 0 for photographs."""
+    """Return milliseconds to decode all frames and masks of a video; 0 for photographs."""
     source = open_source(source_config)
     rng, count = np.random.default_rng(0), min(BASELINE_VIDEOS.value, len(source))
     videos = [source.open(item, rng, 3) for item in range(count)]

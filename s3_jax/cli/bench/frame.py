@@ -1,13 +1,13 @@
-r"""How long every stage of a frame takes, and how close that is to what the machine can do.
+r"""Time every stage of a frame, and compare it with the peak of the machine.
 
   s3 bench frame                                  s3_resnet18, 480 x 864, one object
   s3 bench frame --model=s3_vitb_depthanything --objects=3
   s3 bench frame --model=s3_resnet50 --dtype=bfloat16 --csv=speed.csv
 
-Weights are random: times do not depend on them. Times are medians over --repeats, on a machine
-that should be doing nothing else. The baseline of the column "of peak" is the rate of a large
-float32 matrix product measured in the same run; GFLOP are XLA's own count for the compiled
-program. "temporary" is memory a program needs beside its inputs and outputs.
+Weights are random: times do not depend on them. Times are medians over --repeats, on a machine that
+should be idle otherwise. The baseline of the column "of peak" is the rate of a large float32 matrix
+product measured in the same run; GFLOP are XLA's own count for the compiled program. "temporary" is
+memory that a program needs besides its inputs and outputs.
 """
 
 import dataclasses
@@ -94,7 +94,7 @@ def _chosen_stages() -> list[str]:
 
 
 def matmul_rate(repeats: int) -> float:
-    """GFLOP/s of a float32 matrix product: the best of several runs."""
+    """Return the GFLOP/s of a float32 matrix product: the best of several runs."""
     import jax
     import jax.numpy as jnp
 
@@ -105,7 +105,7 @@ def matmul_rate(repeats: int) -> float:
 
 
 def _compile(function: Callable[..., Any], args: tuple) -> tuple[Any, float]:
-    """The compiled program, and the seconds that took."""
+    """Return the compiled program, and the seconds that compilation took."""
     import jax
 
     begin = time.perf_counter()
@@ -114,7 +114,7 @@ def _compile(function: Callable[..., Any], args: tuple) -> tuple[Any, float]:
 
 
 def measure(stage: str, compiled: Any, args: tuple, peak: float, compile_seconds: float) -> Row:
-    """Times one stage."""
+    """Time one stage."""
     seconds = statistics.median(_seconds(compiled, args, REPEATS.value))
     gflop = float((compiled.cost_analysis() or {}).get("flops", 0)) * 1e-9
     memory = compiled.memory_analysis()
@@ -141,7 +141,7 @@ def _seconds(function: Callable[..., Any], args: tuple, repeats: int) -> list[fl
 
 
 def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
-    """Names of the stages, and functions that make their programs and arguments."""
+    """Yield the names of the stages, with functions that make their programs and arguments."""
     import jax
     import jax.numpy as jnp
 
@@ -208,7 +208,7 @@ def _call(model: Any, method: str, variables: Any, *args: Any) -> Any:
 
 def _encode(model: Any) -> Callable[..., Any]:
     def encode(variables: Any, image: Any) -> Any:
-        """Only what later stages use: the compiler leaves out the rest."""
+        """Return only what later stages use, so the compiler can leave out the rest."""
         features = _call(model, "encode_image", variables, image)
         return features.skip8, features.skip4, features.pix_feat, features.key
 
@@ -225,7 +225,7 @@ def _decode(model: Any) -> Callable[..., Any]:
 
 
 def _summarize(rows: dict[str, Row]) -> None:
-    """Seconds per frame of a long video, beside the published release where that is known."""
+    """Print the seconds per frame of a long video, compared with the published release if known."""
     every = PropagationConfig().mem_every
     frame, memory_frame = rows["frame"].milliseconds, rows["memory frame"].milliseconds
     mean = ((every - 1) * frame + memory_frame) / every / 1e3

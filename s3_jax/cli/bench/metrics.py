@@ -1,12 +1,12 @@
-"""Times the region and boundary measures against the straightforward way to compute them.
+"""Time the region and boundary measures against the straightforward way to compute them.
 
   s3 bench metrics                    # generated masks of 854 x 480
   s3 bench metrics --annotations=DAVIS/Annotations/480p
 
 The straightforward way is that of the DAVIS evaluations: for each object, masks without void
 pixels, boundary maps by comparing a mask with shifted copies of itself, dilation of both maps by
-a disk, products and sums. Both get the same label maps, take out void pixels and use one core;
-the scores must be equal. With --annotations the prediction is the annotation of an earlier frame.
+a disk, products and sums. Both get the same label maps, remove void pixels and use one core; the
+scores must be equal. With --annotations the prediction is the annotation of an earlier frame.
 """
 
 import time
@@ -39,7 +39,7 @@ Pair = tuple[Labels, Labels]
 
 
 def straightforward_scores(pair: Pair, ids: Sequence[int]) -> list[tuple[float, float]]:
-    """J and F of each object by whole-frame shifts and dilations."""
+    """Return J and F of each object by whole-frame shifts and dilations."""
     annotation, prediction = pair
     counts = annotation != VOID
     return [
@@ -88,7 +88,7 @@ def _disk(radius: int) -> UInt8[np.ndarray, "d d"]:
 
 
 def fast_scores(pair: Pair, ids: Sequence[int]) -> list[tuple[float, float]]:
-    """The same by the library."""
+    """Return the same scores computed by the library."""
     annotation, predictions = clear_void(pair[0], [pair[1]], VOID)
     scores = score_frame(annotation, predictions, ids)
     return list(zip(scores.region[0].tolist(), scores.boundary[0].tolist(), strict=True))
@@ -122,7 +122,7 @@ def _timed(
     pairs: Sequence[Pair],
     ids: Sequence[int],
 ) -> tuple[float, list[list[tuple[float, float]]]]:
-    """Best CPU time in seconds per object and frame, and the scores."""
+    """Return the best CPU time in seconds per object and frame, and the scores."""
     best, result = np.inf, []
     for _ in range(REPEATS.value):
         start = time.process_time()
@@ -143,7 +143,7 @@ def _annotated_cases(root: Path) -> dict[str, list[Pair]]:
 
 
 def _drawn_cases() -> dict[str, list[Pair]]:
-    """Wobbly discs of several sizes, and three in one frame."""
+    """Draw wobbly discs of several sizes, and three in one frame."""
     rng = np.random.default_rng(0)
     sizes = {"small": [40], "medium": [90], "large": [170], "three": [50, 90, 130]}
     return {

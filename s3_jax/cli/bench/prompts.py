@@ -1,19 +1,20 @@
-r"""How good masks from clicks and boxes are: J after each click, and from a box.
+r"""Measure the quality of masks from clicks and boxes: J after each click, and from a box.
 
   s3 bench prompts --output=curve --name=davis_first_frames \
       --images=DAVIS/JPEGImages/480p --masks=DAVIS/Annotations/480p
 
---images and --masks are folders; give several, separated by commas, to take them together. Of
-folders in a folder (videos) the first picture is taken, of a folder of pictures one in --every. A
-mask has its picture's name and ".png": 0 is background, every other value an object, of which the
-largest is taken; 255 is no object where there are others.
+--images and --masks are folders; several, separated by commas, are combined. A folder of folders
+(videos) contributes the first picture of each, a folder of pictures one in --every. A mask has its
+picture's name and ".png": 0 is background, every other value an object, of which the largest is
+used; 255 is not an object if there are others.
 
-The first click is on the point deepest inside the object, each further one on the deepest point of
-what is missing or wrong. The box is that of the object. The same clicks' rule and box are given to
-OpenCV's GrabCut (--nograb_cut leaves it out): clicks and what is beyond a box are sure, a disc of a
-quarter of the short side around the first click is probably the object, then five iterations.
+The first click is on the innermost point of the object, each further one on the innermost point of
+the missing or wrong region. The box is that of the object. The same rule and box are applied to
+OpenCV's GrabCut (--nograb_cut leaves it out): clicks and the area outside a box are certain, a disc
+around the first click with a radius of a quarter of the short side is probably the object, and five
+iterations follow.
 
-What appears in --output: <name>.csv, every picture's J, and <name>.png, the curve of their means.
+Files in --output: <name>.csv, every picture's J, and <name>.png, the curve of their means.
 """
 
 from collections.abc import Callable, Iterator
@@ -82,7 +83,7 @@ def _methods() -> dict[str, Callable[[Example], Answer]]:
 
 
 def _measure(methods: dict[str, Callable[[Example], Answer]]) -> tuple[list[str], Rows]:
-    """Names of the pictures, and J of every method for each."""
+    """Return the names of the pictures, and J of every method for each."""
     names: list[str] = []
     rows: Rows = {method: [] for method in methods}
     for example in _examples():
@@ -119,7 +120,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _draw(path: Path, rows: Rows, count: int) -> None:
-    """The mean J of every method against clicks, and from a box as a dashed line."""
+    """Plot the mean J of every method against clicks, and from a box as a dashed line."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.8), dpi=100, layout="constrained")

@@ -1,16 +1,17 @@
-r"""Time, arithmetic and memory of a training step, and whether data can keep up with it.
+r"""Measure time, arithmetic and memory of a training step, and the data rate that it needs.
 
   s3 bench training --model=s3_resnet18 --batch_size=1 --crop=128 --frames=4
   s3 bench training --model=s3_vitb --dtype=bfloat16 --trace_only
 
-Both stages of the published recipe unless --stage names one; --crop, --frames, --objects and
---batch_size scale them down to what a machine can do. Weights are random: times do not depend on
-them. A step is timed as the median of --repeats, on a machine that should be doing nothing else.
-GFLOP are two per multiplication of matrix products and convolutions, the backward pass and what
-it computes again included. "temporary" is the memory a step needs beside state and batch.
+Both stages of the published recipe are measured unless --stage names one; --crop, --frames,
+--objects and --batch_size scale them down to what a machine can do. Weights are random: times do
+not depend on them. A step is timed as the median of --repeats, on a machine that should be idle
+otherwise. GFLOP are two per multiplication of matrix products and convolutions, including the
+backward pass and its recomputation. "temporary" is the memory that a step needs besides state and
+batch.
 
-With --clips_per_core, what `s3 bench data` measured, it also says how many cores feed a
-step as long as one measured here, and one on an accelerator of --peak_tflops at --utilisation.
+With --clips_per_core, as measured by `s3 bench data`, it also prints how many cores feed a step as
+measured here, and one on an accelerator of --peak_tflops at --utilisation.
 """
 
 import dataclasses
@@ -51,7 +52,7 @@ UTILISATION = flags.DEFINE_float("utilisation", 0.4, "Part of that reached.", 0.
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What a step of a stage works on; clips of `frames` frames of `crop` x `crop` pixels."""
+    """Size of a stage's step: clips of `frames` frames of `crop` x `crop` pixels."""
 
     stage: str
     crop: int
@@ -62,7 +63,7 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Measurements of a stage; None for what was not measured. seconds: of a step."""
+    """Measurements of a stage, None if not measured; `seconds` is the time of a step."""
 
     shape: Shape
     gflop: float
@@ -83,7 +84,7 @@ def main() -> None:
 
 
 def shapes() -> list[Shape]:
-    """Of the stages asked for, with what the flags change.
+    """Return the sizes of the requested stages, with the flags' changes.
 
     Raises:
       InputError: the network cannot take frames of this size.
@@ -104,10 +105,10 @@ def shapes() -> list[Shape]:
 
 
 def measure(shape: Shape) -> tuple[Row, list[str]]:
-    """Traces the stage's step; compiles and times it too unless that is not wanted.
+    """Trace the stage's step; also compile and time it unless --trace_only is given.
 
     Returns:
-      The measurements, and lines of the profile if one is wanted.
+      The measurements, and the lines of the profile if requested.
     """
     import jax
 
@@ -137,7 +138,7 @@ def measure(shape: Shape) -> tuple[Row, list[str]]:
 
 
 def feeding(row: Row, clips_per_core: float) -> list[str]:
-    """The arithmetic that says how many cores must prepare clips."""
+    """Return lines with the calculation of how many cores must prepare clips."""
     batch, supply = row.shape.batch_size, CORES.value * clips_per_core
     on_paper = 1e-3 * row.gflop / (PEAK_TFLOPS.value * UTILISATION.value)
     steps = [(f"on paper, {row.gflop * 1e-3:.2f} TFLOP / ({PEAK_TFLOPS.value:g} TFLOP/s x "
@@ -156,7 +157,7 @@ def feeding(row: Row, clips_per_core: float) -> list[str]:
 
 
 def _prepare(shape: Shape) -> tuple[Any, Any, Any]:
-    """Trainer, state and batch; only their shapes where nothing will run."""
+    """Return trainer, state and batch; only their shapes if nothing will run."""
     import jax
     import jax.numpy as jnp
 
@@ -193,7 +194,7 @@ def _settings(shape: Shape) -> Any:
 
 
 def _batch(shape: Shape) -> Any:
-    """Grey frames in which every object is a column."""
+    """Return grey frames in which every object is a column."""
     import jax.numpy as jnp
 
     from s3_jax.training.clip import ClipBatch
@@ -208,7 +209,7 @@ def _batch(shape: Shape) -> Any:
 
 
 def _median_seconds(compiled: Any, state: Any, batch: Any) -> float:
-    """Of a step, the first one left out."""
+    """Return the median time of a step, without the first one."""
     import jax
 
     times = []
