@@ -4,6 +4,7 @@
 # make page        builds the page of s3 annotate from page/src (needs Node.js)
 # make test        style, types, and the tests of every room, in minutes
 # make test-slow   the other tests: kills, processes, a browser, gradients of whole networks, ...
+# make test-versions   a quick set of tests with the oldest and the newest versions of all packages
 # All but page set up a virtual environment in .venv first; they need Python 3.11 or newer and nothing else.
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: docs notebooks page demo test test-slow lint setup clean
+.PHONY: docs notebooks page demo test test-slow test-versions lint setup clean
 
 demo: setup
 	$(BIN)/python -m tools.demo $(if $(VIDEO),--video=$(VIDEO)) $(if $(MASK),--mask=$(MASK)) \
@@ -23,6 +24,9 @@ test: lint
 
 test-slow: setup
 	$(PYTEST) -m slow
+
+test-versions: setup
+	$(BIN)/python -m tools.check_versions
 
 lint: setup
 	$(BIN)/ruff check .

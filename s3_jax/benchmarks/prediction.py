@@ -63,7 +63,7 @@ class PredictionFolder:
         self.path = path
         self.masks = path / "Annotations"
         self.scores = path / "scores"
-        self._identity = identity
+        self.identity = identity
         self._overwrite = overwrite
 
     def open_video(self, video: BenchmarkVideo) -> RunFolder:
@@ -74,7 +74,7 @@ class PredictionFolder:
         """
         return RunFolder(
             self._progress(video),
-            {"video": video.fingerprint(), **self._identity},
+            {"video": video.fingerprint(), **self.identity},
             overwrite=self._overwrite,
             masks=inside(self.masks, video.name, "the list of videos"),
             scores=inside(self.scores, video.name, "the list of videos"),
@@ -87,7 +87,7 @@ class PredictionFolder:
         except (FileNotFoundError, ValueError):
             return None
         settings = {name: v for name, v in record["settings"].items() if name != "video"}
-        same = not differences(settings, self._identity)
+        same = not differences(settings, self.identity)
         return record if same and record["finished"] else None
 
     def _progress(self, video: BenchmarkVideo) -> Path:
@@ -174,7 +174,7 @@ def predict(
     def work(workplace: Workplace) -> None:
         try:
             with workplace() as make_session:
-                worker = _Worker(make_session, make_batch, folder, config, progress, outcome)
+                worker = GroupWorker(make_session, make_batch, folder, config, progress, outcome)
                 for group in _taken(waiting):
                     if progress.stop():
                         break
@@ -201,8 +201,11 @@ def _taken(waiting: deque[Sequence[BenchmarkVideo]]) -> Iterator[Sequence[Benchm
             return
 
 
-class _Worker:
-    """Worker that segments one group of videos after another; sessions are created on demand."""
+class GroupWorker:
+    """Worker that segments one group of videos after another; sessions are created on demand.
+
+    outcome: record of finished videos and problems, which the worker fills in.
+    """
 
     def __init__(
         self,
@@ -215,7 +218,7 @@ class _Worker:
     ):
         self._make_session, self._make_batch = make_session, make_batch
         self._folder, self._config = folder, config
-        self._progress, self._outcome = progress, outcome
+        self._progress, self.outcome = progress, outcome
         self._sessions: list[ResettableSegmenter] = []
 
     def do(self, group: Sequence[BenchmarkVideo]) -> None:
@@ -225,7 +228,7 @@ class _Worker:
             try:
                 runs.append((video, self._folder.open_video(video)))
             except InputError as error:
-                self._outcome.problems[video.name] = str(error)
+                self.outcome.problems[video.name] = str(error)
         if len(group) == 1 or len(runs) < len(group) or not self._do_together(runs):
             for video, folder in runs:
                 self._note(video, functools.partial(self._do_alone, video, folder))
@@ -233,9 +236,9 @@ class _Worker:
     def _note(self, video: BenchmarkVideo, attempt: Callable[[], bool]) -> None:
         try:
             if attempt():
-                self._outcome.finished.append(video.name)
+                self.outcome.finished.append(video.name)
         except InputError as error:
-            self._outcome.problems[video.name] = str(error)
+            self.outcome.problems[video.name] = str(error)
 
     def _ready_sessions(self, count: int) -> list[ResettableSegmenter]:
         while len(self._sessions) < count:
@@ -286,11 +289,11 @@ class _Worker:
             return False
         for (video, folder), job, done in zip(runs, jobs, finished, strict=True):
             if job.problem is not None:
-                self._outcome.problems[video.name] = str(job.problem)
+                self.outcome.problems[video.name] = str(job.problem)
             elif complete:
                 if done is None:
                     _finish(folder, video, job.source, job.done, clock.notes())
-                self._outcome.finished.append(video.name)
+                self.outcome.finished.append(video.name)
         return True
 
     def _job(self, video: BenchmarkVideo, folder: RunFolder) -> Job:

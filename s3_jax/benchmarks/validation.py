@@ -44,26 +44,45 @@ class _Frame:
     last: bool
 
 
+# The scores of some videos, or what is wrong with one of them.
+Part = list[SequenceScores] | str
+
+
 def validate(
     new_session: Callable[[], Segmenter],
     videos: Sequence[EvaluationVideo],
     rules: ValidationRules,
     advanced: Callable[[], object] = lambda: None,
+    share: tuple[int, int] = (0, 1),
+    gather: Callable[[Part], Sequence[Part]] = lambda part: [part],
 ) -> RunSummary:
     """Segment and score all videos.
 
     Args:
       new_session: makes a session, one for each video.
       advanced: called after every video.
+      share: (i, n): of n processes that validate together this is the i-th, which does every n-th
+        video. gather: gives what all of them found.
 
     Raises:
-      InputError: a video cannot be read, or has nothing to score.
+      InputError: a video cannot be read, or has nothing to score, in any process.
     """
-    scores = []
-    for video in videos:
-        scores.append(score_video(new_session(), video, rules))
-        advanced()
-    return summarize_run("validation", "", scores, {video.name: {} for video in videos})
+    index, count = share
+    scored: list[SequenceScores] = []
+    mine: Part = scored
+    try:
+        for video in videos[index::count]:
+            scored.append(score_video(new_session(), video, rules))
+            advanced()
+    except InputError as error:
+        mine = str(error)
+    scores: dict[str, SequenceScores] = {}
+    for part in gather(mine):
+        if isinstance(part, str):
+            raise InputError(part)
+        scores |= {one.name: one for one in part}
+    in_order = [scores[video.name] for video in videos]
+    return summarize_run("validation", "", in_order, {one.name: {} for one in in_order})
 
 
 def score_video(

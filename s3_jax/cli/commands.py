@@ -50,6 +50,9 @@ COMMANDS = {
     "bench data": Command("bench.data", "benchmark_data", "time to make training clips"),
     "bench metrics": Command("bench.metrics", "benchmark_metrics", "time to score masks"),
     "bench soak": Command("bench.soak", "soak", "a long video: do memory and threads stay?"),
+    "bench devices": Command(
+        "bench.devices", "spread_programs", "what several devices exchange and hold"
+    ),
     "bench bfloat16": Command("bench.bfloat16", "bfloat16_errors", "errors of half precision"),
 }
 GROUPS: dict[str, tuple[str, ...]] = {

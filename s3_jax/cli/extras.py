@@ -7,6 +7,7 @@ EXTRAS = {
     "ml_collections": "train",
     "optax": "train",
     "psutil": "dev",
+    "ray": "ray",
     "scipy": "train",
     "starlette": "annotate",
     "tensorboardX": "train",

@@ -31,6 +31,8 @@ What appears in --output:
 Given again, the command goes on where it was ended, and leaves finished videos alone. Videos are
 spread over all local devices. Several hosts (or commands) share the work in one --output with
 --shard=0/4, --shard=1/4, ...; under Slurm or on a TPU pod they find their shard themselves.
+With --ray or --ray=HOST:PORT a Ray cluster does them, an actor on every device: videos of an
+actor that is lost go on elsewhere, and one command sees the whole (docs/long_runs.md).
 
 Examples:
   # Several scales and the mirror image, merged.
@@ -44,6 +46,7 @@ Examples:
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -52,11 +55,13 @@ from typing import Any
 
 from absl import flags, logging
 
+from s3_jax import cluster
 from s3_jax.benchmarks.datasets import BENCHMARKS, Benchmark
 from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.video import BenchmarkVideo
 from s3_jax.benchmarks.packaging import write_package
 from s3_jax.benchmarks.prediction import (
+    Outcome,
     PredictionFolder,
     RunProgress,
     Workplace,
@@ -64,20 +69,21 @@ from s3_jax.benchmarks.prediction import (
     predict,
     share_out,
 )
-from s3_jax.cli import command, mask_flags, propagation_flags
+from s3_jax.cli import command, mask_flags, propagation_flags, ray_flags
 from s3_jax.cli.interruption import interruption
 from s3_jax.cli.logs import quiet_logging
-from s3_jax.cli.progress import frame_bar
+from s3_jax.cli.progress import FrameBar, frame_bar
 from s3_jax.cli.propagation_flags import (
     CHECKPOINT,
     DTYPE,
     define_propagation_flags,
     propagation_config,
 )
+from s3_jax.cli.ray_flags import RAY
 from s3_jax.config import PropagationConfig, to_dict
 from s3_jax.errors import InputError, listed
 from s3_jax.segmentation.run_folder import named_fingerprint
-from s3_jax.segmentation.run_record import RunRecord
+from s3_jax.segmentation.run_record import RunRecord, describe_devices
 from s3_jax.segmentation.video import SegmentConfig
 
 _BY_DATASET = "the data set's"
@@ -140,11 +146,19 @@ BATCH = flags.DEFINE_integer(
     "done one by one. A batch that is interrupted starts over. Takes the memory of so many videos.",
     lower_bound=1,
 )
+RAY_WORKERS = flags.DEFINE_integer(
+    "ray_workers",
+    None,
+    "With --ray, how many actors. Default: one for every GPU or TPU chip of the cluster, or else "
+    "for every machine; where there are only CPUs these are divided among them.",
+    lower_bound=1,
+)
 _PROPAGATION_FLAGS = define_propagation_flags(
     dict.fromkeys(("mem_every", "max_mem_frames", "long_term"), _BY_DATASET)
 )
 flags.adopt_module_key_flags(propagation_flags)
 flags.adopt_module_key_flags(mask_flags)
+flags.adopt_module_key_flags(ray_flags)
 
 
 def main() -> None:
@@ -201,11 +215,18 @@ def _run(
         save_scores=SAVE_SCORES.value,
         size_of_masks=True,
     )
+    groups = group_videos(mine, BATCH.value)
     with interruption() as interrupted, frame_bar(sum(v.num_frames for v in mine)) as bar:
-        progress = RunProgress(bar.found, bar.advanced, lambda: bool(interrupted))
-        devices, workplaces = _workplaces(checkpoint, config)
-        groups = group_videos(mine, BATCH.value)
-        outcome = predict(groups, folder, options, workplaces, progress, _make_batch)
+        if RAY.value:
+            device = functools.partial(_first_workplace, checkpoint, config, DTYPE.value)
+            stop = lambda: bool(interrupted)  # noqa: E731
+            devices, outcome = _predict_on_ray(
+                RAY.value, groups, folder, options, device, bar, stop
+            )
+        else:
+            progress = RunProgress(bar.found, bar.advanced, lambda: bool(interrupted))
+            devices, workplaces = _workplaces(checkpoint, config)
+            outcome = predict(groups, folder, options, workplaces, progress, _make_batch)
     records = {v.name: r for v in mine if (r := folder.record(v)) is not None}
     record.finish(devices, records, outcome.problems)
     if interrupted:
@@ -220,6 +241,36 @@ def _run(
         )
     print(f"{folder.path}: {len(mine)} videos, {record.summary()}")
     _pack(benchmark, videos, folder)
+
+
+def _predict_on_ray(
+    address: str,
+    groups: Sequence[Sequence[BenchmarkVideo]],
+    folder: PredictionFolder,
+    options: SegmentConfig,
+    device: Callable[[], tuple[list[dict[str, Any]], Workplace]],
+    bar: FrameBar,
+    stop: Callable[[], bool],
+) -> tuple[list[dict[str, Any]], Outcome]:
+    """The actors' devices, and what they did."""
+    with cluster.connected(address) as ray:
+        from s3_jax.benchmarks.on_ray import ClusterJob, predict_on_cluster
+
+        workers = cluster.worker_options(ray.cluster_resources(), RAY_WORKERS.value)
+        if OVERWRITE.value:  # here: actors go on from what others of this run began
+            for video in itertools.chain.from_iterable(groups):
+                with contextlib.suppress(InputError):  # whoever does it will say what is wrong
+                    folder.open_video(video)
+        job = ClusterJob(folder.path, folder.identity, options, device, _make_batch)
+        return predict_on_cluster(groups, job, workers, bar.reached, stop)
+
+
+def _first_workplace(
+    checkpoint: Path, config: PropagationConfig, dtype: str
+) -> tuple[list[dict[str, Any]], Workplace]:
+    """What an actor's device is, and the device."""
+    devices, workplaces = _local_workplaces(checkpoint, config, dtype)
+    return describe_devices(devices[:1]), workplaces[0]
 
 
 def _pack(benchmark: Benchmark, videos: Sequence[BenchmarkVideo], folder: PredictionFolder) -> None:
@@ -266,6 +317,10 @@ def _find_checkpoint(path_or_name: str) -> Path:
 
 def _shard() -> tuple[int, int]:
     """Index and number of shares."""
+    if RAY.value and SHARD.value is not None:
+        raise InputError("--ray spreads the videos itself: leave --shard out")
+    if RAY.value:
+        return 0, 1
     if SHARD.value is None:
         return _own_shard()
     try:
@@ -299,6 +354,12 @@ def _make_batch(sessions: Sequence[Any]) -> Any:
 
 
 def _workplaces(checkpoint: Path, config: PropagationConfig) -> tuple[list[Any], list[Workplace]]:
+    return _local_workplaces(checkpoint, config, DTYPE.value)
+
+
+def _local_workplaces(
+    checkpoint: Path, config: PropagationConfig, dtype: str
+) -> tuple[list[Any], list[Workplace]]:
     """The local devices, and a workplace on each; the model is loaded when first needed."""
     import jax
     import jax.numpy as jnp
@@ -315,7 +376,7 @@ def _workplaces(checkpoint: Path, config: PropagationConfig) -> tuple[list[Any],
     def make_session(device: Any) -> Session:
         with lock:
             model_config, variables = loaded()[0], on_device(device)
-        return Session(model_config, variables, config, dtype=jnp.dtype(DTYPE.value))
+        return Session(model_config, variables, config, dtype=jnp.dtype(dtype))
 
     @contextlib.contextmanager
     def workplace(device: Any) -> Iterator[Callable[[], Session]]:

@@ -17,6 +17,7 @@ What appears in --output:
   NAME/1.0.0/            the data set, in the format of TFDS; for Records(path=...)
 
 An interrupted run goes on where it was when started again; the data set is whole or absent.
+With --ray or --ray=HOST:PORT the machines of a Ray cluster check the files.
 
 Examples:
   # DAVIS 2017, training split only
@@ -30,13 +31,16 @@ Examples:
 import os
 import re
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 from tqdm import tqdm
 
-from s3_jax.cli import command
+from s3_jax import cluster
+from s3_jax.cli import command, ray_flags
+from s3_jax.cli.ray_flags import RAY
 from s3_jax.data import prepare
 from s3_jax.errors import InputError
 from s3_jax.media.image_files import reason
@@ -54,6 +58,7 @@ CHECK_ONLY = flags.DEFINE_bool("check_only", False, "Store nothing but the repor
 WORKERS = flags.DEFINE_integer(
     "workers", os.cpu_count() or 1, "Threads that check files.", lower_bound=1
 )
+flags.adopt_module_key_flags(ray_flags)
 SHOWN = 10  # problems printed; the report has all
 
 
@@ -80,7 +85,7 @@ def _prepare(source: Path, output: Path, name: str) -> None:
     (output / name).mkdir(parents=True, exist_ok=True)
     log = output / name / ".checks.jsonl"
     with tqdm(total=len(items), unit="item", disable=not sys.stderr.isatty()) as progress:
-        checks = prepare.check_all(items, log, WORKERS.value, progress.update)
+        checks = _check(items, log, progress.update)
     report = prepare.report(items, checks)
     write_json(output / name / "report.json", report)
     write_json(output / name / "empty_masks.json", prepare.empty_masks(items, checks))
@@ -88,6 +93,15 @@ def _prepare(source: Path, output: Path, name: str) -> None:
     if not CHECK_ONLY.value:
         print(f"data set: {prepare.write_records(name, output, items, checks)}")
     log.unlink()
+
+
+def _check(
+    items: Sequence[prepare.Item], log: Path, done: Callable[[], object]
+) -> list[prepare.Check]:
+    if not RAY.value:
+        return prepare.check_all(items, log, WORKERS.value, done)
+    with cluster.connected(RAY.value):
+        return prepare.check_all(items, log, WORKERS.value, done, cluster.spread)
 
 
 def _require_name(name: str, output: Path) -> None:

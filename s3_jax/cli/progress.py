@@ -30,6 +30,11 @@ class FrameBar:
         with self._lock:
             self._bar.update()
 
+    def reached(self, frames: int) -> None:
+        """So many frames are done altogether; fewer than before where a part is done again."""
+        with self._lock:
+            self._bar.update(frames - self._bar.n)
+
 
 @contextlib.contextmanager
 def frame_bar(total: int) -> Iterator[FrameBar]:

@@ -18,7 +18,10 @@ over all hosts and their devices, and losses are the same to rounding, however m
 What appears in --workdir:
   checkpoints/<step>/   the latest ones, and the one with the best validation score
   stages/<name>/        the network at the end of each stage but the last
-  metrics.jsonl         losses and validation scores
+  metrics.jsonl         losses and validation scores; steps/s, frames/s, share of the devices' peak,
+                        seconds of a step that wait for data, memory
+  heartbeat.json        when the run was last at which step (heartbeat_1.json, ... on other hosts)
+  summary.html          the run on a page: how far, curves, scores, speed, settings
   profile/              with --profile_steps=100:110, an XProf trace of these steps
   tensorboard/          the same as curves, and pictures: tensorboard --logdir=WORKDIR
   run.json              the configuration, which later starts have to agree with
@@ -61,9 +64,11 @@ def main() -> None:
     # Imported late: JAX takes seconds, which wrong flags need not wait for.
     import jax
 
+    from s3_jax.analysis.peak import ShareOfPeak
     from s3_jax.cli.compilation_cache import enable_compilation_cache
     from s3_jax.training import run_config
     from s3_jax.training.callbacks import Profile
+    from s3_jax.training.parts import Callback
     from s3_jax.training.progress import say
     from s3_jax.training.train import train
 
@@ -75,7 +80,8 @@ def main() -> None:
         enable_compilation_cache()
     run = run_config.from_dict(CONFIG.value.to_dict())
     workdir = Path(WORKDIR.value)
-    callbacks = [Profile(*profiled, workdir / "profile")] if profiled else []
+    callbacks: list[Callback] = [ShareOfPeak()]
+    callbacks += [Profile(*profiled, workdir / "profile")] if profiled else []
     outcome = train(run, workdir, adopt=ADOPT.value, callbacks=callbacks)
     done = f"finished {outcome.step}"
     if outcome.stopped:

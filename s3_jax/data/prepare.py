@@ -8,7 +8,7 @@ import dataclasses
 import io
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,10 @@ from s3_jax.media.image_files import reason
 from s3_jax.media.json_files import parse_json
 
 VERSION = str(VideoBuilder.VERSION)
+# Applies a function to items, given their weights; places and results as they are done.
+Spread = Callable[
+    [Callable[["Item"], "Check"], Sequence["Item"], Sequence[int]], Iterable[tuple[int, "Check"]]
+]
 LARGEST_ID = 254  # of the stored 8-bit masks, in which 255 is void
 
 
@@ -116,22 +120,31 @@ def check(item: Item) -> Check:
 
 
 def check_all(
-    items: Sequence[Item], log: Path, workers: int, done: Callable[[], object] = lambda: None
+    items: Sequence[Item],
+    log: Path,
+    workers: int,
+    done: Callable[[], object] = lambda: None,
+    spread: Spread | None = None,
 ) -> list[Check]:
     """Return the checks of all videos in order; those found in the log are not repeated.
 
     done: called after each video, to show progress.
+    spread: runs the checks instead of the threads.
     """
     known = _read_log(log)
+    checks = {i: known[x.name] for i, x in enumerate(items) if _still_holds(known.get(x.name), x)}
+    left = [i for i in range(len(items)) if i not in checks]
+    for _ in checks:
+        done()
     with log.open("a") as file, ThreadPoolExecutor(workers) as pool:
-        checks = []
-        for item, found in pool.map(lambda item: (item, _known_or_checked(item, known)), items):
-            if known.get(item.name) != found:
-                file.write("\n" + json.dumps(dataclasses.asdict(found)))
-                file.flush()
-            checks.append(found)
+        threads = lambda f, items, _: enumerate(pool.map(f, items))  # noqa: E731
+        chosen = [items[i] for i in left]
+        for place, found in (spread or threads)(check, chosen, [len(x.frames) for x in chosen]):
+            file.write("\n" + json.dumps(dataclasses.asdict(found)))
+            file.flush()
+            checks[left[place]] = found
             done()
-    return checks
+    return [checks[i] for i in range(len(items))]
 
 
 def write_records(name: str, output: Path, items: Sequence[Item], checks: Sequence[Check]) -> Path:
@@ -206,11 +219,8 @@ def _sound_mask(item: Item, index: int, size: tuple[int, ...] | None) -> Ids:
     return mask
 
 
-def _known_or_checked(item: Item, known: dict[str, Check]) -> Check:
-    found = known.get(item.name)
-    if found is not None and found.fingerprint == _fingerprint(item):
-        return found
-    return check(item)
+def _still_holds(found: Check | None, item: Item) -> bool:
+    return found is not None and found.fingerprint == _fingerprint(item)
 
 
 def _fingerprint(item: Item) -> str:

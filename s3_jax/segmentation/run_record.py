@@ -53,7 +53,7 @@ class RunRecord:
     ) -> None:
         """Add the measurements.
 
-        devices: JAX devices.
+        devices: JAX devices, or descriptions of those of other processes.
         records: records of the finished videos.
         problems: problems of the others.
         """
@@ -119,7 +119,9 @@ def _refuse_other_run(output: Path, identity: Identity) -> None:
 def describe_devices(devices: Sequence[Any]) -> list[dict[str, Any]]:
     """Return kind and peak memory in bytes (None if unknown) of JAX devices."""
     return [
-        {
+        device
+        if isinstance(device, dict)
+        else {
             "device": str(device),
             "kind": device.device_kind,
             "peak_memory": (device.memory_stats() or {}).get("peak_bytes_in_use"),

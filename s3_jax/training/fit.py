@@ -53,6 +53,7 @@ from s3_jax.training.run_config import Form
 from s3_jax.training.state import TrainState, evaluation_variables
 from s3_jax.training.step import init_state, voting_step
 from s3_jax.training.stopping import StopRequest
+from s3_jax.training.summary_page import write_summary
 from s3_jax.training.window import IN_FLIGHT, Window, WindowSummary
 
 
@@ -195,8 +196,10 @@ def run_stages(
                 outcome = run.fit(start)
             except TrainingError as error:
                 run_data.note(workdir, problem=error.problem)
+                run.write_page()
                 raise
             run_data.note(workdir, finished=not outcome.stopped, steps=outcome.step)
+            run.write_page()
             return outcome
 
 
@@ -301,7 +304,7 @@ class _Run:
                 window.add(metrics, _frames(taken))
                 step += 1
                 self._journal.advance()
-                self._call_back(stage, state, batch, step, first + step)
+                self._call_back(stage, state, batch, taken, step, first + step)
                 if self._after_step(stage, state, step, first + step, window):
                     break
         return state, step
@@ -311,10 +314,10 @@ class _Run:
         return np.full(jax.tree.leaves(batch)[0].shape[0], float(self._stop.requested), np.float32)
 
     def _call_back(
-        self, stage: Stage, state: TrainState, batch: Batch, step: int, total: int
+        self, stage: Stage, state: TrainState, batch: Batch, taken: Batch, step: int, total: int
     ) -> None:
         done = StepDone(
-            stage.name, step, total, stage.trainer, batch,
+            stage.name, step, total, stage.trainer, batch, taken,
             functools.partial(self._devices.get, state),
             functools.partial(jax.block_until_ready, state), self._journal,
         )  # fmt: skip
@@ -423,6 +426,12 @@ class _Run:
             skipped=self._skipped,
         )
         self._checkpoints.save(stage.model, self._devices.get(state), record)
+        self.write_page()
+
+    def write_page(self) -> None:
+        """The run's page, from the first process only."""
+        if jax.process_index() == 0:
+            write_summary(self._workdir, _first_step(self._stages, len(self._stages)))
 
     def _next_stage(self, number: int, state: TrainState) -> Start:
         """The next stage, from what this one has learnt, which is kept in `stages/`."""

@@ -13,6 +13,7 @@ The mesh has the axes "data" and "model". Rows of a batch are spread over both, 
 """
 
 import functools
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -73,6 +74,14 @@ class Devices(Protocol):
         """Whole arrays of a placed state, that this process can read."""
         ...
 
+    def describe_state(self, state: TrainState) -> TrainState:
+        """Shapes of a state as shapes of the placed one, to compile for without having it."""
+        ...
+
+    def describe_batch(self, batch: T) -> T:
+        """Shapes of the rows of all processes, likewise."""
+        ...
+
 
 def devices_as(form: Form) -> Devices:
     """All devices in one of the three forms.
@@ -97,6 +106,17 @@ class Replicas:
     def get(self, tree: T) -> T:
         return unreplicate(tree)
 
+    def describe_state(self, state: TrainState) -> TrainState:
+        return state
+
+    def describe_batch(self, batch: T) -> T:
+        devices = jax.device_count()
+
+        def split(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return x.update(shape=(devices, x.shape[0] // devices, *x.shape[1:]))
+
+        return jax.tree.map(split, batch)
+
 
 class MeshDevices:
     """`jax.jit` over a mesh of all devices.
@@ -120,12 +140,21 @@ class MeshDevices:
         return jax.device_put(state, self._shardings(state))
 
     def put_batch(self, batch: T) -> T:
-        rows = NamedSharding(self.mesh, PartitionSpec(("data", "model")))
-        put = functools.partial(jax.make_array_from_process_local_data, rows)
+        put = functools.partial(jax.make_array_from_process_local_data, self._rows)
         return jax.tree.map(lambda x: put(np.asarray(x)), batch)
 
     def get(self, tree: T) -> T:
         return jax.tree.map(_whole, tree)
+
+    def describe_state(self, state: TrainState) -> TrainState:
+        return jax.tree.map(lambda x, s: x.update(sharding=s), state, self._shardings(state))
+
+    def describe_batch(self, batch: T) -> T:
+        return jax.tree.map(lambda x: x.update(sharding=self._rows), batch)
+
+    @property
+    def _rows(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec(("data", "model")))
 
     def _shardings(self, tree: Any) -> Any:
         return jax.tree.map(lambda x: NamedSharding(self.mesh, self._spec(x.shape)), tree)
@@ -138,6 +167,18 @@ class MeshDevices:
             return PartitionSpec()
         longest = max(axes, key=lambda i: shape[i])
         return PartitionSpec(*("model" if i == longest else None for i in range(len(shape))))
+
+
+def from_all_processes(value: T) -> list[T]:
+    """What every process gives, in their order; all have to take part. Anything that pickles."""
+    if jax.process_count() == 1:
+        return [value]
+    data = np.frombuffer(pickle.dumps(value), np.uint8)
+    sizes = multihost_utils.process_allgather(np.array(data.size))
+    padded = np.zeros(sizes.max(), np.uint8)
+    padded[: data.size] = data
+    rows = multihost_utils.process_allgather(padded)
+    return [pickle.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
 
 
 def parallel_step(

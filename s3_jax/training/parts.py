@@ -89,7 +89,7 @@ class StepDone:
     """What a callback is told after a step.
 
     stage, step: name of the stage, and steps of it that are done. total: of all stages.
-    trainer, batch: of the step; the batch as `data` gave it.
+    trainer, batch: of the step; the batch as `data` gave it. taken: what the step took of it.
     state: gives the state after the step, which the next step consumes: keep copies only.
     wait: returns when the devices are done with the step.
     journal: for pictures and numbers; silent on all processes but the first.
@@ -100,6 +100,7 @@ class StepDone:
     total: int
     trainer: Trainer
     batch: Batch
+    taken: Batch
     state: Callable[[], TrainState]
     wait: Callable[[], Any]
     journal: Journal

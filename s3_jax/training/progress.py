@@ -4,7 +4,9 @@ import dataclasses
 import datetime
 import json
 import os
+import socket
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from s3_jax.segmentation.run_record import peak_host_memory
 from s3_jax.training.window import WindowSummary
 
 METRICS = "metrics.jsonl"
+HEARTBEAT = "heartbeat"
+BEAT = 10.0  # seconds between heartbeats at least
 CURVES = "tensorboard"
 
 
@@ -51,7 +55,12 @@ class Journal:
     total: steps of the whole run.
     step: that the run goes on from; what was written of later ones is removed, for they are
       done again.
+
+    arithmetic: FLOPs of a step of this process, and the peak of its devices per second (None if it
+      is not known), for the metrics; None to leave them out.
     """
+
+    arithmetic: tuple[float, float | None] | None = None
 
     def __init__(self, workdir: Path, total: int, step: int):
         self._speaks = jax.process_index() == 0
@@ -66,6 +75,7 @@ class Journal:
             disable=not (self._speaks and sys.stderr.isatty()),
         )
         self._file = workdir / METRICS
+        self._heart = Heart(workdir, total, step)
         self._curves: SummaryWriter | None = None
         if self._speaks:
             _forget_after(self._file, step)
@@ -87,6 +97,7 @@ class Journal:
     def advance(self) -> None:
         """A step was given to the device."""
         self._bar.update()
+        self._heart.beat(self._stage)
 
     def log(self, report: WindowSummary, step: int) -> None:
         """Losses since the last log; `step` steps of all stages are done."""
@@ -98,12 +109,19 @@ class Journal:
             f"step {step}/{self._total} {self._stage}: loss {report.metrics['total']:.4f}{words} "
             f"gradient {report.metrics['grad_norm']:.2f}, {report.seconds:.2f} s/step, {left} left"
         )
-        speed = _speed(report)
+        speed = _speed(report) | self._share_of_peak(report.seconds)
         self._write({"step": step, "stage": self._stage, "stage_step": report.step,
                      **report.metrics, **speed, "skipped": report.skipped,
                      "losses": [x if np.isfinite(x) else None for x in report.losses]})  # fmt: skip
         self._draw("training", report.metrics, step)
         self._draw("speed", speed, step)
+
+    def _share_of_peak(self, seconds: float) -> dict[str, float]:
+        if self.arithmetic is None:
+            return {}
+        flops, peak = self.arithmetic
+        share = {} if peak is None else {"share_of_peak": flops / seconds / peak}
+        return {"teraflops_per_second": flops / seconds / 1e12} | share
 
     def evaluated(self, result: Evaluation, step: int) -> None:
         """What an evaluation found after `step` steps of all stages."""
@@ -129,6 +147,30 @@ class Journal:
         if self._speaks:
             with self._file.open("a") as file:
                 file.write(json.dumps(entry) + "\n")
+
+
+class Heart:
+    """`heartbeat.json`, or `heartbeat_<i>.json` of the i-th further process: when it was last at
+    which step. A file that stays old is of a process that hangs or is gone.
+
+    total: steps of the whole run. step: that are done already.
+    """
+
+    def __init__(self, workdir: Path, total: int, step: int):
+        index = jax.process_index()
+        self._file = workdir / (f"{HEARTBEAT}_{index}.json" if index else f"{HEARTBEAT}.json")
+        self._about = {"host": socket.gethostname(), "process": os.getpid(), "steps": total}
+        self._step, self._last = step, -BEAT
+
+    def beat(self, stage: str) -> None:
+        """A step was begun."""
+        self._step += 1
+        if time.monotonic() - self._last >= BEAT:
+            self._last = time.monotonic()
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            with replacing(self._file) as temporary:
+                said = {"time": now, "step": self._step, "stage": stage, **self._about}
+                temporary.write_text(json.dumps(said) + "\n")
 
 
 def _speed(summary: WindowSummary) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 
 from s3_jax.benchmarks.protocols import PROTOCOLS
@@ -12,6 +13,7 @@ from s3_jax.data.folders import EvaluationVideo, evaluation_videos
 from s3_jax.errors import InputError
 from s3_jax.models.variables import Variables
 from s3_jax.propagation.session import Session
+from s3_jax.training.parallel import from_all_processes
 from s3_jax.training.progress import Evaluation
 from s3_jax.training.run_config import RunConfig
 
@@ -34,10 +36,10 @@ class Validator:
         self._videos = _videos(run) if self.enabled else []
 
     def measure(self, config: ModelConfig, variables: Variables, dtype: str) -> Evaluation:
-        """Scores of a network.
+        """Scores of a network; every process segments its share of the videos.
 
         Raises:
-          InputError: a video cannot be read.
+          InputError: a video cannot be read, in any process.
         """
         session = Session(config, variables, PropagationConfig(), dtype=jnp.dtype(dtype))
 
@@ -45,7 +47,10 @@ class Validator:
             session.reset()
             return session
 
-        return _evaluation(validate(new_session, self._videos, self._rules))
+        share = jax.process_index(), jax.process_count()
+        return _evaluation(
+            validate(new_session, self._videos, self._rules, share=share, gather=from_all_processes)
+        )
 
 
 def _videos(run: RunConfig) -> list[EvaluationVideo]:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jax import lax
+from jax import export, lax
 
 from s3_jax.ops.similarity import EXCLUDED
-from s3_jax.ops.top_k import BLOCK, block_top_k, top_k_mask
+from s3_jax.ops.top_k import BLOCK, block_top_k, largest, top_k_mask
 
 # Short rows, which are searched directly; whole blocks; and a part of a block.
 LENGTHS = [7, 4 * 3 * BLOCK, 4 * 3 * BLOCK + 5]
@@ -43,3 +43,19 @@ def test_mask_marks_the_largest_and_their_ties(k, seed, distinct):
     kth = np.sort(rows, axis=1)[:, -k]
     have = jax.jit(top_k_mask, static_argnums=1)(jnp.asarray(rows), k)
     np.testing.assert_array_equal(have, rows >= kth[:, None])
+
+
+def test_largest_is_top_k_mapped_differentiated_and_exported() -> None:
+    rows = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 50)), jnp.float32)
+
+    def total(choose):
+        return lambda x: jnp.sum(jnp.square(choose(x, 3)[0]))
+
+    expected = lax.top_k(rows, 3)
+    for found in (largest(rows, 3), jax.vmap(jax.vmap(lambda row: largest(row, 3)))(rows)):
+        jax.tree.map(np.testing.assert_array_equal, found, tuple(expected))
+    gradient = jax.grad(total(lax.top_k))(rows)
+    np.testing.assert_array_equal(jax.grad(total(largest))(rows), gradient)
+    np.testing.assert_array_equal(jax.vmap(jax.grad(total(largest)))(rows), gradient)
+    exported = export.export(jax.jit(lambda x: largest(x, 3)))(rows)
+    np.testing.assert_array_equal(exported.call(rows)[1], expected[1])

@@ -1,0 +1,132 @@
+"""What programs over several devices exchange and hold, from the programs as compiled.
+
+Nothing is run, so that virtual devices of one CPU tell what as many real ones would hold.
+"""
+
+import collections
+import dataclasses
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from s3_jax.analysis.costs import COLLECTIVES
+from s3_jax.analysis.hlo import parse_program
+from s3_jax.analysis.programs import TrainingTask, tree_bytes
+from s3_jax.config import ModelConfig, PropagationConfig
+from s3_jax.models.s3 import S3
+from s3_jax.models.variables import variable_shapes
+from s3_jax.propagation.frame import Network
+from s3_jax.propagation.geometry import frame_geometry
+from s3_jax.propagation.scan import scan
+from s3_jax.propagation.state import init_state as video_state
+from s3_jax.propagation.step import step
+from s3_jax.training.clip import ClipBatch
+from s3_jax.training.clip_loss import make_trainer
+from s3_jax.training.parallel import REPLICAS, devices_as
+from s3_jax.training.run_config import Form
+from s3_jax.training.step import init_state
+
+FORMS = get_args(Form)
+FRAMES = 3  # of a scan; a loop's program does not depend on them
+
+
+@dataclasses.dataclass(frozen=True)
+class SpreadProgram:
+    """A program over several devices.
+
+    collectives: how many instructions exchange something, by kind. state: bytes on one device of
+      what lies there between steps. temporaries: bytes within one.
+    """
+
+    name: str
+    collectives: dict[str, int]
+    state: int
+    temporaries: int
+
+
+def count_collectives(text: str) -> dict[str, int]:
+    """Instructions of a compiled program, as text, that exchange something between devices."""
+    found: collections.Counter[str] = collections.Counter()
+    for computation in parse_program(text).computations.values():
+        kinds = (one.opcode.removesuffix("-start") for one in computation.instructions.values())
+        found.update(kind for kind in kinds if kind in COLLECTIVES)
+    return dict(found)
+
+
+def video_programs(
+    model: ModelConfig, config: PropagationConfig, size: tuple[int, int], objects: int
+) -> list[SpreadProgram]:
+    """Step and scan mapped over one video for each device, under a NamedSharding over videos."""
+    mesh = Mesh(jax.devices(), ("videos",), axis_types=(AxisType.Auto,))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    of_videos = NamedSharding(mesh, PartitionSpec("videos"))
+    geometry = frame_geometry(size, model.size_multiple)
+    one_state = jax.eval_shape(lambda: video_state(model, config, geometry.padded, objects))
+    leaves, structure = jax.tree.flatten(one_state)
+
+    def advance(run: Any, variables: Any, leaves: Any, since: jax.Array, images: jax.Array) -> Any:
+        """One video: the memory frames of all are the same, so that a condition stays one."""
+        state = jax.tree.unflatten(structure, leaves).replace(since_memory=since)
+        state, prob = run(Network(S3(model), variables), state, images)
+        return jax.tree.leaves(state), state.since_memory, prob
+
+    def program(name: str, run: Any, images: tuple[int, ...], dtype: Any) -> SpreadProgram:
+        mapped = jax.vmap(
+            lambda *inputs: advance(run, *inputs),
+            in_axes=(None, 0, None, 0), out_axes=(0, None, 0),
+        )  # fmt: skip
+        compiled = jax.jit(
+            mapped,
+            in_shardings=(everywhere, of_videos, everywhere, of_videos),
+            out_shardings=(of_videos, everywhere, of_videos),
+            donate_argnums=1,
+        ).lower(
+            variable_shapes(model),
+            [jax.ShapeDtypeStruct((mesh.size, *x.shape), x.dtype) for x in leaves],
+            one_state.since_memory,
+            jax.ShapeDtypeStruct((mesh.size, *images), dtype),
+        )
+        frames = int(np.prod(images, dtype=int)) * jnp.dtype(dtype).itemsize
+        return _described(name, compiled.compile(), frames)
+
+    def one_step(network: Network, state: Any, images: jax.Array) -> Any:
+        return step(network, config, state, images)
+
+    def whole_scan(network: Network, state: Any, images: jax.Array) -> Any:
+        return scan(network, config, geometry, state, images)
+
+    return [
+        program("step", one_step, (1, *geometry.padded, 3), jnp.float32),
+        program("scan", whole_scan, (FRAMES, *size, 3), jnp.uint8),
+    ]
+
+
+def training_program(task: TrainingTask, form: Form) -> SpreadProgram:
+    """The training step in one of the three forms on all devices."""
+    model = S3(task.model, axis_name=REPLICAS if form == "pmap" else None,
+               dtype=jnp.dtype(task.dtype))  # fmt: skip
+    trainer, devices = make_trainer(model, task.step), devices_as(form)
+    state = jax.eval_shape(lambda v: init_state(trainer, v, 0), variable_shapes(task.model))
+    clips = (task.batch_size, task.frames, task.crop, task.crop)
+    batch = ClipBatch(
+        frames=jax.ShapeDtypeStruct((*clips, 3), jnp.uint8),  # type: ignore[arg-type]
+        masks=jax.ShapeDtypeStruct(clips, jnp.uint8),  # type: ignore[arg-type]
+        num_objects=jax.ShapeDtypeStruct(clips[:1], jnp.int32),  # type: ignore[arg-type]
+    )
+    update: Any = devices.update(trainer)
+    lowered = update.lower(devices.describe_state(state), devices.describe_batch(batch))
+    return _described(form, lowered.compile(), tree_bytes(batch) // jax.device_count())
+
+
+def _described(name: str, compiled: Any, inputs: int) -> SpreadProgram:
+    """inputs: bytes on one device of the arguments that are new in every step."""
+    use = compiled.memory_analysis()
+    return SpreadProgram(
+        name,
+        count_collectives(compiled.as_text()),
+        use.argument_size_in_bytes - inputs,
+        use.temp_size_in_bytes,
+    )

@@ -1,0 +1,26 @@
+"""Flags of commands that spread their work over a Ray cluster (`s3_jax.cluster`)."""
+
+from absl import flags
+
+from s3_jax.cluster import NEW
+
+
+class _AddressParser(flags.ArgumentParser):
+    """`--ray` alone, which absl gives as "true", and `--ray=ADDRESS`."""
+
+    def parse(self, argument: str) -> str | None:
+        return {"true": NEW, "false": None}.get(argument, argument)
+
+
+RAY: flags.FlagHolder[str | None] = flags.DEFINE_flag(
+    flags.Flag(
+        _AddressParser(),
+        flags.ArgumentSerializer(),
+        "ray",
+        None,
+        "Spread the work over a Ray cluster: --ray=HOST:PORT, --ray=auto for the one that this "
+        "machine belongs to, or --ray alone for processes of this machine. All machines see the "
+        "same paths. Needs pip install 's3_jax[ray]'.",
+        boolean=True,
+    )
+)

@@ -1,0 +1,120 @@
+"""Work spread over a Ray cluster: one that runs already, or this machine for as long as it takes.
+
+    with connected("10.0.0.1:6379"):
+        for place, result in spread(check, items, weights): ...
+
+Ray is an extra, `pip install 's3_jax[ray]'`, and imported only where a command is given `--ray`.
+What is given to other machines is pickled: s3_jax has to be installed there in the same version,
+and files have to have the same paths.
+"""
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from s3_jax.errors import InputError, reason
+
+T = TypeVar("T")
+R = TypeVar("R")
+NEW = "new"  # in place of an address: workers of this machine
+# Parts of the work for each CPU: enough for even loads, and few enough not to be felt.
+PARTS_PER_CPU = 8
+LOCAL_STORE = 100 * 2**20  # bytes for what processes exchange, which is little
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Ray, joined to a cluster until the block ends.
+
+    address: of the cluster's head, "auto" for the one that this machine belongs to, or NEW for the
+      cluster that a Ray job runs in, or else for workers on this machine.
+
+    Raises:
+      InputError: nothing answers there, or it has another version of Ray or Python.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 yields to everything else
+    import ray
+
+    if address == NEW:
+        address = os.environ.get("RAY_ADDRESS", "local")
+    own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": LOCAL_STORE}
+    try:
+        ray.init(address, logging_level=logging.ERROR, **(own if address == "local" else {}))
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(f"--ray={address}: {reason(error)}") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def spread(
+    function: Callable[[T], R], items: Sequence[T], weights: Sequence[int]
+) -> Iterator[tuple[int, R]]:
+    """Places of items and what the function says of them, as they are done.
+
+    A part whose machine is lost is done again elsewhere; every item is told once.
+
+    weights: how long each item takes, in any unit.
+    """
+    import ray
+
+    def run(part: Sequence[tuple[int, T]]) -> list[tuple[int, R]]:
+        return [(place, function(item)) for place, item in part]
+
+    # An item is a pure function of files: however often its machine fails, it is done again.
+    task = ray.remote(run).options(max_retries=-1, scheduling_strategy="SPREAD")
+    count = int(ray.cluster_resources().get("CPU", 1)) * PARTS_PER_CPU
+    waiting = [task.remote([(i, items[i]) for i in part]) for part in even_parts(weights, count)]
+    while waiting:
+        done, waiting = ray.wait(waiting)
+        for reference in done:
+            yield from ray.get(reference)
+
+
+def even_parts(weights: Sequence[int], count: int) -> list[list[int]]:
+    """Places of items in at most `count` parts of about equal weight, the heaviest first."""
+    parts: list[list[int]] = [[] for _ in range(max(1, min(count, len(weights))))]
+    totals = [0] * len(parts)
+    for place in sorted(range(len(weights)), key=lambda i: (-weights[i], i)):
+        lightest = totals.index(min(totals))
+        parts[lightest].append(place)
+        totals[lightest] += weights[place]
+    order = sorted(range(len(parts)), key=lambda i: -totals[i])
+    return [parts[i] for i in order if parts[i]]
+
+
+def worker_options(resources: Mapping[str, float], workers: int | None) -> list[dict[str, Any]]:
+    """Ray's options for one worker on every device of a cluster.
+
+    resources: those of the cluster, as Ray lists them. workers: how many; by default one for every
+      GPU or TPU chip, or else for every machine.
+
+    Raises:
+      InputError: there are more workers than devices, or than CPUs where there are no others.
+    """
+    for kind, asked in (("GPU", {"num_gpus": 1}), ("TPU", {"resources": {"TPU": 1}})):
+        devices = int(resources.get(kind, 0))
+        if devices:
+            return [{"num_cpus": 0, **asked}] * _at_most(devices, workers, kind)
+    machines = sum(name.startswith("node:") for name in resources) - (
+        "node:__internal_head__" in resources
+    )
+    cpus = int(resources.get("CPU", 1))
+    count = _at_most(cpus, workers or max(1, machines), "CPU")
+    each = cpus // count
+    # Threads of XLA's CPU client; it would start one for each CPU of the machine in every worker.
+    limited = {"env_vars": {"NPROC": str(each), "OMP_NUM_THREADS": str(each)}}
+    return [{"num_cpus": each, "runtime_env": limited}] * count
+
+
+def _at_most(devices: int, workers: int | None, kind: str) -> int:
+    if workers is not None and workers > devices:
+        raise InputError(
+            f"--ray_workers is {workers}, but the cluster has {devices} of {kind}: ask for at most "
+            "so many"
+        )
+    return workers or devices

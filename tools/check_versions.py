@@ -1,0 +1,61 @@
+"""Runs a quick set of tests with the oldest and the newest versions that pyproject.toml allows.
+
+  make test-versions                                           both ends, with this Python
+  python -m tools.check_versions --python=3.11 --ends=oldest   or with others, named or by path
+  python -m tools.check_versions --python=3.13 --ends=newest
+
+uv resolves and installs them, each end into a virtual environment of its own in .cache/versions.
+Warnings are errors in the tests, so that a deprecated name fails them.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from s3_jax.cli import command
+
+ROOT = Path(__file__).parent.parent
+RESOLUTIONS = {"oldest": "lowest-direct", "newest": "highest"}
+# What touches every dependency, and takes minutes.
+TESTS = (
+    "tests/test_config.py", "tests/test_cluster.py", "tests/test_files.py", "tests/cli/test_s3.py",
+    "tests/ops/test_top_k.py", "tests/media/test_video_files.py",
+    "tests/media/test_mask_files.py", "tests/conversion/test_torch_file.py",
+    "tests/checkpoints/test_model.py", "tests/data/test_pipeline.py", "tests/data/test_prepare.py",
+    "tests/propagation/test_scan.py", "tests/propagation/test_export.py",
+    "tests/training/test_fit_loop.py", "tests/training/test_checkpoints.py",
+    "tests/benchmarks/test_report_page.py", "tests/annotation/test_server.py",
+)  # fmt: skip
+PYTHON = flags.DEFINE_string("python", sys.executable, "Version or path of the Python to test.")
+ENDS = flags.DEFINE_list("ends", list(RESOLUTIONS), "Which of oldest,newest.")
+
+
+def main() -> int:
+    results = {end: _check(end) for end in ENDS.value}
+    for end, code in results.items():
+        print(f"{end}: {'passed' if code == 0 else 'FAILED'}")
+    return max(results.values(), default=0)
+
+
+def _check(end: str) -> int:
+    """Install and test; the exit code."""
+    home = ROOT / ".cache" / "versions" / f"{end}-{PYTHON.value.replace('/', '_').strip('_')}"
+    python = home / "bin" / "python"
+    uv = [sys.executable, "-m", "uv"]
+    install = ["pip", "install", "--quiet", f"--python={python}", ".[dev,ray]"]
+    for step in (
+        [*uv, "venv", "--quiet", "--clear", f"--python={PYTHON.value}", str(home)],
+        [*uv, *install, f"--resolution={RESOLUTIONS[end]}", "--upgrade"],
+        [str(python), "-m", "pytest", *TESTS],
+    ):
+        print(f"{end}: {' '.join(step)}", flush=True)
+        code = subprocess.run(step, cwd=ROOT, check=False).returncode
+        if code:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main)
