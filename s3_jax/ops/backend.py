@@ -1,7 +1,7 @@
-"""The kind of device that programs are made for: it chooses between equal forms of a computation.
+"""Kind of device that programs are made for, which chooses between equal forms of a computation.
 
-Usually that of the devices at hand. Who compiles for devices that are not attached says so with
-`compiling_for`.
+By default it is that of the devices at hand. A caller that compiles for devices that are not
+attached uses `compiling_for`.
 """
 
 import contextlib
@@ -14,15 +14,15 @@ _target: contextvars.ContextVar[str | None] = contextvars.ContextVar("target", d
 
 
 def backend() -> str:
-    """One of "cpu", "gpu" and "tpu"."""
+    """Return "cpu", "gpu" or "tpu"."""
     return _target.get() or jax.default_backend()
 
 
 @contextlib.contextmanager
 def compiling_for(platform: str) -> Iterator[None]:
-    """Functions traced in this block take the form that is best on `platform`.
+    """Make functions traced in this block take the form that is best on `platform`.
 
-    What jax.jit has traced before is not traced again: make the jitted function inside the block.
+    Functions that jax.jit has traced before are not traced again: jit them inside the block.
     """
     token = _target.set(platform)
     try:
