@@ -78,6 +78,7 @@ def network() -> tuple:
     return head, maps
 
 
+@pytest.mark.slow
 def test_places_without_a_point_change_nothing(network: tuple) -> None:
     head, maps = network
     apply = jax.jit(PromptHead().apply)
@@ -89,6 +90,7 @@ def test_places_without_a_point_change_nothing(network: tuple) -> None:
     assert np.abs(one.fine - moved.fine).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_shapes_are_those_of_the_parameters(network: tuple) -> None:
     head, maps = network
     assert isinstance(maps, DetailedMaps)
