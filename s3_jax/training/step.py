@@ -17,6 +17,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
+from s3_jax.ops.in_place import vary_like
 from s3_jax.training.parameter_groups import Params, merge, split
 from s3_jax.training.parts import Batch, Trainer, Variables
 from s3_jax.training.state import Metrics, TrainState, base_key, step_key, zero_step
@@ -110,7 +111,9 @@ def gradients_of(
     shapes = jax.eval_shape(
         functools.partial(_gradients, trainer), state.params, state.batch_stats, *first, key
     )
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (shapes[0], shapes[2]))
+    zeros = jax.tree.map(
+        lambda x: vary_like(jnp.zeros(x.shape, x.dtype), rows), (shapes[0], shapes[2])
+    )
     (batch_stats, total), _ = lax.scan(add, (state.batch_stats, zeros), micro_batches)
     gradients, losses = jax.tree.map(lambda x: x / parts, total)
     return gradients, batch_stats, losses
@@ -140,6 +143,8 @@ def _gradients(
     rows: Int[Array, "b"],
     key: Key[Array, ""],
 ) -> tuple[Params, Params, Metrics]:
+    # Within `jax.shard_map` derivatives of what all replicas share would be sums over them.
+    params = jax.tree.map(lambda x: vary_like(x, rows), params)
     trained, frozen = split(params, trainer.trains)
 
     def loss(trained: Params) -> tuple[Array, tuple[Params, Metrics]]:

@@ -4,20 +4,28 @@ The network is a toy whose statistics are of the batch over all replicas; everyt
 the real step.
 """
 
+import dataclasses
+import functools
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from s3_jax.models.s3 import S3
+from s3_jax.models.variables import variable_shapes
+from s3_jax.training.clip import ClipBatch
 from s3_jax.training.clip_loss import make_trainer
-from s3_jax.training.parallel import join_processes, parallel_step, shard_batch
-from tests.training import toy
+from s3_jax.training.parallel import REPLICAS, join_processes, parallel_step, shard_batch
+from s3_jax.training.step import init_state, train_step
+from tests.training import tiny_run, toy
 
 pytestmark = pytest.mark.slow
 
@@ -101,6 +109,34 @@ def test_two_processes_of_two_devices_train_as_one(single: Arrays, tmp_path: Pat
 def test_a_model_without_the_axis_is_refused() -> None:
     with pytest.raises(ValueError, match="axis_name is None; make it S3"):
         parallel_step(make_trainer(S3(toy.CONFIG), toy.SETTINGS))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_step_passes_the_checks_of_shard_map(accumulate: int) -> None:
+    """Trace the whole step, clip and gradients included; types and shapes must fit."""
+    settings = dataclasses.replace(tiny_run.VIDEO.step, accumulate=accumulate)
+    trainer = make_trainer(S3(tiny_run.MODEL, axis_name=REPLICAS), settings)
+    mesh = jax.make_mesh((1,), (REPLICAS,), axis_types=(jax.sharding.AxisType.Auto,))
+    spread, equal = PartitionSpec(REPLICAS), PartitionSpec()
+    step = jax.shard_map(
+        functools.partial(train_step, trainer), mesh=mesh, in_specs=(equal, spread), out_specs=equal
+    )
+
+    def run(variables: Any, frames: jax.Array, masks: jax.Array, objects: jax.Array) -> Any:
+        before = init_state(trainer, variables, 0)
+        after, metrics = step(before, ClipBatch(frames, masks, objects))
+        leaves = zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True)
+        assert all(new.shape == old.shape for new, old in leaves)
+        return metrics
+
+    metrics = jax.eval_shape(
+        run,
+        variable_shapes(tiny_run.MODEL),
+        jax.ShapeDtypeStruct((2, 2, 32, 32, 3), jnp.uint8),
+        jax.ShapeDtypeStruct((2, 2, 32, 32), jnp.uint8),
+        jax.ShapeDtypeStruct((2,), jnp.int32),
+    )
+    assert metrics["total"].shape == ()
 
 
 def test_rows_must_divide(monkeypatch: pytest.MonkeyPatch) -> None:
