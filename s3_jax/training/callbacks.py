@@ -1,4 +1,4 @@
-"""Callbacks of training: what is done after steps that changes nothing of them."""
+"""Callbacks of training: actions after a step that do not affect training itself."""
 
 import dataclasses
 from pathlib import Path
@@ -12,7 +12,7 @@ from s3_jax.training.progress import say
 
 
 class Profile:
-    """An XProf trace of some steps of the run, for `tensorboard --logdir` with its plugin.
+    """Callback that records an XProf trace of some steps, for TensorBoard with its plugin.
 
     first, last: the trace begins when `first` steps are done and ends when `last` are.
     """
@@ -35,7 +35,10 @@ class Profile:
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """Every so many steps of the run, pictures of the batch's first clip, for TensorBoard."""
+    """Callback that writes pictures of the batch's first clip to TensorBoard now and then.
+
+    every: number of steps of the run between pictures.
+    """
 
     every: int
 

@@ -1,7 +1,7 @@
-"""The random choices of a training step, apart from the step that uses them.
+"""The random choices of a training step, separate from the step that uses them.
 
-They follow from the run's key, the step's number and, for choices of an item, the item's row in
-the global batch: how rows are spread over replicas, hosts and micro-batches changes nothing.
+They depend on the run's key, the step's number and, for choices per item, the item's row in the
+global batch. How rows are distributed over replicas, hosts and micro-batches does not matter.
 """
 
 from typing import Any, NamedTuple
@@ -14,13 +14,13 @@ from s3_jax.training.step_config import ClipConfig
 
 
 class Draws(NamedTuple):
-    """What a clip of f + 1 frames draws.
+    """Random choices for a clip of f + 1 frames.
 
-    deep_update: for all frames but the last, whether sensory memory is updated from their masks;
-      one choice for the whole batch, so that a frame without costs nothing.
-    references: for all frames but the first, the r frames whose memory is read; those that are
-      not earlier than the frame are left out.
-    points: per frame and pair p of losses, what its points are drawn from (see `losses`).
+    deep_update: for all frames but the last, whether sensory memory is updated from the frame's
+      masks; one choice for the whole batch, so that a frame without an update costs nothing.
+    references: for all frames but the first, the r frames whose memory is read; entries that are
+      not earlier than the frame are ignored.
+    points: random draws for the points of every frame and pair p of losses (see `losses`).
     """
 
     deep_update: Bool[Array, "f"]
@@ -35,13 +35,13 @@ def draw(
     pairs: int,
     config: ClipConfig,
 ) -> Draws:
-    """The choices of one step.
+    """Return the random choices of one step.
 
     Args:
       key: the step's key, the same on all replicas.
-      rows: of the items, in the global batch.
-      frames: of a clip.
-      pairs: of losses per frame.
+      rows: rows of the items in the global batch.
+      frames: number of frames of a clip.
+      pairs: number of loss pairs per frame.
     """
     shared, own = jax.random.split(key)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(own, rows)
@@ -56,12 +56,12 @@ def draw(
 
 
 def deep_updates(key: Key[Array, ""], frames: int, probability: float) -> Bool[Array, "f"]:
-    """Always for the first frame, by chance for the others; the last frame is not asked."""
+    """Draw deep updates of all frames but the last: always for the first, at random for others."""
     return jax.random.bernoulli(key, probability, (frames - 1,)).at[0].set(True)
 
 
 def _references(key: Key[Array, ""], frames: int, limit: int) -> Int[Array, "f r"]:
-    """For each frame after the first, up to `limit` of the earlier frames, without repetition."""
+    """Return up to `limit` distinct earlier frames for each frame after the first."""
     others = jnp.arange(frames - 1)
     score = jax.random.uniform(key, (frames - 1, frames - 1))
     earlier = others[None, :] <= others[:, None]

@@ -1,7 +1,7 @@
-"""Losses of a clip: cross entropy and dice at points, on masks and auxiliary logits.
+"""Losses of a clip: cross entropy and dice at sampled points, on masks and auxiliary logits.
 
-Every pair of losses (masks, sensory memory, each level of the object transformer) has points of
-its own in every frame. docs/propagation.md, section 5.3; paper section 4.1.
+Every pair of losses (masks, sensory memory, each level of the object transformer) samples its own
+points in every frame. docs/propagation.md, section 5.3; paper section 4.1.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from s3_jax.training.step_config import LossConfig
 
 # (draw, logits c h w, num_objects) -> points p 2
 ChoosePoints = Callable[[Any, Array, Array], Array]
-# Keeps dice defined for an object that is neither there nor predicted.
+# Keeps dice defined for an object that is neither present nor predicted.
 DICE_SMOOTHING = 1.0
 
 
 class Supervised(NamedTuple):
-    """Logits that a pair of losses is computed on, its name, and its weight in the total."""
+    """Logits that one pair of losses is computed on, with its name and weight in the total."""
 
     name: str
     logits: Float[Array, "f b c h w"]
@@ -31,7 +31,7 @@ class Supervised(NamedTuple):
 
 
 def num_pairs(config: ModelConfig) -> int:
-    """Pairs of losses per frame: masks, sensory memory, and the object transformer's levels."""
+    """Return the number of loss pairs per frame: masks, sensory memory and transformer levels."""
     return 2 + config.num_blocks + 1
 
 
@@ -42,13 +42,16 @@ def clip_losses(
     draws: Any,
     choose_points: ChoosePoints,
 ) -> dict[str, Float[Array, ""]]:
-    """Weighted losses by name, summed over frames and averaged over items; "total" is their sum.
+    """Return weighted losses by name, summed over frames and averaged over items, and "total".
 
-    Names are "<pair>_ce" and "<pair>_dice" for the pairs mask, sensory, query0, query1, ...
+    Names are "<pair>_ce" and "<pair>_dice" for the pairs mask, sensory, query0, query1, ...;
+    "total" is their sum.
 
     Args:
-      draws: per frame, item and pair of losses (leading axes f b p), what `choose_points` takes.
-      choose_points: where a pair of losses is evaluated in one frame of one item.
+      draws: random draws per frame, item and pair of losses (leading axes f b p), for
+        `choose_points`.
+      choose_points: function that picks the points at which a pair of losses is evaluated in one
+        frame of one item.
     """
     labels = jnp.swapaxes(batch.masks[:, 1:], 0, 1)
     losses: dict[str, Array] = {}
@@ -79,7 +82,7 @@ def _frame_losses(
     num_objects: Integer[Array, ""],
     draw: Any,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Cross entropy and dice of one frame of one item, over background and its objects."""
+    """Return cross entropy and dice of one frame of one item, over background and objects."""
     points = choose_points(draw, logits, num_objects)
     known = jnp.arange(logits.shape[0])[:, None] <= num_objects
     truth = sample_labels(labels, points, logits.shape[0])
@@ -88,14 +91,17 @@ def _frame_losses(
 
 
 def cross_entropy(logits: Float[Array, "c p"], labels: Float[Array, "c p"]) -> Float[Array, ""]:
-    """Of soft labels, averaged over points."""
+    """Return the cross entropy with soft labels, averaged over points."""
     return -jnp.mean(jnp.sum(labels * jax.nn.log_softmax(logits, axis=0), axis=0))
 
 
 def dice(
     logits: Float[Array, "c p"], labels: Float[Array, "c p"], num_objects: Integer[Array, ""]
 ) -> Float[Array, ""]:
-    """Dice loss averaged over the item's objects; 0 without any. Class 0 is the background."""
+    """Return the dice loss averaged over the item's objects, or 0 if it has none.
+
+    Class 0 is the background and does not count.
+    """
     prob, truth = jax.nn.softmax(logits, axis=0)[1:], labels[1:]
     overlap = 2 * jnp.sum(prob * truth, axis=1)
     size = jnp.sum(prob, axis=1) + jnp.sum(truth, axis=1)

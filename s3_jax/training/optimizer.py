@@ -1,4 +1,4 @@
-"""The optimizer: clipped gradients, then AdamW with a rate and a decay per parameter group."""
+"""The optimizer: gradient clipping, then AdamW with learning rate and decay per parameter group."""
 
 import jax.numpy as jnp
 import optax
@@ -15,13 +15,13 @@ MIXED_PRECISION_EPSILON = 1e-6
 def make_optimizer(
     config: OptimizerConfig, schedule: Schedule, model: S3
 ) -> optax.GradientTransformation:
-    """For the parameters that train (`split_frozen`); frozen ones have no place in its state.
+    """Return the optimizer of the trainable parameters (`split_frozen`); frozen ones have no state.
 
     Weight decay is decoupled and multiplied by the learning rate, as in PyTorch's AdamW.
 
     Args:
-      schedule: learning rate of an iteration; groups have a multiple of it.
-      model: says which parameter is in which group, and whether precision is mixed.
+      schedule: learning rate per iteration; each group uses a multiple of it.
+      model: determines each parameter's group, and whether precision is mixed.
     """
 
     def adamw(ratio: float, weight_decay: float) -> optax.GradientTransformation:
@@ -48,7 +48,7 @@ def make_optimizer(
 
 
 def epsilon(config: OptimizerConfig, model: S3) -> float:
-    """Adam's epsilon: the one set, or the published one for the network's precision."""
+    """Return Adam's epsilon: the configured one, or the published one for the precision."""
     if config.epsilon is not None:
         return config.epsilon
     return EPSILON if model.dtype == jnp.float32 else MIXED_PRECISION_EPSILON

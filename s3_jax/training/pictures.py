@@ -1,7 +1,7 @@
-"""What the network makes of a training clip, as pictures: masks, and where object queries look.
+"""Pictures of the network's output on a training clip: masks, and attention of object queries.
 
-The first frame's mask is remembered and the last frame segmented with it, as at the start of a
-video; the parameters are those being trained.
+The first frame's mask is memorized and the last frame is segmented with it, as at the start of a
+video, using the parameters being trained.
 """
 
 import functools
@@ -27,19 +27,23 @@ Picture = UInt8[np.ndarray, "h w 3"]
 
 
 class Look(NamedTuple):
-    """prob: of the last frame, background first. attention: how similar the pixel is to each of
-    the q queries in the last block, at stride 16; from 0, also where it may not look, to 1;
-    None where the network's attention does not offer it."""
+    """Output of the network on the last frame of a clip.
+
+    prob: probabilities, background first.
+    attention: similarity of each pixel to each of the q queries in the last block, at stride 16,
+      scaled to [0, 1], with 0 where attention is masked; None if the network's attention does not
+      expose it.
+    """
 
     prob: Float[Array, "k+1 H W"]
     attention: Float[Array, "k q h w"] | None
 
 
 def draw_clip(model: S3, variables: Variables, batch: Batch, slots: int) -> dict[str, np.ndarray]:
-    """Pictures of the batch's first clip, by name.
+    """Return pictures of the batch's first clip, by name.
 
     Args:
-      slots: object slots that the network is trained with.
+      slots: number of object slots that the network is trained with.
     """
     frames, masks = batch["frames"][0][[0, -1]], batch["masks"][0][[0, -1]]
     count = int(batch["num_objects"][0])
@@ -66,7 +70,7 @@ def look_at(
     first_mask: Integer[Array, "H W"],
     num_objects: Integer[Array, ""],
 ) -> Look:
-    """Segments the second frame with what is remembered of the first."""
+    """Segment the second frame from the memory of the first."""
     network = WatchedNetwork(model, variables)
     images = frames.astype(jnp.float32) / 255
     features = network(S3.encode_image, images)
@@ -85,7 +89,7 @@ def look_at(
 
 
 def _new_objects(config: ModelConfig, masks: Float[Array, "1 k H W"]) -> Objects:
-    """Objects of which nothing is known but their masks."""
+    """Return objects with initial memory and the given masks."""
     (b, k), (h, w) = masks.shape[:2], (n // STRIDE for n in masks.shape[2:])
     return Objects(
         init_sensory_memory(b, k, h, w, config.width),
@@ -109,7 +113,7 @@ def _attention(
 
 
 def _heat_maps(frame: Picture, attention: Float[np.ndarray, "k q h16 w16"]) -> np.ndarray:
-    """A row for each object, a column for each query; brighter is more."""
+    """Draw a grid of heat maps, one row per object and one column per query."""
     height, width = frame.shape[:2]
     rows, columns = (
         (np.arange(new) * old) // new

@@ -1,8 +1,8 @@
-"""Points at which losses are evaluated: uniform ones, and those where a prediction is unsure.
+"""Points at which losses are evaluated: uniform ones, and those where a prediction is uncertain.
 
-After PointRend (Kirillov et al. 2020): more candidates are drawn than needed, and those are kept
-whose two best classes are closest. Points are (x, y) in [0, 1], from the frame's left and top
-edge; a pixel's centre is half a pixel inside.
+After PointRend (Kirillov et al. 2020): more candidates are drawn than needed, and the ones whose
+two best classes are closest are kept. Points are (x, y) in [0, 1], measured from the frame's left
+and top edge; a pixel's centre is half a pixel inside.
 """
 
 from typing import NamedTuple
@@ -14,19 +14,19 @@ from jaxtyping import Array, Float, Int, Integer, Key
 
 from s3_jax.training.step_config import LossConfig
 
-# Logit of classes that an item does not have: no weight in a softmax, yet finite.
+# Logit of classes that an item does not have: finite, but without weight in a softmax.
 ABSENT = -1e30
 
 
 class Candidates(NamedTuple):
-    """Drawn points: `unsure` are chosen from by uncertainty, `uniform` are taken as they are."""
+    """Candidate points: `unsure` are filtered by uncertainty, `uniform` are used as they are."""
 
     unsure: Float[Array, "n 2"]
     uniform: Float[Array, "m 2"]
 
 
 class _Corners(NamedTuple):
-    """The four pixels around points: place in the flattened map, and bilinear weight."""
+    """The four pixels around each point: index in the flattened map, and bilinear weight."""
 
     place: Int[Array, "4 p"]
     weight: Float[Array, "4 p"]
@@ -38,18 +38,18 @@ def choose_points(
     logits: Float[Array, "c h w"],
     num_objects: Integer[Array, ""],
 ) -> Float[Array, "p 2"]:
-    """`config.num_points` points, most of them where `logits` are least sure."""
+    """Return `config.num_points` points, most of them where `logits` are least certain."""
     chosen = num_unsure(config)
     return select_points(logits, draw_candidates(config, key), num_objects, chosen)
 
 
 def num_unsure(config: LossConfig) -> int:
-    """How many of the points are chosen for their uncertainty."""
+    """Return the number of points that are chosen by uncertainty."""
     return int(config.uncertain_part * config.num_points)
 
 
 def draw_candidates(config: LossConfig, key: Key[Array, ""]) -> Candidates:
-    """Uniform candidates for one frame and one pair of losses."""
+    """Draw uniform candidates for one frame and one pair of losses."""
     unsure, uniform = jax.random.split(key)
     candidates = int(config.num_points * config.oversampling)
     rest = config.num_points - num_unsure(config)
@@ -64,7 +64,7 @@ def select_points(
     num_objects: Integer[Array, ""],
     count: int,
 ) -> Float[Array, "p 2"]:
-    """The `count` most uncertain candidates, then the uniform points; carries no gradient."""
+    """Return the `count` most uncertain candidates, then the uniform points; no gradient flows."""
     logits = lax.stop_gradient(logits)
     scores = uncertainty(sample_map(logits, candidates.unsure), num_objects)
     _, best = lax.top_k(scores, count)
@@ -72,9 +72,10 @@ def select_points(
 
 
 def uncertainty(logits: Float[Array, "c p"], num_objects: Integer[Array, ""]) -> Float[Array, "p"]:
-    """How close the best two classes are, at most 0; with one object, how close its logit is to 0.
+    """Return the uncertainty at each point: the second-best logit minus the best, at most 0.
 
-    Classes are background and the item's objects.
+    With a single object it is minus the absolute value of the object's logit. Classes are the
+    background and the item's objects.
     """
     classes = jnp.arange(logits.shape[0])[:, None]
     known = jnp.where(classes <= num_objects, logits, ABSENT)
@@ -84,7 +85,7 @@ def uncertainty(logits: Float[Array, "c p"], num_objects: Integer[Array, ""]) ->
 
 
 def sample_map(values: Float[Array, "c h w"], points: Float[Array, "p 2"]) -> Float[Array, "c p"]:
-    """Bilinear samples; the map is zero outside."""
+    """Return bilinear samples of a map; outside its edges the map is zero."""
     c, h, w = values.shape
     corners = _corners(points, h, w)
     flat = values.reshape(c, h * w)
@@ -95,7 +96,7 @@ def sample_map(values: Float[Array, "c h w"], points: Float[Array, "p 2"]) -> Fl
 def sample_labels(
     labels: Integer[Array, "h w"], points: Float[Array, "p 2"], classes: int
 ) -> Float[Array, "c p"]:
-    """Bilinear samples of the labels' one-hot maps, without making those; zero outside."""
+    """Return bilinear samples of the labels' one-hot maps, without building them; zero outside."""
     corners = _corners(points, *labels.shape)
     classes_column = jnp.arange(classes, dtype=labels.dtype)[:, None]
     is_class = lambda index: labels.reshape(-1)[index][None] == classes_column  # noqa: E731

@@ -1,4 +1,4 @@
-"""What the backward pass computes again instead of keeping (jax.checkpoint policies by name)."""
+"""Rematerialization: what the backward pass recomputes (`jax.checkpoint` policies by name)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +17,8 @@ def _products_saveable(primitive: Any, *_: Any, **__: Any) -> bool:
     return primitive in (conv_general_dilated_p, dot_general_p)
 
 
-# What an encoder marks is always kept: a frozen ViT's blocks need no backward pass, so running them
-# a second time would buy nothing.
+# Values that an encoder marks are always kept: a frozen ViT's blocks need no backward pass, so
+# recomputing them would gain nothing.
 _KEEP_MARKED = policies.save_only_these_names(KEPT)
 _POLICIES: dict[Rematerialization, Callable[..., bool]] = {
     "full": _KEEP_MARKED,
@@ -31,12 +31,12 @@ _POLICIES: dict[Rematerialization, Callable[..., bool]] = {
 def rematerialize(
     fn: Callable[..., Any], what: Rematerialization, *, in_scan: bool = False
 ) -> Callable[..., Any]:
-    """`fn` with another trade of memory for time in its backward pass; values stay the same.
+    """Return `fn` with a different memory-time trade-off in its backward pass; values are the same.
 
     Args:
       what: see `ClipConfig`.
-      in_scan: fn is the body of a scan, where nothing need keep the compiler from merging the
-        second computation with the first.
+      in_scan: True if `fn` is the body of a scan, where the compiler cannot merge the recomputation
+        with the first computation and need not be kept from it.
     """
     if what == "none":
         return fn

@@ -1,4 +1,4 @@
-"""Networks at the start of stages: initial values, checkpoints, and what a stage hands on."""
+"""Networks at the start of stages: initial values, checkpoints, and the handover between stages."""
 
 import dataclasses
 
@@ -17,12 +17,12 @@ from s3_jax.training.run_config import RunConfig, StageConfig
 
 
 def stage_model(run: RunConfig, stage: StageConfig) -> ModelConfig:
-    """The network that a stage trains."""
+    """Return the configuration of the network that a stage trains."""
     return dataclasses.replace(run.model, single_object=stage.single_object)
 
 
 def stage_trainer(run: RunConfig, stage: StageConfig) -> Trainer:
-    """What the stage's steps compute with, on replicas."""
+    """Return the trainer of a stage, for replicas."""
     model = S3(
         stage_model(run, stage),
         trainable_blocks=stage.trainable_blocks,
@@ -33,10 +33,10 @@ def stage_trainer(run: RunConfig, stage: StageConfig) -> Trainer:
 
 
 def first_variables(run: RunConfig) -> Variables:
-    """What the run starts from, for its first stage.
+    """Return the variables that the run's first stage starts from.
 
     Raises:
-      InputError: the initial checkpoint is missing, damaged, or of another network.
+      InputError: the initial checkpoint is missing, damaged, or belongs to another network.
     """
     model = stage_model(run, run.stages[0])
     if not run.initial_checkpoint:
@@ -51,13 +51,13 @@ def first_variables(run: RunConfig) -> Variables:
 def hand_over(
     config: ModelConfig, variables: Variables, model: ModelConfig, seed: int
 ) -> Variables:
-    """The variables of one network for the next one to go on with.
+    """Return the variables of one network, adapted to the next one.
 
-    A network for single objects is made one for several, if that is what comes next; its new
-    input channel, for the masks of other objects, starts orthogonal as drawn from the seed.
+    A single-object network is widened to a multi-object one if the next network is one. Its new
+    input channel, for the masks of other objects, is initialized orthogonally from the seed.
 
     Raises:
-      InputError: they differ in anything else.
+      InputError: the networks differ in anything else.
     """
     variables = {name: variables[name] for name in ("params", "batch_stats")}
     if config == model:

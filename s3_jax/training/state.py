@@ -1,4 +1,4 @@
-"""Everything that training changes, as one pytree: what a checkpoint holds."""
+"""The training state: everything that training changes, as one pytree."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Training after some steps.
+    """State of training after some steps; what a checkpoint holds.
 
-    step: how many; also the iteration that comes next, counted from 0.
-    params: all of the network, float32, the frozen ones included.
+    step: number of steps done, and so the next iteration, counted from 0.
+    params: all parameters of the network, float32, including frozen ones.
     batch_stats: running statistics of BatchNorm.
-    opt_state: of the parameters that train.
-    ema: moving average of the parameters that train; None if none is kept.
+    opt_state: optimizer state of the trainable parameters.
+    ema: moving average of the trainable parameters; None if none is kept.
     rng: the run's base key, from which every step derives its own; never changes.
     """
 
@@ -33,17 +33,17 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def step_key(state: TrainState) -> Key[Array, ""]:
-    """Key of the state's next step."""
+    """Return the key of the state's next step."""
     return jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
 
 
 def base_key(seed: int) -> UInt32[Array, "2"]:
-    """A run's base key, as plain numbers so that it can be stored anywhere."""
+    """Return a run's base key as plain numbers, so that it can be stored anywhere."""
     return jax.random.key_data(jax.random.key(seed, impl="threefry2x32"))
 
 
 def evaluation_variables(state: TrainState, averaged: bool = True) -> dict[str, Any]:
-    """Variables to segment videos with.
+    """Return the variables to segment videos with.
 
     Args:
       averaged: use the moving average of the parameters, if one is kept.

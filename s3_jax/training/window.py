@@ -1,6 +1,6 @@
-"""What the steps since the last log say, and when training has to stop because of it.
+"""Metrics of the steps since the last log, and the reasons to stop training because of them.
 
-Metrics stay on the device until the window is closed, so that steps follow one another without
+Metrics stay on the device until the window is closed, so that steps can follow one another without
 waiting for the host.
 """
 
@@ -15,22 +15,22 @@ import numpy as np
 
 from s3_jax.training.state import Metrics
 
-LEAST_WINDOWS = 5  # before which the median says too little
-REMEMBERED = 50  # windows that the median is of
-IN_FLIGHT = 2  # steps that are given to the device before it has done them
+LEAST_WINDOWS = 5  # with fewer, the median is not reliable
+REMEMBERED = 50  # windows that the median is taken over
+IN_FLIGHT = 2  # steps dispatched to the device before it has finished them
 
 
 @dataclasses.dataclass(frozen=True)
 class WindowSummary:
-    """Of the steps of a window, which end with step `step` of the stage.
+    """Summary of a window of steps, the last of which is step `step` of the stage.
 
-    metrics: means over the steps, without those that were skipped if there are others.
+    metrics: means over the steps; skipped steps count only if all steps were skipped.
     losses: the total loss of every step.
-    seconds: wall time of a step. data_wait: the part of it spent waiting for the batch.
-    frames: of a step, of all processes.
-    skipped: steps whose loss or gradient was not finite.
-    bad_step: the step, counted from 0, whose batch is to be blamed; None if all is well.
-    problem: what is wrong with it.
+    seconds: wall time per step. data_wait: the part of it spent waiting for the batch.
+    frames: number of frames in one step, over all processes.
+    skipped: number of steps whose loss or gradient was not finite.
+    bad_step: the step, counted from 0, whose batch caused a problem; None if there was none.
+    problem: description of the problem.
     """
 
     step: int
@@ -45,7 +45,7 @@ class WindowSummary:
 
 
 class Window:
-    """Collects metrics of consecutive steps.
+    """Collector of the metrics of consecutive steps.
 
     divergence: see `RunConfig`.
     """
@@ -62,15 +62,15 @@ class Window:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Counts the time within as waiting for data."""
+        """Count the time spent inside the context as waiting for data."""
         began = time.perf_counter()
         yield
         self._waited += time.perf_counter() - began
 
     def add(self, metrics: Metrics, frames: int = 0) -> None:
-        """Metrics of a step that may still be running; waits if too many are.
+        """Add the metrics of a step that may still be running; block if too many are in flight.
 
-        frames: of the step.
+        frames: number of frames in the step.
         """
         self._frames = frames
         self._pending.append(metrics)
@@ -78,7 +78,7 @@ class Window:
             jax.block_until_ready(self._pending[-1 - IN_FLIGHT])
 
     def close(self, step: int) -> WindowSummary:
-        """The report of all steps since the last one; `step` steps are done."""
+        """Return the summary of the steps since the last one and restart; `step` steps are done."""
         steps = jax.device_get(self._pending)
         elapsed = time.perf_counter() - self._started
         table = {name: np.array([float(m[name]) for m in steps]) for name in steps[0]}
@@ -101,12 +101,12 @@ class Window:
         return report
 
     def restart(self) -> None:
-        """Forgets the steps so far, and does not count the time until now."""
+        """Discard the steps collected so far, and restart the clock."""
         self._pending = []
         self._started, self._waited = time.perf_counter(), 0.0
 
     def _judge(self, table: dict[str, np.ndarray]) -> tuple[int | None, str]:
-        """The step of the window to be blamed, if any, and what for."""
+        """Return the step of the window that caused a problem, if any, and a description."""
         losses = table["total"]
         failed = np.flatnonzero(table["finite"] < 1)
         if len(failed):

@@ -1,4 +1,4 @@
-"""Simulated clicks, boxes and earlier masks, drawn on the device."""
+"""Simulated clicks, boxes and previous masks, drawn on the device."""
 
 import dataclasses
 
@@ -10,9 +10,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from s3_jax.models.prompt_maps import BACKGROUND, MASK_STRIDE, NONE, OBJECT, Prompts
 from s3_jax.ops.resize import resize_area, resize_bilinear
 
-# Masks are clicked on at this stride, that of the network's logits times two.
+# Clicks are placed on masks at this stride, twice that of the network's logits.
 STRIDE = 4
-# Inner distances, in cells, that are told apart.
+# Largest inner distance, in cells; deeper cells count as this deep.
 DEEPEST = 24
 
 
@@ -20,10 +20,10 @@ DEEPEST = 24
 class ClickConfig:
     """Frozen settings of simulated prompts.
 
-    first: shares of views that begin with one click, a box, an earlier mask and a click, and
-      several clicks at random.
-    several: most clicks that begin a view.
-    stages: how often the network sees a view, each time with its own last mask.
+    first: shares of views that begin with one click, a box, a previous mask and a click, and
+      several random clicks.
+    several: maximum number of clicks that a view begins with.
+    stages: number of times the network sees a view, each time with its own last mask.
     again: share of later stages that add no click.
     """
 
@@ -34,13 +34,16 @@ class ClickConfig:
 
     @property
     def points(self) -> int:
-        """Places for points."""
+        """Number of point slots."""
         return self.several + self.stages - 1
 
 
 def inner_distance(mask: Bool[Array, "b h w"]) -> Int[Array, "b h w"]:
-    """Cells to the nearest cell outside, in steps to the eight neighbours and to the four in
-    turn; `DEEPEST` at most. What is beyond the edges is outside."""
+    """Return each cell's distance to the nearest cell outside the mask, at most `DEEPEST`.
+
+    Distances count erosion steps, alternating between eight and four neighbours. Cells beyond the
+    edges count as outside.
+    """
 
     def erode(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         left, depth = carry
@@ -70,11 +73,11 @@ def add_click(
     depth: Float[Array, "b"],
     key: Key[Array, ""],
 ) -> Prompts:
-    """Prompts with one more point, on a wrong part of the guess.
+    """Return the prompts with one more point, placed on a wrong part of the guess.
 
-    slot: the point's place. wanted: views that get a point at all; so do none without an error.
+    slot: the point's slot. wanted: views that get a point; a view without an error gets none.
     truth, guess, known: at `STRIDE`, in [0, 1].
-    depth: how deep in the error a point must be, as a share of the deepest one.
+    depth: minimum depth of the point within the error, as a share of the deepest one.
     """
     on_object, sure = truth > 0.5, known > 0.9
     missed, wrong = on_object & (guess <= 0.5) & sure, ~on_object & (guess > 0.5) & sure
@@ -93,7 +96,7 @@ def _add(
     label: Int[Array, "b h w"],
     key: Key[Array, ""],
 ) -> Prompts:
-    """Prompts with a point at one of some places, drawn evenly."""
+    """Return the prompts with a point drawn uniformly from `places`."""
     choice, within = jax.random.split(key)
     b, _, w = places.shape
     chance = jnp.where(places, jax.random.uniform(choice, places.shape), -1.0).reshape(b, -1)
@@ -113,7 +116,7 @@ def first_prompts(
     key: Key[Array, ""],
     config: ClickConfig,
 ) -> Prompts:
-    """What views begin with. truth, known: at `MASK_STRIDE`."""
+    """Return the prompts that views begin with. truth, known: at `MASK_STRIDE`."""
     kinds, box_key, mask_key, click_key, random_key = jax.random.split(key, 5)
     b = truth.shape[0]
     kind = jnp.searchsorted(jnp.cumsum(jnp.array(config.first)), jax.random.uniform(kinds, (b,)))
@@ -146,7 +149,7 @@ def _several(
     key: Key[Array, ""],
     config: ClickConfig,
 ) -> Prompts:
-    """Add clicks at random places, the first one on the object, of some views."""
+    """Add clicks at random places of some views, the first one on the object."""
     number_key, key = jax.random.split(key)
     b = truth.shape[0]
     number = jax.random.randint(number_key, (b,), 2, config.several + 1)
@@ -168,13 +171,13 @@ def _several(
 
 
 def clickable(x: Float[Array, "b h w"]) -> Float[Array, "b h2 w2"]:
-    """Return maps of `MASK_STRIDE` at the stride of clicks."""
+    """Resize maps from `MASK_STRIDE` to the stride of clicks."""
     factor = STRIDE // MASK_STRIDE
     return resize_area(x[..., None], (x.shape[1] // factor, x.shape[2] // factor))[..., 0]
 
 
 def _box(mask: Bool[Array, "b h w"], key: Key[Array, ""]) -> Float[Array, "b 4"]:
-    """Boxes around masks, every side moved by up to a tenth of the box, mostly less."""
+    """Return boxes around masks with jitter: sides move by up to a tenth, usually less."""
     rows, columns = jnp.any(mask, 2), jnp.any(mask, 1)
     ends = [
         jnp.argmax(columns, 1),
@@ -190,7 +193,7 @@ def _box(mask: Bool[Array, "b h w"], key: Key[Array, ""]) -> Float[Array, "b 4"]
 
 
 def spoil(truth: Float[Array, "b h w"], key: Key[Array, ""]) -> Float[Array, "b h w"]:
-    """Probabilities as a coarse or wrong mask of the object would give them."""
+    """Return probabilities like those of a coarse or wrong mask of the object."""
     keys = jax.random.split(key, 3)
     b, h, w = truth.shape
     amounts = jax.random.uniform(keys[0], (b, 1, 1))

@@ -1,4 +1,4 @@
-"""What the prompt head learns from: shares of views, and what is kept from training."""
+"""Training data of the prompt head: folders, their shares of the views, and held-out videos."""
 
 from s3_jax.data.prompt_pictures import PictureFolderConfig
 

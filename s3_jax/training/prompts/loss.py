@@ -1,4 +1,4 @@
-"""Loss of the prompt head over several stages, each with one more click and the last mask."""
+"""Loss of the prompt head over several stages, each with the last mask and up to one more click."""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,7 +22,7 @@ Head = Callable[[DetailedMaps, Prompts], PromptLogits]
 
 @dataclasses.dataclass(frozen=True)
 class PromptLossConfig:
-    """Frozen weights of the losses, and how much more wrong pixels count than right ones."""
+    """Frozen weights of the losses, and the exponent that emphasizes wrong pixels."""
 
     entropy: float = 1.0
     dice: float = 1.0
@@ -38,7 +38,7 @@ def prompt_losses(
     clicks: ClickConfig,
     config: PromptLossConfig,
 ) -> dict[str, Float[Array, ""]]:
-    """Losses by name, averaged over views and stages; "total" is what is minimised."""
+    """Return losses by name, averaged over views and stages; "total" is what is minimized."""
     half = (views.truth.shape[1] // MASK_STRIDE, views.truth.shape[2] // MASK_STRIDE)
     truth, known = (resize_area(x[..., None], half)[..., 0] for x in (views.truth, views.known))
     first_key, key = jax.random.split(key)
@@ -53,7 +53,7 @@ def prompt_losses(
 
     numbers = clicks.several + jnp.arange(clicks.stages)
     keys = jax.random.split(key, clicks.stages)
-    # XLA's CPU compiler makes slow code of what is in a loop.
+    # XLA's CPU compiler generates slow code for loop bodies.
     unroll = clicks.stages if backend() == "cpu" else 1
     _, losses = lax.scan(stage, prompts, (numbers, keys), unroll=unroll)
     return jax.tree.map(jnp.mean, losses)
@@ -68,7 +68,7 @@ def _next(
     key: Key[Array, ""],
     config: ClickConfig,
 ) -> Prompts:
-    """Prompts of the next stage: the guess, sometimes made coarse, and mostly one more click."""
+    """Return the next stage's prompts: the guess, at times coarsened, and usually another click."""
     coarse_key, again_key, depth_key, click_key = jax.random.split(key, 4)
     b, h, w = guess.shape
     coarse = resize_bilinear(resize_area(guess[..., None], (h // 4, w // 4)), (h, w))[..., 0]
@@ -88,7 +88,7 @@ def stage_losses(
     known: Float[Array, "b h w"],
     config: PromptLossConfig,
 ) -> dict[str, Float[Array, ""]]:
-    """Losses of one stage. truth, known: at `MASK_STRIDE`."""
+    """Return the losses of one stage by name. truth, known: at `MASK_STRIDE`."""
     weights = {"fine": 1.0, "f8": config.coarse, "f16": config.coarse}
     losses = {}
     for name, weight in weights.items():
@@ -110,8 +110,11 @@ def entropy(
     known: Float[Array, "b h w"],
     focus: float,
 ) -> Float[Array, ""]:
-    """Binary cross entropy where the truth is known; a view's pixels are weighted by how wrong
-    they are, to the power of `focus`, and their weights sum to its known pixels."""
+    """Return binary cross entropy over the pixels whose truth is known.
+
+    A view's pixels are weighted by their error to the power of `focus`; the weights are scaled to
+    sum to about the number of known pixels.
+    """
     loss = jax.nn.softplus(logits) - truth * logits
     wrong = jnp.power(jnp.abs(truth - lax.stop_gradient(jax.nn.sigmoid(logits))) + 1e-3, focus)
     weight = wrong * known

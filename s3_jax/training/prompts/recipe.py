@@ -1,9 +1,9 @@
-"""The training of the prompt head: every number on one page, and its parts for `fit`.
+"""The training of the prompt head: all of its settings in one place, and its parts for `fit`.
 
 loss        `loss.prompt_losses` on the maps of the frozen trunk
-optimizer   AdamW, rate falling to zero
-data        views drawn of pictures that are all in memory
-evaluation  J after one and five clicks and from a box, on pictures kept from training
+optimizer   AdamW, with a learning rate that decays to zero
+data        views of pictures that are all held in memory
+evaluation  J after one and five clicks and from a box, on held-out pictures
 """
 
 import dataclasses
@@ -54,9 +54,10 @@ OFTEN = FitConfig(save_every=500, evaluate_every=500, evaluate_first=False)
 class PromptRunConfig:
     """Frozen settings of a training run of the prompt head.
 
-    steps, batch_size: how many views are seen.
-    rate, warmup: the largest learning rate, and steps until it is reached; it falls as a cosine.
-    decay: of weights. clip_norm: of gradients. ema_decay: of the moving average that is kept.
+    steps, batch_size: number of steps, and of views per step.
+    rate, warmup: largest learning rate, and steps until it is reached; it then decays as a cosine.
+    decay: weight decay. clip_norm: largest norm of the gradients. ema_decay: decay of the moving
+      average of the parameters.
     """
 
     steps: int = 455
@@ -84,7 +85,7 @@ def train_prompt_head(
 ) -> Outcome:
     """Train a prompt head for a checkpoint's network, whose own parameters stay as they are.
 
-    `Prompter(workdir)` uses what it learnt.
+    `Prompter(workdir)` loads the result.
 
     Raises:
       InputError: the checkpoint, the data or the directory cannot be used.
@@ -118,7 +119,7 @@ def loss_of_views(
     rows: Int[Array, "b"],
     key: Key[Array, ""],
 ) -> tuple[Metrics, Any]:
-    """Losses of views, and the BatchNorm statistics as they are."""
+    """Return the losses of views, and the unchanged BatchNorm statistics."""
     trunk = {name: variables[name]["image_encoder"]["backbone"] for name in variables}
     key = jax.random.fold_in(key, rows[0])
     head = variables["params"][PROMPT_HEAD]
@@ -136,7 +137,7 @@ def head_losses(
     key: Key[Array, ""],
     dtype: Dtype,
 ) -> Metrics:
-    """Losses of views as a function of the head's parameters."""
+    """Return the losses of views as a function of the head's parameters."""
     maps = trunk_maps(trunk, views.image, dtype)
     network = PromptHead(dtype=dtype)
 
@@ -148,7 +149,7 @@ def head_losses(
 
 
 def optimizer(config: PromptRunConfig) -> optax.GradientTransformation:
-    """AdamW with clipped gradients."""
+    """Return AdamW with gradient clipping and a warm-up cosine schedule."""
     warmup = min(config.warmup, config.steps // 2)
     rate = optax.warmup_cosine_decay_schedule(0.0, config.rate, warmup, config.steps)
     return optax.chain(
@@ -158,7 +159,7 @@ def optimizer(config: PromptRunConfig) -> optax.GradientTransformation:
 
 
 def batches(config: PromptRunConfig, pictures: Pictures, step: int) -> Iterator[Views]:
-    """Batches of views from a step on, each drawn from its step's number."""
+    """Yield batches of views from a step on, each drawn from the step's number."""
     on_device = jax.device_put(pictures)
     draw = jax.jit(draw_views, static_argnums=2)
     while True:
@@ -169,7 +170,7 @@ def batches(config: PromptRunConfig, pictures: Pictures, step: int) -> Iterator[
 
 
 def held_out_examples(data_root: Path, folders: Sequence[PictureFolderConfig]) -> list[Example]:
-    """The largest object of every picture that is kept from training."""
+    """Return the largest object of every held-out picture."""
     return [
         Example(name, image, mask)
         for folder in folders
@@ -178,7 +179,7 @@ def held_out_examples(data_root: Path, folders: Sequence[PictureFolderConfig]) -
 
 
 def evaluate(examples: Sequence[Example], variables: Variables) -> Evaluation:
-    """Mean J after one and five clicks and from a box; their mean is the score."""
+    """Return mean J after one and five clicks and from a box; the score is their mean."""
     trunk = {name: variables[name]["image_encoder"]["backbone"] for name in variables}
     prompter = Prompter.from_variables(trunk, variables["params"][PROMPT_HEAD])
     rows = []

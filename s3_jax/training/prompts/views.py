@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Key
 
 from s3_jax.data.prompt_pictures import UNKNOWN, Pictures
 
-# What is beyond a picture's edge, in [0, 1].
+# Value of pixels beyond a picture's edge, in [0, 1].
 BEYOND = 0.5
 
 
@@ -18,12 +18,12 @@ class ViewConfig:
     """Frozen settings of drawn views.
 
     size: height and width in pixels.
-    zoom_share: of the views, how many zoom to the object.
-    zoom: a zoom's side, smallest and largest, in sides of the object's box.
-    whole: other views' side, smallest and largest, in long sides of the picture.
-    aspect: the largest stretching of one axis, as a logarithm.
-    rotation: the largest, in radians.
-    colour: the largest change of brightness, contrast and saturation.
+    zoom_share: share of views that zoom to the object.
+    zoom: smallest and largest side of a zoom, as multiples of the object's box side.
+    whole: smallest and largest side of the other views, as multiples of the picture's long side.
+    aspect: largest stretch of one axis, as a logarithm.
+    rotation: largest rotation, in radians.
+    colour: largest change of brightness, contrast and saturation.
     """
 
     size: int = 320
@@ -36,7 +36,7 @@ class ViewConfig:
 
 
 class Views(NamedTuple):
-    """Views of b objects: RGB in [0, 1], the object, and where a mask says something."""
+    """Views of b objects: RGB in [0, 1], the object's mask, and where the mask is known."""
 
     image: Float[Array, "b H W 3"]
     truth: Float[Array, "b H W"]
@@ -44,7 +44,7 @@ class Views(NamedTuple):
 
 
 def draw_views(pictures: Pictures, keys: Key[Array, "b"], config: ViewConfig) -> Views:
-    """Return one view for every key."""
+    """Draw one view per key."""
     pictures = jax.tree.map(jnp.asarray, pictures)
     return jax.vmap(lambda key: _view(pictures, key, config))(keys)
 
@@ -61,7 +61,7 @@ def _view(pictures: Pictures, key: Key[Array, ""], config: ViewConfig) -> Views:
 def _positions(
     pictures: Pictures, number: Array, key: Key[Array, ""], config: ViewConfig
 ) -> tuple[Float[Array, "s s"], Float[Array, "s s"]]:
-    """x and y in the picture of every pixel of the view."""
+    """Return x and y in the picture for every pixel of the view."""
     keys = jax.random.split(key, 6)
     box = pictures.boxes[number].reshape(2, 2)
     extent = jnp.asarray(pictures.places)[number, 2:0:-1].astype(jnp.float32)  # width, height
@@ -94,7 +94,10 @@ def _centre(
     extent: Float[Array, "2"],
     side: Float[Array, "2"],
 ) -> Float[Array, "2"]:
-    """A place where the object's box is in the view, or fills it; mostly within the picture."""
+    """Return a centre such that the view contains the object's box or lies within it.
+
+    Most centres keep the view within the picture.
+    """
     place, inside = jax.random.split(key)
     room = jnp.abs(side - (box[1] - box[0])) / 2
     centre = (box[0] + box[1]) / 2 + room * jax.random.uniform(place, (2,), minval=-1, maxval=1)
