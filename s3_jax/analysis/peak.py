@@ -1,4 +1,4 @@
-"""How much of a device's peak arithmetic training reaches."""
+"""Share of a device's peak arithmetic that training reaches."""
 
 import dataclasses
 
@@ -10,8 +10,8 @@ from s3_jax.training.parts import Batch, StepDone, Trainer
 from s3_jax.training.state import TrainState
 from s3_jax.training.step import train_step
 
-# Dense bfloat16 products per second (two FLOPs each) by how JAX names devices, as vendors publish
-# them; the first that a name begins with counts.
+# Peak dense bfloat16 FLOPs per second, as published by vendors, by the prefix of JAX's device kind;
+# the first match counts.
 PEAKS = {
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
@@ -32,12 +32,12 @@ PEAKS = {
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Peak of a device, None for one that is not known."""
+    """Return the peak FLOPs per second of a device kind, or None if it is unknown."""
     return next((peak for name, peak in PEAKS.items() if device_kind.startswith(name)), None)
 
 
 def step_flops(trainer: Trainer, state: TrainState, batch: Batch) -> float:
-    """FLOPs of matrix products and convolutions in a step over these rows, traced."""
+    """Trace a step over these rows and return the FLOPs of its products and convolutions."""
 
     def step(state: TrainState, batch: Batch) -> list[Array]:
         return jax.tree.leaves(train_step(trainer, state, batch))
@@ -50,8 +50,11 @@ def step_flops(trainer: Trainer, state: TrainState, batch: Batch) -> float:
 
 @dataclasses.dataclass
 class ShareOfPeak:
-    """A callback that has the metrics tell `teraflops_per_second` of this process's devices, and
-    `share_of_peak` where their peak is known."""
+    """Callback that adds arithmetic throughput to the metrics once a stage begins.
+
+    The metrics are `teraflops_per_second` of this process's devices and, where their peak is known,
+    `share_of_peak`.
+    """
 
     stage: str = ""
 

@@ -1,14 +1,14 @@
-"""The parts of training, each an argument: what a loss, data, an evaluation or a callback is.
+"""The parts of training, each an argument: loss, optimizer, data, evaluation and callbacks.
 
     loss(variables, batch, rows, key) -> losses by name, new BatchNorm statistics
     optimizer                            any optax.GradientTransformation
-    data(step) -> batches                from a step on, without end
-    evaluate(variables) -> Evaluation    a score and what else to log
-    callback(step_done)                  after every step
+    data(step) -> batches                an endless iterator of batches from a step on
+    evaluate(variables) -> Evaluation    a score and other values to log
+    callback(step_done)                  called after every step
 
-`fit.fit` takes them. All but callbacks are functions of their arguments alone: whatever is random
-in them follows from `rows` and `key`, or from `step`. That is what makes a run that was killed go
-on with the same numbers as one that was not.
+`fit.fit` takes them. All but callbacks are functions of their arguments alone: anything random in
+them follows from `rows` and `key`, or from `step`. A run that was killed therefore continues with
+the same numbers as one that was not.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from s3_jax.training.state import Metrics, TrainState
 
 Variables = dict[str, Any]
 Batch = Any  # a pytree of arrays whose first axis is the batch's rows
-# The batches of this process from a step on, without end; closed when the stage is over.
+# The endless batches of this process from a step on; closed when the stage is over.
 Data = Callable[[int], Iterator[Batch]]
 # {"params", "batch_stats"} on the host, averaged parameters where there is an average.
 Evaluate = Callable[[Variables], Evaluation]
@@ -34,7 +34,7 @@ Evaluate = Callable[[Variables], Evaluation]
 
 @runtime_checkable
 class Loss(Protocol):
-    """What a step minimises; a pure function that is differentiated and compiled."""
+    """Protocol of what a step minimizes: a pure function that is differentiated and compiled."""
 
     def __call__(
         self, variables: Variables, batch: Batch, rows: Int[Array, "b"], key: Key[Array, ""]
@@ -44,35 +44,35 @@ class Loss(Protocol):
         Args:
           variables: "params" and "batch_stats" of the network.
           batch: rows of a batch, those of one replica or micro-batch.
-          rows: their numbers in the global batch. With `key` they decide what is random, so that
-            it does not depend on how rows are spread over devices.
-          key: of the step, the same on all replicas.
+          rows: the rows' indices in the global batch. With `key` they determine what is random, so
+            that it does not depend on how rows are distributed over devices.
+          key: the step's key, the same on all replicas.
 
         Returns:
-          losses: averaged over rows; "total" is what is minimised, the others are logged.
+          losses: averaged over rows; "total" is minimized, the others are logged.
           batch_stats: those of `variables` if the network has none or they are frozen.
         """
         ...
 
 
 def everything(path: Path) -> bool:
-    """Train the parameter, wherever it is."""
+    """Return True: every parameter trains, wherever it is."""
     return True
 
 
 def whole(batch: Batch) -> Batch:
-    """Take all of a batch."""
+    """Return the batch unchanged."""
     return batch
 
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """What every step computes with, and what never changes while training.
+    """Everything that steps compute with and that never changes during training.
 
-    trains: which parameters train, by path; the others have no place in the optimizer's state.
-    schedule: learning rate of a step, to be logged; None for none.
+    trains: predicate of trainable parameters, by path; the others have no optimizer state.
+    schedule: learning rate per step, for logging; None for none.
     accumulate, ema_decay: see `StepConfig`.
-    axis_name: of the axis of replicas that gradients are averaged over; None for no such axis.
+    axis_name: name of the replica axis that gradients are averaged over; None for no such axis.
     """
 
     loss: Loss
@@ -86,13 +86,13 @@ class Trainer:
 
 @dataclasses.dataclass(frozen=True)
 class StepDone:
-    """What a callback is told after a step.
+    """Facts passed to a callback after a step.
 
-    stage, step: name of the stage, and steps of it that are done. total: of all stages.
-    trainer, batch: of the step; the batch as `data` gave it. taken: what the step took of it.
-    state: gives the state after the step, which the next step consumes: keep copies only.
-    wait: returns when the devices are done with the step.
-    journal: for pictures and numbers; silent on all processes but the first.
+    stage, step: name of the stage, and number of its steps done. total: steps done in all stages.
+    trainer, batch: of the step; the batch as `data` yielded it. taken: the part the step used.
+    state: returns the state after the step, which the next step consumes: keep copies only.
+    wait: blocks until the devices have finished the step.
+    journal: receives pictures and numbers; silent on all processes but the first.
     """
 
     stage: str
@@ -111,7 +111,7 @@ Callback = Callable[[StepDone], None]
 
 @dataclasses.dataclass(frozen=True)
 class Learnt:
-    """A network as a stage left it."""
+    """Network at the end of a stage."""
 
     model: ModelConfig
     variables: Variables
@@ -122,10 +122,10 @@ class Stage:
     """One stretch of training.
 
     model: the network's configuration, which checkpoints record.
-    begin: variables that the stage starts from, given what the stage before left, if there was
-      one. Called only where there is no checkpoint to go on from.
+    begin: returns the variables that the stage starts from, given the result of the previous stage,
+      if there was one. Called only if there is no checkpoint to continue from.
     evaluate: None for no evaluation.
-    step_input: what a step takes of a batch, with rows first; all of it by default.
+    step_input: selects the part of a batch that a step uses, with rows first; all of it by default.
     """
 
     name: str
