@@ -1,11 +1,11 @@
-"""Work spread over a Ray cluster: one that runs already, or this machine for as long as it takes.
+"""Work on a Ray cluster: an existing one, or a temporary one on this machine.
 
     with connected("10.0.0.1:6379"):
         for place, result in spread(check, items, weights): ...
 
-Ray is an extra, `pip install 's3_jax[ray]'`, and imported only where a command is given `--ray`.
-What is given to other machines is pickled: s3_jax has to be installed there in the same version,
-and files have to have the same paths.
+Ray is an extra, `pip install 's3_jax[ray]'`, and is imported only if a command is given `--ray`.
+Arguments for other machines are pickled: s3_jax has to be installed there in the same version, and
+files have to have the same paths.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ from s3_jax.errors import InputError, reason
 T = TypeVar("T")
 R = TypeVar("R")
 NEW = "new"  # in place of an address: workers of this machine
-# Parts of the work for each CPU: enough for even loads, and few enough not to be felt.
+# Parts of the work per CPU: enough for even loads, and few enough that their overhead is small.
 PARTS_PER_CPU = 8
-LOCAL_STORE = 100 * 2**20  # bytes for what processes exchange, which is little
+LOCAL_STORE = 100 * 2**20  # bytes for the little data that processes exchange
 
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """Ray, joined to a cluster until the block ends.
+    """Connect to a Ray cluster until the block ends, and yield Ray.
 
-    address: of the cluster's head, "auto" for the one that this machine belongs to, or NEW for the
-      cluster that a Ray job runs in, or else for workers on this machine.
+    address: address of the cluster's head; "auto" for the cluster that this machine belongs to; NEW
+      for the cluster that a Ray job runs in, or otherwise for workers on this machine.
 
     Raises:
-      InputError: nothing answers there, or it has another version of Ray or Python.
+      InputError: nothing answers at the address, or it runs another version of Ray or Python.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 yields to everything else
@@ -54,11 +54,11 @@ def connected(address: str) -> Iterator[Any]:
 def spread(
     function: Callable[[T], R], items: Sequence[T], weights: Sequence[int]
 ) -> Iterator[tuple[int, R]]:
-    """Places of items and what the function says of them, as they are done.
+    """Yield the indices of items and the function's results for them, as they are done.
 
-    A part whose machine is lost is done again elsewhere; every item is told once.
+    A part whose machine is lost is done again elsewhere; every item is yielded once.
 
-    weights: how long each item takes, in any unit.
+    weights: time that each item takes, in any unit.
     """
     import ray
 
@@ -76,7 +76,7 @@ def spread(
 
 
 def even_parts(weights: Sequence[int], count: int) -> list[list[int]]:
-    """Places of items in at most `count` parts of about equal weight, the heaviest first."""
+    """Return item indices in at most `count` parts of about equal weight, heaviest part first."""
     parts: list[list[int]] = [[] for _ in range(max(1, min(count, len(weights))))]
     totals = [0] * len(parts)
     for place in sorted(range(len(weights)), key=lambda i: (-weights[i], i)):
@@ -88,13 +88,13 @@ def even_parts(weights: Sequence[int], count: int) -> list[list[int]]:
 
 
 def worker_options(resources: Mapping[str, float], workers: int | None) -> list[dict[str, Any]]:
-    """Ray's options for one worker on every device of a cluster.
+    """Return Ray's options for one worker on every device of a cluster.
 
-    resources: those of the cluster, as Ray lists them. workers: how many; by default one for every
-      GPU or TPU chip, or else for every machine.
+    resources: the cluster's resources, as Ray lists them.
+    workers: number of workers; by default one per GPU or TPU chip, or else one per machine.
 
     Raises:
-      InputError: there are more workers than devices, or than CPUs where there are no others.
+      InputError: there are more workers than devices, or than CPUs if there are no other devices.
     """
     for kind, asked in (("GPU", {"num_gpus": 1}), ("TPU", {"resources": {"TPU": 1}})):
         devices = int(resources.get(kind, 0))
@@ -115,6 +115,6 @@ def _at_most(devices: int, workers: int | None, kind: str) -> int:
     if workers is not None and workers > devices:
         raise InputError(
             f"--ray_workers is {workers}, but the cluster has {devices} of {kind}: ask for at most "
-            "so many"
+            "that many"
         )
     return workers or devices

@@ -1,6 +1,6 @@
-"""What programs over several devices exchange and hold, from the programs as compiled.
+"""Communication and memory of programs over several devices, from the compiled programs.
 
-Nothing is run, so that virtual devices of one CPU tell what as many real ones would hold.
+Nothing is run, so virtual devices of one CPU show what as many real devices would hold.
 """
 
 import collections
@@ -30,15 +30,16 @@ from s3_jax.training.run_config import Form
 from s3_jax.training.step import init_state
 
 FORMS = get_args(Form)
-FRAMES = 3  # of a scan; a loop's program does not depend on them
+FRAMES = 3  # of a scan; a loop's program does not depend on the number
 
 
 @dataclasses.dataclass(frozen=True)
 class SpreadProgram:
-    """A program over several devices.
+    """Costs of a program over several devices.
 
-    collectives: how many instructions exchange something, by kind. state: bytes on one device of
-      what lies there between steps. temporaries: bytes within one.
+    collectives: number of instructions that exchange data between devices, by kind.
+    state: bytes that one device holds between steps.
+    temporaries: further bytes that one device needs within a step.
     """
 
     name: str
@@ -48,7 +49,7 @@ class SpreadProgram:
 
 
 def count_collectives(text: str) -> dict[str, int]:
-    """Instructions of a compiled program, as text, that exchange something between devices."""
+    """Count the instructions of a compiled program's text that exchange data, by kind."""
     found: collections.Counter[str] = collections.Counter()
     for computation in parse_program(text).computations.values():
         kinds = (one.opcode.removesuffix("-start") for one in computation.instructions.values())
@@ -59,7 +60,7 @@ def count_collectives(text: str) -> dict[str, int]:
 def video_programs(
     model: ModelConfig, config: PropagationConfig, size: tuple[int, int], objects: int
 ) -> list[SpreadProgram]:
-    """Step and scan mapped over one video for each device, under a NamedSharding over videos."""
+    """Compile step and scan for one video per device, under a NamedSharding over videos."""
     mesh = Mesh(jax.devices(), ("videos",), axis_types=(AxisType.Auto,))
     everywhere = NamedSharding(mesh, PartitionSpec())
     of_videos = NamedSharding(mesh, PartitionSpec("videos"))
@@ -68,7 +69,7 @@ def video_programs(
     leaves, structure = jax.tree.flatten(one_state)
 
     def advance(run: Any, variables: Any, leaves: Any, since: jax.Array, images: jax.Array) -> Any:
-        """One video: the memory frames of all are the same, so that a condition stays one."""
+        """Advance one video; all share their memory frames, so that a condition stays one."""
         state = jax.tree.unflatten(structure, leaves).replace(since_memory=since)
         state, prob = run(Network(S3(model), variables), state, images)
         return jax.tree.leaves(state), state.since_memory, prob
@@ -105,7 +106,7 @@ def video_programs(
 
 
 def training_program(task: TrainingTask, form: Form) -> SpreadProgram:
-    """The training step in one of the three forms on all devices."""
+    """Compile the training step in one of the three forms on all devices."""
     model = S3(task.model, axis_name=REPLICAS if form == "pmap" else None,
                dtype=jnp.dtype(task.dtype))  # fmt: skip
     trainer, devices = make_trainer(model, task.step), devices_as(form)
@@ -122,7 +123,7 @@ def training_program(task: TrainingTask, form: Form) -> SpreadProgram:
 
 
 def _described(name: str, compiled: Any, inputs: int) -> SpreadProgram:
-    """inputs: bytes on one device of the arguments that are new in every step."""
+    """Return a program's costs. inputs: bytes per device of the arguments new in every step."""
     use = compiled.memory_analysis()
     return SpreadProgram(
         name,

@@ -1,12 +1,12 @@
-"""Running a benchmark on a Ray cluster: an actor on every device, which takes group after group.
+"""Benchmarks on a Ray cluster: one actor per device, which segments group after group.
 
     with cluster.connected(address) as ray:
         outcome = predict_on_cluster(groups, job, workers, reached)
 
 An actor keeps its network and its compiled programs from one video to the next. The longest videos
-go first, each to whoever is free. Where an actor is lost (a machine that is taken away, a process
-that is killed) its videos are given to another one, which goes on from where their results on the
-shared disk end, with the same bytes; the actor comes back where the cluster has room for it.
+go first, each to any idle actor. If an actor is lost (a machine is taken away, a process is
+killed), another one continues its videos from the results on the shared disk, with the same bytes.
+The lost actor restarts when the cluster has room for it.
 """
 
 import collections
@@ -33,16 +33,16 @@ from s3_jax.errors import InputError
 from s3_jax.segmentation.run_folder import Identity
 from s3_jax.segmentation.video import SegmentConfig
 
-TRIES = 5  # actors that may be lost over a group before its videos count as the reason
-POLL = 0.5  # seconds between looks at how far everything is
+TRIES = 5  # lost actors after which a group's own videos are taken to be the reason
+POLL = 0.5  # seconds between polls of the progress
 Group = Sequence[BenchmarkVideo]
 
 
 @dataclasses.dataclass(frozen=True)
 class ClusterJob:
-    """What every actor needs, to be pickled.
+    """Settings that every actor needs; they are pickled.
 
-    device: what `run.json` tells of the actor's device, and the device as a workplace.
+    device: returns the record of the actor's device for `run.json`, and the device as a workplace.
     """
 
     output: Path
@@ -54,7 +54,7 @@ class ClusterJob:
 
 @dataclasses.dataclass
 class GroupResult:
-    """What an actor did with a group: names of finished videos, problems by name, frames."""
+    """Result of one group: names of finished videos, problems by name, and number of frames."""
 
     finished: list[str]
     problems: dict[str, str]
@@ -62,14 +62,14 @@ class GroupResult:
 
 
 class VideoActor:
-    """One device of the cluster. `do` and `frames` run in two threads of it."""
+    """Actor on one device of the cluster; `do` and `frames` run in two of its threads."""
 
     def __init__(self, job: ClusterJob):
         self._job = job
         self._frames = 0
 
     def ready(self) -> list[dict[str, Any]]:
-        """Take the device for the actor's life, and say what it is."""
+        """Acquire the device for the actor's lifetime, and return its description."""
         described, workplace = self._job.device()
         folder = PredictionFolder(self._job.output, self._job.identity)
         progress = RunProgress(self._add, lambda: self._add(1))
@@ -81,11 +81,11 @@ class VideoActor:
         return [device | {"process": os.getpid()} for device in described]
 
     def frames(self) -> int:
-        """Return how many frames of the present group are done."""
+        """Return the number of frames of the current group that are done."""
         return self._frames
 
     def do(self, group: Group) -> GroupResult:
-        """Segment videos, from where an earlier attempt ended."""
+        """Segment the videos of a group, continuing from earlier attempts."""
         self._frames = 0
         self._worker.outcome = outcome = Outcome()
         self._worker.do(group)
@@ -102,13 +102,15 @@ def predict_on_cluster(
     reached: Callable[[int], None] = lambda frames: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[list[dict[str, Any]], Outcome]:
-    """Segment all groups on the connected cluster; what the devices were, and what they did.
+    """Segment all groups on the connected cluster; return the devices and the outcome.
 
-    options: Ray's, of one actor each. reached: called with the frames that are done altogether.
-    stop: whether to end now; what was begun goes on another time.
+    options: Ray's options, one mapping per actor. reached: called with the total number of frames
+      done.
+    stop: returns True to end early; a later run continues unfinished videos.
 
     Raises:
-      OSError: a result could not be written. InputError: no actor can be used.
+      OSError: a result could not be written.
+      InputError: no actor can be used.
     """
     run = _Run(groups, reached)
     run.hire(job, options)
@@ -118,9 +120,9 @@ def predict_on_cluster(
 
 
 class _Run:
-    """Which actor does what, and what is left.
+    """State of a run: assignments of actors, and the remaining groups.
 
-    An actor is coming (it has been asked for a sign of life), busy, or idle.
+    An actor is coming (it has been asked to report that it is ready), busy, or idle.
     """
 
     def __init__(self, groups: Sequence[Group], reached: Callable[[int], None]):
@@ -141,14 +143,14 @@ class _Run:
         return bool(self._waiting or self._busy)
 
     def hire(self, job: ClusterJob, options: Sequence[dict[str, Any]]) -> None:
-        """Ask the cluster for actors."""
+        """Request actors from the cluster."""
         actor = ray.remote(VideoActor)
         lives = {"max_restarts": -1, "max_concurrency": 2}
         for chosen in options:
             self._await(actor.options(**lives, **chosen).remote(job))
 
     def wait(self) -> None:
-        """Hand out groups, and take note of what happens until the next look."""
+        """Assign groups to idle actors, and handle what happens until the next poll."""
         while self._waiting and self._idle:
             actor, group = self._idle.pop(), self._waiting.popleft()
             self._busy[actor.do.remote(group)] = actor, group
@@ -161,7 +163,7 @@ class _Run:
         self._reached(self._frames + sum(self._running()))
 
     def _await(self, actor: Any) -> None:
-        """Ask for a sign of life, which comes when the cluster has room for the actor."""
+        """Request a ready report, which arrives when the cluster has room for the actor."""
         self._coming[actor.ready.options(max_task_retries=-1).remote()] = actor
 
     def _greet(self, reference: Any) -> None:
@@ -199,11 +201,11 @@ class _Run:
         self.outcome.problems |= {video.name: problem for video in group}
 
     def _running(self) -> Iterator[int]:
-        """Frames done of the groups that are under way, as far as their actors answer."""
+        """Yield the frames done in each group in progress whose actor answers."""
         asked = [actor.frames.remote() for actor, _ in self._busy.values()]
         answered, _ = ray.wait(asked, num_returns=len(asked), timeout=POLL) if asked else ([], [])
         for reference in answered:
-            with contextlib.suppress(ray.exceptions.RayError):  # its group will tell
+            with contextlib.suppress(ray.exceptions.RayError):  # reported with its group
                 yield ray.get(reference)
 
 

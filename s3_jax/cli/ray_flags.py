@@ -6,7 +6,7 @@ from s3_jax.cluster import NEW
 
 
 class _AddressParser(flags.ArgumentParser):
-    """`--ray` alone, which absl gives as "true", and `--ray=ADDRESS`."""
+    """Parser of `--ray` alone, which absl passes as "true", and of `--ray=ADDRESS`."""
 
     def parse(self, argument: str) -> str | None:
         return {"true": NEW, "false": None}.get(argument, argument)

@@ -1,15 +1,15 @@
-r"""What programs over several devices exchange and hold, counted in the compiled programs.
+r"""Communication and memory of programs over several devices, from the compiled programs.
 
   s3 bench devices --devices=4 --model=s3_resnet18 --size=128x192
   s3 bench devices --devices=4 --model=s3_lite --crop=96 --batch_size=4
 
-"video" is one video on each device under a NamedSharding: one frame (step), or several in one
+"video" is one video per device under a NamedSharding: one frame (step), or several in one
 program (scan). "training" is a step in the three forms of --config.devices. Nothing is run: the
 devices are virtual ones of this machine's CPU.
 
-"collectives" counts instructions that exchange something between devices. "state" is what one
+"collectives" counts instructions that exchange data between devices. "state" is what one
 device holds between steps: parameters, optimizer and statistics, or parameters and a video's
-memory. "temporaries" is what it needs beside that within one.
+memory. "temporaries" is what it needs in addition within a step.
 """
 
 import os
@@ -25,7 +25,7 @@ from s3_jax.config import MODELS, PropagationConfig
 if TYPE_CHECKING:
     from s3_jax.analysis.spreading import SpreadProgram
 
-DEVICES = flags.DEFINE_integer("devices", 4, "How many devices.", lower_bound=2)
+DEVICES = flags.DEFINE_integer("devices", 4, "Number of devices.", lower_bound=2)
 MODEL = flags.DEFINE_enum("model", "s3_resnet18", sorted(MODELS), "Network.")
 SIZE = flags.DEFINE_string("size", "128x192", "Height x width of the videos' frames.")
 OBJECTS = flags.DEFINE_integer("objects", 2, "Objects in a video.", lower_bound=1)
@@ -37,7 +37,7 @@ BATCH_SIZE = flags.DEFINE_integer("batch_size", 4, "Clips of a training step.", 
 def main() -> None:
     logging.set_verbosity(logging.WARNING)
     size = command.frame_size(str(SIZE.value))
-    # Machine code that is not run need not be good; what is counted here is decided before it.
+    # The code is never run, and what is counted here is decided before machine code is optimized.
     quick = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
     os.environ["XLA_FLAGS"] = quick.strip()
     jax.config.update("jax_platforms", "cpu")
