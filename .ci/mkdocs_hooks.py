@@ -18,7 +18,7 @@ PACKAGE = ROOT / "s3_jax"
 # Pages made of files outside docs/, by the name of the page.
 PAGES = {
     "readme.md": "README.md",
-    "s3_jax/checkpoints/s3_lite/README.md": "s3_jax/checkpoints/s3_lite/README.md",
+    "model_card.md": "s3_jax/checkpoints/s3_lite/README.md",
 }
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s:#]+)(#[^)\s]*)?\)")
 PICTURE = re.compile(r"(!\[[^\]]*\])\(([^)\s:#]+)\)")
