@@ -19,7 +19,7 @@ def code_cells(notebook: Path) -> list[dict]:
 
 
 def printed(notebook: Path) -> list[str]:
-    """What every cell prints, with every number as 0: they differ in the last digits."""
+    """Return what every cell prints, with every number as 0: they differ in the last digits."""
     texts = (
         "".join(line for output in cell["outputs"] for line in output.get("text", ()))
         for cell in code_cells(notebook)
@@ -28,7 +28,7 @@ def printed(notebook: Path) -> list[str]:
 
 
 def pictures(notebook: Path) -> list[int]:
-    """How many pictures every cell draws."""
+    """Return how many pictures every cell draws."""
     return [
         sum("image/png" in output.get("data", ()) for output in cell["outputs"])
         for cell in code_cells(notebook)
