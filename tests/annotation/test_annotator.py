@@ -241,7 +241,7 @@ def test_a_damaged_frame_is_passed_over(tiny_network, video):
         (0, {}, "no mask"),
         (0, {0: np.ones((64, 96), bool)}, "positive"),
         (0, {True: np.ones((64, 96), bool)}, "positive"),
-        (0, {1: np.ones((64, 96), np.uint8)}, "array of bool"),
+        (0, {1: np.ones((64, 96), np.uint8)}, "bool array"),
         (0, {1: np.ones((64, 90), bool)}, "frame's size"),
     ],
 )
