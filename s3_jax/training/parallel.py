@@ -2,13 +2,13 @@
 
     pmap   a replica on every device, each with a copy of the state
     mesh   one program, `jax.jit` over a mesh; every device has a copy of the state
-    fsdp   the same, and of every large array of the state each device has only a part
+    fsdp   like mesh, but each device holds only a part of every large array of the state
 
-Every process (host) runs the same program and gives its own rows; the losses are equal to rounding
-in all forms. What is saved is the same array per leaf, whatever the form and number of devices, so
-that a run can go on in another one.
+Every process (host) runs the same program on its own rows; the losses of all forms are equal up to
+rounding. Checkpoints hold the same arrays whatever the form and the number of devices, so a run can
+be continued in another form.
 
-The mesh has the axes "data" and "model". Rows of a batch are spread over both, the state over
+The mesh has the axes "data" and "model". Rows of a batch are sharded over both, the state over
 "model", which has one device in the form "mesh" and all in "fsdp".
 """
 
@@ -30,17 +30,20 @@ from s3_jax.training.step import Step, train_step
 T = TypeVar("T")
 Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 REPLICAS = "replicas"  # the mapped axis: `S3(axis_name=REPLICAS)`
-LEAST_SHARDED = 1024  # numbers in an array that is worth spreading
+LEAST_SHARDED = 1024  # elements of the smallest array that is sharded
 
 
 def join_processes(
     coordinator: str | None = None, processes: int | None = None, process: int | None = None
 ) -> None:
-    """Connects this process with the others; to be called before anything uses a device.
+    """Connect this process with the others; call it before anything uses a device.
 
     Args:
-      coordinator: "host:port" of the first process; processes: how many; process: which is this.
-        On TPU pods and clusters that announce themselves nothing needs to be given.
+      coordinator: "host:port" of the first process.
+      processes: number of processes.
+      process: index of this one.
+
+    TPU pods, and clusters that JAX detects, need none of the three.
 
     Raises:
       ValueError: only some of the three are given.
@@ -56,43 +59,43 @@ def join_processes(
 
 @runtime_checkable
 class Devices(Protocol):
-    """How the step runs on the devices of all processes."""
+    """Protocol for running the step on the devices of all processes."""
 
     def update(self, trainer: Trainer, step: Step = train_step) -> Update:
-        """A trainer's step compiled for placed states, which it consumes, and placed batches."""
+        """Compile a trainer's step for placed states, which it donates, and placed batches."""
         ...
 
     def put_state(self, state: TrainState) -> TrainState:
-        """A state on the devices; equal in all processes."""
+        """Place a state, equal in all processes, on the devices."""
         ...
 
     def put_batch(self, batch: T) -> T:
-        """This process's rows on the devices."""
+        """Place this process's rows on the devices."""
         ...
 
     def get(self, tree: T) -> T:
-        """Whole arrays of a placed state, that this process can read."""
+        """Return the whole arrays of a placed state, readable by this process."""
         ...
 
     def describe_state(self, state: TrainState) -> TrainState:
-        """Shapes of a state as shapes of the placed one, to compile for without having it."""
+        """Convert the shapes of a state to those of a placed state, to compile without one."""
         ...
 
     def describe_batch(self, batch: T) -> T:
-        """Shapes of the rows of all processes, likewise."""
+        """Convert the shapes of the rows of all processes to those of a placed batch."""
         ...
 
 
 def devices_as(form: Form) -> Devices:
-    """All devices in one of the three forms.
+    """Return all devices in one of the three forms.
 
-    For "pmap" trainers and networks have the `axis_name` REPLICAS, for the others None.
+    For "pmap", trainers and networks have the `axis_name` REPLICAS, for the others None.
     """
     return Replicas() if form == "pmap" else MeshDevices(1 if form == "mesh" else None)
 
 
 class Replicas:
-    """`jax.pmap`: a replica on every device."""
+    """Devices under `jax.pmap`: a replica on every device."""
 
     def update(self, trainer: Trainer, step: Step = train_step) -> Update:
         return parallel_step(trainer, step=step)
@@ -119,9 +122,9 @@ class Replicas:
 
 
 class MeshDevices:
-    """`jax.jit` over a mesh of all devices.
+    """Devices under `jax.jit` over a mesh of all devices.
 
-    model: devices along the axis that the state is spread over; None for all.
+    model: number of devices along the axis that the state is sharded over; None for all.
     """
 
     def __init__(self, model: int | None = 1):
@@ -160,7 +163,7 @@ class MeshDevices:
         return jax.tree.map(lambda x: NamedSharding(self.mesh, self._spec(x.shape)), tree)
 
     def _spec(self, shape: tuple[int, ...]) -> PartitionSpec:
-        """Spread along the longest axis that can be divided; small arrays are not."""
+        """Shard an array along its longest divisible axis; replicate small arrays."""
         count = self.mesh.shape["model"]
         axes = [i for i, size in enumerate(shape) if size % count == 0]
         if count == 1 or np.prod(shape, dtype=int) < LEAST_SHARDED or not axes:
@@ -170,7 +173,7 @@ class MeshDevices:
 
 
 def from_all_processes(value: T) -> list[T]:
-    """What every process gives, in their order; all have to take part. Anything that pickles."""
+    """Return the picklable values of all processes, in order; every process must call it."""
     if jax.process_count() == 1:
         return [value]
     data = np.frombuffer(pickle.dumps(value), np.uint8)
@@ -184,16 +187,16 @@ def from_all_processes(value: T) -> list[T]:
 def parallel_step(
     trainer: Trainer, devices: Sequence[jax.Device] | None = None, step: Step = train_step
 ) -> Update:
-    """The step on all devices of all processes at once, a replica on each.
+    """Return the step on all devices of all processes at once, with a replica on each.
 
-    The returned function takes a state from `replicate` (which it consumes: use the one returned)
-    and a batch from `shard_batch`, and gives the next state and metrics, equal everywhere.
+    The returned function takes a state from `replicate` (which it donates: use the one returned)
+    and a batch from `shard_batch`, and returns the next state and metrics, equal everywhere.
 
     Args:
-      devices: other ones, such as those of a topology that is only compiled for.
+      devices: devices to use instead, such as those of a topology that is only compiled for.
 
     Raises:
-      ValueError: the trainer does not name the axis `REPLICAS`.
+      ValueError: the trainer's axis name is not `REPLICAS`.
     """
     if trainer.axis_name != REPLICAS:
         raise ValueError(
@@ -211,17 +214,17 @@ def parallel_step(
 
 
 def replicate(tree: T) -> T:
-    """A copy on every local device; the arrays keep their shapes."""
+    """Copy a tree to every local device; the arrays keep their shapes."""
     return jax.device_put(tree, _sharding(PartitionSpec()))
 
 
 def unreplicate(tree: T) -> T:
-    """The copy on this process's first device."""
+    """Return the copy on this process's first device."""
     return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
 def shard_batch(batch: T) -> T:
-    """This process's rows, spread in order over its devices.
+    """Split this process's rows, in order, over its devices.
 
     Args:
       batch: a pytree of arrays (b ...).
@@ -249,7 +252,7 @@ def _sharding(spec: PartitionSpec) -> NamedSharding:
 
 
 def _whole(x: jax.Array) -> Any:
-    """An array with all its parts; a copy on one device where there is one."""
+    """Return an array with all its parts, or one device's copy if it is replicated."""
     if x.is_fully_replicated:
         return x.addressable_data(0)
     if x.is_fully_addressable:

@@ -1,4 +1,4 @@
-"""What a run says while it goes on: progress bar, log lines, `metrics.jsonl`, TensorBoard."""
+"""Progress reports of a run: progress bar, log lines, `metrics.jsonl`, TensorBoard, heartbeat."""
 
 import dataclasses
 import datetime
@@ -21,17 +21,17 @@ from s3_jax.training.window import WindowSummary
 
 METRICS = "metrics.jsonl"
 HEARTBEAT = "heartbeat"
-BEAT = 10.0  # seconds between heartbeats at least
+BEAT = 10.0  # minimum seconds between heartbeats
 CURVES = "tensorboard"
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What was measured of a network.
+    """Result of evaluating a network.
 
-    score: the higher the better; the best checkpoint is kept by it.
-    values, videos: numbers to log, of all together and of each video; just the score if left out.
-    summary: what to say, if not the values.
+    score: the higher the better; the best checkpoint is chosen by it.
+    values, videos: numbers to log, overall and per video; just the score if omitted.
+    summary: text to log in place of the values.
     """
 
     score: float
@@ -45,19 +45,19 @@ class Evaluation:
 
     @property
     def words(self) -> str:
-        """For people, on one line."""
+        """Text for people, on one line."""
         return self.summary or ", ".join(f"{name} {x:.4g}" for name, x in self.values.items())
 
 
 class Journal:
-    """Of the first process; the others are silent. A context manager.
+    """Context manager that reports on a run; silent on all processes but the first.
 
     total: steps of the whole run.
-    step: that the run goes on from; what was written of later ones is removed, for they are
-      done again.
+    step: step that the run continues from; entries of later steps are removed, because these steps
+      are done again.
 
     arithmetic: FLOPs of a step of this process, and the peak of its devices per second (None if it
-      is not known), for the metrics; None to leave them out.
+      is unknown), for the metrics; None to omit them.
     """
 
     arithmetic: tuple[float, float | None] | None = None
@@ -90,17 +90,17 @@ class Journal:
             self._curves.close()
 
     def enter(self, stage: str) -> None:
-        """A stage begins or goes on."""
+        """Report that a stage begins or continues."""
         self._stage = stage
         self._bar.set_description(stage)
 
     def advance(self) -> None:
-        """A step was given to the device."""
+        """Report that a step was dispatched to the device."""
         self._bar.update()
         self._heart.beat(self._stage)
 
     def log(self, report: WindowSummary, step: int) -> None:
-        """Losses since the last log; `step` steps of all stages are done."""
+        """Log the losses since the last log; `step` steps of all stages are done."""
         left = datetime.timedelta(seconds=round(report.seconds * (self._total - step)))
         parts = {name: value for name, value in report.metrics.items() if name.startswith("mask_")}
         losses = " ".join(f"{name} {value:.4f}" for name, value in parts.items())
@@ -124,7 +124,7 @@ class Journal:
         return {"teraflops_per_second": flops / seconds / 1e12} | share
 
     def evaluated(self, result: Evaluation, step: int) -> None:
-        """What an evaluation found after `step` steps of all stages."""
+        """Log the result of an evaluation after `step` steps of all stages."""
         say(f"step {step}/{self._total}: validation {result.words}")
         self._write(
             {"step": step, "validation": dict(result.values), "videos": dict(result.videos)}
@@ -133,7 +133,7 @@ class Journal:
         self._draw("validation_videos", result.videos, step)
 
     def show(self, pictures: dict[str, np.ndarray], step: int) -> None:
-        """Pictures (h, w, 3), uint8, for TensorBoard."""
+        """Write pictures (h, w, 3), uint8, to TensorBoard."""
         if self._curves is not None:
             for name, picture in pictures.items():
                 self._curves.add_image(f"clip/{name}", picture, step, dataformats="HWC")
@@ -150,10 +150,12 @@ class Journal:
 
 
 class Heart:
-    """`heartbeat.json`, or `heartbeat_<i>.json` of the i-th further process: when it was last at
-    which step. A file that stays old is of a process that hangs or is gone.
+    """Writer of a process's heartbeat file: its latest step, and the time of it.
 
-    total: steps of the whole run. step: that are done already.
+    The file is `heartbeat.json`, or `heartbeat_<i>.json` of the i-th further process. If it is no
+    longer updated, the process hangs or is gone.
+
+    total: steps of the whole run. step: number of steps already done.
     """
 
     def __init__(self, workdir: Path, total: int, step: int):
@@ -163,7 +165,7 @@ class Heart:
         self._step, self._last = step, -BEAT
 
     def beat(self, stage: str) -> None:
-        """A step was begun."""
+        """Record that a step has begun."""
         self._step += 1
         if time.monotonic() - self._last >= BEAT:
             self._last = time.monotonic()
@@ -174,7 +176,7 @@ class Heart:
 
 
 def _speed(summary: WindowSummary) -> dict[str, float]:
-    """Speed and memory of this process; memory in bytes, the most that was taken so far."""
+    """Return speed and peak memory (in bytes) of this process."""
     device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     return {
         "seconds": summary.seconds,
@@ -186,14 +188,14 @@ def _speed(summary: WindowSummary) -> dict[str, float]:
 
 
 def say(line: str) -> None:
-    """A line for people, above the progress bar; from the first process only."""
+    """Print a line for people above the progress bar, from the first process only."""
     if jax.process_index() == 0:
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()
 
 
 def read_metrics(file: str | os.PathLike[str]) -> list[dict]:
-    """The entries of a `metrics.jsonl`; a line that a crash cut off is left out."""
+    """Return the entries of a `metrics.jsonl`, without lines that a crash truncated."""
     file = Path(file)
     if not file.exists():
         return []

@@ -1,4 +1,4 @@
-"""`summary.html`: a training run on one page that loads nothing, made from the run's own files."""
+"""`summary.html`: a training run on one self-contained page, made from the run's own files."""
 
 import dataclasses
 import datetime
@@ -30,7 +30,7 @@ SPEED = {
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """A curve over the run's steps. points: as SVG wants them."""
+    """Curve over the run's steps. points: coordinates in SVG's format."""
 
     title: str
     points: str
@@ -40,7 +40,7 @@ class Chart:
 
 
 def write_summary(workdir: Path, total: int) -> Path:
-    """Write the page anew; returns its file. total: steps of the whole run."""
+    """Write the page anew and return its path. total: steps of the whole run."""
     record, entries = read_record(workdir / NAME), read_metrics(workdir / METRICS)
     page = jinja2.Environment(
         loader=jinja2.PackageLoader("s3_jax.training", "page"), autoescape=True
@@ -82,7 +82,7 @@ def _charts(entries: Sequence[Mapping[str, Any]]) -> list[Chart | None]:
 
 
 def chart_of(title: str, values: Sequence[tuple[int, float]]) -> Chart | None:
-    """A curve of what is finite; None for fewer than two points."""
+    """Return a curve of the finite values, or None for fewer than two points."""
     values = [(x, y) for x, y in values if math.isfinite(y)]
     values = values[:: max(1, len(values) // MOST_POINTS)]
     if len(values) < 2:
