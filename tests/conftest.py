@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from jaxtyping import install_import_hook
 
@@ -30,6 +31,7 @@ import jax  # noqa: E402
 from tests.support.goldens import Recording, load_recording  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
+LARGE = 2**30  # bytes of a worker
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "xla"))
@@ -47,9 +49,10 @@ def forget_programs() -> Iterator[None]:
     """
     yield
     jax.clear_caches()
-    gc.collect()
-    if sys.platform == "linux":
-        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
+    if psutil.Process().memory_info().rss > LARGE:
+        gc.collect()
+        if sys.platform == "linux":
+            getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
 
 
 @pytest.fixture(scope="session")
