@@ -57,6 +57,7 @@ def sample_by_gather(
     return _head_by_head(one_head, value, place, weight)
 
 
+@jax.custom_vjp
 def sample_by_product(
     value: Float[Array, "b h w n_heads d"],
     place: Float[Array, "b m n_heads p 2"],
@@ -66,28 +67,95 @@ def sample_by_product(
 
     A bilinear sample with zeros outside weighs cell (i, j) by hat(y - i) hat(x - j), where hat
     falls from 1 at 0 to 0 at distance 1. Queries come last in what the matrix is made of, so that
-    they fill a TPU's lanes, which 30 rows or columns would not. The backward pass makes the matrix
-    again: kept for all heads and layers it would take most of a training step's memory.
+    they fill a TPU's lanes, which 30 rows or columns would not.
     """
     b, h, w, _, d = value.shape
-    rows, columns = (jnp.arange(n, dtype=place.dtype).reshape(1, 1, n, 1) for n in (h, w))
 
-    def hat(t: Array, cells: Array) -> Array:
-        # By cases, as the gradient on a cell's centre must be that of the cell's upper side.
-        origin = jnp.floor(t)
-        fraction, step = (t - origin)[:, :, None], cells - origin[:, :, None]
-        return jnp.where(step == 0, 1 - fraction, jnp.where(step == 1, fraction, 0))
-
-    @functools.partial(jax.checkpoint, prevent_cse=False)
     def one_head(value: Array, place: Array, weight: Array) -> Array:
         x, y = (jnp.swapaxes(place[..., axis], 1, 2) for axis in (0, 1))  # (b p m)
-        weight_y = hat(y, rows) * jnp.swapaxes(weight, 1, 2)[:, :, None]
-        weight_x = hat(x, columns)
-        points = (weight_y[:, i, :, None] * weight_x[:, i, None] for i in range(weight.shape[2]))
-        matrix = functools.reduce(jnp.add, points).astype(value.dtype)  # (b h w m)
+        weight = jnp.swapaxes(weight, 1, 2)
+        matrix = _interpolation(_hat(x, w), _hat(y, h), weight).astype(value.dtype)
         return jnp.einsum("bnm,bnd->bmd", matrix.reshape(b, h * w, -1), value.reshape(b, h * w, d))
 
     return _head_by_head(one_head, value, place, weight)
+
+
+def _keep_arguments(value: Array, place: Array, weight: Array) -> tuple[Array, tuple[Array, ...]]:
+    return sample_by_product(value, place, weight), (value, place, weight)
+
+
+def _gradients(kept: tuple[Array, ...], grad: Array) -> tuple[Array, ...]:
+    """One head and one item at a time: the matrix and its gradient, 4 million numbers each for a
+    frame of 480 x 480, are made again, used from a TPU's fast memory and forgotten."""
+    heads_first = zip((*kept, grad), (3, 2, 2, 2), strict=True)
+    moved = tuple(jnp.moveaxis(x, axis, 0) for x, axis in heads_first)
+    of_item = lambda item: _gradients_of_item(*item)  # noqa: E731
+    found = jax.lax.map(lambda head: jax.lax.map(of_item, head), moved)
+    return tuple(jnp.moveaxis(x, 0, axis) for x, axis in zip(found, (3, 2, 2), strict=True))
+
+
+def _gradients_of_item(
+    value: Float[Array, "h w d"],
+    place: Float[Array, "m p 2"],
+    weight: Float[Array, "m p"],
+    grad: Float[Array, "m d"],
+) -> tuple[Array, Array, Array]:
+    """Gradients by value, place and weight.
+
+    That of the matrix is summed over columns with each point's hat and with the hat's slope, then
+    over rows.
+    """
+    h, w, d = value.shape
+    (x, y), weight = jnp.moveaxis(place, (2, 1), (0, 1)), weight.T  # (p m)
+    hat_x, hat_y, slope_x, slope_y = _hat(x, w), _hat(y, h), _slope(x, w), _slope(y, h)
+    matrix = _interpolation(hat_x, hat_y, weight).astype(value.dtype).reshape(h * w, -1)
+    by_value = jnp.einsum("nm,md->nd", matrix, grad).reshape(h, w, d)
+    by_matrix = jnp.einsum("nd,md->nm", value.reshape(h * w, d), grad,
+                           preferred_element_type=place.dtype).reshape(h, w, -1)  # fmt: skip
+
+    def over_columns(factor: Float[Array, "p w m"]) -> Float[Array, "p h m"]:
+        return jnp.stack([jnp.sum(by_matrix * one[None], axis=1) for one in factor])
+
+    rows, slopes = over_columns(hat_x), over_columns(slope_x)
+    by_x = weight * jnp.sum(hat_y * slopes, axis=1)
+    by_y = weight * jnp.sum(slope_y * rows, axis=1)
+    by_weight = jnp.sum(hat_y * rows, axis=1)
+    return by_value, jnp.stack([by_x.T, by_y.T], axis=-1), by_weight.T
+
+
+sample_by_product.defvjp(_keep_arguments, _gradients)
+
+
+def _interpolation(
+    hat_x: Float[Array, "*b p w m"], hat_y: Float[Array, "*b p h m"], weight: Float[Array, "*b p m"]
+) -> Float[Array, "*b h w m"]:
+    """Weight of every cell for every query, over all points."""
+    hat_y = hat_y * weight[..., None, :]
+    points = range(weight.shape[-2])
+    return functools.reduce(
+        jnp.add, (hat_y[..., i, :, None, :] * hat_x[..., i, None, :, :] for i in points)
+    )
+
+
+def _hat(t: Float[Array, "*b p m"], size: int) -> Float[Array, "*b p n m"]:
+    """What the cells 0 to size - 1 weigh at t."""
+    step, fraction = _steps(t, size)
+    return jnp.where(step == 0, 1 - fraction, jnp.where(step == 1, fraction, 0))
+
+
+def _slope(t: Float[Array, "*b p m"], size: int) -> Float[Array, "*b p n m"]:
+    """Derivative of `_hat` by t; on a cell's centre that of the cell's upper side."""
+    step, _ = _steps(t, size)
+    return jnp.where(step == 0, -1, jnp.where(step == 1, 1, 0)).astype(t.dtype)
+
+
+def _steps(
+    t: Float[Array, "*b p m"], size: int
+) -> tuple[Float[Array, "*b p n m"], Float[Array, "*b p 1 m"]]:
+    """Every cell's number less that of the cell at or before t, and what lies between."""
+    origin = jnp.floor(t)
+    cells = jnp.arange(size, dtype=t.dtype).reshape((1,) * (t.ndim - 1) + (-1, 1))
+    return cells - origin[..., None, :], (t - origin)[..., None, :]
 
 
 def _head_by_head(
@@ -100,4 +168,7 @@ def _head_by_head(
     return jnp.moveaxis(jax.lax.map(lambda head: one_head(*head), tuple(moved)), 0, 2)
 
 
-_SAMPLERS = {"gather": sample_by_gather, "dense": sample_by_product}
+_SAMPLERS: dict[str, Callable[[Array, Array, Array], Array]] = {
+    "gather": sample_by_gather,
+    "dense": sample_by_product,
+}
