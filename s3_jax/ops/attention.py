@@ -1,12 +1,22 @@
-"""Multi-head attention of projected queries, keys and values; the form depends on the shape."""
+"""Multi-head attention of projected queries, keys and values.
+
+The form depends on the shape and on the backend. On a TPU the scores of many keys are made for one
+batch item at a time, of a large frame for a few heads: they stay in the chip's fast memory, where
+all of them would be written to main memory and read again, twice.
+"""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from s3_jax.ops.backend import backend
-from s3_jax.ops.precision import widen
+from s3_jax.ops.precision import wide_type, widen
 from s3_jax.ops.products import product
+
+# Keys from which on the scores are worth keeping near where they are used.
+MANY_KEYS = 256
+# Scores that a TPU's fast memory (128 MiB in most) holds beside everything else, float32.
+SCORES_AT_ONCE = 12 * 2**20
 
 
 def attend(
@@ -19,14 +29,37 @@ def attend(
 
     A mask for all heads alike has a head axis of size 1.
     """
-    scale = query.shape[-1] ** -0.5
-    if blocked is None and backend() == "cpu" and key.shape[1] >= 256:
-        return _attend_head_by_head(query * scale, key, value)
-    score = widen(jnp.einsum("bmhd,bnhd->bhmn", query * scale, key))
+    query = query * query.shape[-1] ** -0.5
+    if blocked is None and key.shape[1] >= MANY_KEYS:
+        if backend() == "cpu":
+            return _attend_head_by_head(query, key, value)
+        if backend() == "tpu":
+            return _attend_part_by_part(query, key, value)
+    score = widen(jnp.einsum("bmhd,bnhd->bhmn", query, key))
     if blocked is not None:
         score = jnp.where(blocked, -jnp.inf, score)
     weight = jax.nn.softmax(score, axis=-1).astype(value.dtype)
     return jnp.einsum("bhmn,bnhd->bmhd", weight, value)
+
+
+def _attend_part_by_part(query: Array, key: Array, value: Array) -> Array:
+    """One batch item and as many heads as fit after the other; the scores are not rounded."""
+    b, m, heads, d = query.shape
+    fitting = SCORES_AT_ONCE // (m * key.shape[1])
+    together = max(n for n in range(1, heads + 1) if heads % n == 0 and n <= max(fitting, 1))
+
+    def parts(x: Array) -> Array:
+        x = x.reshape(b, -1, heads // together, together, d)
+        return jnp.moveaxis(x, 2, 1).reshape(-1, x.shape[1], together, d)
+
+    def one_part(qkv: tuple[Array, Array, Array]) -> Array:
+        q, k, v = qkv
+        score = jnp.einsum("mhd,nhd->hmn", q, k, preferred_element_type=wide_type(q.dtype))
+        return jnp.einsum("hmn,nhd->mhd", jax.nn.softmax(score, axis=-1).astype(v.dtype), v)
+
+    mixed = jax.lax.map(one_part, (parts(query), parts(key), parts(value)))
+    mixed = jnp.moveaxis(mixed.reshape(b, heads // together, m, together, d), 1, 2)
+    return mixed.reshape(b, m, heads, d)
 
 
 def _attend_head_by_head(query: Array, key: Array, value: Array) -> Array:

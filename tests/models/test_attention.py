@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from s3_jax.models.attention import MultiHeadAttention
+from s3_jax.ops import attention
 from s3_jax.ops.attention import attend
+from s3_jax.ops.backend import compiling_for
 from tests.support.gradients import with_gradients
 
 WIDTH, HEADS = 16, 4
@@ -69,6 +71,28 @@ def test_head_by_head_is_the_plain_form(scale: float) -> None:
         with_gradients(lambda q, k, v: attend(q, k, v, nothing_blocked)),
         (scale * query, key, value),
         tolerance=1e-4 * scale,
+    )
+
+
+@pytest.mark.parametrize("heads_at_once", [1, 2, 4])
+def test_part_by_part_is_the_plain_form(
+    heads_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The form of a TPU where there are many keys: item by item, some heads at a time."""
+    query, key, value = random_arrays(0, (2, 7, 4, 8), (2, 300, 4, 8), (2, 300, 4, 8))
+    nothing_blocked = jnp.zeros((2, 1, 7, 300), bool)
+    monkeypatch.setattr(attention, "SCORES_AT_ONCE", heads_at_once * 7 * 300)
+
+    def for_tpu(*arguments: jax.Array) -> jax.Array:
+        with compiling_for("tpu"):
+            return attend(*arguments)
+
+    assert f"length={2 * 4 // heads_at_once}" in str(jax.make_jaxpr(for_tpu)(query, key, value))
+    compare(
+        with_gradients(for_tpu),
+        with_gradients(lambda q, k, v: attend(q, k, v, nothing_blocked)),
+        (query, key, value),
+        tolerance=1e-4,
     )
 
 
