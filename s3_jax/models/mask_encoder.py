@@ -27,11 +27,9 @@ class MaskEncoder(nn.Module):
         masks: Float[Array, "b k H W"],
         other_masks: Float[Array, "b k H W"],
     ) -> Float[Array, "b k h w c"]:
-        b, k, height, width = masks.shape
-        shared = jnp.broadcast_to(image[:, None], (b, k, height, width, 3))
+        b, k = masks.shape[:2]
         channels = [masks] if self.single_object else [masks, other_masks]
-        joined = jnp.concatenate([shared, jnp.stack(channels, -1)], axis=-1, dtype=self.dtype)
         resnet = ResNet(18, self.dtype, self.resnet_width, name="resnet")
-        _, _, features = resnet(joined.reshape(b * k, height, width, -1))
+        _, _, features = resnet(jnp.stack(channels, -1), image)
         features = features.reshape(b, k, *features.shape[1:])
         return FeatureFuser(self.width, self.dtype, name="fuser")(pix_feat, features)

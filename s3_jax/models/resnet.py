@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from s3_jax.models.layers import BatchNorm, Conv, Dtype
-from s3_jax.ops.pooling import max_pool_3x3_stride_2
+from s3_jax.models.layers import BatchNorm, Conv, Dtype, Line
+from s3_jax.ops.stem import convolve_and_pool
 
 BLOCKS = {18: (2, 2, 2), 50: (3, 4, 6)}
 
@@ -50,6 +50,28 @@ class ResidualBlock(nn.Module):
                     dtype=self.dtype, name=name)  # fmt: skip
 
 
+class Stem(nn.Module):
+    """7 x 7 convolution with stride 2, a line for every channel, and max pooling with stride 2."""
+
+    features: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b *k h w i"],
+        line: Line,
+        shared: Float[Array, "b h w s"] | None = None,
+    ) -> Float[Array, "n h4 w4 o"]:
+        """Args: shared: channels before those of x, the same for all k maps of an item."""
+        x = x if x.ndim == 5 else x[:, None]
+        shared = x[:, 0, ..., :0] if shared is None else shared
+        channels = shared.shape[-1] + x.shape[-1]
+        kernel = self.param("kernel", he_normal_fan_out, (7, 7, channels, self.features))
+        arrays = (shared.astype(self.dtype), x.astype(self.dtype), kernel.astype(self.dtype))
+        return convolve_and_pool(*arrays, *line)
+
+
 class ResNet(nn.Module):
     """Strides 4, 8 and 16 of a ResNet; BatchNorm always uses its running statistics.
 
@@ -63,12 +85,11 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w i"]
-    ) -> tuple[Float[Array, "b h4 w4 c4"], Float[Array, "b h8 w8 c8"], Float[Array, "b h16 w16 c"]]:
-        stem = Conv(self.width, 7, 2, use_bias=False, kernel_init=he_normal_fan_out,
-                    dtype=self.dtype, name="stem_conv")  # fmt: skip
-        x = stem(x, BatchNorm(dtype=self.dtype, name="stem_norm").line(self.width))
-        x = nn.relu(max_pool_3x3_stride_2(x))
+        self, x: Float[Array, "b *k h w i"], shared: Float[Array, "b h w s"] | None = None
+    ) -> tuple[Float[Array, "n h4 w4 c4"], Float[Array, "n h8 w8 c8"], Float[Array, "n h16 w16 c"]]:
+        """Args: shared: channels before those of x, the same for all k maps of an item."""
+        line = BatchNorm(dtype=self.dtype, name="stem_norm").line(self.width)
+        x = nn.relu(Stem(self.width, self.dtype, name="stem_conv")(x, line, shared))
         outputs = []
         for layer, blocks in enumerate(BLOCKS[self.depth], start=1):
             for block in range(blocks):

@@ -1,0 +1,101 @@
+"""The first layers of a ResNet: convolution, normalisation and pooling, to a quarter of the size.
+
+On a TPU they are done on blocks of 4 x 4 pixels. A block's 16 pixels are channels, and so are the
+four results of the convolution in it, of which the pooling takes a maximum: three to five channels
+would leave most of a TPU's 128 lanes empty, at the full size and in both directions.
+"""
+
+import functools
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from s3_jax.ops.backend import backend
+from s3_jax.ops.convolution import convolve_and_scale
+from s3_jax.ops.convolution_gradients import LAYOUT
+from s3_jax.ops.pooling import max_pool_3x3_stride_2
+
+BLOCK = 4
+
+
+def convolve_and_pool(
+    shared: Float[Array, "b h w s"],
+    own: Float[Array, "b k h w i"],
+    kernel: Float[Array, "7 7 c o"],
+    factor: Float[Array, " o"],
+    shift: Float[Array, " o"],
+) -> Float[Array, "b*k h4 w4 o"]:
+    """7 x 7 convolution with stride 2 of [shared, own], a line, 3 x 3 max pooling with stride 2.
+
+    Args:
+      shared: channels that an item's k maps have in common; there may be none.
+      own: those of each.
+      factor: what the convolution is multiplied by, and shift: what is added to it.
+    """
+    height, width = own.shape[2:4]
+    if backend() == "tpu" and height % BLOCK == width % BLOCK == 0:
+        return _in_blocks(shared, own, kernel, factor, shift)
+    return convolve_then_pool(shared, own, kernel, factor, shift)
+
+
+def convolve_then_pool(
+    shared: Array, own: Array, kernel: Array, factor: Array, shift: Array
+) -> Array:
+    """The reference form: one layer after the other."""
+    b, k, height, width, _ = own.shape
+    repeated = jnp.broadcast_to(shared[:, None], (b, k, height, width, shared.shape[-1]))
+    joined = jnp.concatenate([repeated, own], axis=-1).reshape(b * k, height, width, -1)
+    y = convolve_and_scale(joined, kernel, factor, shift, stride=2, padding=3)
+    return max_pool_3x3_stride_2(y.astype(own.dtype))
+
+
+def _in_blocks(shared: Array, own: Array, kernel: Array, factor: Array, shift: Array) -> Array:
+    """What is shared goes through its part of the kernel once for all k."""
+    b, k, height, width, _ = own.shape
+    common = shared.shape[-1]
+    y = _convolve_blocks(own.reshape(b * k, height, width, -1), kernel[:, :, common:])
+    y = y.reshape(b, k, *y.shape[1:])
+    if common:
+        y = y + _convolve_blocks(shared, kernel[:, :, :common])[:, None]
+    y = y.reshape(b * k, *y.shape[2:-1], 4, -1) * factor.reshape(1, 1, 1, 1, -1)
+    return _pool_phases(y + shift.reshape(1, 1, 1, 1, -1)).astype(own.dtype)
+
+
+def _convolve_blocks(x: Array, kernel: Array) -> Float[Array, "b h4 w4 phases"]:
+    """The convolution's results at the even and odd rows and columns of every block's two by two.
+
+    Of three by three blocks that a block's results depend on, the kernel covers 9 x 9 pixels.
+    """
+    b, height, width, i = x.shape
+    blocks = x.reshape(b, height // BLOCK, BLOCK, width // BLOCK, BLOCK, i)
+    blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(b, height // BLOCK, width // BLOCK, -1)
+    placed = [
+        jnp.pad(kernel, ((1 + 2 * dy, 4 - 2 * dy), (1 + 2 * dx, 4 - 2 * dx), (0, 0), (0, 0)))
+        for dy in (0, 1)
+        for dx in (0, 1)
+    ]
+    taps = jnp.stack(placed, axis=3).reshape(3, BLOCK, 3, BLOCK, i, -1)
+    taps = taps.transpose(0, 2, 1, 3, 4, 5).reshape(3, 3, BLOCK * BLOCK * i, -1)
+    return lax.conv_general_dilated(
+        blocks, taps, (1, 1), ((1, 1), (1, 1)), dimension_numbers=LAYOUT
+    )
+
+
+def _pool_phases(y: Float[Array, "b h4 w4 4 o"]) -> Float[Array, "b h4 w4 o"]:
+    """A window holds its block's results, and the last ones of the blocks above and to the left.
+
+    The first of equals is taken, as `max_pool` does.
+    """
+
+    def largest(before: Array, first: Array, second: Array, axis: int) -> Array:
+        pad = [(0, 0, 0)] * before.ndim
+        pad[axis] = (1, -1, 0)
+        last = lax.pad(before, jnp.asarray(-jnp.inf, before.dtype), pad)
+        return functools.reduce(lambda best, x: jnp.where(x > best, x, best), (last, first, second))
+
+    upper, lower = (
+        largest(y[..., right, :], y[..., left, :], y[..., right, :], axis=2)
+        for left, right in ((0, 1), (2, 3))
+    )
+    return largest(lower, upper, lower, axis=1)
