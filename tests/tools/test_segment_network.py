@@ -108,6 +108,7 @@ def _command(**flags) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_the_whole_command(video, variables, checkpoint, tmp_path):
     """The command does what the library does with the same settings."""
     flags = {"video": video / "frames", "masks": video / "masks", "checkpoint": checkpoint}
@@ -152,6 +153,7 @@ def test_a_damaged_checkpoint(video, checkpoint, tmp_path):
     assert not list((tmp_path / "out" / "masks").glob("*"))
 
 
+@pytest.mark.slow
 def test_scores_agree_with_masks(video, variables, tmp_path):
     _run(video, tmp_path, variables, WORKING, SegmentConfig(save_scores=True))
     for t, ids in ((0, [1, 2]), (11, [1, 2])):

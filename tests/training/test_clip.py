@@ -55,6 +55,7 @@ def test_spare_slots_change_nothing() -> None:
             np.testing.assert_allclose(x, y, atol=2e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_labels_beyond_an_items_objects_are_no_class() -> None:
     """Stray labels count as background, in the first frame too."""
     stray = clips()
