@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from absl import logging
 
 from s3_jax.checkpoints import layout as checkpoint_layout
 from s3_jax.checkpoints.by_name import published_model, published_names
+from s3_jax.checkpoints.hub import hub_model, is_hub
 from s3_jax.checkpoints.layout import (
     COMMIT_NOTE,
     CONFIG_FILE,
@@ -42,6 +44,7 @@ from s3_jax.checkpoints.layout import (
 from s3_jax.config import ModelConfig
 from s3_jax.errors import reason
 from s3_jax.models.variables import Variables, flatten
+from s3_jax.remote import Place, fetched, is_remote, remote_path, upload_directory
 
 __all__ = [
     "CheckpointError",
@@ -90,6 +93,12 @@ def save_model(
       CheckpointError: `path` is something else than a checkpoint, it cannot be written, or the
         variables do not fit the configuration or the storage type.
     """
+    if is_remote(path):
+        with tempfile.TemporaryDirectory() as stage:
+            local = Path(stage, "model")
+            save_model(local, config, variables, metadata=metadata, dtype=dtype)
+            upload_directory(local, remote_path(path))
+        return
     path = Path(path).resolve()
     new = _beside(path, "new")
     try:
@@ -165,14 +174,24 @@ def find_model(path_or_name: str | os.PathLike[str]) -> Path:
       path_or_name: a checkpoint's directory; a training run's directory, or its `checkpoints`;
         one step's directory; or, if there is no such path, the name of a checkpoint that comes
         with the package, or of a published one (`downloads.PUBLISHED`), which is downloaded when
-        first used. Of a run, the step with the best validation score is taken among those of the
-        network that it trained last; without validation, the last step. A log line says which.
+        first used; or an address of the Hugging Face Hub, hf://org/name, or of a directory in an
+        object store (gs://, s3://, az://), which is fetched. Of a run, the step with the best
+        validation score is taken among those of the network that it trained last; without
+        validation, the last step. A log line says which.
 
     Raises:
       CheckpointError: there is no checkpoint; the message says what was found instead.
       InputError: a published one cannot be downloaded.
     """
-    path = Path(path_or_name)
+    if is_hub(path_or_name):
+        return hub_model(path_or_name)
+    if is_remote(path_or_name):
+        return fetched(_find(remote_path(path_or_name, "the checkpoint")))
+    return fetched(_find(Path(path_or_name)))
+
+
+def _find(path: Place) -> Place:
+    """The directory of a model checkpoint, on this machine or, an `epath.Path`, in a store."""
     for candidate in (path, path / ITEM):
         if _is_model(candidate):
             return candidate
@@ -180,7 +199,7 @@ def find_model(path_or_name: str | os.PathLike[str]) -> Path:
         return _best(path, steps)
     if _is_model(previous := _beside(path, "previous")):
         return previous
-    name = os.fspath(path_or_name)
+    name = os.fspath(path)
     if not path.exists() and name in shipped_names():
         return SHIPPED / name
     if not path.exists() and name in published_names():
@@ -215,18 +234,18 @@ def system_reason(error: Exception) -> str:
     return os.strerror(int(found[1])) if found else reason(error)
 
 
-def _is_model(path: Path) -> bool:
+def _is_model(path: Place) -> bool:
     return (path / CONFIG_FILE).is_file()
 
 
-def _steps(path: Path) -> list[Path]:
+def _steps(path: Place) -> list[Place]:
     """The model items of the steps that a training run left in `path`, latest first."""
     steps = (step for step in path.glob("*") if step.name.isdecimal())
     ordered = sorted(steps, key=lambda step: int(step.name), reverse=True)
     return [step / ITEM for step in ordered if _is_model(step / ITEM)]
 
 
-def _best(run: Path, steps: list[Path]) -> Path:
+def _best(run: Place, steps: list[Place]) -> Place:
     """The step of a run to use; says which and why."""
     last, number = steps[0], int(steps[0].parent.name)
     scores = _scores(steps)
@@ -241,7 +260,7 @@ def _best(run: Path, steps: list[Path]) -> Path:
     return best
 
 
-def _scores(steps: list[Path]) -> dict[Path, float]:
+def _scores(steps: list[Place]) -> dict[Place, float]:
     """Validation scores of the steps that have the last one's network.
 
     An earlier stage may have trained a narrower network, for single objects.
@@ -253,14 +272,14 @@ def _scores(steps: list[Path]) -> dict[Path, float]:
     return {step: score for step, score in scores.items() if score is not None}
 
 
-def _readable_header(step: Path) -> Header | None:
+def _readable_header(step: Place) -> Header | None:
     try:
-        return checkpoint_layout.read_header(step)
+        return checkpoint_layout.read_header(fetched(step / CONFIG_FILE).parent)
     except CheckpointError:
         return None  # told when it is the one to be loaded
 
 
-def _why_no_model(path: Path) -> str:
+def _why_no_model(path: Place) -> str:
     convert = "s3 convert --input={} --output=DIRECTORY"
     if path.is_file():
         return (
@@ -301,7 +320,7 @@ def _refuse_other_content(path: Path) -> None:
         )
 
 
-def _beside(path: Path, role: str) -> Path:
+def _beside(path: Any, role: str) -> Any:
     path = path.absolute()
     return path.parent / f".{path.name}.{role}"
 

@@ -10,6 +10,7 @@ from absl import app, flags
 from s3_jax.cli.commands import COMMANDS
 from s3_jax.cli.extras import missing_package
 from s3_jax.cli.pipes import forget_output
+from s3_jax.cli.remote_flags import on_this_machine
 from s3_jax.cli.visible_output import visible_output
 from s3_jax.conversion.errors import ConversionError, TorchFileError
 from s3_jax.errors import InputError, reason, visible
@@ -108,7 +109,8 @@ def _result(main: Callable[..., int | None], argv: list[str]) -> int:
     takes_words = bool(inspect.signature(main).parameters)
     if len(argv) > 1 and not takes_words:
         raise InputError(f"{argv[1]!r} belongs to no flag: --help shows how to write it")
-    code = main(argv[1:]) if takes_words else main()
+    with on_this_machine(main.__module__, argv[1:]):
+        code = main(argv[1:]) if takes_words else main()
     sys.stdout.flush()
     return code or 0
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "segment": Command("segment", "segment", "a video and its first mask in, all masks out"),
     "annotate": Command("annotate", "annotate", "paint, follow and correct masks in the browser"),
     "convert": Command("convert", "convert_checkpoint", "PyTorch weights to checkpoint, and back"),
+    "push": Command("push", "push", "a network to the Hugging Face Hub"),
     "train": Command("train", "train", "train a network from a configuration"),
     "train-prompts": Command(
         "train_prompts", "train_prompts", "train clicks and boxes to masks on an encoder"
@@ -65,7 +66,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "baselines",
         "crossing-videos",
     ),
-    "Networks": ("convert", "train", "train-prompts", "prepare", "synthetic-video", "plan"),
+    "Networks": (
+        "convert",
+        "push",
+        "train",
+        "train-prompts",
+        "prepare",
+        "synthetic-video",
+        "plan",
+    ),
     "Measure": tuple(name for name in COMMANDS if name.startswith("bench ")),
     "For work on s3_jax itself": ("demo-clip",),
 }

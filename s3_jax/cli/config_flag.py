@@ -9,6 +9,7 @@ from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from s3_jax.config import MODELS
 from s3_jax.errors import InputError, reason
+from s3_jax.remote import refuse_remote
 
 _PACKAGE = Path(__file__).parents[1]
 HELP = (
@@ -33,6 +34,7 @@ def find_config(name: str) -> str:
     Raises:
       InputError: there is neither such a file nor such a name.
     """
+    refuse_remote(name, "--config")
     file, colon, argument = name.partition(":")
     stem = Path(file).stem
     network = stem.removeprefix("train_")

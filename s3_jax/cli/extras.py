@@ -3,6 +3,7 @@
 EXTRAS = {
     "array_record": "train",
     "grain": "train",
+    "huggingface_hub": "hub",
     "matplotlib": "dev",
     "ml_collections": "train",
     "optax": "train",

@@ -31,8 +31,6 @@ Where WORKDIR is given as a checkpoint (`s3 segment --checkpoint=WORKDIR`, `s3 c
 validation.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from s3_jax.cli import config_flag
@@ -66,6 +64,7 @@ def main() -> None:
 
     from s3_jax.analysis.peak import ShareOfPeak
     from s3_jax.cli.compilation_cache import enable_compilation_cache
+    from s3_jax.remote import mirrored
     from s3_jax.training import run_config
     from s3_jax.training.callbacks import Profile
     from s3_jax.training.parts import Callback
@@ -79,10 +78,10 @@ def main() -> None:
     if jax.process_count() == 1 or jax.default_backend() != "cpu":
         enable_compilation_cache()
     run = run_config.from_dict(CONFIG.value.to_dict())
-    workdir = Path(WORKDIR.value)
-    callbacks: list[Callback] = [ShareOfPeak()]
-    callbacks += [Profile(*profiled, workdir / "profile")] if profiled else []
-    outcome = train(run, workdir, adopt=ADOPT.value, callbacks=callbacks)
+    with mirrored(WORKDIR.value, "--workdir", writes=jax.process_index() == 0) as workdir:
+        callbacks: list[Callback] = [ShareOfPeak()]
+        callbacks += [Profile(*profiled, workdir / "profile")] if profiled else []
+        outcome = train(run, workdir, adopt=ADOPT.value, callbacks=callbacks)
     done = f"finished {outcome.step}"
     if outcome.stopped:
         done = f"stopped as asked after {outcome.step} of {run.total_steps}"

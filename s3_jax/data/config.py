@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from s3_jax.config import from_dict
 from s3_jax.data.synthetic import SceneConfig
 
+PATHS = ("path", "backgrounds", "pictures")  # fields of sources
 LEAST_INSTANCE = 0.004  # share of the picture
 Number = float | int
 Range = tuple[Number, Number]
@@ -32,6 +33,7 @@ class VideoFolderConfig:
     multiplier: how often a video is used for each use of a video with multiplier 1.
     videos: names of the videos to use; empty for all.
     held_out: names of the videos to leave out.
+    stills: treat every annotated frame as a photograph of its own.
     """
 
     path: str
@@ -42,6 +44,7 @@ class VideoFolderConfig:
     held_out: tuple[str, ...] = ()
     empty_masks: str = ""
     binary: bool = False
+    stills: bool = False
     frame_interval: int = 1
     multiplier: Number = 1.0
     kind: ClassVar[str] = "videos"
@@ -229,6 +232,8 @@ class DataConfig:
       a clip from then on.
     reverse, merge: probabilities of playing a clip backwards and of pasting the objects of another
       clip over one with room for more.
+    bounce: play videos with fewer annotated frames than a clip back and forth; otherwise they are
+      left out.
     occlude: probability of pasting the objects of another clip over one as mere occluders.
     cross: probability that pasted objects travel across the objects below, or leave the picture and
       come back, instead of only moving as they do in their own clip.
@@ -252,6 +257,7 @@ class DataConfig:
     max_objects: int = 3
     skips: tuple[tuple[Number, int], ...] = ((0.0, 5), (0.1, 10), (0.3, 15), (0.8, 5))
     reverse: Number = 0.5
+    bounce: bool = False
     merge: Number = 0.5
     occlude: Number = 0.0
     cross: Number = 0.0

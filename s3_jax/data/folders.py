@@ -86,6 +86,11 @@ def chosen(
     return left
 
 
+def stills(video: AnnotatedVideo) -> list[AnnotatedVideo]:
+    """Return each annotated frame of a video as a video of its own."""
+    return [dataclasses.replace(video, frames=(frame,)) for frame in video.frames]
+
+
 def evaluation_videos(
     path: Path, images: str = "", annotations: str = "", subset: str = ""
 ) -> list[EvaluationVideo]:

@@ -43,7 +43,8 @@ class Mixture:
 
     def __init__(self, config: DataConfig):
         self._config = config
-        self._shares = [_share(open_source(entry), config.num_frames) for entry in config.sources]
+        least = 1 if config.bounce else config.num_frames
+        self._shares = [_share(open_source(entry), least) for entry in config.sources]
         self._ends = np.cumsum([share.clips for share in self._shares])
 
     def __len__(self) -> int:

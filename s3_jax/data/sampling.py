@@ -32,7 +32,8 @@ def draw_frames(
 ) -> list[int]:
     """Draw `count` different frames in playing order, each within `skip` of another.
 
-    A video of one frame is a photograph, which is repeated.
+    A video of one frame is a photograph, which is repeated; one with fewer than `count` is played
+    back and forth.
 
     reverse: probability of playing backwards.
     empty: frames the clip should not start with; it may if no other start was found.
@@ -40,12 +41,18 @@ def draw_frames(
     if num_frames == 1:
         return [0] * count
     for _ in range(REDRAWS):
-        frames = _draw_neighbours(rng, num_frames, count, skip)
+        frames = _draw_neighbours(rng, num_frames, min(count, num_frames), skip)
         if rng.random() < reverse:
             frames.reverse()
         if frames[0] not in empty:
             break
-    return frames
+    return _back_and_forth(frames, count)
+
+
+def _back_and_forth(frames: list[int], count: int) -> list[int]:
+    """Continue a sequence to `count` frames, turning round at its ends."""
+    period = frames + frames[-2:0:-1]
+    return [period[i % len(period)] for i in range(count)]
 
 
 def _draw_neighbours(rng: np.random.Generator, num_frames: int, count: int, skip: int) -> list[int]:

@@ -83,6 +83,8 @@ class VideoFolderSource:
             root, config.images, config.annotations, config.subset
         )
         self._videos = folders.chosen(self._videos, config.videos, config.held_out)
+        if config.stills:
+            self._videos = [still for video in self._videos for still in folders.stills(video)]
         known = empty_masks.read(root / config.empty_masks) if config.empty_masks else {}
         self._empty = {name: frozenset(stems) for name, stems in known.items()}
 

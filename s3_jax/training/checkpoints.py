@@ -26,7 +26,14 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from orbax.checkpoint import checkpoint_managers as policies
 
 from s3_jax.checkpoints.layout import CheckpointError, check_recorded, record_files
-from s3_jax.checkpoints.model import ITEM, ModelHandler, ModelRestore, ModelSave, system_reason
+from s3_jax.checkpoints.model import (
+    ITEM,
+    ModelHandler,
+    ModelRestore,
+    ModelSave,
+    find_model,
+    system_reason,
+)
 from s3_jax.config import ModelConfig
 from s3_jax.errors import InputError, reason
 from s3_jax.training.parameter_groups import Params, merge
@@ -51,6 +58,7 @@ class Record:
     processes, replicas: hosts, and devices of all of them.
     score: validation J&F of this step, if it was measured.
     skipped: steps so far whose loss or gradient was not finite.
+    best_score, evaluations_since_best: of the stage so far.
     """
 
     stage: str
@@ -61,6 +69,8 @@ class Record:
     replicas: int
     score: float | None = None
     skipped: int = 0
+    best_score: float | None = None
+    evaluations_since_best: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -195,13 +205,22 @@ class Checkpoints:
         if record.step not in self.steps():
             self._told(lambda: self._manager.save(record.step, args=args, metrics=metrics))
 
-    def export_model(self, step: int, target: Path) -> None:
+    def best(self) -> int:
+        """The step with the best score, once it is on disk; the last one if none has a score."""
+        self.wait()
+        return int(find_model(self.directory).parent.name)
+
+    def export_model(self, step: int, target: Path, replace: bool = False) -> None:
         """Copies the model of a checkpoint, once it is on disk, to stay when that is removed.
+
+        replace: take the place of a copy that is there.
 
         Raises:
           InputError: it could not be written.
         """
         self.wait()
+        if jax.process_index() == 0 and replace:
+            shutil.rmtree(target, ignore_errors=True)
         if jax.process_index() == 0 and not target.exists():
             self._told(lambda: _copy(self.directory / str(step) / ITEM, target))
 

@@ -100,7 +100,7 @@ def run_clip(
     frames = jnp.swapaxes(batch.frames, 0, 1)
     images = frames.astype(jnp.float32) / 255
     count = images.shape[0]
-    encode = functools.partial(encode_frames, model, variables)
+    encode = functools.partial(encode_frames, model, variables, train=not config.freeze_batch_norm)
     features, batch_stats = rematerialize(encode, config.remat_encoder)(images)
     active = active_objects(batch.num_objects, config.num_objects)
     first_mask = object_masks(batch.masks[:, 0], config.num_objects) * active[:, :, None, None]
@@ -122,18 +122,23 @@ def run_clip(
 
 
 def encode_frames(
-    model: S3, variables: Variables, images: Float[Array, "t b H W 3"]
+    model: S3, variables: Variables, images: Float[Array, "t b H W 3"], train: bool = True
 ) -> tuple[ImageFeatures, Variables]:
-    """Features of all frames, BatchNorm statistics being those of all frames together."""
+    """Features of all frames, and the new BatchNorm statistics.
+
+    train: normalise with the statistics of all frames together; otherwise with the running ones,
+      which stay as they are.
+    """
     t, b = images.shape[:2]
     features, state = model.apply(
         variables,
         images.reshape(t * b, *images.shape[2:]),
-        train=True,
+        train=train,
         method=S3.encode_image,
         mutable=["batch_stats"],
     )
-    return jax.tree.map(lambda x: x.reshape(t, b, *x.shape[1:]), features), state["batch_stats"]
+    batch_stats = state["batch_stats"] if train else variables["batch_stats"]
+    return jax.tree.map(lambda x: x.reshape(t, b, *x.shape[1:]), features), batch_stats
 
 
 def object_masks(masks: Integer[Array, "b H W"], num_objects: int) -> Float[Array, "b k H W"]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jaxtyping import Array, Int, Key
 
@@ -11,7 +11,7 @@ from s3_jax.training.clip import ClipBatch, run_clip
 from s3_jax.training.draws import Draws, draw
 from s3_jax.training.losses import ChoosePoints, clip_losses, num_pairs
 from s3_jax.training.optimizer import make_optimizer
-from s3_jax.training.parameter_groups import Params, Path, group_of
+from s3_jax.training.parameter_groups import Params, Path, group_of, matches
 from s3_jax.training.parts import Trainer, Variables
 from s3_jax.training.points import choose_points
 from s3_jax.training.schedules import learning_rate_schedule
@@ -74,7 +74,7 @@ def make_trainer(model: S3, config: StepConfig) -> Trainer:
     return Trainer(
         loss=clip_loss(model, config),
         optimizer=make_optimizer(config.optimizer, schedule, model),
-        trains=functools.partial(_trains, model),
+        trains=functools.partial(_trains, model, config.frozen),
         schedule=schedule,
         accumulate=config.accumulate,
         ema_decay=config.ema_decay,
@@ -82,5 +82,5 @@ def make_trainer(model: S3, config: StepConfig) -> Trainer:
     )
 
 
-def _trains(model: S3, path: Path) -> bool:
-    return group_of(path, model) != "frozen"
+def _trains(model: S3, frozen: Sequence[str], path: Path) -> bool:
+    return group_of(path, model) != "frozen" and not matches(path, frozen)

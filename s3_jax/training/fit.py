@@ -63,7 +63,11 @@ class FitConfig:
 
     log_every, save_every, evaluate_every: steps between logged losses, checkpoints and
       evaluations. The last step of a stage is always logged, saved and evaluated.
-    evaluate_first: evaluate before the first step too.
+    evaluate_first: evaluate before the first step too. keep_first: that network is a checkpoint
+      too, which later ones have to be better than.
+    patience: a stage ends after this many evaluations in a row that bring no better score; 0 for
+      never.
+    export_best: the network with the best score is in WORKDIR/best when the run has ended.
     keep: latest checkpoints that are kept, beside the one with the best score.
     divergence: training stops where the mean loss since the last log is this many times the
       median of those before; 0 for never.
@@ -75,6 +79,9 @@ class FitConfig:
     save_every: int = 1_000
     evaluate_every: int = 5_000
     evaluate_first: bool = True
+    keep_first: bool = False
+    patience: int = 0
+    export_best: bool = False
     keep: int = 3
     divergence: float = 10.0
     max_skipped: int = 10
@@ -83,6 +90,8 @@ class FitConfig:
         for name in ("log_every", "save_every", "evaluate_every", "keep"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if self.patience < 0:
+            raise ValueError(f"patience is {self.patience}, but must be 0 or more")
 
 
 class TrainingError(InputError):
@@ -106,18 +115,34 @@ class Outcome:
     score: float | None
 
 
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """The best score of a stage so far, and how many evaluations after it brought no better."""
+
+    best: float | None = None
+    since_best: int = 0
+
+    def after(self, score: float) -> "Watch":
+        """The same with one more score."""
+        if self.best is None or score > self.best:
+            return Watch(score)
+        return Watch(self.best, self.since_best + 1)
+
+
 @dataclasses.dataclass(eq=False)
 class Start:
     """A stage as it begins or goes on.
 
     number: of the stage. state: not yet on all devices. step: how many of its steps are done.
     skipped: steps of the run so far that were not finite.
+    watch: of the stage's scores so far.
     """
 
     number: int
     state: TrainState
     step: int
     skipped: int = 0
+    watch: Watch = Watch()
 
 
 def fit(
@@ -212,7 +237,8 @@ def restore(stages: Sequence[Stage], checkpoints: Checkpoints, seed: int) -> Sta
     number = [stage.name for stage in stages].index(record.stage)
     _tell_where(record)
     state = resumed(restored, init_state(stages[number].trainer, restored.variables, seed))
-    return Start(number, state, record.stage_step, record.skipped)
+    watch = Watch(record.best_score, record.evaluations_since_best)
+    return Start(number, state, record.stage_step, record.skipped, watch)
 
 
 def begin(
@@ -265,29 +291,48 @@ class _Run:
         self._checkpoints, self._stop, self._journal = checkpoints, stop, journal
         self._score: float | None = None
         self._skipped = 0
+        self._watch = Watch()
         self._votes: collections.deque[jax.Array] = collections.deque(maxlen=IN_FLIGHT + 1)
 
     def fit(self, start: Start) -> Outcome:
         """All stages from `start` on."""
         self._skipped = start.skipped
         while True:
-            stage = self._stages[start.number]
+            stage, self._watch = self._stages[start.number], start.watch
             state = self._devices.put_state(start.state)
             if start.step == 0 and start.number == 0 and self._config.evaluate_first:
-                self._evaluate(stage, state, 0)
+                self._measure_first(stage, state)
             state, step = self._train_loop(start, state)
             done = _first_step(self._stages, start.number) + step
-            if step < stage.steps:
+            if step < stage.steps and not self._exhausted(stage):
                 return Outcome(done, True, self._score)
             if start.number + 1 == len(self._stages):
+                self._export_best()
                 return Outcome(done, False, self._score)
-            start = self._next_stage(start.number, state)
+            start = self._next_stage(start.number, state, done)
+
+    def _measure_first(self, stage: Stage, state: TrainState) -> None:
+        score = self._evaluate(stage, state, 0)
+        if self._config.keep_first and score is not None:
+            self._save(stage, state, 0, 0, score)
+
+    def _exhausted(self, stage: Stage) -> bool:
+        """Tell whether the stage ends early, because its score no longer rises."""
+        patience = self._config.patience
+        return 0 < patience <= self._watch.since_best and stage.evaluate is not None
+
+    def _export_best(self) -> None:
+        """Copies the network with the best score to WORKDIR/best."""
+        if self._config.export_best:
+            best = self._checkpoints.best()
+            self._checkpoints.export_model(best, self._workdir / "best", replace=True)
+            say(f"the best step, {best}, is in {self._workdir / 'best'}")
 
     def _train_loop(self, start: Start, state: TrainState) -> tuple[TrainState, int]:
         """The state after the stage's last step, or after the one it was asked to stop at."""
         stage, first = self._stages[start.number], _first_step(self._stages, start.number)
         step = start.step
-        if step == stage.steps:
+        if step == stage.steps or self._exhausted(stage):
             return state, step
         self._journal.enter(stage.name)
         update = self._devices.update(stage.trainer, voting_step)
@@ -365,6 +410,9 @@ class _Run:
         if save:
             self._save(stage, state, step, total, score)
             window.restart()
+        if not last and not stop and self._exhausted(stage):
+            say(f"the score has not risen in {self._watch.since_best} evaluations: this is enough")
+            return True
         return stop
 
     def _agreed_stop(self, last: bool) -> bool:
@@ -409,6 +457,7 @@ class _Run:
             return None
         result: Evaluation = stage.evaluate(evaluation_variables(self._devices.get(state)))
         self._score = result.score
+        self._watch = self._watch.after(result.score)
         self._journal.evaluated(result, total)
         return self._score
 
@@ -424,6 +473,8 @@ class _Run:
             replicas=jax.device_count(),
             score=score,
             skipped=self._skipped,
+            best_score=self._watch.best,
+            evaluations_since_best=self._watch.since_best,
         )
         self._checkpoints.save(stage.model, self._devices.get(state), record)
         self.write_page()
@@ -433,12 +484,12 @@ class _Run:
         if jax.process_index() == 0:
             write_summary(self._workdir, _first_step(self._stages, len(self._stages)))
 
-    def _next_stage(self, number: int, state: TrainState) -> Start:
+    def _next_stage(self, number: int, state: TrainState, done: int) -> Start:
         """The next stage, from what this one has learnt, which is kept in `stages/`."""
         stage = self._stages[number]
         variables = jax.device_get(evaluation_variables(self._devices.get(state)))
         kept = self._workdir / "stages" / stage.name
-        self._checkpoints.export_model(_first_step(self._stages, number + 1), kept)
+        self._checkpoints.export_model(done, kept)
         learnt = Learnt(stage.model, variables)
         return begin(self._stages, number + 1, learnt, self._seed, self._skipped)
 

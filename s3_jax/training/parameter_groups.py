@@ -3,11 +3,13 @@
 See docs/propagation.md, section 5.4.
 """
 
-from collections.abc import Callable, Mapping
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from s3_jax.errors import InputError
 from s3_jax.models.encoders import make_encoder
 from s3_jax.models.s3 import S3
 
@@ -45,6 +47,28 @@ def group_labels(params: Params, model: S3, pretrained_apart: bool = False) -> P
     """Return the tree of the parameters, with the group (`group_of`) in place of each."""
     paths = flatten_dict(params)
     return unflatten_dict({path: group_of(path, model, pretrained_apart) for path in paths})
+
+
+def matches(path: Path, patterns: Sequence[str]) -> bool:
+    """Tell whether a path, with slashes between its names, is of one of the patterns."""
+    name = "/".join(path)
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def refuse_unmatched(params: Params, patterns: Sequence[str], where: str) -> None:
+    """Refuse patterns that match no parameter, which would freeze nothing in silence.
+
+    Raises:
+      InputError: there is one; the message lists what the first names of paths are.
+    """
+    paths = flatten_dict(params)
+    for pattern in patterns:
+        if not any(matches(path, [pattern]) for path in paths):
+            known = ", ".join(sorted({path[0] for path in paths}))
+            raise InputError(
+                f"{where}: {pattern!r} matches no parameter; write it like 'image_encoder/*', "
+                f"where names begin with one of {known}"
+            )
 
 
 def split_frozen(params: Params, model: S3) -> tuple[Params, Params]:

@@ -8,14 +8,15 @@ checkpoint records. Stages are a dictionary by name there, and `order` says whic
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from s3_jax import config as model_config
 from s3_jax.benchmarks.protocols import PROTOCOLS
 from s3_jax.config import ModelConfig
-from s3_jax.data.config import DataConfig
+from s3_jax.data.config import PATHS, DataConfig
 from s3_jax.errors import InputError
+from s3_jax.remote import require_scheme
 from s3_jax.training.step_config import StepConfig
 
 ComputeType = Literal["float32", "bfloat16"]
@@ -93,7 +94,11 @@ class ValidationConfig:
     short_side: frames are shrunk to it; -1 for never. Scores are those at the original size.
     max_frames: of each video only so many, from the first; 0 for all.
     every: steps between measurements; the last step of a stage is always measured.
-    at_start: measure before the first step too.
+    at_start: measure before the first step too. keep_start: that network is a checkpoint too,
+      which later ones have to be better than.
+    patience: a stage ends after this many measurements in a row that bring no better score; 0 for
+      never.
+    export_best: the network with the best score is in WORKDIR/best when training has ended.
     """
 
     path: str = ""
@@ -106,11 +111,15 @@ class ValidationConfig:
     max_frames: int = 0
     every: int = 5_000
     at_start: bool = True
+    keep_start: bool = False
+    patience: int = 0
+    export_best: bool = False
 
     def __post_init__(self) -> None:
         known = sorted(PROTOCOLS)
         _require(self.protocol in known, "validation", "protocol", self.protocol, f"one of {known}")
         _require(self.every >= 1, "validation", "every", self.every, "at least 1")
+        _require(self.patience >= 0, "validation", "patience", self.patience, "0 or more")
         _require(
             self.max_frames == 0 or self.max_frames >= 3,
             "validation",
@@ -159,6 +168,8 @@ class RunConfig:
             _require(getattr(self, name) >= 1, "", name, getattr(self, name), "at least 1")
         forms = typing.get_args(Form)
         _require(self.devices in forms, "", "devices", self.devices, f"one of {forms}")
+        for where, path in self.paths():
+            require_scheme(path, where, *["hf"] * (where == "initial_checkpoint"))
         _require(self.images_every >= 0, "", "images_every", self.images_every, "0 or more")
         _require(bool(self.stages), "", "order", (), "the name of at least one stage")
         _require(
@@ -169,6 +180,15 @@ class RunConfig:
             crop = stage.data.crop
             rule = f"a multiple of {multiple}, the network's size_multiple"
             _require(crop % multiple == 0, stage.name, "data.crop", crop, rule)
+
+    def paths(self) -> Iterator[tuple[str, str]]:
+        """What is read, by its place in the configuration."""
+        yield from (("data_root", self.data_root), ("validation.path", self.validation.path))
+        yield "initial_checkpoint", self.initial_checkpoint
+        for stage in self.stages:
+            for source in stage.data.sources:
+                for name in PATHS:
+                    yield f"stages.{stage.name}: {name}", getattr(source, name, "")
 
     def first_step(self, stage: int) -> int:
         """Steps of all stages before the one numbered `stage`."""

@@ -13,11 +13,12 @@ import numpy as np
 
 from s3_jax import config as model_config
 from s3_jax.config import ModelConfig
-from s3_jax.data.config import DataConfig
+from s3_jax.data.config import PATHS, DataConfig
 from s3_jax.data.pipeline import Batch, Batches, make_pipeline
 from s3_jax.errors import InputError, reason
 from s3_jax.files import Lock, replacing
 from s3_jax.media.run_json import NAME, differences, new_record, read_record, write_record
+from s3_jax.remote import fetched, is_remote, refuse_remote, remote_path
 from s3_jax.training import run_config
 from s3_jax.training.clip import ClipBatch
 from s3_jax.training.run_config import RunConfig, StageConfig
@@ -67,6 +68,7 @@ def claim_directory(
       InputError: it holds another run, or one that was stopped by a problem, or another process
         trains in it.
     """
+    refuse_remote(workdir, "workdir")
     file, record = workdir / NAME, new_record("training", settings)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -186,9 +188,7 @@ def clip_batch(batch: Batch) -> ClipBatch:
 
 
 def data_config(run: RunConfig, stage: StageConfig) -> DataConfig:
-    """The stage's data, with paths below the run's `data_root`."""
-    if not run.data_root:
-        return stage.data
+    """The stage's data, with paths below the run's `data_root`, on this machine."""
     sources = tuple(_below(run.data_root, source) for source in stage.data.sources)
     return dataclasses.replace(stage.data, sources=sources)
 
@@ -205,7 +205,17 @@ def save_batch(batch: Any, file: Path) -> None:
 
 def _below(root: str, source: Any) -> Any:
     """A source with its paths below a directory; absolute ones stay."""
-    names = [name for name in ("path", "backgrounds", "pictures") if getattr(source, name, "")]
-    return dataclasses.replace(
-        source, **{name: str(Path(root, getattr(source, name))) for name in names}
-    )
+    names = [name for name in PATHS if getattr(source, name, "")]
+    places = {name: below(root, getattr(source, name), f"{source.kind}.{name}") for name in names}
+    return dataclasses.replace(source, **{name: str(place) for name, place in places.items()})
+
+
+def below(root: str, path: str, what: str) -> Path:
+    """A path of a configuration on this machine: itself if it is absolute, else below `root`.
+
+    Raises:
+      InputError: it is in an object store, and cannot be fetched.
+    """
+    if is_remote(path) or Path(path).is_absolute():
+        return fetched(path, what)
+    return fetched(remote_path(root, "data_root") / path if is_remote(root) else Path(root, path))

@@ -20,7 +20,16 @@ def learning_rate_schedule(config: OptimizerConfig) -> Schedule:
         ),
     }
     factor = factors[config.decay]
-    return lambda iteration: config.learning_rate * factor(iteration)
+    if not config.warm_up:
+        return lambda iteration: config.learning_rate * factor(iteration)
+    return lambda iteration: (
+        config.learning_rate * factor(iteration) * _warmth(iteration, config.warm_up)
+    )
+
+
+def _warmth(iteration: Integer[Array, ""] | int, warm_up: int) -> Float[Array, ""]:
+    """Rise from 1 / warm_up to 1; the first step is not lost."""
+    return jnp.minimum((jnp.asarray(iteration) + 1) / warm_up, 1.0)
 
 
 def _passed(milestones: Sequence[int], iteration: Integer[Array, ""] | int) -> Float[Array, ""]:

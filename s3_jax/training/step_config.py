@@ -33,6 +33,8 @@ class ClipConfig:
       a random subset of this many.
     deep_update_prob: chance that a frame (other than the first, which always does) updates
       sensory memory from its encoded mask.
+    freeze_batch_norm: normalise with the running statistics and leave them as they are, as small
+      batches need; scale and bias train.
     remat_encoder, remat_frames: what the backward pass computes again rather than keeps, of the
       image encoder and of the frame-by-frame part: "none" keeps all, "products" keeps results of
       matrix products and convolutions, "full" keeps only what enters a frame.
@@ -41,6 +43,7 @@ class ClipConfig:
     num_objects: int = 3
     num_ref_frames: int = 3
     deep_update_prob: float = 0.2
+    freeze_batch_norm: bool = False
     remat_encoder: Rematerialization = "none"
     remat_frames: Rematerialization = "none"
 
@@ -86,6 +89,7 @@ class OptimizerConfig:
       `backbone_ratio`; None for the same.
     decay: "constant"; "steps" multiplies by `gamma` at each of the iterations `milestones`;
       "polynomial" falls as (1 - iteration / iterations) ** power.
+    warm_up: iterations in which the rate rises to that, in a line.
     weight_decay, embedding_weight_decay: the latter for the weights that make object queries.
     epsilon: added to the root of Adam's second moment; None is 1e-8, and 1e-6 where the network
       computes in half precision, as published.
@@ -97,6 +101,7 @@ class OptimizerConfig:
     milestones: tuple[int, ...] = (100_000, 115_000)
     gamma: float = 0.1
     iterations: int = 125_000
+    warm_up: int = 0
     power: float = 0.9
     backbone_ratio: float = 0.1
     pretrained_ratio: float | None = None
@@ -112,6 +117,7 @@ class OptimizerConfig:
             _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
         for name in ("backbone_ratio", "weight_decay", "embedding_weight_decay", "gamma", "power"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _require(self.warm_up >= 0, "warm_up", self.warm_up, "0 or more")
         ratio = self.pretrained_ratio
         _require(ratio is None or ratio >= 0, "pretrained_ratio", ratio, "0 or more, or None")
         for name in ("beta1", "beta2"):
@@ -131,6 +137,8 @@ class StepConfig:
       parameters change once; bounds memory.
     ema_decay: decay of the exponential moving average of the parameters, once that many steps are
       done (before, it is over about a tenth of the steps); None for no average.
+    frozen: patterns of parameters that stay as they are, such as "image_encoder/*"; `*` stands
+      for anything in a parameter's path.
     """
 
     clip: ClipConfig = ClipConfig()
@@ -138,6 +146,7 @@ class StepConfig:
     optimizer: OptimizerConfig = OptimizerConfig()
     accumulate: int = 1
     ema_decay: float | None = None
+    frozen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self.accumulate >= 1, "accumulate", self.accumulate, "at least 1")

@@ -15,6 +15,7 @@ from pathlib import Path
 from s3_jax.training import run_config, run_data
 from s3_jax.training.callbacks import Pictures
 from s3_jax.training.fit import FitConfig, Outcome, run_stages
+from s3_jax.training.parameter_groups import refuse_unmatched
 from s3_jax.training.parts import Callback, Evaluation, Learnt, Stage, Variables
 from s3_jax.training.run_config import RunConfig, StageConfig
 from s3_jax.training.stages import first_variables, hand_over, stage_model, stage_trainer
@@ -67,6 +68,9 @@ def fit_config(run: RunConfig) -> FitConfig:
         save_every=run.save_every,
         evaluate_every=run.validation.every,
         evaluate_first=run.validation.at_start,
+        keep_first=run.validation.keep_start,
+        patience=run.validation.patience,
+        export_best=run.validation.export_best,
         keep=run.keep,
         divergence=run.divergence,
         max_skipped=run.max_skipped,
@@ -78,8 +82,12 @@ def _stage(run: RunConfig, stage: StageConfig, validator: Validator) -> Stage:
 
     def begin(before: Learnt | None) -> Variables:
         if before is None:
-            return first_variables(run)
-        return hand_over(before.model, before.variables, model, run.seed)
+            variables = first_variables(run)
+        else:
+            variables = hand_over(before.model, before.variables, model, run.seed)
+        where = f"stages.{stage.name}.step.frozen"
+        refuse_unmatched(variables["params"], stage.step.frozen, where)
+        return variables
 
     def evaluate(variables: Variables) -> Evaluation:
         return validator.measure(model, variables, stage.dtype)

@@ -1,7 +1,5 @@
 """Measuring a network on the validation videos of a run."""
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 
@@ -16,6 +14,7 @@ from s3_jax.propagation.session import Session
 from s3_jax.training.parallel import from_all_processes
 from s3_jax.training.progress import Evaluation
 from s3_jax.training.run_config import RunConfig
+from s3_jax.training.run_data import below
 
 
 class Validator:
@@ -55,7 +54,7 @@ class Validator:
 
 def _videos(run: RunConfig) -> list[EvaluationVideo]:
     settings = run.validation
-    root = Path(run.data_root, settings.path)
+    root = below(run.data_root, settings.path, "validation.path")
     found = evaluation_videos(root, settings.images, settings.annotations, settings.subset)
     missing = sorted(set(settings.videos) - {video.name for video in found})
     if missing:

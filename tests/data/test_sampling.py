@@ -80,3 +80,10 @@ def test_ids_beyond_eight_bits():
     ids = np.array([[0, 70_000, 300, 300]], np.int32)
     assert object_ids(ids) == [300, 70_000]
     np.testing.assert_array_equal(relabel(ids, [300]), np.array([[0, 0, 1, 1]], np.uint8))
+
+
+@given(SEEDS, st.integers(2, 7))
+def test_a_video_shorter_than_a_clip_is_played_back_and_forth(seed, num_frames):
+    frames = draw_frames(np.random.default_rng(seed), num_frames, 8, 10, reverse=0.5)
+    assert len(frames) == 8 and set(frames) == set(range(num_frames))
+    assert (np.abs(np.diff(frames)) == 1).all()

@@ -341,3 +341,11 @@ def test_a_subset_of_any_editor(tmp_path):
     make_videos(tmp_path, names=["a", "b c"])
     (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfa\r\nb c\r\n\r\n")
     assert [v.name for v in annotated_videos(tmp_path, subset="list.txt")] == ["a", "b c"]
+
+
+def test_labelled_frames_as_photographs(tmp_path):
+    make_videos(tmp_path, names=["a", "b"])
+    source = open_source(VideoFolderConfig(str(tmp_path), stills=True))
+    assert len(source) == 24 and {source.num_frames(i) for i in range(24)} == {1}
+    images = [source.open(i, np.random.default_rng(0), 3).image(0) for i in (0, 1)]
+    assert np.any(images[0] != images[1])

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from s3_jax.models.s3 import S3
-from s3_jax.training.clip import ClipBatch, ClipPrediction, active_objects, object_masks, run_clip
+from s3_jax.training.clip import (
+    ClipBatch,
+    ClipPrediction,
+    active_objects,
+    encode_frames,
+    object_masks,
+    run_clip,
+)
 from s3_jax.training.draws import draw
 from s3_jax.training.step_config import ClipConfig
 from tests.support import tiny
@@ -81,3 +88,32 @@ def test_masks_and_slots_of_objects() -> None:
     np.testing.assert_array_equal(masks, [[[[0, 1, 0, 0]], [[0, 0, 1, 0]]]])
     slots = active_objects(jnp.array([0, 1, 3]), 3)
     np.testing.assert_array_equal(slots, [[0, 0, 0], [1, 0, 0], [1, 1, 1]])
+
+
+def test_frozen_batch_norm_is_that_of_propagation() -> None:
+    """Small batches neither move the running statistics nor are normalised by their own."""
+    model, variables = S3(CONFIG), tiny.variables(CONFIG)
+    images = jnp.asarray(clips().frames, jnp.float32).swapaxes(0, 1) / 255
+    moving, moved = encode_frames(model, variables, images)
+    frozen, kept = encode_frames(model, variables, images, train=False)
+    alone = model.apply(variables, images[0], method=S3.encode_image)
+    np.testing.assert_allclose(frozen.pix_feat[0], alone.pix_feat, atol=1e-4)
+    assert np.abs(moving.pix_feat - frozen.pix_feat).max() > 1e-3
+    unchanged = jax.tree.map(np.array_equal, kept, variables["batch_stats"])
+    assert all(jax.tree.leaves(unchanged))
+    assert not all(jax.tree.leaves(jax.tree.map(np.array_equal, moved, kept)))
+
+
+def test_gradients_pass_through_frozen_batch_norm() -> None:
+    config = ClipConfig(num_objects=2, num_ref_frames=2, freeze_batch_norm=True)
+    draws = draw(jax.random.key(0), jnp.arange(len(COUNTS)), FRAMES, 1, config)
+    variables = tiny.variables(CONFIG)
+
+    def total(params: Any) -> Any:
+        batch = ClipBatch(*map(jnp.asarray, clips()))
+        run = run_clip(S3(CONFIG), {**variables, "params": params}, config, batch, draws)
+        return jnp.square(run[0].logits).mean()
+
+    gradients = jax.jit(jax.grad(total))(variables["params"])
+    norm = gradients["image_encoder"]["spatial_prior"]
+    assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(norm))

@@ -11,12 +11,13 @@ import numpy as np
 import optax
 import pytest
 
+from s3_jax.checkpoints.model import load_model
 from s3_jax.errors import InputError
 from s3_jax.media.run_json import NAME, read_record
 from s3_jax.training.callbacks import Profile
 from s3_jax.training.checkpoints import Checkpoints
 from s3_jax.training.fit import FitConfig, Outcome, fit
-from s3_jax.training.progress import read_metrics
+from s3_jax.training.progress import Evaluation, read_metrics
 from tests.support.tiny_models import NARROW, tiny_variables
 
 STEPS = 6
@@ -92,3 +93,44 @@ def test_speed_and_memory_are_logged(tmp_path: Path) -> None:
     assert entry["frames_per_second"] == pytest.approx(2 * entry["steps_per_second"])
     assert 0 <= entry["data_wait"] < entry["seconds"]
     assert entry["host_memory"] > 10**8
+
+
+def scored(workdir: Path, scores: list[float], steps: int = STEPS, **options: Any) -> Outcome:
+    """A run whose evaluations, every second step, give these scores."""
+    left = iter(scores)
+
+    def data(step: int) -> Iterator[Any]:
+        while True:
+            yield {"scale": np.ones(2, np.float32)}
+
+    config = FitConfig(log_every=1, save_every=2, evaluate_every=2, keep_first=True, keep=1,
+                       patience=2, export_best=True)  # fmt: skip
+    return fit(
+        workdir, NARROW, variables(), loss=loss, optimizer=optax.sgd(0.1), data=data, steps=steps,
+        evaluate=lambda _: Evaluation(next(left)), config=config, **options,
+    )  # fmt: skip
+
+
+def first_parameter(path: Path) -> Any:
+    return jax.tree.leaves(load_model(path)[1]["params"])[0]
+
+
+def test_a_run_that_only_gets_worse_ends_early_and_exports_what_it_began_with(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = scored(tmp_path, [0.9, 0.8, 0.7])
+    assert (outcome.step, outcome.stopped) == (4, False)
+    assert read_record(tmp_path / NAME)["finished"]
+    for place in (tmp_path, tmp_path / "best"):
+        np.testing.assert_array_equal(
+            first_parameter(place), jax.tree.leaves(variables()["params"])[0]
+        )
+    assert scored(tmp_path, []).step == 4  # given again, it stays finished
+
+
+def test_the_best_step_is_exported_and_patience_outlasts_an_interruption(tmp_path: Path) -> None:
+    assert scored(tmp_path, [0.5, 0.6, 0.4], steps=4).step == 4
+    assert scored(tmp_path, [0.3], steps=10, adopt=True).step == 6
+    changed = first_parameter(tmp_path / "best") - jax.tree.leaves(variables()["params"])[0]
+    assert np.abs(changed).max() > 0
+    np.testing.assert_array_equal(first_parameter(tmp_path), first_parameter(tmp_path / "best"))

@@ -8,8 +8,16 @@ from flax.traverse_util import unflatten_dict
 
 from s3_jax.config import MODELS
 from s3_jax.conversion.weights import flatten, pairs
+from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
-from s3_jax.training.parameter_groups import group_labels, group_of, merge, split_frozen
+from s3_jax.training.parameter_groups import (
+    group_labels,
+    group_of,
+    matches,
+    merge,
+    refuse_unmatched,
+    split_frozen,
+)
 
 MODEL = "s3_vitb_depthanything"
 
@@ -74,3 +82,14 @@ def test_the_fine_tuned_part_of_the_pretrained_network_can_be_a_group() -> None:
     assert changed == {path for path in together
                        if path.startswith(backbone) and together[path] != "frozen"}  # fmt: skip
     assert {apart[path] for path in changed} == {"pretrained"}
+
+
+def test_patterns_freeze_what_they_match_and_nothing_in_silence() -> None:
+    params = unflatten_dict({path: path for path in paths_of(MODEL)})
+    encoder = [path for path in paths_of(MODEL) if matches(path, ["image_encoder/*"])]
+    assert encoder and encoder == [p for p in paths_of(MODEL) if p[0] == "image_encoder"]
+    refuse_unmatched(params, ["image_encoder/*", "*/bias"], "frozen")
+    with pytest.raises(
+        InputError, match=r"frozen: 'encoder/\*' matches no parameter.*mask_decoder"
+    ):
+        refuse_unmatched(params, ["encoder/*"], "frozen")

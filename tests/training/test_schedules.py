@@ -64,3 +64,12 @@ def test_max_skip_changes_at_the_recorded_iterations(iterations: int, recorded: 
 def test_max_skip_refuses_what_has_no_meaning(values: tuple, fractions: tuple) -> None:
     with pytest.raises(ValueError, match="ascending and start at 0"):
         DataConfig(skips=tuple(zip(fractions, values, strict=True)))
+
+
+@pytest.mark.parametrize("decay", ["constant", "polynomial"])
+def test_the_rate_warms_up_in_a_line(decay) -> None:
+    config = OptimizerConfig(learning_rate=1.0, decay=decay, iterations=1000, warm_up=10)
+    cold = learning_rate_schedule(dataclasses.replace(config, warm_up=0))
+    warm = learning_rate_schedule(config)
+    shares = [float(warm(i) / cold(i)) for i in (0, 4, 9, 500)]
+    assert shares == pytest.approx([0.1, 0.5, 1.0, 1.0])

@@ -1,0 +1,36 @@
+"""Uploads a network to the Hugging Face Hub, from where anybody can use it by its address.
+
+  hf auth login
+  s3 push --checkpoint=runs/mine/best --to=hf://me/cats
+  s3 segment --checkpoint=hf://me/cats --video=cats.mp4 --masks=first.png --output=results/cats
+
+The repository is made if it is not there, with a card that says how the network is used. Needs the
+package huggingface_hub: pip install 's3_jax[hub]'.
+"""
+
+from absl import flags
+
+from s3_jax.errors import InputError
+
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "Checkpoint directory, or a training run's directory. Required."
+)
+TO = flags.DEFINE_string("to", None, "Where to: hf://org/name, or hf://org/name@branch. Required.")
+PRIVATE = flags.DEFINE_bool("private", False, "Let nobody else see a repository that is new.")
+
+
+def main() -> None:
+    checkpoint, to = _required(CHECKPOINT), _required(TO)
+    # Imported late: JAX takes seconds, which wrong flags need not wait for.
+    from s3_jax.checkpoints.hub import parse, push_model
+    from s3_jax.checkpoints.model import find_model
+
+    parse(to)
+    page = push_model(find_model(checkpoint), to, bool(PRIVATE.value))
+    print(f"{page}: use it with --checkpoint={to}")
+
+
+def _required(flag: flags.FlagHolder[str | None]) -> str:
+    if not flag.value:
+        raise InputError(f"--{flag.name} is missing; --help shows how the command is used")
+    return flag.value

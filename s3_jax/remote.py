@@ -1,0 +1,345 @@
+"""Paths in object stores: `gs://`, `s3://` and `az://`, through `etils.epath`.
+
+What is read there is first fetched to this machine; what is written there is written on this
+machine first and then copied, while it is made and when it is done:
+
+    file = fetched("gs://bucket/cats.mp4")
+    with mirrored("gs://bucket/run") as workdir: ...
+
+Programs in between (FFmpeg, Orbax, ArrayRecord) hence see ordinary files, which they can seek in,
+map and rename. A path on this machine passes through both unchanged.
+"""
+
+import concurrent.futures
+import contextlib
+import logging
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from etils import epath
+
+from s3_jax.errors import InputError, reason
+from s3_jax.files import replacing
+
+PACKAGES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
+CACHE_VARIABLE = "S3_JAX_CACHE"
+CACHE = "~/.cache/s3_jax/remote"
+PUSH_EVERY = 30.0  # seconds
+SETTLED = 2.0  # seconds after which a file's date tells it from what it was before
+COPIES = 8  # at a time
+# What makes a directory a checkpoint or a run: copied last and removed first.
+LAST = ("config.json", "training.json", "_CHECKPOINT_METADATA", "run.json")
+# pathlib makes one slash of two.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+_UNFINISHED = re.compile(r"^\..*\.tmp$|\.orbax-checkpoint-tmp|^\..*\.(new|previous)$")
+
+AnyPath = str | os.PathLike[str]
+Place = Path | epath.Path  # on this machine or in a store
+Signature = tuple[int, int]  # size and time of the last change
+log = logging.getLogger("s3_jax")
+
+
+def is_remote(path: AnyPath) -> bool:
+    """Tell whether a path begins with a scheme, such as gs://."""
+    return _SCHEME.match(os.fspath(path)) is not None
+
+
+def remote_path(path: AnyPath, what: str = "") -> epath.Path:
+    """Return a path in an object store.
+
+    Args:
+      what: where the path was given, for the message.
+
+    Raises:
+      InputError: its scheme is not supported, or the package for it is not installed.
+    """
+    text, about = os.fspath(path), f"{what} is " if what else ""
+    scheme = require_scheme(path, what)
+    remote = epath.Path(text if "://" in text else text.replace(":/", "://", 1))
+    try:
+        remote.exists()
+    except ImportError as error:
+        raise InputError(
+            f"{about}{text}: for {scheme}:// install what reads it: pip install {PACKAGES[scheme]}"
+        ) from error
+    except Exception as error:  # of the store's own kinds: no credentials, no network
+        raise InputError(f"{about}{text} cannot be reached: {reason(error)}") from error
+    return remote
+
+
+def require_scheme(path: AnyPath, what: str = "", *more: str) -> str:
+    """Return the scheme of a path, "" for none.
+
+    more: schemes that are supported here beside those of object stores.
+
+    Raises:
+      InputError: it is not supported.
+    """
+    found = _SCHEME.match(os.fspath(path))
+    scheme = found[1] if found else ""
+    if scheme and scheme not in (*PACKAGES, *more):
+        known = ", ".join(f"{name}://" for name in (*PACKAGES, *more))
+        raise InputError(
+            f"{what + ' is ' if what else ''}{os.fspath(path)}: {scheme}:// is not supported, only "
+            f"paths on this machine and {known}"
+        )
+    return scheme
+
+
+def refuse_remote(path: AnyPath, what: str) -> None:
+    """Refuse a path in an object store where only one on this machine will do.
+
+    Raises:
+      InputError: it is one.
+    """
+    if is_remote(path):
+        raise InputError(
+            f"{what} is {os.fspath(path)}, but must be a path on this machine: copy it here first"
+        )
+
+
+def fetched(path: AnyPath, what: str = "") -> Path:
+    """Return a file or directory on this machine: `path` itself, or a copy of what it names.
+
+    Copies stay in the cache; a file is fetched again unless its size and date are as they were.
+
+    Raises:
+      InputError: it is not there, or cannot be fetched.
+    """
+    if not is_remote(path):
+        return Path(path)
+    remote = remote_path(path, what)
+    with _told(remote, "fetched"):
+        if not remote.exists():
+            raise InputError(f"{what + ' is ' if what else ''}{remote}, which does not exist")
+        local = cache_directory() / os.fspath(remote).replace("://", "/", 1)
+        if not remote.is_dir():
+            _fetch(remote, local)
+            return local
+        files = _remote_files(remote)
+        for file in _local_files(local):
+            if file not in files:
+                (local / file).unlink()
+        _each(lambda name: _fetch(files[name], local / name), list(files))
+        local.mkdir(parents=True, exist_ok=True)
+        return local
+
+
+def cache_directory() -> Path:
+    """Where copies of what was fetched are kept: $S3_JAX_CACHE, or ~/.cache/s3_jax/remote."""
+    return Path(os.environ.get(CACHE_VARIABLE) or CACHE).expanduser()
+
+
+@contextlib.contextmanager
+def mirrored(path: AnyPath, what: str = "", writes: bool = True) -> Iterator[Path]:
+    """A path on this machine for a file or directory: `path` itself, or one that is kept equal.
+
+    At first it holds what is in the store, so that a run goes on; files are copied there every
+    half minute, as they are completed, and when the block ends, however it ends.
+
+    Args:
+      writes: copy to the store; False for all hosts of a run but the first.
+
+    Raises:
+      InputError: the store cannot be read or written; what could not be copied is still on this
+        machine, and the message says where.
+    """
+    if not is_remote(path):
+        yield Path(path)
+        return
+    remote = remote_path(path, what)
+    stage = Path(tempfile.mkdtemp(prefix="s3_jax-"))
+    mirror = Mirror(remote, stage / remote.name)
+    mirror.pull()
+    with mirror.in_background() if writes else contextlib.nullcontext():
+        yield mirror.local
+    shutil.rmtree(stage, ignore_errors=True)
+
+
+class Mirror:
+    """A file or directory on this machine, `local`, and its copy in a store, `remote`.
+
+    Only what this process changed is copied or removed, so that several can share a store's
+    directory if they write different files. Hidden files that are still being written are left out.
+    """
+
+    def __init__(self, remote: epath.Path, local: Path):
+        self.remote, self.local = remote, local
+        self._known: dict[str, Signature] = {}
+        self._one_at_a_time = threading.Lock()
+
+    def pull(self) -> None:
+        """Fetch everything.
+
+        Raises:
+          InputError: it cannot be fetched.
+        """
+        with _told(self.remote, "fetched"):
+            if self.remote.is_dir():
+                files = _remote_files(self.remote)
+                _each(lambda name: _download(files[name], self.local / name), list(files))
+                self.local.mkdir(parents=True, exist_ok=True)
+            elif self.remote.exists():
+                _download(self.remote, self.local)
+        self._known = _signatures(self.local)
+
+    def push(self) -> None:
+        """Copy what changed since, and remove what is gone.
+
+        Raises:
+          InputError: it cannot be written.
+        """
+        with self._one_at_a_time, _told(self.remote, "written"):
+            now = _signatures(self.local)
+            changed = [
+                name for name, signature in now.items() if self._known.get(name) != signature
+            ]
+            for name in _in_order(self._known.keys() - now.keys(), last=False):
+                self._at(name).unlink(missing_ok=True)
+                del self._known[name]
+            for names in _batches(changed):
+                _each(self._upload, names)
+                self._known |= {name: now[name] for name in names}
+
+    @contextlib.contextmanager
+    def in_background(self) -> Iterator[None]:
+        """Push every half minute, and when the block ends."""
+        done = threading.Event()
+        thread = threading.Thread(target=self._push_until, args=(done,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            self._push_finally()
+
+    def _push_until(self, done: threading.Event) -> None:
+        while not done.wait(PUSH_EVERY):
+            try:
+                self.push()
+            except InputError as error:
+                log.warning("%s; trying again", error)
+
+    def _push_finally(self) -> None:
+        try:
+            self.push()
+        except InputError as error:
+            raise InputError(f"{error}; it is all in {self.local}: copy it from there") from error
+
+    def _upload(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            _upload(self.local / name if name else self.local, self._at(name))
+
+    def _at(self, name: str) -> epath.Path:
+        return self.remote / name if name else self.remote
+
+
+def upload_directory(local: Path, remote: epath.Path) -> None:
+    """Put a directory's files in place of those of a store's directory.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    with _told(remote, "written"):
+        before = set(_remote_files(remote)) if remote.is_dir() else set()
+        for names in _batches(_local_files(local)):
+            _each(lambda name: _upload(local / name, remote / name), names)
+        for name in before - set(_local_files(local)):
+            (remote / name).unlink(missing_ok=True)
+
+
+def _remote_files(directory: epath.Path, prefix: str = "") -> dict[str, epath.Path]:
+    """Return the files below a store's directory by their path within it."""
+    files: dict[str, epath.Path] = {}
+    for entry in directory.iterdir():
+        if entry.name in ("", directory.name) and entry == directory:
+            continue  # the empty object that stands for a directory
+        name = f"{prefix}{entry.name}"
+        files |= _remote_files(entry, f"{name}/") if entry.is_dir() else {name: entry}
+    return files
+
+
+def _local_files(directory: Path) -> list[str]:
+    """Return the paths of finished files within a directory."""
+    found = []
+    for folder, folders, files in os.walk(directory):
+        folders[:] = [name for name in folders if not _UNFINISHED.search(name)]
+        inside = Path(folder).relative_to(directory)
+        found += [(inside / name).as_posix() for name in files if not _UNFINISHED.search(name)]
+    return found
+
+
+def _signatures(path: Path) -> dict[str, Signature]:
+    """Return size and date of the files of a directory, or under "" those of a file."""
+    names = [""] if path.is_file() else _local_files(path)
+    signatures = {}
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            stat = (path / name if name else path).stat()
+            signatures[name] = stat.st_size, stat.st_mtime_ns
+    return signatures
+
+
+def _in_order(names: Sequence[str] | set[str], last: bool) -> list[str]:
+    """Return names with those of `LAST` at the end or at the beginning."""
+    return sorted(names, key=lambda name: ((Path(name).name in LAST) == last, name))
+
+
+def _batches(names: Sequence[str]) -> list[list[str]]:
+    """Split names into those that may be copied at once, those of `LAST` apart at the end."""
+    whole = [name for name in names if Path(name).name in LAST]
+    parts = [name for name in names if Path(name).name not in LAST]
+    return [batch for batch in (parts, whole) if batch]
+
+
+def _fetch(remote: epath.Path, local: Path) -> None:
+    """Download a file, unless a copy of the same size and date is there."""
+    stat = remote.stat()
+    if stat.mtime and local.is_file():
+        mine = local.stat()
+        if (mine.st_size, int(mine.st_mtime)) == (stat.length, stat.mtime):
+            return
+    _download(remote, local)
+    date = stat.mtime if stat.mtime < time.time() - SETTLED else 0
+    os.utime(local, (date, date))
+
+
+def _download(remote: epath.Path, local: Path) -> None:
+    local.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        replacing(local) as temporary,
+        remote.open("rb") as source,
+        temporary.open("wb") as target,
+    ):
+        shutil.copyfileobj(source, target, 1 << 20)
+
+
+def _upload(local: Path, remote: epath.Path) -> None:
+    remote.parent.mkdir(parents=True, exist_ok=True)
+    with local.open("rb") as source, remote.open("wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+
+
+def _each(action: Callable[[str], None], names: Sequence[str]) -> None:
+    """Do something with several files at a time; the first error is raised."""
+    with concurrent.futures.ThreadPoolExecutor(COPIES) as pool:
+        for _ in pool.map(action, names):
+            pass
+
+
+@contextlib.contextmanager
+def _told(remote: epath.Path, done: str) -> Iterator[None]:
+    """Errors of the store as one line; they are of many kinds."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{remote} cannot be {done}: {reason(error)}") from error
