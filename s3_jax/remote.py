@@ -132,7 +132,7 @@ def fetched(path: AnyPath, what: str = "") -> Path:
 
 
 def cache_directory() -> Path:
-    """Where copies of what was fetched are kept: $S3_JAX_CACHE, or ~/.cache/s3_jax/remote."""
+    """Return the directory of fetched copies: $S3_JAX_CACHE, or ~/.cache/s3_jax/remote."""
     return Path(os.environ.get(CACHE_VARIABLE) or CACHE).expanduser()
 
 

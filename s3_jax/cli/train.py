@@ -2,7 +2,7 @@ r"""Train a network: a configuration and a directory in, checkpoints and curves 
 
   s3 train --config=smoke --workdir=runs/smoke
 
-Give the same command again after a crash, a kill or Ctrl-C: it resumes from the last checkpoint,
+Give the same command again after a crash, a kill or Ctrl-C: it goes on from the last checkpoint,
 with the same numbers as if nothing had happened. Any value of the configuration can be given on the
 command line, by its name:
 

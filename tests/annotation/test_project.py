@@ -149,7 +149,7 @@ def test_two_processes_do_not_share_a_project(tmp_path):
         (
             "given/000001.json",
             '{"size": [64, 96], "masks": {"0": "P0"}, "prompts": null}',
-            "no id",
+            "not an object id",
         ),
         (
             "given/000001.json",

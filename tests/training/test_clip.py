@@ -90,6 +90,7 @@ def test_masks_and_slots_of_objects() -> None:
     np.testing.assert_array_equal(slots, [[0, 0, 0], [1, 0, 0], [1, 1, 1]])
 
 
+@pytest.mark.slow
 def test_frozen_batch_norm_is_that_of_propagation() -> None:
     """Small batches neither move the running statistics nor are normalised by their own."""
     model, variables = S3(CONFIG), tiny.variables(CONFIG)
@@ -104,6 +105,7 @@ def test_frozen_batch_norm_is_that_of_propagation() -> None:
     assert not all(jax.tree.leaves(jax.tree.map(np.array_equal, moved, kept)))
 
 
+@pytest.mark.slow
 def test_gradients_pass_through_frozen_batch_norm() -> None:
     config = ClipConfig(num_objects=2, num_ref_frames=2, freeze_batch_norm=True)
     draws = draw(jax.random.key(0), jnp.arange(len(COUNTS)), FRAMES, 1, config)
