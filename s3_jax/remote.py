@@ -1,13 +1,13 @@
 """Paths in object stores: `gs://`, `s3://` and `az://`, through `etils.epath`.
 
-What is read there is first fetched to this machine; what is written there is written on this
-machine first and then copied, while it is made and when it is done:
+Inputs are first fetched to this machine. Outputs are first written on this machine, then copied
+to the store, both while they are being produced and at the end:
 
     file = fetched("gs://bucket/cats.mp4")
     with mirrored("gs://bucket/run") as workdir: ...
 
-Programs in between (FFmpeg, Orbax, ArrayRecord) hence see ordinary files, which they can seek in,
-map and rename. A path on this machine passes through both unchanged.
+Programs in between (FFmpeg, Orbax, ArrayRecord) therefore see ordinary files, which they can seek
+in, memory-map and rename. Both functions return a path on this machine unchanged.
 """
 
 import concurrent.futures
@@ -31,11 +31,11 @@ PACKAGES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
 CACHE_VARIABLE = "S3_JAX_CACHE"
 CACHE = "~/.cache/s3_jax/remote"
 PUSH_EVERY = 30.0  # seconds
-SETTLED = 2.0  # seconds after which a file's date tells it from what it was before
+SETTLED = 2.0  # seconds after which a file's date distinguishes it from earlier versions
 COPIES = 8  # at a time
-# What makes a directory a checkpoint or a run: copied last and removed first.
+# Files that make a directory a checkpoint or a run: copied last and removed first.
 LAST = ("config.json", "training.json", "_CHECKPOINT_METADATA", "run.json")
-# pathlib makes one slash of two.
+# pathlib collapses two slashes into one.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 _UNFINISHED = re.compile(r"^\..*\.tmp$|\.orbax-checkpoint-tmp|^\..*\.(new|previous)$")
 
@@ -46,7 +46,7 @@ log = logging.getLogger("s3_jax")
 
 
 def is_remote(path: AnyPath) -> bool:
-    """Tell whether a path begins with a scheme, such as gs://."""
+    """Return True if a path begins with a scheme, such as gs://."""
     return _SCHEME.match(os.fspath(path)) is not None
 
 
@@ -54,10 +54,11 @@ def remote_path(path: AnyPath, what: str = "") -> epath.Path:
     """Return a path in an object store.
 
     Args:
-      what: where the path was given, for the message.
+      what: name of the setting that holds the path, for the message.
 
     Raises:
-      InputError: its scheme is not supported, or the package for it is not installed.
+      InputError: the scheme is not supported, its package is not installed, or the store cannot
+        be reached.
     """
     text, about = os.fspath(path), f"{what} is " if what else ""
     scheme = require_scheme(path, what)
@@ -74,12 +75,13 @@ def remote_path(path: AnyPath, what: str = "") -> epath.Path:
 
 
 def require_scheme(path: AnyPath, what: str = "", *more: str) -> str:
-    """Return the scheme of a path, "" for none.
+    """Return the scheme of a path, or "" if it has none.
 
-    more: schemes that are supported here beside those of object stores.
+    Args:
+      more: schemes to allow besides those of object stores.
 
     Raises:
-      InputError: it is not supported.
+      InputError: the scheme is not supported.
     """
     found = _SCHEME.match(os.fspath(path))
     scheme = found[1] if found else ""
@@ -93,10 +95,10 @@ def require_scheme(path: AnyPath, what: str = "", *more: str) -> str:
 
 
 def refuse_remote(path: AnyPath, what: str) -> None:
-    """Refuse a path in an object store where only one on this machine will do.
+    """Refuse a path in an object store where a path on this machine is needed.
 
     Raises:
-      InputError: it is one.
+      InputError: the path is in an object store.
     """
     if is_remote(path):
         raise InputError(
@@ -105,12 +107,12 @@ def refuse_remote(path: AnyPath, what: str) -> None:
 
 
 def fetched(path: AnyPath, what: str = "") -> Path:
-    """Return a file or directory on this machine: `path` itself, or a copy of what it names.
+    """Return a local file or directory: `path` itself, or a copy of it if it is in a store.
 
-    Copies stay in the cache; a file is fetched again unless its size and date are as they were.
+    Copies stay in the cache; a file is fetched again if its size or date has changed.
 
     Raises:
-      InputError: it is not there, or cannot be fetched.
+      InputError: the remote file or directory does not exist, or cannot be fetched.
     """
     if not is_remote(path):
         return Path(path)
@@ -138,17 +140,17 @@ def cache_directory() -> Path:
 
 @contextlib.contextmanager
 def mirrored(path: AnyPath, what: str = "", writes: bool = True) -> Iterator[Path]:
-    """A path on this machine for a file or directory: `path` itself, or one that is kept equal.
+    """Yield a local path for a file or directory: `path` itself, or a mirror of a remote one.
 
-    At first it holds what is in the store, so that a run goes on; files are copied there every
-    half minute, as they are completed, and when the block ends, however it ends.
+    A mirror starts with the content of the store, so that a run can resume. Completed files are
+    copied to the store every half minute, and at the end of the block, even after an error.
 
     Args:
-      writes: copy to the store; False for all hosts of a run but the first.
+      writes: copy to the store; False on all hosts of a run but the first.
 
     Raises:
-      InputError: the store cannot be read or written; what could not be copied is still on this
-        machine, and the message says where.
+      InputError: the store cannot be read or written. Files that could not be copied stay on this
+        machine, and the message names their directory.
     """
     if not is_remote(path):
         yield Path(path)
@@ -163,10 +165,10 @@ def mirrored(path: AnyPath, what: str = "", writes: bool = True) -> Iterator[Pat
 
 
 class Mirror:
-    """A file or directory on this machine, `local`, and its copy in a store, `remote`.
+    """Mirror of a file or directory, `local`, in a store, `remote`.
 
-    Only what this process changed is copied or removed, so that several can share a store's
-    directory if they write different files. Hidden files that are still being written are left out.
+    Only changes made by this process are copied, so several processes can share a directory of a
+    store if they write different files. Files that are still being written are left out.
     """
 
     def __init__(self, remote: epath.Path, local: Path):
@@ -175,7 +177,7 @@ class Mirror:
         self._one_at_a_time = threading.Lock()
 
     def pull(self) -> None:
-        """Fetch everything.
+        """Fetch the remote file or directory, if it exists.
 
         Raises:
           InputError: it cannot be fetched.
@@ -190,10 +192,10 @@ class Mirror:
         self._known = _signatures(self.local)
 
     def push(self) -> None:
-        """Copy what changed since, and remove what is gone.
+        """Copy files that changed since the last call, and remove those that were deleted.
 
         Raises:
-          InputError: it cannot be written.
+          InputError: the store cannot be written.
         """
         with self._one_at_a_time, _told(self.remote, "written"):
             now = _signatures(self.local)
@@ -209,7 +211,11 @@ class Mirror:
 
     @contextlib.contextmanager
     def in_background(self) -> Iterator[None]:
-        """Push every half minute, and when the block ends."""
+        """Push every half minute, and at the end of the block.
+
+        Raises:
+          InputError: the store cannot be written at the end; earlier failures are only logged.
+        """
         done = threading.Event()
         thread = threading.Thread(target=self._push_until, args=(done,), daemon=True)
         thread.start()
@@ -242,10 +248,10 @@ class Mirror:
 
 
 def upload_directory(local: Path, remote: epath.Path) -> None:
-    """Put a directory's files in place of those of a store's directory.
+    """Replace the files of a directory in a store by those of a local directory.
 
     Raises:
-      InputError: it cannot be written.
+      InputError: the store cannot be written.
     """
     with _told(remote, "written"):
         before = set(_remote_files(remote)) if remote.is_dir() else set()
@@ -277,7 +283,7 @@ def _local_files(directory: Path) -> list[str]:
 
 
 def _signatures(path: Path) -> dict[str, Signature]:
-    """Return size and date of the files of a directory, or under "" those of a file."""
+    """Return size and date of a directory's files by name, or those of a file under ""."""
     names = [""] if path.is_file() else _local_files(path)
     signatures = {}
     for name in names:
@@ -293,14 +299,14 @@ def _in_order(names: Sequence[str] | set[str], last: bool) -> list[str]:
 
 
 def _batches(names: Sequence[str]) -> list[list[str]]:
-    """Split names into those that may be copied at once, those of `LAST` apart at the end."""
+    """Split names into batches that can be copied at once; those of `LAST` come last."""
     whole = [name for name in names if Path(name).name in LAST]
     parts = [name for name in names if Path(name).name not in LAST]
     return [batch for batch in (parts, whole) if batch]
 
 
 def _fetch(remote: epath.Path, local: Path) -> None:
-    """Download a file, unless a copy of the same size and date is there."""
+    """Download a file, unless a copy with the same size and date exists."""
     stat = remote.stat()
     if stat.mtime and local.is_file():
         mine = local.stat()
@@ -328,7 +334,7 @@ def _upload(local: Path, remote: epath.Path) -> None:
 
 
 def _each(action: Callable[[str], None], names: Sequence[str]) -> None:
-    """Do something with several files at a time; the first error is raised."""
+    """Apply `action` to several names at a time, and raise the first error."""
     with concurrent.futures.ThreadPoolExecutor(COPIES) as pool:
         for _ in pool.map(action, names):
             pass
@@ -336,7 +342,7 @@ def _each(action: Callable[[str], None], names: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _told(remote: epath.Path, done: str) -> Iterator[None]:
-    """Errors of the store as one line; they are of many kinds."""
+    """Turn errors of the store, which have many types, into an InputError of one line."""
     try:
         yield
     except InputError:

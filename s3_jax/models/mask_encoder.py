@@ -1,4 +1,4 @@
-"""Mask encoder: an image and one object's mask to that object's value.
+"""Mask encoder: from an image and an object's mask to that object's value feature.
 
 See docs/network.md, section 3.1.
 """
@@ -12,7 +12,10 @@ from s3_jax.models.resnet import ResNet
 
 
 class MaskEncoder(nn.Module):
-    """Per object: a ResNet-18 over [image, mask, other masks], fused with the pixel feature."""
+    """Encoder of object masks: ResNet-18 over [image, mask, other masks], fused with `pix_feat`.
+
+    single_object: leave out the channel for the masks of other objects.
+    """
 
     width: int
     single_object: bool = False

@@ -16,7 +16,7 @@ BLOCKS = {18: (2, 2, 2), 50: (3, 4, 6)}
 def he_normal_fan_out(
     key: Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32
 ) -> Float[Array, "..."]:
-    """Normal with standard deviation sqrt(2 / fan_out), for HWIO kernels."""
+    """Draw an HWIO kernel from a normal distribution with standard deviation sqrt(2 / fan_out)."""
     fan_out = math.prod(shape[:-2]) * shape[-1]
     return jax.random.normal(key, shape, dtype) * math.sqrt(2 / fan_out)
 
@@ -51,7 +51,7 @@ class ResidualBlock(nn.Module):
 
 
 class Stem(nn.Module):
-    """7 x 7 convolution with stride 2, a line for every channel, and max pooling with stride 2."""
+    """Stem: 7 x 7 convolution with stride 2, scale and shift per channel, 3 x 3 max pooling."""
 
     features: int
     dtype: Dtype = jnp.float32
@@ -63,7 +63,13 @@ class Stem(nn.Module):
         line: Line,
         shared: Float[Array, "b h w s"] | None = None,
     ) -> Float[Array, "n h4 w4 o"]:
-        """Args: shared: channels before those of x, the same for all k maps of an item."""
+        """Return the pooled maps; n is b, times k if x has that axis.
+
+        Args:
+          x: maps, one or k per item.
+          line: scale and shift of every output channel.
+          shared: channels placed before those of x, the same for all k maps of an item.
+        """
         x = x if x.ndim == 5 else x[:, None]
         shared = x[:, 0, ..., :0] if shared is None else shared
         channels = shared.shape[-1] + x.shape[-1]
@@ -73,10 +79,12 @@ class Stem(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Strides 4, 8 and 16 of a ResNet; BatchNorm always uses its running statistics.
+    """ResNet up to stride 16, with BatchNorm that always uses its running statistics.
 
-    The published networks never update those statistics, also not in training
-    (docs/network.md, sections 2.6 and 3.1); scale and bias do train.
+    The published networks never update these statistics, not even in training (docs/network.md,
+    sections 2.6 and 3.1); scale and bias do train.
+
+    depth: 18 or 50.
     """
 
     depth: int
@@ -87,7 +95,12 @@ class ResNet(nn.Module):
     def __call__(
         self, x: Float[Array, "b *k h w i"], shared: Float[Array, "b h w s"] | None = None
     ) -> tuple[Float[Array, "n h4 w4 c4"], Float[Array, "n h8 w8 c8"], Float[Array, "n h16 w16 c"]]:
-        """Args: shared: channels before those of x, the same for all k maps of an item."""
+        """Return the maps at strides 4, 8 and 16; n is b, times k if x has that axis.
+
+        Args:
+          x: maps, one or k per item.
+          shared: channels placed before those of x, the same for all k maps of an item.
+        """
         line = BatchNorm(dtype=self.dtype, name="stem_norm").line(self.width)
         x = nn.relu(Stem(self.width, self.dtype, name="stem_conv")(x, line, shared))
         outputs = []

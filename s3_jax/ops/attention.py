@@ -1,8 +1,8 @@
 """Multi-head attention of projected queries, keys and values.
 
-The form depends on the shape and on the backend. On a TPU the scores of many keys are made for one
-batch item at a time, of a large frame for a few heads: they stay in the chip's fast memory, where
-all of them would be written to main memory and read again, twice.
+The form depends on the shape and on the backend. On a TPU, scores for many keys are computed for
+one batch item at a time, and for a few heads at a time in large frames. They then stay in the
+chip's fast memory; otherwise all of them would be written to main memory and read back twice.
 """
 
 import jax
@@ -13,7 +13,7 @@ from s3_jax.ops.backend import backend
 from s3_jax.ops.precision import wide_type, widen
 from s3_jax.ops.products import product
 
-# Keys from which on the scores are worth keeping near where they are used.
+# Number of keys from which it pays to keep scores in cache or fast memory.
 MANY_KEYS = 256
 # Scores that a TPU's fast memory (128 MiB in most) holds beside everything else, float32.
 SCORES_AT_ONCE = 12 * 2**20
@@ -25,9 +25,10 @@ def attend(
     value: Float[Array, "b n n_heads d"],
     blocked: Bool[Array, "b #n_heads m n"] | None = None,
 ) -> Float[Array, "b m n_heads d"]:
-    """softmax(q k / sqrt(d)) v per head; `blocked` pairs get no weight. Softmax in float32.
+    """Return softmax(q k / sqrt(d)) v per head, with the softmax in float32.
 
-    A mask for all heads alike has a head axis of size 1.
+    Args:
+      blocked: pairs of query and key that get no weight; size 1 on the head axis broadcasts.
     """
     query = query * query.shape[-1] ** -0.5
     if blocked is None and key.shape[1] >= MANY_KEYS:
@@ -43,7 +44,7 @@ def attend(
 
 
 def _attend_part_by_part(query: Array, key: Array, value: Array) -> Array:
-    """One batch item and as many heads as fit after the other; the scores are not rounded."""
+    """Attend for one batch item and as many heads as fit at a time; scores are not rounded."""
     b, m, heads, d = query.shape
     fitting = SCORES_AT_ONCE // (m * key.shape[1])
     together = max(n for n in range(1, heads + 1) if heads % n == 0 and n <= max(fitting, 1))
@@ -63,7 +64,7 @@ def _attend_part_by_part(query: Array, key: Array, value: Array) -> Array:
 
 
 def _attend_head_by_head(query: Array, key: Array, value: Array) -> Array:
-    """One head at a time, normalised after the value product: the scores stay in cache."""
+    """Attend one head at a time and normalise after the value product; scores stay in cache."""
     b, m, heads, d = query.shape
 
     def one_head(qkv: tuple[Array, Array, Array]) -> Array:
@@ -87,7 +88,13 @@ def attend_few_keys(
     out_kernel: Float[Array, "c c"],
     out_bias: Float[Array, "c"],
 ) -> Float[Array, "b m c"]:
-    """Attention whose query and output projections are folded onto the n keys and values."""
+    """Return attention with its query and output projections folded onto the n keys and values.
+
+    Cheaper than projecting queries and output where m is much larger than n.
+
+    Args:
+      query: queries before projection; keys and values are already projected.
+    """
     b, n, heads, d = keys.shape
     c = heads * d
     keys = keys * d**-0.5

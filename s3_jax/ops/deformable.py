@@ -1,7 +1,7 @@
-"""Sampling of deformable attention (Zhu et al. 2021), in two equal forms.
+"""Sampling of deformable attention (Zhu et al. 2021), in two equivalent forms.
 
-"gather" reads the four neighbours of every sampling point: best on CPU and GPU. "dense" builds the
-interpolation weights as a matrix and multiplies: no gathers, for the matrix units of a TPU.
+"gather" reads the four neighbours of every sampling point, which is best on CPU and GPU. "dense"
+multiplies by a matrix of interpolation weights, which suits the matrix units of a TPU.
 """
 
 import functools
@@ -19,7 +19,7 @@ Form = Literal["auto", "gather", "dense"]
 
 
 def sampler(form: Form = "auto") -> Callable[[Array, Array, Array], Array]:
-    """The sampling function of a form; "auto" is the dense one on TPU, gathers elsewhere."""
+    """Return the sampling function of a form; "auto" is "dense" on TPU and "gather" elsewhere."""
     if form == "auto":
         form = "dense" if backend() == "tpu" else "gather"
     return _SAMPLERS[form]
@@ -30,10 +30,14 @@ def sample_by_gather(
     place: Float[Array, "b m n_heads p 2"],
     weight: Float[Array, "b m n_heads p"],
 ) -> Float[Array, "b m n_heads d"]:
-    """Weighted sum of bilinear samples at `place` (x, y in pixels), zero outside the map.
+    """Return weighted sums of bilinear samples, which are zero outside the map.
 
-    One gather per point and corner, each fused with its multiply-add: a single batched gather
+    Uses one gather per point and corner, each fused with its multiply-add: a single batched gather
     would write out sixteen times the result.
+
+    Args:
+      place: positions (x, y) in pixels, p for each of m queries; pixel centres are integers.
+      weight: weights of the samples.
     """
     b, h, w, _, d = value.shape
     batch = jnp.arange(b, dtype=jnp.int32).reshape(b, 1) * (h * w)
@@ -63,11 +67,11 @@ def sample_by_product(
     place: Float[Array, "b m n_heads p 2"],
     weight: Float[Array, "b m n_heads p"],
 ) -> Float[Array, "b m n_heads d"]:
-    """As `sample_by_gather`, as a product with the matrix of interpolation weights.
+    """Compute `sample_by_gather` as a product with a matrix of interpolation weights.
 
-    A bilinear sample with zeros outside weighs cell (i, j) by hat(y - i) hat(x - j), where hat
-    falls from 1 at 0 to 0 at distance 1. Queries come last in what the matrix is made of, so that
-    they fill a TPU's lanes, which 30 rows or columns would not.
+    A bilinear sample with zeros outside weights cell (i, j) by hat(y - i) hat(x - j), where hat
+    falls from 1 at 0 to 0 at distance 1. Queries are the last axis of the matrix's factors, so
+    that they fill a TPU's lanes, which 30 rows or columns would not.
     """
     b, h, w, _, d = value.shape
 
@@ -85,8 +89,11 @@ def _keep_arguments(value: Array, place: Array, weight: Array) -> tuple[Array, t
 
 
 def _gradients(kept: tuple[Array, ...], grad: Array) -> tuple[Array, ...]:
-    """One head and one item at a time: the matrix and its gradient, 4 million numbers each for a
-    frame of 480 x 480, are made again, used from a TPU's fast memory and forgotten."""
+    """Return the gradients of `sample_by_product`, for one head and one item at a time.
+
+    The matrix and its gradient, 4 million numbers each for a frame of 480 x 480, are recomputed
+    and so stay in a TPU's fast memory.
+    """
     heads_first = zip((*kept, grad), (3, 2, 2, 2), strict=True)
     moved = tuple(jnp.moveaxis(x, axis, 0) for x, axis in heads_first)
     of_item = lambda item: _gradients_of_item(*item)  # noqa: E731
@@ -100,10 +107,10 @@ def _gradients_of_item(
     weight: Float[Array, "m p"],
     grad: Float[Array, "m d"],
 ) -> tuple[Array, Array, Array]:
-    """Gradients by value, place and weight.
+    """Return the gradients with respect to value, place and weight.
 
-    That of the matrix is summed over columns with each point's hat and with the hat's slope, then
-    over rows.
+    The matrix's gradient is summed over columns, weighted by each point's hat and by its slope,
+    then over rows.
     """
     h, w, d = value.shape
     (x, y), weight = jnp.moveaxis(place, (2, 1), (0, 1)), weight.T  # (p m)
@@ -129,7 +136,7 @@ sample_by_product.defvjp(_keep_arguments, _gradients)
 def _interpolation(
     hat_x: Float[Array, "*b p w m"], hat_y: Float[Array, "*b p h m"], weight: Float[Array, "*b p m"]
 ) -> Float[Array, "*b h w m"]:
-    """Weight of every cell for every query, over all points."""
+    """Return the weight of every cell for every query, summed over all points."""
     hat_y = hat_y * weight[..., None, :]
     points = range(weight.shape[-2])
     return functools.reduce(
@@ -138,13 +145,13 @@ def _interpolation(
 
 
 def _hat(t: Float[Array, "*b p m"], size: int) -> Float[Array, "*b p n m"]:
-    """What the cells 0 to size - 1 weigh at t."""
+    """Return the weights of the cells 0 to size - 1 at t."""
     step, fraction = _steps(t, size)
     return jnp.where(step == 0, 1 - fraction, jnp.where(step == 1, fraction, 0))
 
 
 def _slope(t: Float[Array, "*b p m"], size: int) -> Float[Array, "*b p n m"]:
-    """Derivative of `_hat` by t; on a cell's centre that of the cell's upper side."""
+    """Return the derivative of `_hat` with respect to t; at a cell's centre, from above."""
     step, _ = _steps(t, size)
     return jnp.where(step == 0, -1, jnp.where(step == 1, 1, 0)).astype(t.dtype)
 
@@ -152,7 +159,7 @@ def _slope(t: Float[Array, "*b p m"], size: int) -> Float[Array, "*b p n m"]:
 def _steps(
     t: Float[Array, "*b p m"], size: int
 ) -> tuple[Float[Array, "*b p n m"], Float[Array, "*b p 1 m"]]:
-    """Every cell's number less that of the cell at or before t, and what lies between."""
+    """Return every cell's index minus floor(t), and the fractional part of t."""
     origin = jnp.floor(t)
     cells = jnp.arange(size, dtype=t.dtype).reshape((1,) * (t.ndim - 1) + (-1, 1))
     return cells - origin[..., None, :], (t - origin)[..., None, :]
@@ -161,9 +168,11 @@ def _steps(
 def _head_by_head(
     one_head: Callable[[Array, Array, Array], Array], value: Array, place: Array, weight: Array
 ) -> Float[Array, "b m n_heads d"]:
-    """The heads one after the other. For the product that bounds the matrix to queries x cells;
-    for the gathers it leaves the channels as the only inner loop, so that places and weights are
-    computed once for all of them and not for each."""
+    """Apply `one_head` to one head after the other.
+
+    For the product, this limits the matrix to queries x cells. For the gathers, it leaves channels
+    as the only inner loop, so that places and weights are computed once for all channels.
+    """
     moved = [jnp.moveaxis(x, axis, 0) for x, axis in ((value, 3), (place, 2), (weight, 2))]
     return jnp.moveaxis(jax.lax.map(lambda head: one_head(*head), tuple(moved)), 0, 2)
 

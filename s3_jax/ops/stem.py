@@ -1,8 +1,8 @@
-"""The first layers of a ResNet: convolution, normalisation and pooling, to a quarter of the size.
+"""First layers of a ResNet: convolution, normalisation and pooling, to a quarter of the size.
 
-On a TPU they are done on blocks of 4 x 4 pixels. A block's 16 pixels are channels, and so are the
-four results of the convolution in it, of which the pooling takes a maximum: three to five channels
-would leave most of a TPU's 128 lanes empty, at the full size and in both directions.
+On a TPU they work on blocks of 4 x 4 pixels. The 16 pixels of a block become channels, and so do
+the four convolution results within it, which pooling reduces by a maximum. Three to five channels
+at full size would leave most of a TPU's 128 lanes empty, forward and backward.
 """
 
 import functools
@@ -26,12 +26,13 @@ def convolve_and_pool(
     factor: Float[Array, " o"],
     shift: Float[Array, " o"],
 ) -> Float[Array, "b*k h4 w4 o"]:
-    """7 x 7 convolution with stride 2 of [shared, own], a line, 3 x 3 max pooling with stride 2.
+    """Convolve [shared, own] 7 x 7, scale, shift, and max-pool 3 x 3, both with stride 2.
 
     Args:
-      shared: channels that an item's k maps have in common; there may be none.
-      own: those of each.
-      factor: what the convolution is multiplied by, and shift: what is added to it.
+      shared: channels that an item's k maps have in common; possibly none.
+      own: channels of each map.
+      factor: scale of each output channel of the convolution.
+      shift: number added to each output channel after scaling.
     """
     height, width = own.shape[2:4]
     if backend() == "tpu" and height % BLOCK == width % BLOCK == 0:
@@ -42,7 +43,7 @@ def convolve_and_pool(
 def convolve_then_pool(
     shared: Array, own: Array, kernel: Array, factor: Array, shift: Array
 ) -> Array:
-    """The reference form: one layer after the other."""
+    """Compute `convolve_and_pool` layer by layer, as the reference form."""
     b, k, height, width, _ = own.shape
     repeated = jnp.broadcast_to(shared[:, None], (b, k, height, width, shared.shape[-1]))
     joined = jnp.concatenate([repeated, own], axis=-1).reshape(b * k, height, width, -1)
@@ -51,7 +52,7 @@ def convolve_then_pool(
 
 
 def _in_blocks(shared: Array, own: Array, kernel: Array, factor: Array, shift: Array) -> Array:
-    """What is shared goes through its part of the kernel once for all k."""
+    """Compute `convolve_and_pool` on blocks, convolving shared channels once for all k maps."""
     b, k, height, width, _ = own.shape
     common = shared.shape[-1]
     y = _convolve_blocks(own.reshape(b * k, height, width, -1), kernel[:, :, common:])
@@ -63,9 +64,9 @@ def _in_blocks(shared: Array, own: Array, kernel: Array, factor: Array, shift: A
 
 
 def _convolve_blocks(x: Array, kernel: Array) -> Float[Array, "b h4 w4 phases"]:
-    """The convolution's results at the even and odd rows and columns of every block's two by two.
+    """Return the 2 x 2 convolution results within every block, as channels.
 
-    Of three by three blocks that a block's results depend on, the kernel covers 9 x 9 pixels.
+    They depend on 3 x 3 blocks, of which the shifted kernels cover 9 x 9 pixels.
     """
     b, height, width, i = x.shape
     blocks = x.reshape(b, height // BLOCK, BLOCK, width // BLOCK, BLOCK, i)
@@ -83,9 +84,10 @@ def _convolve_blocks(x: Array, kernel: Array) -> Float[Array, "b h4 w4 phases"]:
 
 
 def _pool_phases(y: Float[Array, "b h4 w4 4 o"]) -> Float[Array, "b h4 w4 o"]:
-    """A window holds its block's results, and the last ones of the blocks above and to the left.
+    """Max-pool the results of blocks, where the first of equal values receives the gradient.
 
-    The first of equals is taken, as `max_pool` does.
+    A pooling window holds its block's results, and the last ones of the blocks above and to the
+    left.
     """
 
     def largest(before: Array, first: Array, second: Array, axis: int) -> Array:

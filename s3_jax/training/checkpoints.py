@@ -1,11 +1,11 @@
 """Checkpoints of a training run, `WORKDIR/checkpoints/<step>/`: the only orbax import in training.
 
     model/      a model checkpoint (`s3_jax.checkpoints.model`), with averaged parameters if any
-    training/   optimizer state and what else a run goes on from, and training.json with the record
+    training/   optimizer state, random key and step counter, and the record in training.json
 
-They are written in the background under another name and renamed when complete, so that what has
-a step's name is whole; checksums tell what was damaged later. A run goes on from the latest
-checkpoint that can be read.
+A checkpoint is written in the background under a temporary name and renamed once it is complete,
+so a directory named after a step is always whole; checksums reveal later damage. A run resumes
+from the latest checkpoint that can be read.
 """
 
 import dataclasses
@@ -49,16 +49,17 @@ Arrays = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """Where a run was when a checkpoint was made.
+    """Progress of a run at the time of a checkpoint.
 
-    stage, stage_step: the stage's name, and how many of its steps are done; also the position in
-      the stage's data.
-    step: of all stages together, the checkpoint's name.
-    run: the configuration, as `run_config.to_dict` made it.
-    processes, replicas: hosts, and devices of all of them.
-    score: validation J&F of this step, if it was measured.
-    skipped: steps so far whose loss or gradient was not finite.
-    best_score, evaluations_since_best: of the stage so far.
+    stage, stage_step: name of the stage, and number of its steps done, which is also the position
+      in the stage's data.
+    step: number of steps done in all stages; the checkpoint is named after it.
+    run: the run's settings as JSON values, such as `run_config.to_dict` returns.
+    processes, replicas: number of processes, and of devices over all processes.
+    score: validation score at this step; None if it was not measured.
+    skipped: number of steps so far whose loss or gradient was not finite.
+    best_score, evaluations_since_best: best score of the stage so far, and number of evaluations
+      since then.
     """
 
     stage: str
@@ -75,7 +76,7 @@ class Record:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Restored:
-    """What a checkpoint holds; `resumed` makes a state of it."""
+    """Contents of a checkpoint; `resumed` turns them into a training state."""
 
     record: Record
     config: ModelConfig
@@ -85,7 +86,7 @@ class Restored:
 
 @dataclasses.dataclass
 class TrainingSave(ocp.args.CheckpointArgs):
-    """What `TrainingHandler` saves: nested dictionaries of arrays, and a record."""
+    """Arguments to save with `TrainingHandler`: nested dictionaries of arrays, and a record."""
 
     arrays: Arrays
     record: Record
@@ -93,26 +94,28 @@ class TrainingSave(ocp.args.CheckpointArgs):
 
 @dataclasses.dataclass
 class TrainingRestore(ocp.args.CheckpointArgs):
-    """`TrainingHandler` restores everything, as NumPy arrays."""
+    """Arguments to restore with `TrainingHandler`: all arrays, as NumPy arrays."""
 
 
 class TrainingHandler(ocp.AsyncCheckpointHandler):
-    """Orbax handler of the arrays that training needs beside the model, and of the record."""
+    """Orbax handler for the arrays that training needs besides the model, and for the record."""
 
     def __init__(self) -> None:
         self._arrays = ocp.PyTreeCheckpointHandler()
         self._record: Record | None = None
 
     def save(self, directory: os.PathLike[str], args: TrainingSave) -> None:
+        """Write the arrays, and keep the record for `finalize`."""
         self._record = args.record
         self._arrays.save(directory, args=ocp.args.PyTreeSave(args.arrays))
 
     async def async_save(self, directory: os.PathLike[str], args: TrainingSave) -> Any:
+        """Start writing the arrays in the background, and return orbax's futures for them."""
         self._record = args.record
         return await self._arrays.async_save(directory, args=ocp.args.PyTreeSave(args.arrays))
 
     def finalize(self, directory: os.PathLike[str]) -> None:
-        """Called by orbax, on the first process only, when all arrays are on disk."""
+        """Write the record; orbax calls this on the first process once all arrays are on disk."""
         self._arrays.finalize(directory)
         assert self._record is not None
         content = {"format": FORMAT, "version": VERSION, "record": dataclasses.asdict(self._record)}
@@ -121,6 +124,11 @@ class TrainingHandler(ocp.AsyncCheckpointHandler):
     def restore(
         self, directory: os.PathLike[str], args: TrainingRestore | None = None
     ) -> tuple[Record, Arrays]:
+        """Return the record, and all arrays as NumPy arrays.
+
+        Raises:
+          CheckpointError: a file is damaged, or another version of s3_jax wrote it.
+        """
         directory = Path(directory)
         content = check_recorded(directory, RECORD_FILE)
         if (content.get("format"), content.get("version")) != (FORMAT, VERSION):
@@ -133,6 +141,7 @@ class TrainingHandler(ocp.AsyncCheckpointHandler):
         return Record(**content["record"]), self._arrays.restore(directory, args=plan)
 
     def close(self) -> None:
+        """Release the resources of the handler for arrays."""
         self._arrays.close()
 
 
@@ -141,9 +150,9 @@ ocp.args.register_with_handler(TrainingHandler, for_restore=True)(TrainingRestor
 
 
 class Checkpoints:
-    """The checkpoints of one working directory; to be closed, or used as a context manager.
+    """Context manager for the checkpoints of one working directory.
 
-    keep: latest ones that are kept, beside the one with the best score.
+    keep: number of latest checkpoints to keep, besides the one with the best score.
     """
 
     def __init__(self, workdir: Path, keep: int):
@@ -161,14 +170,14 @@ class Checkpoints:
         self._manager.close()
 
     def steps(self) -> list[int]:
-        """Of the checkpoints that are complete, in ascending order."""
+        """Return the steps that have a complete checkpoint, in ascending order."""
         names = (path.name for path in self.directory.iterdir())
         return sorted(int(name) for name in names if name.isdecimal())
 
     def restore(self) -> Restored | None:
-        """The latest checkpoint that can be read; None if there is no checkpoint at all.
+        """Return the latest checkpoint that can be read, or None if there are no checkpoints.
 
-        Those after it are moved aside, with a warning.
+        Later checkpoints, which cannot be read, are moved to WORKDIR/damaged with a warning.
 
         Raises:
           InputError: there are checkpoints, but none can be read.
@@ -191,10 +200,12 @@ class Checkpoints:
         return None
 
     def save(self, config: ModelConfig, state: TrainState, record: Record) -> None:
-        """Saves in the background, after copying the state from the devices.
+        """Copy the state from the devices, and save it in the background.
+
+        Does nothing if the step already has a checkpoint.
 
         Raises:
-          InputError: this or the checkpoint before could not be written.
+          InputError: this checkpoint or the previous one could not be written.
         """
         args = ocp.args.Composite(**{
             ITEM: ModelSave(config, _on_host(evaluation_variables(state)),
@@ -206,17 +217,17 @@ class Checkpoints:
             self._told(lambda: self._manager.save(record.step, args=args, metrics=metrics))
 
     def best(self) -> int:
-        """The step with the best score, once it is on disk; the last one if none has a score."""
+        """Wait for the disk, and return the step with the best score, or else the last step."""
         self.wait()
         return int(find_model(self.directory).parent.name)
 
     def export_model(self, step: int, target: Path, replace: bool = False) -> None:
-        """Copies the model of a checkpoint, once it is on disk, to stay when that is removed.
+        """Copy a checkpoint's model to `target`, where it outlives the checkpoint.
 
-        replace: take the place of a copy that is there.
+        replace: overwrite an existing copy; otherwise an existing copy stays as it is.
 
         Raises:
-          InputError: it could not be written.
+          InputError: the copy could not be written.
         """
         self.wait()
         if jax.process_index() == 0 and replace:
@@ -225,15 +236,15 @@ class Checkpoints:
             self._told(lambda: _copy(self.directory / str(step) / ITEM, target))
 
     def wait(self) -> None:
-        """Returns when the last checkpoint is on disk.
+        """Wait until the last checkpoint is on disk.
 
         Raises:
-          InputError: it could not be written.
+          InputError: the checkpoint could not be written.
         """
         self._told(self._manager.wait_until_finished)
 
     def check(self) -> None:
-        """Raises what went wrong in the background, if anything has."""
+        """Raise an InputError if saving in the background has failed."""
         self._told(self._manager.check_for_errors)
 
     def _read(self, step: int) -> Restored:
@@ -261,19 +272,19 @@ class Checkpoints:
 
 
 def resumed(restored: Restored, template: TrainState) -> TrainState:
-    """The state of a checkpoint, to the bit.
+    """Return the training state of a checkpoint, bit for bit.
 
     Args:
-      template: a state of the same network and optimizer.
+      template: any state of the same network and optimizer.
 
     Raises:
-      InputError: the checkpoint holds other arrays than the template.
+      InputError: the checkpoint's arrays do not match those of the template.
     """
     raw = restored.arrays.get("raw_params")
     if (template.ema is None) != (raw is None):
         raise InputError("the checkpoint and step.ema_decay do not agree on keeping an average")
     params, ema = restored.variables["params"], None
-    if raw is not None:  # the model has the average in place of these
+    if raw is not None:  # the model holds the average in place of these
         average = flatten_dict(params)
         ema = unflatten_dict({name: average[name] for name in flatten_dict(template.ema)})
         params = merge(params, raw)
@@ -289,7 +300,7 @@ def resumed(restored: Restored, template: TrainState) -> TrainState:
 
 
 def _ranking(record: Record) -> dict[str, float]:
-    """What the best checkpoint is chosen by: of the latest stage, the highest score."""
+    """Return what the best checkpoint is chosen by: the latest stage, then the highest score."""
     order = list(record.run.get("order", (record.stage,)))
     return {"stage": float(order.index(record.stage)), "score": record.score or 0.0}
 
@@ -310,7 +321,7 @@ def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copies a directory, so that it is there in whole or not at all."""
+    """Copy a directory atomically."""
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary)
@@ -318,7 +329,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _told(directory: Path, action: Callable[[], Any], kept: str = "") -> Any:
-    """What `action` returns; its errors are told in one line."""
+    """Return the result of `action`; turn its errors into an InputError of one line."""
     try:
         return action()
     except (OSError, ValueError, RuntimeError) as error:
@@ -329,9 +340,11 @@ def _told(directory: Path, action: Callable[[], Any], kept: str = "") -> Any:
 
 
 def _tell_errors_once() -> None:
-    """Orbax logs, with tracebacks, what it also raises, once for each array it was writing; and
-    threads that were writing complain when they end. For the rest of the process, since writing
-    goes on in the background."""
+    """Silence what orbax logs in addition to the errors it raises.
+
+    It logs a traceback for each array it was writing, and its threads complain when they end.
+    This holds for the rest of the process, because writing continues in the background.
+    """
     logger = logging.get_absl_logger()
     if not any(isinstance(known, _NotFromOrbax) for known in logger.filters):
         logger.addFilter(_NotFromOrbax())
@@ -347,7 +360,10 @@ class _NotFromOrbax(python_logging.Filter):
 
 
 def _beside_the_model(state: TrainState) -> Arrays:
-    """What `evaluation_variables` lacks: the parameters too, if the model has their average."""
+    """Return the part of the state that `evaluation_variables` lacks.
+
+    Includes the trained parameters themselves if the model holds their average.
+    """
     arrays = {"opt_state": _named(state.opt_state), "step": state.step, "rng": state.rng}
     if state.ema is not None:
         params, names = flatten_dict(state.params), flatten_dict(state.ema)
@@ -356,18 +372,18 @@ def _beside_the_model(state: TrainState) -> Arrays:
 
 
 def _on_host(tree: Any) -> Any:
-    """Copies that are independent of buffers which the next step will use again."""
+    """Copy arrays to the host, because the next step reuses their buffers."""
     return jax.tree.map(lambda x: np.array(x), tree)
 
 
 def _named(tree: Any) -> Arrays:
-    """The leaves of any pytree by their path, as nested dictionaries."""
+    """Return the leaves of any pytree as nested dictionaries, keyed by their paths."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return unflatten_dict({_path(path): leaf for path, leaf in leaves})
 
 
 def _like(template: Any, named: Mapping[str, Any]) -> Any:
-    """The inverse of `_named`."""
+    """Undo `_named`: return its leaves in the structure of `template`."""
     found = flatten_dict(dict(named))
     leaves, structure = jax.tree_util.tree_flatten_with_path(template)
     shapes = {_path(path): np.shape(leaf) for path, leaf in leaves}

@@ -1,4 +1,4 @@
-"""A training clip through the network (paper section 4.1; docs/propagation.md, section 5.2).
+"""Forward pass of a training clip (paper section 4.1; docs/propagation.md, section 5.2).
 
     all frames -> encode_image at once
     then frame by frame:  previous frame and its mask -> encode_mask -> memory
@@ -32,12 +32,12 @@ from s3_jax.training.step_config import ClipConfig
 
 
 class ClipBatch(NamedTuple):
-    """Annotated clips.
+    """Batch of annotated clips.
 
-    frames: RGB; height and width are multiples of the network's `size_multiple`.
-    masks: number of the object at every pixel, 0 for background; numbers above an item's
-      `num_objects` count as no class at all.
-    num_objects: how many objects an item has, at most `ClipConfig.num_objects`.
+    frames: RGB, 0 to 255; height and width are multiples of the network's `size_multiple`.
+    masks: object number at every pixel, 0 for background; numbers above an item's `num_objects`
+      belong to no class.
+    num_objects: number of objects per item, at most `ClipConfig.num_objects`.
     """
 
     frames: UInt8[Array, "b t H W 3"]
@@ -48,8 +48,8 @@ class ClipBatch(NamedTuple):
 class ClipPrediction(NamedTuple):
     """Logits for the frames after the first, background first, float32.
 
-    sensory_logits, query_logits: auxiliary, at stride 16; of the sensory memory before each frame,
-    and of every level l of the object transformer.
+    sensory_logits: auxiliary logits from the sensory memory before each frame, at stride 16.
+    query_logits: auxiliary logits from every level l of the object transformer, at stride 16.
     """
 
     logits: Float[Array, "f b k+1 H W"]
@@ -58,7 +58,7 @@ class ClipPrediction(NamedTuple):
 
 
 class ClipMemory(NamedTuple):
-    """What is remembered while a clip runs; value holds one slot for every frame but the last."""
+    """Memory carried through a clip; `value` has one slot for every frame but the last."""
 
     value: Float[Array, "b k f n c"]
     objects: Objects
@@ -72,7 +72,10 @@ class FrameKeys(NamedTuple):
 
 
 class PreviousFrame(NamedTuple):
-    """What encoding a frame's mask needs; deep: whether it updates sensory memory."""
+    """Inputs for memorizing the previous frame.
+
+    deep: True if the encoded mask updates sensory memory.
+    """
 
     number: Int[Array, ""]
     image: Float[Array, "b H W 3"]
@@ -81,7 +84,11 @@ class PreviousFrame(NamedTuple):
 
 
 class CurrentFrame(NamedTuple):
-    """What segmenting a frame needs; references: numbers of the frames it reads."""
+    """Inputs for segmenting the current frame.
+
+    references: numbers of the frames whose memory is read.
+    last: True for the last frame of the clip.
+    """
 
     number: Int[Array, ""]
     features: ImageFeatures
@@ -92,10 +99,10 @@ class CurrentFrame(NamedTuple):
 def run_clip(
     model: S3, variables: Variables, config: ClipConfig, batch: ClipBatch, draws: Draws
 ) -> tuple[ClipPrediction, Variables]:
-    """Predictions for every frame after the first, and the new BatchNorm statistics.
+    """Return predictions for every frame after the first, and the new BatchNorm statistics.
 
     Args:
-      draws: the clip's random choices; for the same ones the result is the same.
+      draws: the clip's random choices; the result is deterministic given them.
     """
     frames = jnp.swapaxes(batch.frames, 0, 1)
     images = frames.astype(jnp.float32) / 255
@@ -124,10 +131,12 @@ def run_clip(
 def encode_frames(
     model: S3, variables: Variables, images: Float[Array, "t b H W 3"], train: bool = True
 ) -> tuple[ImageFeatures, Variables]:
-    """Features of all frames, and the new BatchNorm statistics.
+    """Return the features of all frames (axes t b first), and the new BatchNorm statistics.
 
-    train: normalise with the statistics of all frames together; otherwise with the running ones,
-      which stay as they are.
+    Args:
+      images: RGB in [0, 1].
+      train: normalise with the statistics of all frames together; if False, with the running
+        statistics, which then do not change.
     """
     t, b = images.shape[:2]
     features, state = model.apply(
@@ -142,13 +151,13 @@ def encode_frames(
 
 
 def object_masks(masks: Integer[Array, "b H W"], num_objects: int) -> Float[Array, "b k H W"]:
-    """Masks of 0 and 1 of the objects 1 to num_objects."""
+    """Return the masks of objects 1 to `num_objects`, with values 0 and 1."""
     numbers = jnp.arange(1, num_objects + 1).reshape(1, -1, 1, 1)
     return (masks[:, None] == numbers).astype(jnp.float32)
 
 
 def active_objects(num_objects: Integer[Array, "b"], slots: int) -> Float[Array, "b k"]:
-    """1 for an item's objects, 0 for the slots it leaves empty."""
+    """Return 1 for slots that hold one of the item's objects, and 0 for empty slots."""
     return (jnp.arange(slots)[None] < num_objects[:, None]).astype(jnp.float32)
 
 
@@ -159,7 +168,7 @@ def _advance(
     memory: ClipMemory,
     inputs: tuple[PreviousFrame, CurrentFrame],
 ) -> tuple[ClipMemory, ClipPrediction]:
-    """Remembers the previous frame, then segments the current one."""
+    """Memorize the previous frame, then segment the current one."""
     previous, current = inputs
     memory = _remember(network, memory, previous)
     return _segment(network, keys, active, memory, current)
@@ -200,7 +209,7 @@ def _segment(
 def _read(
     keys: FrameKeys, value: Float[Array, "b k f n c"], query: Key, frame: CurrentFrame
 ) -> Float[Array, "b k h w c"]:
-    """Readout over all tokens of the frame's reference frames."""
+    """Return the readout over all tokens of the frame's reference frames."""
     b, h, w, ck = query.key.shape
     of_object = jax.vmap(take_rows, in_axes=(1, None), out_axes=1)
     readout = read_frames(
@@ -228,7 +237,7 @@ def _empty_memory(
     first_mask: Float[Array, "b k H W"],
     dtype: jnp.dtype | type,
 ) -> ClipMemory:
-    """Before anything is remembered; the values' type is the one the network computes in."""
+    """Return the memory before the first frame; `dtype` is the one the network computes in."""
     b, k = first_mask.shape[:2]
     t, _, h, w, _ = features.pix_feat.shape
     return ClipMemory(

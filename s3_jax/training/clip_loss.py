@@ -1,4 +1,4 @@
-"""The usual loss and trainer: the published losses on clips, AdamW with parameter groups."""
+"""Default loss and trainer: the published losses on clips, and AdamW with parameter groups."""
 
 import dataclasses
 import functools
@@ -24,9 +24,9 @@ DrawClip = Callable[[Array, Array, int], Draws]
 
 @dataclasses.dataclass(frozen=True)
 class ClipLoss:
-    """Run a clip through the network, and compare its masks with those annotated.
+    """Loss of a network on a batch of clips; see `parts.Loss`.
 
-    draw_clip, choose_points: where chance comes in; replaced where choices are to be replayed.
+    draw_clip, choose_points: the only sources of randomness; replace them to replay choices.
     """
 
     model: S3
@@ -44,10 +44,10 @@ class ClipLoss:
 
 
 def clip_loss(model: S3, config: StepConfig) -> ClipLoss:
-    """The published loss of a network.
+    """Return the published loss for a network.
 
     Raises:
-      ValueError: a network for single objects is to be trained with several.
+      ValueError: a single-object network is to be trained with several objects.
     """
     slots = config.clip.num_objects
     if model.config.single_object and slots != 1:
@@ -61,14 +61,14 @@ def clip_loss(model: S3, config: StepConfig) -> ClipLoss:
 
 
 def make_trainer(model: S3, config: StepConfig) -> Trainer:
-    """The usual trainer of a model.
+    """Return the default trainer for a model.
 
     Args:
-      model: with `axis_name` set if the step runs on replicas; its dtype is the one computed in,
-        its `trainable_blocks` the part of the ViT that is fine-tuned.
+      model: network with `axis_name` set if the step runs on replicas. Computation uses its
+        dtype; its `trainable_blocks` are the part of the ViT that is fine-tuned.
 
     Raises:
-      ValueError: a network for single objects is to be trained with several.
+      ValueError: a single-object network is to be trained with several objects.
     """
     schedule = learning_rate_schedule(config.optimizer)
     return Trainer(

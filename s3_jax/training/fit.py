@@ -1,20 +1,20 @@
-"""Training from its parts: set up, restore, then steps, with measurements between them.
+"""Training loop: restore or begin, then train every stage with the given parts.
 
-The phases, named as in big_vision's train.py:
+The phases are named as in big_vision's train.py:
 
-    restore           where the run was left, or how it begins
+    restore           the latest checkpoint, or the beginning of the first stage
     for every stage that is not done:
-        input pipeline        batches from the step that comes next
+        input pipeline        batches from the next step on
         train loop, for every step:
             update step       state, batch -> state, metrics
-            callbacks         pictures, profiles, whatever is given
-            training progress every log_every steps; too many skipped steps and divergence stop
+            callbacks         pictures, profiles, or any others
+            training progress every log_every steps; stops on divergence or too many skipped steps
             evaluation        every evaluate_every steps
             checkpoint saving every save_every steps, in the background
-        next stage            goes on with what this one learnt
+        next stage            starts from the network that this stage trained
 
-Everything that decides a step (parameters, optimizer, random key, place in the data) is in the
-checkpoint, so that a run that was killed gives the same numbers as one that was not.
+Checkpoints hold everything that determines a step (parameters, optimizer state, random key,
+position in the data), so a run that was killed produces the same numbers as one that was not.
 """
 
 import collections
@@ -59,20 +59,20 @@ from s3_jax.training.window import IN_FLIGHT, Window, WindowSummary
 
 @dataclasses.dataclass(frozen=True)
 class FitConfig:
-    """How often what is done; decides no number of a step.
+    """Frozen settings of the training loop; none of them changes the result of a step.
 
-    log_every, save_every, evaluate_every: steps between logged losses, checkpoints and
+    log_every, save_every, evaluate_every: number of steps between logged losses, checkpoints and
       evaluations. The last step of a stage is always logged, saved and evaluated.
-    evaluate_first: evaluate before the first step too. keep_first: that network is a checkpoint
-      too, which later ones have to be better than.
-    patience: a stage ends after this many evaluations in a row that bring no better score; 0 for
-      never.
-    export_best: the network with the best score is in WORKDIR/best when the run has ended.
-    keep: latest checkpoints that are kept, beside the one with the best score.
-    divergence: training stops where the mean loss since the last log is this many times the
-      median of those before; 0 for never.
-    max_skipped: steps of the whole run whose loss or gradient may be not finite; each is skipped,
-      and one more stops the run. So does one before any step was finite.
+    evaluate_first: evaluate before the first step too.
+    keep_first: save the network of that evaluation as a checkpoint, which can be the best one.
+    patience: end a stage after this many consecutive evaluations without a better score; 0 to
+      never end it early.
+    export_best: copy the network with the best score to WORKDIR/best at the end of the run.
+    keep: number of latest checkpoints to keep, besides the one with the best score.
+    divergence: stop if the mean loss since the last log exceeds the median of earlier means by
+      this factor; 0 to never stop.
+    max_skipped: number of steps of the run whose loss or gradient may be non-finite. Such steps
+      are skipped; one more stops the run, as does one before any finite step.
     """
 
     log_every: int = 50
@@ -95,9 +95,10 @@ class FitConfig:
 
 
 class TrainingError(InputError):
-    """Training cannot go on as it is: too many steps are not finite, or it diverges.
+    """Error for training that diverges, or has too many non-finite steps.
 
-    problem: what is wrong, which is recorded so that a start with the same command is refused.
+    problem: description that is recorded in the working directory, so that starting again with
+      the same command is refused.
     """
 
     def __init__(self, message: str, problem: str):
@@ -107,8 +108,12 @@ class TrainingError(InputError):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How a run ended: steps of all stages that are done, whether it was asked to stop, and the
-    score of the last evaluation."""
+    """Outcome of a run.
+
+    step: number of steps done in all stages.
+    stopped: True if the run was asked to stop before its end.
+    score: score of the last evaluation; None if there was none.
+    """
 
     step: int
     stopped: bool
@@ -117,13 +122,13 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Watch:
-    """The best score of a stage so far, and how many evaluations after it brought no better."""
+    """Best score of a stage so far, and number of evaluations since then."""
 
     best: float | None = None
     since_best: int = 0
 
     def after(self, score: float) -> "Watch":
-        """The same with one more score."""
+        """Return the watch after one more evaluation."""
         if self.best is None or score > self.best:
             return Watch(score)
         return Watch(self.best, self.since_best + 1)
@@ -131,11 +136,13 @@ class Watch:
 
 @dataclasses.dataclass(eq=False)
 class Start:
-    """A stage as it begins or goes on.
+    """Starting point of a stage, new or resumed.
 
-    number: of the stage. state: not yet on all devices. step: how many of its steps are done.
-    skipped: steps of the run so far that were not finite.
-    watch: of the stage's scores so far.
+    number: index of the stage, from 0.
+    state: training state, not yet placed on the devices.
+    step: number of the stage's steps that are done.
+    skipped: number of the run's steps so far that were not finite.
+    watch: best score of the stage so far.
     """
 
     number: int
@@ -162,25 +169,28 @@ def fit(
     adopt: bool = False,
     **trainer: Any,
 ) -> Outcome:
-    """Train a network with your own parts; go on where the run in `workdir` was left.
+    """Train a network with your own parts, resuming the run in `workdir` if there is one.
 
     Args:
-      workdir: for checkpoints, curves and the log; made if it is not there. Given as
-        `--checkpoint` to any command it stands for the network.
+      workdir: directory for checkpoints, curves and the log; created if it does not exist. Any
+        command accepts it as `--checkpoint`.
       model: configuration of the network, which checkpoints record.
-      variables: what training starts from, such as `initial_variables(model, seed)`.
+      variables: variables to start from, such as `initial_variables(model, seed)`.
       loss, data, evaluate, callbacks: see `s3_jax.training.parts`. A loss that runs the network
-        makes it `S3(model, axis_name=REPLICAS)`, so that BatchNorm sees all devices' rows.
-      optimizer: of the parameters that train; an optax schedule in it counts its own steps.
-      seed: of what is random in steps.
-      devices: see `parallel`; for other forms than "pmap" the loss's network has no `axis_name`.
-      adopt: go on although the directory is of another network or seed, or was stopped by a
-        problem.
+        should create it as `S3(model, axis_name=REPLICAS)`, so that BatchNorm sees the rows of
+        all devices.
+      optimizer: optimizer of the trainable parameters; an optax schedule in it counts its own
+        steps.
+      steps: number of steps of the whole run.
+      seed: seed of all random choices in steps.
+      devices: see `parallel`; for forms other than "pmap" the loss's network has no `axis_name`.
+      adopt: resume even if the directory holds a run with another network or seed, or one that
+        was stopped by a problem.
       trainer: further fields of `parts.Trainer`, such as `trains`, `ema_decay` or `accumulate`.
 
     Raises:
       InputError: the directory holds a run of another network, its checkpoints cannot be used,
-        training went wrong, or the disk is full.
+        training failed, or the disk is full.
     """
     axis_name = REPLICAS if devices == "pmap" else None
     parts = Trainer(loss, optimizer, axis_name=axis_name, **trainer)
@@ -199,16 +209,16 @@ def run_stages(
     seed: int = 0,
     devices: Form = "pmap",
 ) -> Outcome:
-    """Train to the end of the last stage, or to where SIGTERM or SIGINT asks to stop.
+    """Train to the end of the last stage, or until SIGTERM or SIGINT.
 
     Args:
-      about: what checkpoints record of the run, as JSON values.
-      seed: of the first stage; the others' follow from it.
+      about: settings that checkpoints record of the run, as JSON values.
+      seed: seed of the first stage; later stages derive theirs from it.
       devices: see `parallel`; for "pmap" the stages' trainers and networks name its axis.
 
     Raises:
-      InputError: the data or the checkpoints cannot be used; training went wrong (the message
-        names the file with the batch); or the disk is full.
+      InputError: the data or the checkpoints cannot be used; training failed (the message names
+        the file with the batch); or the disk is full.
     """
     with Checkpoints(workdir, config.keep) as checkpoints, StopRequest() as stop:
         start = restore(stages, checkpoints, seed) or begin(stages, 0, None, seed)
@@ -229,7 +239,11 @@ def run_stages(
 
 
 def restore(stages: Sequence[Stage], checkpoints: Checkpoints, seed: int) -> Start | None:
-    """Where the run was left; None if it has not begun."""
+    """Return the point that the run can resume from, or None if it has not begun.
+
+    Raises:
+      InputError: there are checkpoints, but none can be used.
+    """
     restored = checkpoints.restore()
     if restored is None:
         return None
@@ -244,7 +258,12 @@ def restore(stages: Sequence[Stage], checkpoints: Checkpoints, seed: int) -> Sta
 def begin(
     stages: Sequence[Stage], number: int, before: Learnt | None, seed: int, skipped: int = 0
 ) -> Start:
-    """The beginning of a stage; all that is random in it follows from the run's seed."""
+    """Return the beginning of a stage; the run's seed determines its random choices.
+
+    Args:
+      before: result of the previous stage; None for the first stage.
+      skipped: number of the run's steps so far that were not finite.
+    """
     stage = stages[number]
     state = init_state(stage.trainer, stage.begin(before), seed + number)
     return Start(number, state, 0, skipped)
@@ -265,12 +284,12 @@ def _tell_where(record: Record) -> None:
 
 
 def _first_step(stages: Sequence[Stage], number: int) -> int:
-    """Steps of all stages before the one of this number."""
+    """Return the number of steps in all stages before stage `number`."""
     return sum(stage.steps for stage in stages[:number])
 
 
 class _Run:
-    """What all stages of a run share."""
+    """Training loop of a run, with everything that its stages share."""
 
     def __init__(
         self,
@@ -295,7 +314,7 @@ class _Run:
         self._votes: collections.deque[jax.Array] = collections.deque(maxlen=IN_FLIGHT + 1)
 
     def fit(self, start: Start) -> Outcome:
-        """All stages from `start` on."""
+        """Train all stages from `start` on."""
         self._skipped = start.skipped
         while True:
             stage, self._watch = self._stages[start.number], start.watch
@@ -317,19 +336,19 @@ class _Run:
             self._save(stage, state, 0, 0, score)
 
     def _exhausted(self, stage: Stage) -> bool:
-        """Tell whether the stage ends early, because its score no longer rises."""
+        """Return True if the stage ends early because its score no longer rises."""
         patience = self._config.patience
         return 0 < patience <= self._watch.since_best and stage.evaluate is not None
 
     def _export_best(self) -> None:
-        """Copies the network with the best score to WORKDIR/best."""
+        """Copy the network with the best score to WORKDIR/best, if configured."""
         if self._config.export_best:
             best = self._checkpoints.best()
             self._checkpoints.export_model(best, self._workdir / "best", replace=True)
             say(f"the best step, {best}, is in {self._workdir / 'best'}")
 
     def _train_loop(self, start: Start, state: TrainState) -> tuple[TrainState, int]:
-        """The state after the stage's last step, or after the one it was asked to stop at."""
+        """Train a stage; return the state and step where it ended or was asked to stop."""
         stage, first = self._stages[start.number], _first_step(self._stages, start.number)
         step = start.step
         if step == stage.steps or self._exhausted(stage):
@@ -355,7 +374,7 @@ class _Run:
         return state, step
 
     def _vote(self, batch: Batch) -> np.ndarray:
-        """This process's vote to stop, a row of it beside every row of the batch."""
+        """Return this process's vote to stop (1 or 0), repeated for every row of the batch."""
         return np.full(jax.tree.leaves(batch)[0].shape[0], float(self._stop.requested), np.float32)
 
     def _call_back(
@@ -378,8 +397,10 @@ class _Run:
         first: int,
         window: Window,
     ) -> Batch:
-        """The next batch; if there is none, since too much of the data is damaged, what has been
-        learnt so far is saved first."""
+        """Return the next batch.
+
+        If there is none because too much of the data is damaged, save the state, then raise.
+        """
         try:
             with window.waiting():
                 return next(batches)
@@ -398,7 +419,7 @@ class _Run:
     def _after_step(
         self, stage: Stage, state: TrainState, step: int, total: int, window: Window
     ) -> bool:
-        """Logs, evaluates and saves, whatever is due; returns whether to stop here."""
+        """Log, evaluate and save if due; return True to stop here."""
         config, last = self._config, step == stage.steps
         stop = self._agreed_stop(last)
         evaluate = stage.evaluate is not None and (last or step % config.evaluate_every == 0)
@@ -416,10 +437,10 @@ class _Run:
         return stop
 
     def _agreed_stop(self, last: bool) -> bool:
-        """Whether any process was asked to stop.
+        """Return True if any process was asked to stop.
 
-        Several processes agree without waiting for one another: each step carries their votes, and
-        they act on those of a step that the devices are done with.
+        Processes agree without waiting for one another: every step carries their votes, and they
+        act on the votes of a step that the devices have finished.
         """
         if jax.process_count() == 1:
             return self._stop.requested
@@ -452,7 +473,7 @@ class _Run:
         )
 
     def _evaluate(self, stage: Stage, state: TrainState, total: int) -> float | None:
-        """The score, with averaged parameters if there are any."""
+        """Return the score, with averaged parameters if there are any."""
         if stage.evaluate is None:
             return None
         result: Evaluation = stage.evaluate(evaluation_variables(self._devices.get(state)))
@@ -480,12 +501,12 @@ class _Run:
         self.write_page()
 
     def write_page(self) -> None:
-        """The run's page, from the first process only."""
+        """Write the run's summary page, from the first process only."""
         if jax.process_index() == 0:
             write_summary(self._workdir, _first_step(self._stages, len(self._stages)))
 
     def _next_stage(self, number: int, state: TrainState, done: int) -> Start:
-        """The next stage, from what this one has learnt, which is kept in `stages/`."""
+        """Keep this stage's network in WORKDIR/stages, and return the start of the next stage."""
         stage = self._stages[number]
         variables = jax.device_get(evaluation_variables(self._devices.get(state)))
         kept = self._workdir / "stages" / stage.name
@@ -495,7 +516,7 @@ class _Run:
 
 
 def _frames(batch: Batch) -> int:
-    """Frames of a step, of all processes; rows, where the batch has no frames."""
+    """Return the number of frames (or of rows, without frames) of a step in all processes."""
     frames = getattr(batch, "frames", None)
     rows = jax.tree.leaves(batch)[0].shape[0]
     count = rows if frames is None else rows * frames.shape[1]
@@ -503,13 +524,13 @@ def _frames(batch: Batch) -> int:
 
 
 def _named_step(number: int) -> contextlib.AbstractContextManager[None]:
-    """A step by its number, for profiles."""
+    """Return a context that names a step in profiles."""
     return jax.profiler.StepTraceAnnotation("train", step_num=number)
 
 
 @contextlib.contextmanager
 def _input_pipeline(stage: Stage, step: int) -> Iterator[Iterator[Batch]]:
-    """The stage's batches from a step on, closed in the end if they can be."""
+    """Yield the stage's batches from a step on, and close them at the end if possible."""
     batches = iter(stage.data(step))
     try:
         yield batches

@@ -1,4 +1,4 @@
-"""The optimizer: gradient clipping, then AdamW with learning rate and decay per parameter group."""
+"""Optimizer: gradient clipping, then AdamW with learning rate and decay per parameter group."""
 
 import jax.numpy as jnp
 import optax

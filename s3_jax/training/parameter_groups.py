@@ -1,4 +1,4 @@
-"""Which parameters train, and in which group of the optimizer.
+"""Groups of parameters: frozen ones, and those that the optimizer treats differently.
 
 See docs/propagation.md, section 5.4.
 """
@@ -17,8 +17,8 @@ Group = Literal["frozen", "pretrained", "backbone", "embedding", "other"]
 Path = tuple[str, ...]
 Params = dict[str, Any]
 
-# What makes the object queries; of the linear layers only the weights (in the published code the
-# names of their biases do not match).
+# Parameters that produce the object queries; of the linear layers only the weights, because the
+# published code's pattern does not match their biases.
 EMBEDDINGS: frozenset[Path] = frozenset(
     {
         ("object_transformer", "query_init"),
@@ -30,9 +30,12 @@ EMBEDDINGS: frozenset[Path] = frozenset(
 
 
 def group_of(path: Path, model: S3, pretrained_apart: bool = False) -> Group:
-    """Group of the parameter at a path, given as the names of its modules and its own.
+    """Return the group of a parameter.
 
-    pretrained_apart: what is fine-tuned of the pretrained network is a group "pretrained".
+    Args:
+      path: names of the parameter's modules, then its own name.
+      pretrained_apart: put the fine-tuned part of the pretrained network in the group
+        "pretrained" rather than "backbone".
     """
     if path[0] == "image_encoder":
         encoder = make_encoder(model.config)
@@ -44,22 +47,25 @@ def group_of(path: Path, model: S3, pretrained_apart: bool = False) -> Group:
 
 
 def group_labels(params: Params, model: S3, pretrained_apart: bool = False) -> Params:
-    """Return the tree of the parameters, with the group (`group_of`) in place of each."""
+    """Return a tree like `params` with each parameter replaced by its group (see `group_of`)."""
     paths = flatten_dict(params)
     return unflatten_dict({path: group_of(path, model, pretrained_apart) for path in paths})
 
 
 def matches(path: Path, patterns: Sequence[str]) -> bool:
-    """Tell whether a path, with slashes between its names, is of one of the patterns."""
+    """Return True if a path, joined by slashes, matches any of the shell-style patterns."""
     name = "/".join(path)
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def refuse_unmatched(params: Params, patterns: Sequence[str], where: str) -> None:
-    """Refuse patterns that match no parameter, which would freeze nothing in silence.
+    """Refuse patterns that match no parameter, which would silently freeze nothing.
+
+    Args:
+      where: name of the setting, for the message.
 
     Raises:
-      InputError: there is one; the message lists what the first names of paths are.
+      InputError: a pattern matches nothing; the message lists the top-level module names.
     """
     paths = flatten_dict(params)
     for pattern in patterns:
@@ -72,12 +78,12 @@ def refuse_unmatched(params: Params, patterns: Sequence[str], where: str) -> Non
 
 
 def split_frozen(params: Params, model: S3) -> tuple[Params, Params]:
-    """Parameters that train, and those that do not; `merge` undoes it."""
+    """Return the trainable parameters and the frozen ones; `merge` joins them again."""
     return split(params, lambda path: group_of(path, model) != "frozen")
 
 
 def split(params: Params, chosen: Callable[[Path], bool]) -> tuple[Params, Params]:
-    """Parameters at the chosen paths, and the others; `merge` undoes it."""
+    """Return the parameters at the chosen paths and the others; `merge` joins them again."""
     flat = flatten_dict(params)
     others = {path for path in flat if not chosen(path)}
     first = unflatten_dict({path: x for path, x in flat.items() if path not in others})
@@ -85,5 +91,5 @@ def split(params: Params, chosen: Callable[[Path], bool]) -> tuple[Params, Param
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> Params:
-    """The union of two trees of parameters."""
+    """Return the union of two parameter trees; `second` wins where both have a parameter."""
     return unflatten_dict(flatten_dict(first) | flatten_dict(second))

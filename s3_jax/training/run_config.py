@@ -1,7 +1,7 @@
-"""The configuration of a training run: network, stages, validation, and how often what is done.
+"""Configuration of a training run: network, stages, validation, logging and checkpoints.
 
-As plain dictionaries (`to_dict`, `from_dict`) it is what files in `configs/` return and what a
-checkpoint records. Stages are a dictionary by name there, and `order` says which of them run:
+Files in `configs/` return it, and checkpoints record it, as plain dictionaries (`to_dict`,
+`from_dict`). There, stages are a dictionary by name, and `order` lists the ones that run:
 
     {"order": ("static", "video"), "stages": {"static": {"steps": 80000, ...}, "video": ...}, ...}
 """
@@ -31,15 +31,17 @@ def _require(ok: bool, where: str, name: str, value: Any, rule: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class StageConfig:
-    """One stretch of training with the same data and settings.
+    """Frozen settings of a stage: a stretch of training with the same data and settings.
 
-    name: in messages, checkpoints and curves.
-    steps: how many; the schedules of `data` (`num_steps`) and `step` (`iterations`) span them.
-    batch_size: clips per step, of all hosts and devices together.
-    dtype: what the network computes in; parameters are float32 always.
-    single_object: train the network for single objects, as the published first stage does. The
-      stage after it goes on with that network made one for several objects.
+    name: name used in messages, checkpoints and curves.
+    steps: number of steps; the schedules of `data` (`num_steps`) and `step` (`iterations`) span
+      them.
+    batch_size: number of clips per step, over all hosts and devices.
+    dtype: dtype that the network computes in; parameters are always float32.
+    single_object: train the single-object network, as the published first stage does. The next
+      stage continues with that network, widened for several objects.
     trainable_blocks: parts of a pretrained image encoder that are fine-tuned (`Encoder.frozen`).
+    data, step: settings of the clips and of a training step.
     """
 
     name: str
@@ -86,19 +88,21 @@ class StageConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ValidationConfig:
-    """Videos that the network is measured on while it trains.
+    """Frozen settings of validation: the videos, and when the network is evaluated on them.
 
-    path, images, annotations, subset: see `VideoFolderConfig`; no `path`, no validation.
-    videos: names of those to measure on; none for all.
-    protocol: what is scored, a name of `benchmarks.protocols`.
-    short_side: frames are shrunk to it; -1 for never. Scores are those at the original size.
-    max_frames: of each video only so many, from the first; 0 for all.
-    every: steps between measurements; the last step of a stage is always measured.
-    at_start: measure before the first step too. keep_start: that network is a checkpoint too,
-      which later ones have to be better than.
-    patience: a stage ends after this many measurements in a row that bring no better score; 0 for
-      never.
-    export_best: the network with the best score is in WORKDIR/best when training has ended.
+    path, images, annotations, subset: see `VideoFolderConfig`; an empty `path` disables
+      validation.
+    videos: names of the videos to use; empty for all.
+    protocol: scoring rules, a name in `benchmarks.protocols`.
+    short_side: shorter side, in pixels, that frames are shrunk to; -1 to never shrink. Scores are
+      always computed at the original size.
+    max_frames: number of frames to use of each video, from the first; 0 for all.
+    every: number of steps between evaluations; the last step of a stage is always evaluated.
+    at_start: evaluate before the first step too.
+    keep_start: save the network of that evaluation as a checkpoint, which can be the best one.
+    patience: end a stage after this many consecutive evaluations without a better score; 0 to
+      never end it early.
+    export_best: copy the network with the best score to WORKDIR/best at the end of training.
     """
 
     path: str = ""
@@ -131,22 +135,24 @@ class ValidationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides a training run.
+    """Frozen settings of a training run.
 
-    model: of the last stage; `single_object` is left to the stages.
-    initial_checkpoint: a model checkpoint (`s3_jax.checkpoints.model.find_model`) to start from,
-      such as `s3 convert` makes of public weights; "" for initial values.
-    data_root: directory that relative paths of data sets are below; "" for the current one.
-    seed: of initial values and of what is random in steps (`data.seed` decides the data).
-    log_every, save_every: steps between logged losses and between checkpoints.
-    images_every: steps between pictures of a clip, for TensorBoard; 0 for none.
-    keep: latest checkpoints that are kept, beside the one with the best validation score.
-    divergence: training stops where the mean loss since the last log is this many times the
-      median of those before; 0 for never.
-    max_skipped: steps whose loss or gradient may be not finite; each is skipped, and one more
-      stops the run.
-    devices: how a step runs on several devices, see `training.parallel`: "pmap", "mesh", or "fsdp"
-      where the state is too large for one; losses are equal to rounding.
+    model: network of the last stage; `single_object` is set per stage instead.
+    stages: stages of the run, in order.
+    validation: validation videos, and when to evaluate on them.
+    initial_checkpoint: model checkpoint (see `s3_jax.checkpoints.model.find_model`) to start
+      from, such as `s3 convert` makes from public weights; "" for initial values.
+    data_root: directory that relative paths of data sets start from; "" for the current one.
+    seed: seed of initial values and of random choices in steps; data use `data.seed` instead.
+    log_every, save_every: number of steps between logged losses and between checkpoints.
+    images_every: number of steps between pictures of a clip in TensorBoard; 0 for none.
+    keep: number of latest checkpoints to keep, besides the one with the best validation score.
+    divergence: stop if the mean loss since the last log exceeds the median of earlier means by
+      this factor; 0 to never stop.
+    max_skipped: number of steps whose loss or gradient may be non-finite. Such steps are skipped;
+      one more stops the run.
+    devices: form of the step on several devices (see `training.parallel`): "pmap", "mesh", or
+      "fsdp" for a state too large for one device. Losses are equal up to rounding.
     """
 
     model: ModelConfig
@@ -182,7 +188,7 @@ class RunConfig:
             _require(crop % multiple == 0, stage.name, "data.crop", crop, rule)
 
     def paths(self) -> Iterator[tuple[str, str]]:
-        """What is read, by its place in the configuration."""
+        """Yield each path that the run reads, after its name in the configuration."""
         yield from (("data_root", self.data_root), ("validation.path", self.validation.path))
         yield "initial_checkpoint", self.initial_checkpoint
         for stage in self.stages:
@@ -191,16 +197,17 @@ class RunConfig:
                     yield f"stages.{stage.name}: {name}", getattr(source, name, "")
 
     def first_step(self, stage: int) -> int:
-        """Steps of all stages before the one numbered `stage`."""
+        """Return the number of steps in all stages before the one with index `stage`."""
         return sum(s.steps for s in self.stages[:stage])
 
     @property
     def total_steps(self) -> int:
+        """Number of steps in all stages."""
         return self.first_step(len(self.stages))
 
 
 def to_dict(run: RunConfig) -> dict[str, Any]:
-    """A configuration as plain dictionaries, lists and numbers."""
+    """Return a configuration as plain dictionaries, sequences and numbers."""
     values = model_config.to_dict(run)
     values["order"] = tuple(stage.name for stage in run.stages)
     values["stages"] = {stage.name: _stage_to_dict(stage) for stage in run.stages}
@@ -208,11 +215,11 @@ def to_dict(run: RunConfig) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
-    """The configuration from what `to_dict` made or a user wrote.
+    """Return the configuration that plain dictionaries, as of `to_dict`, describe.
 
     Raises:
-      InputError: a key is unknown or missing, or a value of the wrong type or out of range; the
-        message names it.
+      InputError: a key is unknown or missing, or a value has the wrong type or is out of range;
+        the message names it.
     """
     try:
         values = dict(values)
@@ -234,7 +241,7 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one, with keys joined by dots."""
+    """Flatten nested dictionaries into one, with keys joined by dots."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         inner = isinstance(value, Mapping)

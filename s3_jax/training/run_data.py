@@ -1,4 +1,4 @@
-"""The directory and the data of a run."""
+"""Working directory and data of a training run."""
 
 import contextlib
 import dataclasses
@@ -23,7 +23,7 @@ from s3_jax.training import run_config
 from s3_jax.training.clip import ClipBatch
 from s3_jax.training.run_config import RunConfig, StageConfig
 
-# What may change between one start and the next, since it decides no number of a step.
+# Settings that may change when a run resumes, because they do not change the result of a step.
 _FREE = (
     "log_every",
     "images_every",
@@ -39,13 +39,17 @@ _FREE_OF_DATA = ("num_workers", "num_threads", "clips_ahead", "max_failing")
 
 
 def claim(workdir: Path, run: RunConfig, adopt: bool) -> AbstractContextManager[object]:
-    """Makes the directory, or sees that it is of this run.
+    """Create the working directory of a run, or check that an existing one belongs to this run.
 
-    adopt: record this configuration in place of another one, and go on after a problem.
+    Args:
+      adopt: record this configuration in place of another one, and resume after a problem.
+
+    Returns:
+      A context that keeps other runs out of the directory.
 
     Raises:
-      InputError: it holds a run of another configuration, and the message names what differs; or
-        one that was stopped by a problem; or another process trains in it.
+      InputError: the directory holds a run with another configuration (the message names the
+        differences), or one that was stopped by a problem, or another process trains in it.
     """
     return claim_directory(workdir, run_config.to_dict(run), adopt, _refuse_another)
 
@@ -56,17 +60,20 @@ def claim_directory(
     adopt: bool = False,
     refuse: Callable[[Path, dict[str, Any], dict[str, Any]], None] | None = None,
 ) -> AbstractContextManager[object]:
-    """Makes a training directory, or sees that it is of a run with these settings.
+    """Create a training directory, or check that an existing one has these settings.
+
+    Args:
+      settings: settings of the run as JSON values.
+      adopt: record these settings in place of others, and resume after a problem.
+      refuse: function of directory, recorded settings and present settings that raises an error
+        if they belong to different runs; by default, if any setting differs.
 
     Returns:
-      What keeps other runs out of it until the block ends.
-
-    refuse: raises an error if recorded and present settings are of different runs; by default if
-      any differs.
+      A context that keeps other runs out of the directory.
 
     Raises:
-      InputError: it holds another run, or one that was stopped by a problem, or another process
-        trains in it.
+      InputError: the directory holds another run, or one that was stopped by a problem, or
+        another process trains in it.
     """
     refuse_remote(workdir, "workdir")
     file, record = workdir / NAME, new_record("training", settings)
@@ -92,7 +99,7 @@ def claim_directory(
 
 
 def note(workdir: Path, **facts: Any) -> None:
-    """Adds facts to the record of a training directory, from the first process only."""
+    """Add facts to the record of a training directory, from the first process only."""
     if jax.process_index() == 0:
         write_record(workdir / NAME, read_record(workdir / NAME) | facts)
 
@@ -109,7 +116,11 @@ def _refuse_any(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any]) -> 
 
 
 def refuse_uneven_batches(run: RunConfig) -> None:
-    """Raises an InputError if a stage's batch cannot be divided over devices and micro-batches."""
+    """Refuse batch sizes that cannot be divided over devices and micro-batches.
+
+    Raises:
+      InputError: a stage has one; the message suggests others.
+    """
     devices = jax.device_count()
     for stage in run.stages:
         parts = stage.step.accumulate
@@ -139,15 +150,15 @@ def _refuse_another(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any])
 
 
 def _completed(values: dict[str, Any]) -> dict[str, Any]:
-    """A recorded configuration, with what settings that are younger than it are by default."""
+    """Add defaults to a recorded configuration for settings that are newer than the record."""
     try:
         return json.loads(json.dumps(run_config.to_dict(run_config.from_dict(values))))
-    except InputError:  # of another version: settings that are gone are told as differences
+    except InputError:  # of another version: removed settings are reported as differences
         return values
 
 
 def _identity(values: dict[str, Any]) -> dict[str, Any]:
-    """What has to stay the same, flat."""
+    """Return the settings that must not change when a run resumes, flattened."""
     kept = {key: value for key, value in values.items() if key not in _FREE}
     return {
         name: value
@@ -158,7 +169,7 @@ def _identity(values: dict[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def batches(run: RunConfig, stage: StageConfig, step: int) -> Iterator[Batches]:
-    """This process's part of the stage's batches, from a step on.
+    """Yield this process's part of the stage's batches, from a step on.
 
     Raises:
       InputError: a data set is missing.
@@ -176,25 +187,32 @@ def batches(run: RunConfig, stage: StageConfig, step: int) -> Iterator[Batches]:
 
 
 def clip_batches(run: RunConfig, stage: StageConfig, step: int) -> Iterator[Batch]:
-    """The stage's batches from a step on, until they are closed."""
+    """Yield the stage's batches from a step on, until the generator is closed."""
     with batches(run, stage, step) as clips:
         yield from clips
 
 
 def clip_batch(batch: Batch) -> ClipBatch:
-    """What a step takes of a batch."""
+    """Return the part of a batch that a training step uses."""
     arrays: Any = (batch["frames"], batch["masks"], batch["num_objects"])
     return ClipBatch(*arrays)
 
 
 def data_config(run: RunConfig, stage: StageConfig) -> DataConfig:
-    """The stage's data, with paths below the run's `data_root`, on this machine."""
+    """Return the stage's data settings, with paths below `data_root` made local.
+
+    Raises:
+      InputError: a path is in an object store, and cannot be fetched.
+    """
     sources = tuple(_below(run.data_root, source) for source in stage.data.sources)
     return dataclasses.replace(stage.data, sources=sources)
 
 
 def save_batch(batch: Any, file: Path) -> None:
-    """Writes this process's part of a batch, a pytree of arrays, as npz."""
+    """Write this process's part of a batch, a pytree of arrays, as npz.
+
+    With several processes, the file's name ends in the index of the process.
+    """
     if jax.process_count() > 1:
         file = file.with_stem(f"{file.stem}_process{jax.process_index()}")
     leaves, _ = jax.tree_util.tree_flatten_with_path(batch)
@@ -204,17 +222,20 @@ def save_batch(batch: Any, file: Path) -> None:
 
 
 def _below(root: str, source: Any) -> Any:
-    """A source with its paths below a directory; absolute ones stay."""
+    """Return a data source with its relative paths placed below `root`."""
     names = [name for name in PATHS if getattr(source, name, "")]
     places = {name: below(root, getattr(source, name), f"{source.kind}.{name}") for name in names}
     return dataclasses.replace(source, **{name: str(place) for name, place in places.items()})
 
 
 def below(root: str, path: str, what: str) -> Path:
-    """A path of a configuration on this machine: itself if it is absolute, else below `root`.
+    """Return a local path for a path in a configuration; relative ones are below `root`.
+
+    Args:
+      what: name of the setting, for the message.
 
     Raises:
-      InputError: it is in an object store, and cannot be fetched.
+      InputError: the path is in an object store, and cannot be fetched.
     """
     if is_remote(path) or Path(path).is_absolute():
         return fetched(path, what)

@@ -1,4 +1,4 @@
-"""Learning rates over the iterations (docs/propagation.md, sections 5.1 and 5.4)."""
+"""Learning rate schedules (docs/propagation.md, sections 5.1 and 5.4)."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,7 +11,7 @@ Schedule = Callable[[Integer[Array, ""] | int], Float[Array, ""]]
 
 
 def learning_rate_schedule(config: OptimizerConfig) -> Schedule:
-    """Base learning rate that is used at an iteration, counted from 0."""
+    """Return a function from iteration, counted from 0, to base learning rate."""
     factors: dict[str, Schedule] = {
         "constant": lambda iteration: jnp.ones(()),
         "steps": lambda iteration: config.gamma ** _passed(config.milestones, iteration),
@@ -28,7 +28,7 @@ def learning_rate_schedule(config: OptimizerConfig) -> Schedule:
 
 
 def _warmth(iteration: Integer[Array, ""] | int, warm_up: int) -> Float[Array, ""]:
-    """Rise from 1 / warm_up to 1; the first step is not lost."""
+    """Return a factor that rises linearly from 1 / warm_up, so that the first step counts, to 1."""
     return jnp.minimum((jnp.asarray(iteration) + 1) / warm_up, 1.0)
 
 

@@ -14,7 +14,7 @@ Metrics = dict[str, Float[Array, ""]]
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """State of training after some steps; what a checkpoint holds.
+    """State of training after some number of steps, as saved in checkpoints.
 
     step: number of steps done, and so the next iteration, counted from 0.
     params: all parameters of the network, float32, including frozen ones.
@@ -55,5 +55,5 @@ def evaluation_variables(state: TrainState, averaged: bool = True) -> dict[str, 
 
 
 def zero_step() -> Int[Array, ""]:
-    """The counter before the first step."""
+    """Return the step counter before the first step, int32."""
     return jnp.zeros((), jnp.int32)

@@ -1,4 +1,4 @@
-"""One training step: a pure function of state and batch, for one of any number of replicas.
+"""One training step: a pure function of state and batch, run by each of any number of replicas.
 
     loss -> gradients, averaged over micro-batches and replicas -> optimizer -> next state
 
@@ -28,11 +28,11 @@ EMA_START = 9
 
 
 def init_state(trainer: Trainer, variables: Variables, seed: int) -> TrainState:
-    """The state before the first step.
+    """Return the state before the first step.
 
     Args:
       variables: "params" and "batch_stats" of the network; other collections are ignored.
-      seed: of the run; what is random in a step follows from it and from the step's number.
+      seed: seed of the run; it and the step's number determine all random choices of a step.
     """
     params = jax.tree.map(jnp.asarray, dict(variables["params"]))
     trained, _ = split(params, trainer.trains)
@@ -48,18 +48,18 @@ def init_state(trainer: Trainer, variables: Variables, seed: int) -> TrainState:
 
 
 def train_step(trainer: Trainer, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    """The next state, and what to log.
+    """Return the next state, and metrics to log.
 
-    If the loss or the gradient is not finite the state stays as it was, its step included.
+    If the loss or the gradient is not finite, the whole state, including its step, is unchanged.
 
     Args:
-      batch: this replica's rows; the global batch is that of all replicas, in their order.
+      batch: this replica's rows; the global batch is those of all replicas, in order.
 
     Returns:
-      state: equal on all replicas if it was before.
+      state: equal on all replicas if the given state was.
       metrics: float32 scalars, averaged over the global batch: losses by name, "grad_norm" before
-        clipping, "learning_rate" if the trainer knows it, and "finite" (1, or 0 if nothing was
-        done).
+        clipping, "learning_rate" if the trainer has a schedule, and "finite" (0 if the state is
+        unchanged, else 1).
     """
     rows = _first_row(trainer.axis_name, batch) + jnp.arange(_row_count(batch))
     gradients, batch_stats, losses = gradients_of(trainer, state, batch, rows)
@@ -76,8 +76,10 @@ def train_step(trainer: Trainer, state: TrainState, batch: Batch) -> tuple[Train
 def voting_step(
     trainer: Trainer, state: TrainState, batch: tuple[Batch, Float[Array, "b"]]
 ) -> tuple[TrainState, Metrics]:
-    """`train_step`, which carries a vote beside every row; "votes" of its metrics is the largest
-    of all replicas, so that all processes come to know of it at the same step."""
+    """Run `train_step` with a vote per row, and add the largest vote as the metric "votes".
+
+    The maximum is over all replicas, so every process learns of it at the same step.
+    """
     rows, votes = batch
     state, metrics = train_step(trainer, state, rows)
     largest = jnp.max(votes)
@@ -89,10 +91,13 @@ def voting_step(
 def gradients_of(
     trainer: Trainer, state: TrainState, batch: Batch, rows: Int[Array, "b"]
 ) -> tuple[Params, Params, Metrics]:
-    """Gradients of the parameters that train, BatchNorm statistics, and losses of some rows.
+    """Return gradients of the trainable parameters, new BatchNorm statistics, and losses.
 
-    With `accumulate`, micro-batches of equal size one after the other: their gradients and losses
-    are averaged, and BatchNorm statistics move on from one to the next.
+    With `accumulate`, equal micro-batches are processed in sequence: gradients and losses are
+    averaged, and each micro-batch updates the BatchNorm statistics of the one before.
+
+    Args:
+      rows: indices of the batch's rows in the global batch.
     """
     key = step_key(state)
     parts = trainer.accumulate
@@ -122,7 +127,7 @@ def gradients_of(
 def apply_gradients(
     trainer: Trainer, state: TrainState, gradients: Params, batch_stats: Params
 ) -> TrainState:
-    """The state after an optimizer step."""
+    """Return the state after an optimizer step with these gradients."""
     trained, frozen = split(state.params, trainer.trains)
     updates, opt_state = trainer.optimizer.update(gradients, state.opt_state, trained)
     trained = optax.apply_updates(trained, updates)
@@ -143,7 +148,7 @@ def _gradients(
     rows: Int[Array, "b"],
     key: Key[Array, ""],
 ) -> tuple[Params, Params, Metrics]:
-    # Within `jax.shard_map` derivatives of what all replicas share would be sums over them.
+    # Within `jax.shard_map`, derivatives of shared values would be summed over the replicas.
     params = jax.tree.map(lambda x: vary_like(x, rows), params)
     trained, frozen = split(params, trainer.trains)
 
@@ -161,7 +166,7 @@ def _row_count(batch: Batch) -> int:
 
 
 def _first_row(axis_name: str | None, batch: Batch) -> Int[Array, ""] | int:
-    """Row of the global batch that this replica's first item is."""
+    """Return the index of this replica's first row in the global batch."""
     return 0 if axis_name is None else lax.axis_index(axis_name) * _row_count(batch)
 
 
@@ -177,8 +182,10 @@ def _split_rows(x: Array, parts: int) -> Array:
 def _averaged(
     ema: Params | None, params: Params, decay: float | None, step: Int[Array, ""]
 ) -> Params | None:
-    """The next average. Early on it is over fewer steps, so that it is not still of the initial
-    values when the network has long left them."""
+    """Return the next moving average.
+
+    Early averages are over fewer steps, so that the initial values do not linger in them.
+    """
     if ema is None or decay is None:
         return ema
     weight = jnp.maximum(1 - decay, EMA_START / (EMA_START + 1 + step))

@@ -1,4 +1,4 @@
-"""Settings of a training step: one frozen dataclass per part; defaults are the main stage's.
+"""Settings of a training step: one frozen dataclass per part, with the main stage's defaults.
 
 `MAIN_TRAINING` and `PRE_TRAINING` are the published recipe (paper section 4.1): video clips with
 several objects, and before that static images as clips of one object.
@@ -26,18 +26,18 @@ def _require_choice(name: str, value: str, choices: Any) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ClipConfig:
-    """How a clip runs through the network.
+    """Frozen settings of the forward pass of a clip.
 
-    num_objects: object slots per item; items with fewer objects leave some empty.
-    num_ref_frames: earlier frames whose key/value memory a frame reads; when there are more,
-      a random subset of this many.
-    deep_update_prob: chance that a frame (other than the first, which always does) updates
-      sensory memory from its encoded mask.
-    freeze_batch_norm: normalise with the running statistics and leave them as they are, as small
-      batches need; scale and bias train.
-    remat_encoder, remat_frames: what the backward pass computes again rather than keeps, of the
-      image encoder and of the frame-by-frame part: "none" keeps all, "products" keeps results of
-      matrix products and convolutions, "full" keeps only what enters a frame.
+    num_objects: number of object slots per item; items with fewer objects leave some empty.
+    num_ref_frames: number of earlier frames whose key/value memory a frame reads; if there are
+      more, a random subset of this size.
+    deep_update_prob: probability that a frame updates sensory memory from its encoded mask; the
+      first frame always does.
+    freeze_batch_norm: normalise with the running statistics and do not update them, which small
+      batches need; scale and bias still train.
+    remat_encoder, remat_frames: what the backward pass recomputes in the image encoder and in the
+      frame-by-frame part: "none" keeps everything, "products" keeps the results of matrix
+      products and convolutions, "full" keeps only the inputs of a frame.
     """
 
     num_objects: int = 3
@@ -57,13 +57,13 @@ class ClipConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """Where the losses are evaluated and how they are weighted.
+    """Frozen settings of the losses.
 
-    num_points: points per frame at which logits and labels are compared.
-    oversampling: candidates drawn per point that is chosen for its uncertainty.
-    uncertain_part: part of the points taken from the most uncertain candidates; the rest is
-      uniform over the frame.
-    sensory_weight, query_weight: of the losses on auxiliary logits.
+    num_points: number of points per frame at which logits and labels are compared.
+    oversampling: number of candidates drawn per point of `num_points`.
+    uncertain_part: fraction of the points taken from the most uncertain candidates; the others
+      are uniform over the frame.
+    sensory_weight, query_weight: weights of the losses on auxiliary logits.
     """
 
     num_points: int = 12_544
@@ -82,18 +82,19 @@ class LossConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with parameter groups, and its learning rate over time.
+    """Frozen settings of AdamW with parameter groups, and of its learning rate schedule.
 
     learning_rate: base rate; the image encoder's is `backbone_ratio` times that.
-    pretrained_ratio: of the part of the pretrained network that is fine-tuned, in place of
-      `backbone_ratio`; None for the same.
-    decay: "constant"; "steps" multiplies by `gamma` at each of the iterations `milestones`;
-      "polynomial" falls as (1 - iteration / iterations) ** power.
-    warm_up: iterations in which the rate rises to that, in a line.
-    weight_decay, embedding_weight_decay: the latter for the weights that make object queries.
-    epsilon: added to the root of Adam's second moment; None is 1e-8, and 1e-6 where the network
-      computes in half precision, as published.
-    clip_norm: largest global norm of the gradient.
+    pretrained_ratio: ratio for the fine-tuned part of the pretrained network, in place of
+      `backbone_ratio`; None for the same ratio.
+    decay: "constant"; "steps", which multiplies the rate by `gamma` at each iteration in
+      `milestones`; or "polynomial", which scales it by (1 - iteration / iterations) ** power.
+    warm_up: number of iterations over which the rate rises linearly to its full value; 0 for none.
+    weight_decay, embedding_weight_decay: decoupled weight decay; the latter is for the weights
+      that produce object queries.
+    epsilon: added to the square root of Adam's second moment; None for the published values, 1e-8
+      in float32 and 1e-6 in half precision.
+    clip_norm: maximum global norm of the gradient.
     """
 
     learning_rate: float = 5e-5
@@ -131,14 +132,14 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class StepConfig:
-    """Everything that decides what one training step computes.
+    """Frozen settings of a training step.
 
-    accumulate: micro-batches that a replica's rows are split into, one after the other, before
-      parameters change once; bounds memory.
-    ema_decay: decay of the exponential moving average of the parameters, once that many steps are
-      done (before, it is over about a tenth of the steps); None for no average.
-    frozen: patterns of parameters that stay as they are, such as "image_encoder/*"; `*` stands
-      for anything in a parameter's path.
+    accumulate: number of micro-batches that a replica's rows are split into and processed in
+      sequence before one update of the parameters; limits memory.
+    ema_decay: decay of the exponential moving average of the parameters, None for no average.
+      Early in training the average is instead over about the last tenth of the steps.
+    frozen: patterns of parameters that do not train, such as "image_encoder/*"; `*` matches any
+      part of a parameter's path.
     """
 
     clip: ClipConfig = ClipConfig()

@@ -1,4 +1,4 @@
-"""Ending a run in good order when it is asked to, or when its machine is about to be taken away."""
+"""Orderly end of a run on a signal, or before its machine is preempted."""
 
 import os
 import signal
@@ -17,11 +17,11 @@ WAIT = 60  # seconds that one question stays open; it is answered as soon as the
 
 
 class StopRequest:
-    """Notes SIGTERM and SIGINT while it is open, a context manager; a second one ends at once.
+    """Context manager that records SIGTERM and SIGINT; a second signal ends the process at once.
 
-    On machines of Google's cloud, TPU VMs among them, notices of preemption count too.
+    On Google Cloud machines, including TPU VMs, preemption notices are recorded too.
 
-    requested: whether the run is to end after the step it is at.
+    requested: True if the run should end after the current step.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class StopRequest:
         self._restore()
 
     def _listen(self, host: str, name: str, said: str) -> None:
-        """Ask the machine's metadata server again and again; end where there is none."""
+        """Poll the metadata server until a stop is requested; return if there is no server."""
         url = f"http://{host}/computeMetadata/v1/instance/{name}"
         query = "?alt=text"
         while not self.requested:
@@ -63,7 +63,7 @@ class StopRequest:
 
 
 def metadata_host() -> str | None:
-    """Address of the metadata server, None on machines that are not of Google's cloud."""
+    """Return the address of the metadata server, or None outside Google Cloud."""
     if os.environ.get(HOST):
         return os.environ[HOST]
     try:

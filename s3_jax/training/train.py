@@ -1,11 +1,11 @@
-"""What the command line trains with: the usual choice of parts for every stage of a configuration.
+"""Training from a configuration, with the default parts for every stage.
 
     clip_loss, AdamW          `clip_loss.make_trainer`
     clips of the data sets    `run_data.clip_batches`
     J&F on validation videos  `validation.Validator`
     pictures of a clip        `callbacks.Pictures`
 
-`fit.run_stages` takes them; `fit.fit` takes yours.
+These parts are passed to `fit.run_stages`; to train with other parts, use `fit.fit`.
 """
 
 import functools
@@ -25,13 +25,13 @@ from s3_jax.training.validation import Validator
 def train(
     run: RunConfig, workdir: Path, adopt: bool = False, callbacks: Sequence[Callback] = ()
 ) -> Outcome:
-    """Train to the end, or to where SIGTERM or SIGINT asks to stop; go on where it was left.
+    """Train to the end, or until SIGTERM or SIGINT; resume a run that was left unfinished.
 
     Args:
-      workdir: for checkpoints, curves and the log; made if it is not there.
-      adopt: go on although the directory was trained in with another configuration, or was
+      workdir: directory for checkpoints, curves and the log; created if it does not exist.
+      adopt: resume even if the directory holds a run with another configuration, or one that was
         stopped by a problem.
-      callbacks: beside the usual ones.
+      callbacks: callbacks to run in addition to the default ones.
 
     Raises:
       InputError: the configuration, its data or its checkpoints cannot be used; training went
@@ -48,7 +48,7 @@ def train(
 
 
 def usual_stages(run: RunConfig) -> list[Stage]:
-    """The stages of a configuration, with their parts.
+    """Return the stages of a configuration, with the default parts.
 
     Raises:
       InputError: the validation videos are missing.
@@ -58,11 +58,12 @@ def usual_stages(run: RunConfig) -> list[Stage]:
 
 
 def usual_callbacks(run: RunConfig) -> Sequence[Callback]:
+    """Return the default callbacks: pictures of a clip, unless `images_every` is 0."""
     return (Pictures(run.images_every),) if run.images_every else ()
 
 
 def fit_config(run: RunConfig) -> FitConfig:
-    """How often what is done in a run."""
+    """Return the settings of `fit` that correspond to a run's configuration."""
     return FitConfig(
         log_every=run.log_every,
         save_every=run.save_every,

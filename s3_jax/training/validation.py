@@ -1,4 +1,4 @@
-"""Measuring a network on the validation videos of a run."""
+"""Evaluation of a network on the validation videos of a run."""
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +18,12 @@ from s3_jax.training.run_data import below
 
 
 class Validator:
-    """The validation videos of a run, listed once.
+    """Evaluator of networks on the validation videos of a run, which are listed once.
 
-    enabled: whether there are any.
+    enabled: True if validation videos are configured.
 
     Raises:
-      InputError: they are configured but missing.
+      InputError: videos are configured but missing.
     """
 
     def __init__(self, run: RunConfig):
@@ -35,7 +35,10 @@ class Validator:
         self._videos = _videos(run) if self.enabled else []
 
     def measure(self, config: ModelConfig, variables: Variables, dtype: str) -> Evaluation:
-        """Scores of a network; every process segments its share of the videos.
+        """Return the scores (0 to 1) of a network; every process segments its share of the videos.
+
+        Args:
+          dtype: name of the dtype to compute in.
 
         Raises:
           InputError: a video cannot be read, in any process.
