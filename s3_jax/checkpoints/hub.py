@@ -39,15 +39,15 @@ class Address(NamedTuple):
 
 
 def is_hub(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a path is an address of the Hub."""
+    """Return True if a path is an address on the Hub."""
     return os.fspath(path).startswith(f"{SCHEME}:/")
 
 
 def parse(path: str | os.PathLike[str]) -> Address:
-    """Return what an address names.
+    """Return the repository and revision that an address names.
 
     Raises:
-      InputError: it is written otherwise.
+      InputError: the address is malformed.
     """
     found = _ADDRESS.fullmatch(os.fspath(path))
     if found is None:
@@ -58,10 +58,10 @@ def parse(path: str | os.PathLike[str]) -> Address:
 
 
 def hub_model(path: str | os.PathLike[str]) -> Path:
-    """Return the directory of a network, which is downloaded what of it is not in the Hub's cache.
+    """Return the local directory of a network, downloading files that the Hub's cache lacks.
 
     Raises:
-      InputError: it cannot be downloaded, or is no network of s3_jax.
+      InputError: the network cannot be downloaded, or is not one of s3_jax.
     """
     address = parse(path)
     elsewhere = (
@@ -84,12 +84,12 @@ def hub_model(path: str | os.PathLike[str]) -> Path:
 
 
 def push_model(checkpoint: Path, path: str | os.PathLike[str], private: bool = False) -> str:
-    """Upload the directory of a model checkpoint with a card; returns the address of its page.
+    """Upload a model checkpoint's directory with a card, and return the address of its page.
 
-    A repository that is not there is made. Its earlier network stays in its history.
+    The repository is created if it does not exist. Earlier networks stay in its history.
 
     Raises:
-      InputError: it cannot be uploaded.
+      InputError: the checkpoint cannot be uploaded.
     """
     address = parse(path)
     header = read_header(checkpoint)
@@ -125,7 +125,7 @@ def _card(repo: str, header: Header) -> str:
 
 @contextlib.contextmanager
 def _told(path: str | os.PathLike[str], what: str, hint: str) -> Iterator[None]:
-    """Errors of the Hub as one line; they are of many kinds."""
+    """Turn errors of the Hub, which have many types, into an InputError of one line."""
     try:
         yield
     except (InputError, ModuleNotFoundError):

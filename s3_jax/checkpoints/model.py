@@ -181,7 +181,7 @@ def find_model(path_or_name: str | os.PathLike[str]) -> Path:
 
     Raises:
       CheckpointError: there is no checkpoint; the message says what was found instead.
-      InputError: a published one cannot be downloaded.
+      InputError: a remote checkpoint cannot be downloaded.
     """
     if is_hub(path_or_name):
         return hub_model(path_or_name)
@@ -191,7 +191,7 @@ def find_model(path_or_name: str | os.PathLike[str]) -> Path:
 
 
 def _find(path: Place) -> Place:
-    """The directory of a model checkpoint, on this machine or, an `epath.Path`, in a store."""
+    """Return the directory of a model checkpoint, which is an `epath.Path` if it is in a store."""
     for candidate in (path, path / ITEM):
         if _is_model(candidate):
             return candidate
@@ -209,9 +209,9 @@ def _find(path: Place) -> Place:
 
 @contextlib.contextmanager
 def _errors_told_once() -> Iterator[None]:
-    """Orbax logs, with tracebacks, what it also raises, once for each array it was writing.
+    """Silence the tracebacks that orbax logs for each array in addition to the error it raises.
 
-    After an error the hook stays: the threads that were writing end later, and complain.
+    After an error the hook stays, because the writing threads end later and complain then.
     """
 
     def hook(unraisable: Any) -> None:
@@ -229,7 +229,7 @@ def _errors_told_once() -> Iterator[None]:
 
 
 def system_reason(error: Exception) -> str:
-    """`errors.reason`, without the detail that surrounds it in an error of TensorStore."""
+    """Return `errors.reason` without the details that TensorStore adds to its errors."""
     found = re.search(r"os_error_code='(\d+)'", str(error))
     return os.strerror(int(found[1])) if found else reason(error)
 
@@ -239,14 +239,14 @@ def _is_model(path: Place) -> bool:
 
 
 def _steps(path: Place) -> list[Place]:
-    """The model items of the steps that a training run left in `path`, latest first."""
+    """Return the model items of a training run's steps in `path`, latest first."""
     steps = (step for step in path.glob("*") if step.name.isdecimal())
     ordered = sorted(steps, key=lambda step: int(step.name), reverse=True)
     return [step / ITEM for step in ordered if _is_model(step / ITEM)]
 
 
 def _best(run: Place, steps: list[Place]) -> Place:
-    """The step of a run to use; says which and why."""
+    """Return the step of a run to use, and log the reason."""
     last, number = steps[0], int(steps[0].parent.name)
     scores = _scores(steps)
     if not scores:
@@ -261,7 +261,7 @@ def _best(run: Place, steps: list[Place]) -> Place:
 
 
 def _scores(steps: list[Place]) -> dict[Place, float]:
-    """Validation scores of the steps that have the last one's network.
+    """Return the validation scores of the steps whose network equals the last step's.
 
     An earlier stage may have trained a narrower network, for single objects.
     """
@@ -304,7 +304,7 @@ def _why_no_model(path: Place) -> str:
 
 
 def _refuse_other_content(path: Path) -> None:
-    """Nothing but a model checkpoint is ever replaced."""
+    """Refuse to replace anything but a model checkpoint."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     try:
@@ -326,7 +326,7 @@ def _beside(path: Any, role: str) -> Any:
 
 
 def _replace(path: Path, new: Path) -> None:
-    """Puts `new` at `path`.
+    """Move `new` to `path`.
 
     Not every system can exchange directories in one step; in between, the old one is at
     `previous`, where `find_model` looks too.
@@ -339,7 +339,7 @@ def _replace(path: Path, new: Path) -> None:
 
 
 def _recover(path: Path) -> None:
-    """Ends a replacement that was killed half-way."""
+    """Finish a replacement that was killed half-way."""
     previous = _beside(path, "previous")
     if path.exists():
         _remove(previous)
@@ -348,7 +348,7 @@ def _recover(path: Path) -> None:
 
 
 def _clear_unfinished(new: Path) -> bool:
-    """Delete what an unfinished save has left; tell whether there was something."""
+    """Delete the files of an unfinished save; return True if there were any."""
     beside = new.parent.iterdir() if new.parent.is_dir() else ()
     temporary = f"{new.name}.orbax-checkpoint-tmp"
     unfinished = [x for x in beside if x.name == new.name or x.name.startswith(temporary)]
@@ -358,8 +358,10 @@ def _clear_unfinished(new: Path) -> bool:
 
 
 def _outlast_writers(new: Path) -> None:
-    """Delete what a failed save goes on writing, until it has written nothing for a while, and
-    what it writes later still when this process ends."""
+    """Delete what a failed save keeps writing, until it has written nothing for a while.
+
+    Anything it writes later is deleted when this process ends.
+    """
     atexit.register(_clear_unfinished, new)
     calm = 0
     for _ in range(REMOVALS):
@@ -370,7 +372,7 @@ def _outlast_writers(new: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Deletes a checkpoint so that it stops being one before it is incomplete."""
+    """Delete a checkpoint so that it stops being recognized before it becomes incomplete."""
     (path / CONFIG_FILE).unlink(missing_ok=True)
     for _ in range(REMOVALS):
         shutil.rmtree(path, ignore_errors=True)

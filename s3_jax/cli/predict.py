@@ -268,13 +268,13 @@ def _predict_on_ray(
 def _first_workplace(
     checkpoint: Path, config: PropagationConfig, dtype: str
 ) -> tuple[list[dict[str, Any]], Workplace]:
-    """What an actor's device is, and the device."""
+    """Return the description of an actor's device, and its workplace."""
     devices, workplaces = _local_workplaces(checkpoint, config, dtype)
     return describe_devices(devices[:1]), workplaces[0]
 
 
 def _pack(benchmark: Benchmark, videos: Sequence[BenchmarkVideo], folder: PredictionFolder) -> None:
-    """What follows when all videos, also those of other shards, are finished."""
+    """Write the submission once all videos, including those of other shards, are finished."""
     missing = [video.name for video in videos if folder.record(video) is None]
     if missing:
         print(f"{len(missing)} of {len(videos)} videos are left to other shards")
@@ -333,7 +333,7 @@ def _shard() -> tuple[int, int]:
 
 
 def _own_shard() -> tuple[int, int]:
-    """What this process is among those started together."""
+    """Return this process's index and the number of processes that were started together."""
     import jax
 
     if jax.process_count() > 1:

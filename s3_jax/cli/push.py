@@ -1,11 +1,11 @@
-"""Uploads a network to the Hugging Face Hub, from where anybody can use it by its address.
+"""Upload a network to the Hugging Face Hub, where anybody can use it by its address.
 
   hf auth login
   s3 push --checkpoint=runs/mine/best --to=hf://me/cats
   s3 segment --checkpoint=hf://me/cats --video=cats.mp4 --masks=first.png --output=results/cats
 
-The repository is made if it is not there, with a card that says how the network is used. Needs the
-package huggingface_hub: pip install 's3_jax[hub]'.
+The repository is created if it does not exist, with a card that explains how to use the network.
+This command needs the package huggingface_hub: pip install 's3_jax[hub]'.
 """
 
 from absl import flags

@@ -47,10 +47,10 @@ def on_this_machine(module: str, words: Sequence[str] = ()) -> Iterator[None]:
 
 
 def _handles_itself(command: str, flag: flags.Flag) -> bool:
-    """Tell whether the command does this flag's part itself.
+    """Return True if the command handles remote paths of this flag itself.
 
     Raises:
-      InputError: it takes only paths on this machine.
+      InputError: the flag accepts only paths on this machine.
     """
     own = OWN_WAY.get((command, flag.name))
     if own or (own is None and flag.name in KNOWN_INSIDE):
@@ -84,7 +84,7 @@ def _remote_values(flag: flags.Flag) -> list[str]:
 
 
 def _refuse_inside(written: Sequence[flags.Flag], given: Sequence[flags.Flag]) -> None:
-    """Refuse results that would lie among what is read."""
+    """Refuse an output path inside an input directory."""
     read = [(flag, path) for flag in given if flag.name in READ for path in _remote_values(flag)]
     for flag in written:
         for source, path in read:
