@@ -6,6 +6,7 @@
 Hardware: any. Expected score: none, since a tiny network learns little in 40 steps; the loss falls.
 """
 
+import importlib.metadata
 import os
 
 from ml_collections import ConfigDict
@@ -24,9 +25,10 @@ from s3_jax.training.run_config import RunConfig, StageConfig
 from s3_jax.training.step_config import ClipConfig, LossConfig, OptimizerConfig, StepConfig
 
 # Most of the time is compilation, which takes a quarter without optimization.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-)
+_FLAGS = "--xla_backend_optimization_level=0"
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end at the flag
+    _FLAGS += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", _FLAGS)
 
 TINY = ModelConfig(
     encoder="feature_pyramid",

@@ -6,6 +6,7 @@ the repository, and shapes and types of s3_jax's annotations are checked while t
 
 import ctypes
 import gc
+import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator
@@ -18,11 +19,13 @@ from jaxtyping import install_import_hook
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling takes most of the tests' time: without LLVM's optimisation and XLA's newer emitters of
 # fusions it takes a quarter of that.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
-    "--xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1",
+_FLAGS = (
+    "--xla_backend_optimization_level=0 "
+    "--xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1"
 )
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end at the flag
+    _FLAGS += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", _FLAGS)
 # Before anything imports s3_jax, whose functions are wrapped as they are defined.
 install_import_hook("s3_jax", "beartype.beartype")
 

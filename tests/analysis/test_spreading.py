@@ -33,7 +33,7 @@ print(json.dumps({one.name: (one.collectives, one.state) for one in programs}))
 @pytest.fixture(scope="module")
 def programs() -> dict[str, tuple[dict[str, int], int]]:
     """Collectives by kind, and bytes of the state on a device, of programs over four devices."""
-    flags = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    flags = "--xla_backend_optimization_level=0"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     done = subprocess.run(
         [sys.executable, "-c", TINY], cwd=ROOT, env=environment, capture_output=True, text=True,
