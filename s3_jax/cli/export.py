@@ -16,8 +16,8 @@ from s3_jax.cli import command
 from s3_jax.config import PropagationConfig
 from s3_jax.errors import InputError
 
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Model checkpoint.", required=True)
-OUTPUT = flags.DEFINE_string("output", None, "File to write.", required=True)
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Model checkpoint. Required.", required=True)
+OUTPUT = flags.DEFINE_string("output", None, "File to write. Required.", required=True)
 SIZE = flags.DEFINE_string("size", "480x864", "Height x width of the frames.")
 OBJECTS = flags.DEFINE_integer("objects", 1, "Objects.", lower_bound=1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Type computed in.")

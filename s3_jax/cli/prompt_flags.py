@@ -32,7 +32,7 @@ BOX = flags.DEFINE_multi_string(
     "box",
     [],
     "Instead of --masks, or beside --points: a box around an object in the first frame, as "
-    "left,top,right,bottom:id.",
+    "left,top,right,bottom:id",
 )
 
 

@@ -44,7 +44,7 @@ CHECKED_FIRST = 32  # masks of a directory that are checked before any work begi
 
 
 def read_mask(
-    path: Path,
+    path: str | Path,
     void: int | None = None,
     encoding: MaskEncoding | None = None,
     config: MaskConfig = UNTOLD,
@@ -58,6 +58,7 @@ def read_mask(
     Raises:
       InputError: the file is missing, damaged or lossy, or is an image that cannot be a mask.
     """
+    path = Path(path)
     if path.suffix.lower() in LOSSY_SUFFIXES:
         raise InputError(
             f"{path} is a JPEG, which blurs object ids: save masks as PNG from the original"

@@ -78,7 +78,7 @@ class VideoSource(Protocol):
         ...
 
 
-def open_video(path: Path, keep_going: bool = False) -> VideoSource:
+def open_video(path: str | Path, keep_going: bool = False) -> VideoSource:
     """Open a video file or a directory of images and decode its first frame.
 
     keep_going: skip frames that cannot be decoded instead of raising an error.
@@ -86,6 +86,7 @@ def open_video(path: Path, keep_going: bool = False) -> VideoSource:
     Raises:
       InputError: the path does not exist, has no frames, or is not a video.
     """
+    path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist: give a video file or a directory of images")
     if not (path.is_dir() or path.is_file()):

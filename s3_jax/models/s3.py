@@ -1,10 +1,10 @@
-"""The S3 network: one named method for every step of a frame's path, without state of its own.
+"""The S3 network: a method for every step of a frame's path but the memory's, without state.
 
     frame -> encode_image -> read_memory -> fuse_pixels -> transform_objects -> decode_mask -> mask
     on memory frames: mask -> encode_mask -> (value and summaries for the memory)
 
-`S3.segment` is the first line in code. The memory itself lives outside (`s3_jax.memory`): what a
-frame's key reads from it comes in as `readout`.
+`S3.segment` is the first line from fuse_pixels to decode_mask. The memory itself lives outside
+(`s3_jax.memory`): what a frame's key reads from it comes in as `readout`.
 """
 
 from typing import NamedTuple
