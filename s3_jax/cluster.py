@@ -11,8 +11,10 @@ files have to have the same paths.
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from s3_jax.errors import InputError, reason
 
@@ -22,6 +24,7 @@ NEW = "new"  # in place of an address: workers of this machine
 # Parts of the work per CPU: enough for even loads, and few enough that their overhead is small.
 PARTS_PER_CPU = 8
 LOCAL_STORE = 100 * 2**20  # bytes for the little data that processes exchange
+PATIENCE = 10  # seconds that a cluster's head has to answer
 
 
 @contextlib.contextmanager
@@ -40,6 +43,7 @@ def connected(address: str) -> Iterator[Any]:
 
     if address == NEW:
         address = os.environ.get("RAY_ADDRESS", "local")
+    _expect_answer(address)
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": LOCAL_STORE}
     try:
         ray.init(address, logging_level=logging.ERROR, **(own if address == "local" else {}))
@@ -49,6 +53,17 @@ def connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _expect_answer(address: str) -> None:
+    """Connect to HOST:PORT or ray://HOST:PORT once, because Ray itself tries without end."""
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        place = (parts.hostname, parts.port)
+        if None not in place:
+            socket.create_connection(place, PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise InputError(f"--ray={address}: {reason(error)}") from error
 
 
 def spread(

@@ -132,5 +132,8 @@ def test_what_cannot_be_done_is_told_in_a_line(
     make_davis(tmp_path / "davis", {"a": 2})
     given = {"ray": "true", "output": tmp_path / "out"} | flags
     process = start("tests.tools.fake_ray_predict", tmp_path, **given)
-    _, error = process.communicate(timeout=TIMEOUT)
+    try:
+        _, error = process.communicate(timeout=TIMEOUT)
+    finally:
+        process.kill()
     assert process.returncode == 1 and message in error and "Traceback" not in error
