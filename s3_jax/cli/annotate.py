@@ -2,18 +2,18 @@ r"""Paint masks in the browser, propagate them through the video, correct, and e
 
   s3 annotate cats.mp4
 
-opens a project and prints the address of its page, to be opened in a browser on this machine.
-Everything is saved at once: the same command reopens the project, even after a crash. --output is
-the project's directory, by default named after the video: cats_annotation.
+The command opens a project and prints the address of its page, for a browser on this machine. Every
+change is saved at once, so the same command reopens the project, even after a crash. --output is
+the project's directory; by default it is named after the video: cats_annotation.
 
-The page is served only to this machine and only under the printed address, which contains a new
-random token each time. docs/annotate.md shows the page.
+Only this machine can open the page, and only at the printed address, which contains a new random
+token each time. docs/annotate.md shows the page.
 
 More examples:
   s3 annotate frames/ --output=projects/cats --checkpoint=checkpoints/s3_vitb_depthanything
   # Start with existing masks.
   s3 annotate cats.mp4 --masks=results/cats/masks
-  # Smaller frames inside the network: faster.
+  # Faster: smaller frames inside the network.
   s3 annotate cats.mp4 --max_internal_size=360
 """
 
@@ -43,21 +43,22 @@ if TYPE_CHECKING:  # JAX takes seconds, which wrong flags need not wait for
     from s3_jax.annotation.studio import Studio
 
 CHECKPOINT = propagation_flags.CHECKPOINT
-OUTPUT = flags.DEFINE_string("output", None, "Directory of the project.")
+OUTPUT = flags.DEFINE_string("output", None, "Directory of the project. Default: VIDEO_annotation.")
 MASKS = flags.DEFINE_string(
     "masks",
     None,
-    "Masks to begin a new project with: a mask image, a directory of them, the results of s3 "
+    "Masks to start a new project from: a mask image, a directory of masks, the results of s3 "
     "segment, a YouTube-VOS directory, or COCO JSON.",
 )
 PORT = flags.DEFINE_integer(
-    "port", 8333, "Port of the page; 0 for any that is free.", lower_bound=0, upper_bound=65535
+    "port", 8333, "Port of the page; 0 for any free port.", lower_bound=0, upper_bound=65535
 )
 HOST = flags.DEFINE_string(
     "host",
     "127.0.0.1",
-    "Address to serve the page on. With any other than this machine's own, everyone on the "
-    "network who knows the page's address can see the video and change the masks, unencrypted.",
+    "Network address to serve the page on. By default only this machine can reach it. With another "
+    "one, everyone on the network who knows the page's address can see the video and change the "
+    "masks, and the connection is not encrypted.",
 )
 BROWSER = flags.DEFINE_bool("browser", True, "Open the page in the default browser.")
 _CACHE_MEGABYTES = 256.0  # decoded frames, for the page and for the session each

@@ -4,15 +4,15 @@ r"""Propagate the first masks of a data set with three methods that need no trai
   s3 score --results=baselines/first_mask,baselines/optical_flow,\
 baselines/nearest_neighbours --annotations=DAVIS/Annotations/480p --output=scores
 
---data_dir has the folders of DAVIS: JPEGImages/480p/<video> and Annotations/480p/<video>. The first
-annotation of each video is used.
+--data_dir has the folders of DAVIS: JPEGImages/480p/<video> and Annotations/480p/<video>. The
+methods start from the first annotation of each video.
 
-Results in --output, a palette or grey PNG for every frame, like the annotations:
+Results in --output, one palette or grey PNG per frame, like the annotations:
   first_mask/<video>/          the first mask, copied
   optical_flow/<video>/        the soft mask, warped from frame to frame by DIS optical flow
   nearest_neighbours/<video>/  labels of the 7 most similar positions in the first and last 4
                                frames, by the ImageNet features of an EfficientNet-Lite0 at
-                               stride 16: that of --checkpoint, if its training left it unchanged
+                               stride 16, taken from --checkpoint if training left it unchanged
 """
 
 from collections.abc import Callable
@@ -39,14 +39,14 @@ SEQUENCES = flags.DEFINE_string("sequences", None, "Text file with names of vide
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "s3_lite",
-    "Checkpoint directory or name of a network with an EfficientNet-Lite0. Public weights are made "
-    "into one by s3 convert --model=s3_lite --efficientnet=FILE.",
+    "Checkpoint directory or name of a network with an EfficientNet-Lite0. To make one from public "
+    "weights, use s3 convert --model=s3_lite --efficientnet=FILE.",
 )
 METHODS = flags.DEFINE_multi_enum(
     "method",
     ["first_mask", "optical_flow", "nearest_neighbours"],
     ["first_mask", "optical_flow", "nearest_neighbours"],
-    "What to run; may be given several times. Default: all.",
+    "Method to run; repeat the flag for several. Default: all.",
 )
 
 

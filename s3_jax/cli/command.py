@@ -16,7 +16,7 @@ from s3_jax.conversion.errors import ConversionError, TorchFileError
 from s3_jax.errors import InputError, reason, visible
 from s3_jax.limits import require_within
 
-DEBUG = flags.DEFINE_bool("debug", False, "Show where in the program an error comes from.")
+DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 _NAMES = "|".join(sorted(COMMANDS, key=len, reverse=True))
 _COMMAND = re.compile(rf"(?m)(?P<line>^ +)?\bs3 (?P<name>{_NAMES})\b(?P<flags>(?= --| \.\.\.))?")
 

@@ -17,44 +17,60 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "segment": Command("segment", "segment", "a video and its first mask in, all masks out"),
-    "annotate": Command("annotate", "annotate", "paint, follow and correct masks in the browser"),
-    "convert": Command("convert", "convert_checkpoint", "PyTorch weights to checkpoint, and back"),
-    "push": Command("push", "push", "a network to the Hugging Face Hub"),
+    "segment": Command("segment", "segment", "segment a video, given masks of one frame"),
+    "annotate": Command("annotate", "annotate", "paint, track and correct masks in the browser"),
+    "convert": Command(
+        "convert", "convert_checkpoint", "convert PyTorch weights to a checkpoint, and back"
+    ),
+    "push": Command("push", "push", "upload a network to the Hugging Face Hub"),
     "train": Command("train", "train", "train a network from a configuration"),
     "train-prompts": Command(
-        "train_prompts", "train_prompts", "train clicks and boxes to masks on an encoder"
+        "train_prompts", "train_prompts", "train a prompt head: clicks and boxes to masks"
     ),
     "predict": Command("predict", "predict", "segment all videos of a benchmark"),
-    "score": Command("score", "score", "J, F and J&F of masks, with a report to pass on"),
-    "visualize": Command("visualize", "visualize", "sheets, overlays, probabilities, queries"),
-    "export": Command("export", "export", "a network as a file that runs with JAX alone"),
-    "plan": Command("plan", "plan", "memory and time on TPUs that are not here"),
-    "prepare": Command("prepare", "prepare_dataset", "check a data set, store it for training"),
-    "demo": Command("demo", "demo", "segment a clip that comes along, and say how well"),
-    "merge-scores": Command("merge_scores", "merge_scores", "add up several runs of s3 predict"),
-    "first-annotations": Command(
-        "first_annotations", "first_annotations", "copy annotations, each object's first mask only"
+    "score": Command("score", "score", "compute J, F and J&F of masks, with a report"),
+    "visualize": Command(
+        "visualize", "visualize", "draw sheets, overlays, probabilities and queries"
     ),
-    "baselines": Command("baselines", "baselines", "three methods without training, to compare"),
+    "export": Command("export", "export", "write a network as a file that runs with JAX alone"),
+    "plan": Command("plan", "plan", "estimate memory and time on TPUs you do not have"),
+    "prepare": Command("prepare", "prepare_dataset", "check a data set and store it for training"),
+    "demo": Command("demo", "demo", "segment the bundled clip and score the result"),
+    "merge-scores": Command(
+        "merge_scores", "merge_scores", "merge the probabilities of several runs"
+    ),
+    "first-annotations": Command(
+        "first_annotations",
+        "first_annotations",
+        "copy annotations, keeping each object's first mask",
+    ),
+    "baselines": Command(
+        "baselines", "baselines", "run three training-free methods for comparison"
+    ),
     "synthetic-video": Command(
-        "synthetic_video", "make_synthetic_video", "a made-up video with exact masks"
+        "synthetic_video", "make_synthetic_video", "make a synthetic video with exact masks"
     ),
     "crossing-videos": Command(
-        "crossing_videos", "crossing_videos", "videos of objects that cross, to test identities"
+        "crossing_videos", "crossing_videos", "make videos of crossing objects, to test identities"
     ),
-    "demo-clip": Command("demo_clip", "make_demo_clip", "draw the clip of s3 demo again"),
-    "bench frame": Command("bench.frame", "benchmark", "time of a frame, stage by stage"),
-    "bench training": Command("bench.training", "benchmark_training", "time of a training step"),
-    "bench curves": Command("bench.curves", "benchmark_curves", "speed against size, as charts"),
-    "bench prompts": Command("bench.prompts", "benchmark_prompts", "J of clicks and boxes"),
-    "bench data": Command("bench.data", "benchmark_data", "time to make training clips"),
-    "bench metrics": Command("bench.metrics", "benchmark_metrics", "time to score masks"),
-    "bench soak": Command("bench.soak", "soak", "a long video: do memory and threads stay?"),
+    "demo-clip": Command("demo_clip", "make_demo_clip", "render the clip of s3 demo again"),
+    "bench frame": Command("bench.frame", "benchmark", "time a frame, stage by stage"),
+    "bench training": Command("bench.training", "benchmark_training", "time a training step"),
+    "bench curves": Command(
+        "bench.curves", "benchmark_curves", "measure speed against size, as charts"
+    ),
+    "bench prompts": Command(
+        "bench.prompts", "benchmark_prompts", "score masks from clicks and boxes"
+    ),
+    "bench data": Command("bench.data", "benchmark_data", "time the making of training clips"),
+    "bench metrics": Command("bench.metrics", "benchmark_metrics", "time the scoring of masks"),
+    "bench soak": Command("bench.soak", "soak", "stream a long video and watch memory and threads"),
     "bench devices": Command(
-        "bench.devices", "spread_programs", "what several devices exchange and hold"
+        "bench.devices", "spread_programs", "measure what several devices exchange and hold"
     ),
-    "bench bfloat16": Command("bench.bfloat16", "bfloat16_errors", "errors of half precision"),
+    "bench bfloat16": Command(
+        "bench.bfloat16", "bfloat16_errors", "measure the errors of bfloat16"
+    ),
 }
 GROUPS: dict[str, tuple[str, ...]] = {
     "Segment videos": ("segment", "annotate", "visualize", "export", "demo"),

@@ -1,4 +1,4 @@
-"""The flag --config: a training configuration by its name, or a file of yours."""
+"""The flag --config: the name of a training configuration, or your own file."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from s3_jax.remote import refuse_remote
 
 _PACKAGE = Path(__file__).parents[1]
 HELP = (
-    "Training configuration: the name of one that comes with s3_jax, such as smoke or "
-    "train_s3_vitb:base, or a Python file with get_config(); what follows a colon is its argument."
+    "Training configuration: the name of a bundled one, such as smoke or train_s3_vitb:base, or a "
+    "Python file that defines get_config(). The text after a colon is passed to get_config."
 )
 
 

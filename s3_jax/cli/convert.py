@@ -1,23 +1,23 @@
 r"""Convert a PyTorch or safetensors file, or public weights, to a checkpoint, and the reverse.
 
-  # A published file (.pth, .pt, .safetensors); the network is recognised from its tensors.
+  # Convert a published file (.pth, .pt, .safetensors). The tensors identify the network.
   s3 convert --input=s3_vitb.pth --output=checkpoints/s3_vitb
 
-  # Back to a file that the PyTorch code loads.
+  # Convert back to a file that the PyTorch code loads.
   s3 convert --to_pytorch --input=checkpoints/s3_vitb --output=s3_vitb.pth
 
-  # List the content of a file or a checkpoint.
+  # List the contents of a file or a checkpoint.
   s3 convert --list --input=s3_vitb.pth
 
-  # A network to train: public weights where available, initial values elsewhere.
+  # Make a network to train, from public weights where available and initial values elsewhere.
   s3 convert --model=s3_vitb --vit=dinov2_vitb14_pretrain.pth \
       --mask_encoder_resnet=resnet18-f37072fd.pth --output=checkpoints/start
 
-  # After training with single objects: the same network for several objects.
+  # After training on single objects, make the same network for several objects.
   s3 convert --input=runs/static --widen --output=checkpoints/widened
 
-Every tensor is used exactly once and every parameter is filled; otherwise nothing is written and
-all problems are listed. Files are read without PyTorch, and nothing stored in them is run.
+Every tensor must be used exactly once and every parameter filled. Otherwise the command lists all
+problems and writes nothing. Files are read without PyTorch, and no code in them is run.
 """
 
 import contextlib
@@ -66,27 +66,26 @@ INPUT = flags.DEFINE_string(
     "input",
     None,
     "File (.pth, .pt, .safetensors), checkpoint directory, directory of a training run, or name "
-    "of a checkpoint that comes with the package or is downloaded (cutie_base_mega). Without it, "
-    "the network of --model is made anew.",
+    "of a bundled (s3_lite) or downloadable (cutie_base_mega) checkpoint. Without it, the command "
+    "makes a new network of --model.",
 )
 OUTPUT = flags.DEFINE_string(
-    "output", None, "Checkpoint directory to make; with --to_pytorch, .pth or .safetensors file."
+    "output", None, "Checkpoint directory to write; with --to_pytorch, .pth or .safetensors file."
 )
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the checkpoint or file at --output.")
 MODEL = flags.DEFINE_string(
     "model",
     "auto",
-    "The network: a published one by name, such as s3_vitb_depthanything or "
+    "The network: the name of a published one, such as s3_vitb_depthanything or "
     "s3_resnet18_single_object; a JSON file with a configuration, such as a checkpoint's "
-    "config.json; or auto, which recognises it from the tensors of --input.",
+    "config.json; or auto, which identifies the network from the tensors of --input.",
 )
 LIST = flags.DEFINE_bool("list", False, "Print the tensors of --input and do nothing else.")
-TO_PYTORCH = flags.DEFINE_bool("to_pytorch", False, "Write a file under PyTorch's names.")
+TO_PYTORCH = flags.DEFINE_bool("to_pytorch", False, "Write a file with PyTorch's parameter names.")
 PREFIX = flags.DEFINE_string(
     "prefix",
     None,
-    "What the keys of the network begin with in the file --input, such as 'ema.'; found out if "
-    "not given.",
+    "Prefix of the network's keys in the file --input, such as 'ema.'. Detected by default.",
 )
 VIT = flags.DEFINE_string(
     "vit", None, "DINOv2, Depth-Anything, MAE or DINO file for the ViT of the image encoder."
@@ -113,12 +112,12 @@ _PUBLIC_WEIGHTS = {
     "mask_encoder_resnet": MASK_ENCODER_RESNET,
     "image_encoder_resnet": IMAGE_ENCODER_RESNET,
 }
-SEED = flags.DEFINE_integer("seed", 0, "Decides all drawn initial values.", lower_bound=0)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of random initial values.", lower_bound=0)
 DTYPE = flags.DEFINE_enum(
     "dtype",
     "float32",
     ["float32", "bfloat16", "float16"],
-    "Number type in which a checkpoint stores parameters; loading makes float32 of them.",
+    "Number type in which the checkpoint stores parameters. Loading converts them to float32.",
 )
 
 
@@ -145,8 +144,8 @@ WIDEN = flags.DEFINE_flag(
         None,
         "widen",
         None,
-        "Make a single-object network one for several objects. Its new input channels start "
-        "orthogonal; --widen=zeros leaves what it computes as it is.",
+        "Turn a single-object network into one for several objects. The new input channels start "
+        "orthogonal; with --widen=zeros the network's outputs do not change.",
         boolean=True,
     )
 )

@@ -1,4 +1,4 @@
-"""Make the multi-object validation set, or measure how many identities results on it keep.
+"""Make the multi-object validation set, or measure how many identities the results on it keep.
 
   s3 crossing-videos --data_root=data --output=crossings
   s3 predict --dataset=generic --noall_masks --data_dir=crossings \\
@@ -7,9 +7,10 @@
   s3 crossing-videos --annotations=crossings/Annotations \\
       --results=results/Annotations
 
-Two or three objects from different clips cross, and one is hidden by more than a third meanwhile.
-They come from the sequences of DAVIS-2016's training set that configs/train_s3_lite.py does not
-train on, and from the instances of `stills/voc2007_instances`. Equal flags give equal videos.
+In each video two or three objects from different clips cross, and more than a third of one is
+hidden meanwhile. The objects come from the DAVIS-2016 training sequences that
+configs/train_s3_lite.py holds out, and from the instances of `stills/voc2007_instances`. Equal
+flags give equal videos.
 """
 
 from pathlib import Path
@@ -34,9 +35,11 @@ from s3_jax.media.mask_files import MaskEncoding
 from s3_jax.media.palette import voc_palette
 from s3_jax.media.writers import write_mask
 
-DATA_ROOT = flags.DEFINE_string("data_root", None, "Directory that the data sets are below.")
+DATA_ROOT = flags.DEFINE_string("data_root", None, "Directory that contains the data sets.")
 OUTPUT = flags.DEFINE_string("output", None, "Directory for JPEGImages/ and Annotations/.")
-ANNOTATIONS = flags.DEFINE_string("annotations", None, "True masks, to compare --results with.")
+ANNOTATIONS = flags.DEFINE_string(
+    "annotations", None, "Ground-truth masks, to compare --results with."
+)
 RESULTS = flags.DEFINE_string("results", None, "One folder of masks per video.")
 VIDEOS = flags.DEFINE_integer("videos", 16, "Number of videos.", lower_bound=1)
 FRAMES = flags.DEFINE_integer("frames", 32, "Frames of a video.", lower_bound=3)

@@ -1,12 +1,12 @@
-r"""Segment a short video in one command, and report speed, quality and where the results are.
+r"""Segment a short video in one command, and print its speed, quality and where it is.
 
-  s3 demo                                       the clip that comes with s3_jax
+  s3 demo                                       the bundled clip
   s3 demo --video=cats.mp4 --mask=first.png     your own video
   s3 demo --checkpoint=DIR                      another network
 
-Nothing is downloaded. The clip, three koi that cross, is a synthetic scene with known true masks.
-For every fish, the agreement of the result with them is printed, and whether its mask was still on
-the right fish after the crossing.
+Nothing is downloaded. The clip is a synthetic scene of three koi that cross, with ground-truth
+masks. For every fish, the command prints how well the result agrees with the ground truth, and
+whether its mask was still on the right fish after the crossing.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from s3_jax.media.run_json import NAME
 VIDEO = flags.DEFINE_string("video", None, "Video file or frame directory; needs --mask.")
 MASK = flags.DEFINE_string("mask", None, "Mask of the video's first frame.")
 CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "s3_lite", "Checkpoint directory, or name of one that comes with s3_jax."
+    "checkpoint", "s3_lite", "Checkpoint directory, or name of a bundled checkpoint."
 )
 OUTPUT = flags.DEFINE_string("output", "demo_output", "Directory for the results.")
 

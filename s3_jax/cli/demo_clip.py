@@ -1,11 +1,11 @@
-"""Render the clip that ships with the package again, from its scene.
+"""Render the bundled clip again, from its scene.
 
   s3 demo-clip                    overwrites s3_jax/demo/koi*
   s3 demo-clip --output=DIR       writes elsewhere
 
 Files: koi.mp4, koi_first_mask.png (the palette image that `s3 segment` starts from) and
 koi_true_masks.npz (`masks`, frames x height x width, for scoring results). The frames are drawn by
-s3_jax/demo/pond.py; the same program gives the same pixels.
+s3_jax/demo/pond.py, and every run gives the same pixels.
 """
 
 from fractions import Fraction

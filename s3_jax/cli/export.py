@@ -1,11 +1,11 @@
-r"""Write a network for one kind of video as a file that runs with JAX alone, for serving.
+r"""Write a network as a file that runs with JAX alone, for serving.
 
   s3 export --checkpoint=checkpoints/s3 --size=480x864 --objects=3 --output=model.s3
   python load_export.py model.s3 frame0.npy masks.npy frame1.npy frame2.npy
 
-The size of frames and the number of objects are fixed in the file; leave masks empty for fewer
-objects. `s3_jax/propagation/load_export.py` runs it and imports nothing of this project, so it can
-be copied.
+The file fixes the frame size and the number of objects. If you have fewer objects, leave the other
+masks empty. `s3_jax/propagation/load_export.py` runs the file. It imports nothing from this
+project, so you can copy it.
 """
 
 from pathlib import Path
@@ -19,10 +19,12 @@ from s3_jax.errors import InputError
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Model checkpoint. Required.", required=True)
 OUTPUT = flags.DEFINE_string("output", None, "File to write. Required.", required=True)
 SIZE = flags.DEFINE_string("size", "480x864", "Height x width of the frames.")
-OBJECTS = flags.DEFINE_integer("objects", 1, "Objects.", lower_bound=1)
-DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Type computed in.")
+OBJECTS = flags.DEFINE_integer("objects", 1, "Number of objects.", lower_bound=1)
+DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "bfloat16"], "Number type of the computation."
+)
 PLATFORMS = flags.DEFINE_list("platforms", ["cpu"], "Where it will run: cpu, cuda, rocm, tpu.")
-LONG_TERM = flags.DEFINE_bool("long_term", False, "With long-term memory, for long videos.")
+LONG_TERM = flags.DEFINE_bool("long_term", False, "Use long-term memory, for long videos.")
 LOADER = Path(__file__).parents[1] / "propagation" / "load_export.py"
 
 

@@ -4,7 +4,7 @@ r"""Copy annotations, keeping only the first mask of every object.
       --output=LVOS/val/Annotations_first
   s3 predict --dataset=lvos-val --annotations=val/Annotations_first ...
 
-Masks without new objects are left out; other masks keep only the new objects. Palettes are kept.
+Masks without new objects are left out, and the others keep only the new objects. Palettes are kept.
 """
 
 import concurrent.futures

@@ -16,11 +16,11 @@ from s3_jax.cli.pipes import forget_output
 INTRODUCTION = """\
 s3: video object segmentation in JAX.
 
-Give a video and masks of objects in its first frame, get masks of those objects in every frame:
+Give a video and masks of the objects in its first frame, and get their masks in every frame:
 
   s3 segment --video=cats.mp4 --masks=first.png --checkpoint=s3_lite --output=results/cats
 
-s3_lite is a small network that comes along. To see it at work on a clip that comes along too:
+s3_lite is a small network that comes with the package. To try it on a bundled clip:
 
   s3 demo
 """

@@ -5,20 +5,20 @@ from absl import flags
 THRESHOLD = flags.DEFINE_integer(
     "threshold",
     None,
-    "The masks show one object, where they are at least this bright (1 to 255; of a mask drawn in "
-    "its alpha channel: this opaque). For masks with soft edges: 128.",
+    "Treat the masks as one object: all pixels at least this bright (1 to 255), or at least this "
+    "opaque if the mask is in the alpha channel. Use 128 for masks with soft edges.",
 )
 BACKGROUND = flags.DEFINE_integer(
     "background",
     None,
-    "Value in the masks that is background, where that is not 0. Objects of value 0 take "
-    "its place. Given as 0, it confirms a mask that looks inverted.",
+    "Value of the background in the masks, if it is not 0. An object with value 0 then gets this "
+    "value as its id. Pass 0 to confirm a mask that looks inverted.",
 )
 OBJECTS = flags.DEFINE_integer(
     "objects",
     None,
-    "How many objects the masks show: the most frequent values; all others are rounded to them. "
-    "For masks with dithering, or soft edges of several colours.",
+    "Number of objects in the masks. The most frequent values are kept and all others are rounded "
+    "to them. Use it for dithered masks, or soft edges of several colours.",
 )
 
 

@@ -1,11 +1,11 @@
-r"""Merge the probabilities of several runs of s3 predict by their sum.
+r"""Merge several runs of s3 predict by adding up their probabilities.
 
   s3 predict ... --size=480 --save_scores --output=runs/480
   s3 predict ... --size=720 --flip --save_scores --output=runs/720f
   s3 merge-scores --runs=runs/480,runs/720f --output=runs/merged
 
-The runs must be of one data set and have the same videos and frames. The files in --output are
-those of s3 predict: Annotations/<video>/<frame>.png, the file for the benchmark's server, and
+All runs must use the same data set, videos and frames. --output gets the same files as with s3
+predict: Annotations/<video>/<frame>.png, the submission file for the benchmark's server, and
 run.json.
 """
 
@@ -35,7 +35,7 @@ from s3_jax.segmentation.run_record import RunRecord, read_run_records
 RUNS = flags.DEFINE_list("runs", None, "Output directories of two or more runs. Required.")
 OUTPUT = flags.DEFINE_string("output", None, "Directory for the merged results. Required.")
 DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where the data set is, if it was moved since. Default: as in the runs."
+    "data_dir", None, "Directory of the data set, if it has moved since the runs."
 )
 WORKERS = flags.DEFINE_integer(
     "workers", None, "Frames merged at a time. Default: the number of cores.", lower_bound=1

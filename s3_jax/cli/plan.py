@@ -1,21 +1,23 @@
-r"""Estimate memory and time of a program on TPUs that are not attached, by compiling it for them.
+r"""Estimate memory and time on TPUs that you do not have, by compiling the program for them.
 
   s3 plan --config=train_s3_vitb --topology=v5e:4x4
-  s3 plan --model=s3_vitl --topology=v5p:2x2x2 --search       no config file
+  s3 plan --model=s3_vitl --topology=v5p:2x2x2 --search       without a configuration
   s3 plan --model=s3_vitb --topology=v5e:2x2 --program=propagation --objects=3
-  s3 plan --program=forms --topology=v4-8          gathers against products, quickly
+  s3 plan --program=forms --topology=v4-8          compare gathers and matrix products, quickly
 
-The training step is `training.parallel.parallel_step` on all chips of the topology: that of a
-configuration's last stage or of --stage, or with --model the published main stage. Propagation is
-`propagation.scan` on one of the chips. Both are compiled by the TPU compiler, the package libtpu:
+The training step is `training.parallel.parallel_step` on all chips of the topology. It is taken
+from --stage or the last stage of a configuration, or with --model from the published main stage.
+Propagation is `propagation.scan` on one chip. Both need the TPU compiler, the package libtpu:
 
   pip install 's3_jax[tpu]'
 
-Memory is the compiler's allocation. Times are not measured: "roofline" is the bound by peak
-arithmetic and bandwidth; "compiler's estimate" adds up the cycles that the compiler expects for
-each instruction, without waits for memory and other chips. --search compiles the training step with
-different rematerialization, then micro-batches, until the fastest that fits is known. Each
-compilation of a large network takes ten minutes or more.
+Memory is what the compiler allocates. Times are not measured:
+  roofline              the bound from peak arithmetic and bandwidth
+  compiler's estimate   the sum of the cycles that the compiler expects for each instruction,
+                        without waits for memory and other chips
+
+--search compiles the training step with different rematerialization, then with micro-batches, until
+it finds the fastest one that fits. Each compilation of a large network takes ten minutes or more.
 """
 
 import dataclasses
@@ -40,38 +42,42 @@ if TYPE_CHECKING:
 
 CONFIG = config_flag.define_config_flag()
 flags.adopt_module_key_flags(config_flag)
-STAGE = flags.DEFINE_string("stage", None, "Which of the configuration's; the last if not given.")
-MODEL = flags.DEFINE_enum("model", None, sorted(MODELS), "Network, where there is no --config.")
+STAGE = flags.DEFINE_string("stage", None, "Stage of the configuration. Default: the last one.")
+MODEL = flags.DEFINE_enum("model", None, sorted(MODELS), "Network, if there is no --config.")
 TOPOLOGY = flags.DEFINE_string(
     "topology", "v5e:4x4", "Chips: v4:2x2x1, v5e:4x4, v5p:2x2x2, v6e:2x2, or a slice: v4-8, v5e-16."
 )
 PROGRAM = flags.DEFINE_enum(
     "program", "training", ["training", "propagation", "forms"],
-    "A training step, a video's frames, or small computations in each of their two forms.",
+    "A training step, frames of a video, or small computations in both of their forms.",
 )  # fmt: skip
-DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["bfloat16", "float32"], "Type computed in, where "
-                          "there is no --config.")  # fmt: skip
-BATCH = flags.DEFINE_integer("batch_size", None, "Training: clips of all chips.", lower_bound=1)
+DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["bfloat16", "float32"], "Number type of the "
+                          "computation, if there is no --config.")  # fmt: skip
+BATCH = flags.DEFINE_integer(
+    "batch_size", None, "Training: clips per step, over all chips.", lower_bound=1
+)
 ENCODER = flags.DEFINE_enum(
     "remat_encoder", None, ["none", "products", "full"],
-    "Training: what of the image encoder is computed again instead of kept.",
+    "Training: what to recompute instead of keep in the image encoder.",
 )  # fmt: skip
 FRAMES = flags.DEFINE_enum(
     "remat_frames", None, ["none", "products", "full"],
-    "Training: what of the frame-by-frame part is computed again instead of kept.",
+    "Training: what to recompute instead of keep in the frame-by-frame part.",
 )  # fmt: skip
-ACCUMULATE = flags.DEFINE_integer("accumulate", None, "Training: micro-batches.", lower_bound=1)
-SEARCH = flags.DEFINE_bool("search", False, "Training: find what fits.")
+ACCUMULATE = flags.DEFINE_integer(
+    "accumulate", None, "Training: number of micro-batches.", lower_bound=1
+)
+SEARCH = flags.DEFINE_bool("search", False, "Training: search for settings that fit.")
 HEADROOM = flags.DEFINE_float(
-    "headroom", 0.1, "Part of the memory that should stay free.", lower_bound=0, upper_bound=0.9
+    "headroom", 0.1, "Fraction of the memory that should stay free.", lower_bound=0, upper_bound=0.9
 )
 SIZE = flags.DEFINE_string("size", "480x864", "Propagation: height x width of the frames.")
-OBJECTS = flags.DEFINE_integer("objects", 3, "Propagation: objects.", lower_bound=1)
-VIDEO = flags.DEFINE_integer("video_frames", 10, "Propagation: frames of a scan.", lower_bound=1)
-LONG_TERM = flags.DEFINE_bool("long_term", True, "Propagation: with long-term memory.")
+OBJECTS = flags.DEFINE_integer("objects", 3, "Propagation: number of objects.", lower_bound=1)
+VIDEO = flags.DEFINE_integer("video_frames", 10, "Propagation: frames per scan.", lower_bound=1)
+LONG_TERM = flags.DEFINE_bool("long_term", True, "Propagation: use long-term memory.")
 CHUNK = flags.DEFINE_integer("chunk_size", -1, "Propagation: objects at a time; -1 for all.")
-AT_ONCE = flags.DEFINE_integer("encode_at_once", 1, "Propagation: frames that go through the image "
-                               "encoder together.", lower_bound=1)  # fmt: skip
+AT_ONCE = flags.DEFINE_integer("encode_at_once", 1, "Propagation: frames that the image encoder "
+                               "takes at once.", lower_bound=1)  # fmt: skip
 OUTPUT = flags.DEFINE_string(
     "output", None, "Directory for report.txt, report.json and the program's text, program.hlo."
 )

@@ -4,10 +4,10 @@ r"""Segment the videos of a benchmark and pack the results for its server.
       --checkpoint=checkpoints/s3 --output=results/davis
   s3 score --results=results/davis --annotations=DAVIS --output=scores
 
-Data sets, and what has to be in --data_dir, as the benchmarks' archives extract:
+Data sets, with the folders that --data_dir must have (as the benchmarks' archives extract):
   davis2016-val, davis2017-val, davis2017-test-dev
-                      JPEGImages/480p, Annotations/480p, ImageSets (also below 2017/trainval,
-                      trainval, test-dev). Without a list of the split: all videos.
+                      JPEGImages/480p, Annotations/480p, ImageSets (also in 2017/trainval,
+                      trainval, test-dev). Without the split's list: all videos.
   youtubevos2018-val, youtubevos2019-val
                       valid/JPEGImages, valid/Annotations, valid/meta.json, and
                       all_frames/valid_all_frames/JPEGImages (or valid_all_frames/JPEGImages)
@@ -18,28 +18,29 @@ Data sets, and what has to be in --data_dir, as the benchmarks' archives extract
   vost-val, vost-test JPEGImages, Annotations, ImageSets/val.txt
   generic             JPEGImages/<video>/ or .mp4, Annotations/<video>/ or .png
 
-Sizes, memory settings, frames saved and masks used follow the benchmark's protocol; a flag given
-on the command line goes before it. --plus takes the settings for best results.
+Sizes, memory settings, saved frames and used masks follow the benchmark's protocol. Flags on the
+command line override it. --plus selects the settings for best results.
 
-What appears in --output:
-  Annotations/<video>/<frame>.png   masks with the ids, palette and size of those given
-  submission.zip, predictions.json  what the benchmark's server takes, when all videos are done
+Files in --output:
+  Annotations/<video>/<frame>.png   masks with the ids, palette and size of the given ones
+  submission.zip, predictions.json  the file for the benchmark's server, once all videos are done
   scores/<video>/<frame>.npz        with --save_scores: probabilities, for s3 merge-scores
   run.json                          settings, versions, speed and memory
-  progress/                         what is done; may be deleted when everything is
+  progress/                         what is done so far; you may delete it after the run
 
-Given again, the command goes on where it was ended, and leaves finished videos alone. Videos are
-spread over all local devices. Several hosts (or commands) share the work in one --output with
---shard=0/4, --shard=1/4, ...; under Slurm or on a TPU pod they find their shard themselves.
-With --ray or --ray=HOST:PORT a Ray cluster does them, an actor on every device: videos of an
-actor that is lost go on elsewhere, and one command sees the whole (docs/long_runs.md).
+If a run is interrupted, give the same command again: it resumes, and finished videos stay as they
+are. Videos are distributed over all local devices. Several hosts (or commands) can share one
+--output with --shard=0/4, --shard=1/4, ...; under Slurm or on a TPU pod they find their shard
+themselves. With --ray or --ray=HOST:PORT the videos run on a Ray cluster, with one actor per
+device. If an actor is lost, its videos continue elsewhere. One command controls the whole run
+(docs/long_runs.md).
 
 Examples:
-  # Several scales and the mirror image, merged.
+  # Several scales and a flip, merged.
   s3 predict ... --size=480 --save_scores --output=runs/480
   s3 predict ... --size=720 --flip --save_scores --output=runs/720f
   s3 merge-scores --runs=runs/480,runs/720f --output=runs/merged
-  # Two videos only, the way LVOS is run by others.
+  # Only two videos, at the size that others use for LVOS.
   s3 predict --dataset=lvos-val --sequences=two.txt --size=480 ...
 """
 
@@ -89,27 +90,27 @@ from s3_jax.segmentation.video import SegmentConfig
 _BY_DATASET = "the data set's"
 
 DATASET = flags.DEFINE_enum("dataset", None, list(BENCHMARKS), "Benchmark. Required.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Its directory; see above. Required.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of the data set; see above. Required.")
 OUTPUT = flags.DEFINE_string("output", None, "Directory for the results. Required.")
 OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Do every video anew, also those that an earlier run finished."
+    "overwrite", False, "Segment every video again, including finished ones."
 )
 PLUS = flags.DEFINE_bool(
     "plus",
     False,
-    "Best results instead of the standard protocol: DAVIS and MOSE at 720 with mem_every 3 and "
-    "YouTube-VOS at 600, all with max_mem_frames 10.",
+    "Use the settings for best results instead of the standard protocol: DAVIS and MOSE at 720 "
+    "with mem_every 3, YouTube-VOS at 600, all with max_mem_frames 10.",
 )
 SIZE = flags.DEFINE_integer(
     "size",
     None,
-    "Short side in pixels to which frames are shrunk first, with antialiasing; -1 leaves them as "
-    f"they are. Never enlarges. Results have the size of the masks. Default: {_BY_DATASET}.",
+    "Shrink frames to this short side in pixels first, with antialiasing. Frames are never "
+    f"enlarged; -1 keeps their size. Results have the size of the masks. Default: {_BY_DATASET}.",
 )
 ALL_MASKS = flags.DEFINE_bool(
     "all_masks",
     None,
-    "Use every mask there is; or, with --noall_masks, only the first of each object. Default: "
+    "Use every mask; with --noall_masks, only the first mask of each object. Default: "
     f"{_BY_DATASET} rule (DAVIS, MOSE, VOST: the first frame's mask; YouTube-VOS: all).",
 )
 VOID = flags.DEFINE_integer(
@@ -119,7 +120,7 @@ VOID = flags.DEFINE_integer(
     "8 bits; none for davis2016-val and generic.",
 )
 SEQUENCES = flags.DEFINE_string(
-    "sequences", None, "Text file with the names of the videos to do, one a line. Default: all."
+    "sequences", None, "Text file with the names of the videos, one per line. Default: all."
 )
 IMAGES = flags.DEFINE_string(
     "images", None, "Directory with the videos' images, within --data_dir. Default: see above."
@@ -135,22 +136,22 @@ SAVE_SCORES = flags.DEFINE_bool(
 SHARD = flags.DEFINE_string(
     "shard",
     None,
-    "i/n: do the i-th of n shares of the videos (i from 0). Default: this host's share under "
-    "Slurm, MPI or on a TPU pod, else all.",
+    "i/n: segment the i-th of n shares of the videos (i from 0). Default: this host's share under "
+    "Slurm, MPI or on a TPU pod, else all videos.",
 )
 BATCH = flags.DEFINE_integer(
     "batch",
     1,
-    "Videos that a device segments at a time, for devices that one video cannot keep busy. They "
-    "must have one frame size and masks on the first frame only (DAVIS, MOSE, VOST); others are "
-    "done one by one. A batch that is interrupted starts over. Takes the memory of so many videos.",
+    "Videos per device at a time, for devices that one video cannot keep busy. Only videos with "
+    "the same frame size and masks on the first frame only (DAVIS, MOSE, VOST) are batched; others "
+    "run one by one. An interrupted batch starts over. Memory grows with the number of videos.",
     lower_bound=1,
 )
 RAY_WORKERS = flags.DEFINE_integer(
     "ray_workers",
     None,
-    "With --ray, how many actors. Default: one for every GPU or TPU chip of the cluster, or else "
-    "for every machine; where there are only CPUs these are divided among them.",
+    "Number of actors with --ray. Default: one per GPU or TPU chip of the cluster, else one per "
+    "machine. If there are only CPUs, the actors share them.",
     lower_bound=1,
 )
 _PROPAGATION_FLAGS = define_propagation_flags(

@@ -1,28 +1,30 @@
-r"""Check a data set and store it as ArrayRecord, for training.
+r"""Check a data set and store it as ArrayRecord for training.
 
   s3 prepare --input=DIR --output=DIR --name=my_videos
 
-The input is a folder of videos (--layout=videos),
+The input is one of:
+  --layout=videos   a folder with JPEGImages[/480p]/<video>/*.jpg and
+                    Annotations[/480p]/<video>/*.png, directly or in train/
+  --layout=images   photographs with a mask of one object each: x.jpg with x.png, in the same
+                    directory or in another one
 
-  JPEGImages[/480p]/<video>/*.jpg  Annotations[/480p]/<video>/*.png, itself or in train/,
+Every image and mask is decoded once. Damaged frames, masks whose size differs from the image's, and
+videos without any object are reported and left out.
 
-or of photographs with a mask of one object each (--layout=images): x.jpg with x.png beside it, or
-in another directory. Every image and mask is decoded once. Damaged frames, and masks whose
-size is not their image's, are reported and left out; so are videos without any object.
-
-What appears in --output:
+Files in --output:
   NAME/report.json       counts, and a line for everything that was left out
-  NAME/empty_masks.json  masks without objects, which training need not try to start with; for
-                         VideoFolderConfig(empty_masks=...) when reading the folder itself
-  NAME/1.0.0/            the data set, in the format of TFDS; for Records(path=...)
+  NAME/empty_masks.json  masks without objects, so that training does not start clips with them;
+                         pass it to VideoFolderConfig(empty_masks=...) to read the folder directly
+  NAME/1.0.0/            the data set in the format of TFDS, for Records(path=...)
 
-An interrupted run goes on where it was when started again; the data set is whole or absent.
-With --ray or --ray=HOST:PORT the machines of a Ray cluster check the files.
+If a run is interrupted, give the same command again to resume it. The data set is written
+completely or not at all. With --ray or --ray=HOST:PORT the machines of a Ray cluster check the
+files.
 
 Examples:
   # DAVIS 2017, training split only
   s3 prepare --input=DAVIS --subset=ImageSets/2017/train.txt ...
-  # masks that are black and white, one object
+  # black-and-white masks of one object
   s3 prepare --binary ...
   # only the report and the list of empty masks
   s3 prepare --check_only ...
@@ -49,12 +51,16 @@ from s3_jax.media.writers import write_json
 INPUT = flags.DEFINE_string("input", None, "Directory of the data set. Required.")
 OUTPUT = flags.DEFINE_string("output", None, "Directory for prepared data sets. Required.")
 NAME = flags.DEFINE_string("name", None, "Name of the prepared data set. Required.")
-LAYOUT = flags.DEFINE_enum("layout", "videos", ["videos", "images"], "What the input holds.")
+LAYOUT = flags.DEFINE_enum("layout", "videos", ["videos", "images"], "Layout of the input.")
 IMAGES = flags.DEFINE_string("images", "", "Directory of the videos' images, within --input.")
 ANNOTATIONS = flags.DEFINE_string("annotations", "", "Directory of their masks, within --input.")
-SUBSET = flags.DEFINE_string("subset", "", "Text file with names of videos, within --input.")
-BINARY = flags.DEFINE_bool("binary", False, "All that is not background is one object.")
-CHECK_ONLY = flags.DEFINE_bool("check_only", False, "Store nothing but the report and the list.")
+SUBSET = flags.DEFINE_string("subset", "", "Text file with the names of videos, within --input.")
+BINARY = flags.DEFINE_bool(
+    "binary", False, "Treat everything that is not background as one object."
+)
+CHECK_ONLY = flags.DEFINE_bool(
+    "check_only", False, "Write only the report and the list of empty masks."
+)
 WORKERS = flags.DEFINE_integer(
     "workers", os.cpu_count() or 1, "Threads that check files.", lower_bound=1
 )

@@ -19,19 +19,19 @@ POINTS = flags.DEFINE_multi_string(
     "points",
     [],
     "Instead of --masks: points on an object in the first frame, as x,y:id or x,y,x,y:id, in "
-    "pixels from the left and the top. May be given for several objects, and again for one. "
-    "Without :id it is object 1.",
+    "pixels from the left and the top. Repeat the flag for more objects or more points. Without "
+    ":id the points are on object 1.",
 )
 NEGATIVE_POINTS = flags.DEFINE_multi_string(
     "negative_points",
     [],
-    "Points that are not on the object with this id, written as for --points: they take away "
-    "what --points or --box caught too much.",
+    "Points that are not on the object with this id, written like --points. They remove what "
+    "--points or --box selected by mistake.",
 )
 BOX = flags.DEFINE_multi_string(
     "box",
     [],
-    "Instead of --masks, or beside --points: a box around an object in the first frame, as "
+    "Instead of --masks, alone or with --points: a box around an object in the first frame, as "
     "left,top,right,bottom:id",
 )
 

@@ -12,35 +12,35 @@ from s3_jax.errors import InputError
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     None,
-    "Checkpoint directory as written by s3 convert, a training run's directory (its best validated "
-    "step is taken, or else its last), the name of a checkpoint that comes with s3_jax, or of "
-    "one that is downloaded when first used (cutie_base_mega). Required.",
+    "A checkpoint directory written by s3 convert; a training run's directory (the step with the "
+    "best validation score, else the last); the name of a bundled checkpoint (s3_lite); or the "
+    "name of one that is downloaded on first use (cutie_base_mega). Required.",
 )
 DTYPE = flags.DEFINE_enum(
     "dtype",
     "float32",
     ["float32", "bfloat16"],
-    "Number type of most of the network. bfloat16 takes half the memory on TPU and GPU and is fast "
-    "there; on a CPU with instructions for it, only what matrix products multiply is rounded.",
+    "Number type of most of the network. On TPU and GPU, bfloat16 takes half the memory and is "
+    "faster. On a CPU with instructions for it, only the operands of matrix products are rounded.",
 )
 _HELP = {
-    "mem_every": "A frame enters the memory every this many frames.",
-    "max_mem_frames": "Frames in working memory, the first one included.",
-    "stagger": "How many times between two memory frames the sensory memory is updated.",
+    "mem_every": "Add a frame to the memory every this many frames.",
+    "max_mem_frames": "Frames in working memory, including the first one.",
+    "stagger": "How often the sensory memory is updated between two memory frames.",
     "top_k": "Memory tokens read for each pixel.",
-    "memory_policy": "What memory keeps and gives up: first_in_first_out, long_term, auto for the "
-    "one that --long_term says, or your own as package.module:Name (docs/extend.md).",
-    "long_term": "Compress old memory into long-term prototypes instead of forgetting it; for "
-    "videos of more than about 1,000 frames. The lt_ flags then replace --max_mem_frames.",
-    "lt_max_frames": "Frames in working memory at which it is compressed.",
-    "lt_min_frames": "Frames in working memory after it was compressed.",
-    "lt_prototypes": "Tokens that one compression makes.",
+    "memory_policy": "What the memory keeps and drops: first_in_first_out; long_term; auto, which "
+    "follows --long_term; or your own as package.module:Name (docs/extend.md).",
+    "long_term": "Compress old memory into long-term prototypes instead of dropping it. Use it for "
+    "videos longer than about 1,000 frames. The lt_ flags then replace --max_mem_frames.",
+    "lt_max_frames": "Compress the working memory when it holds this many frames.",
+    "lt_min_frames": "Frames left in working memory after compression.",
+    "lt_prototypes": "Long-term tokens made by one compression.",
     "lt_max_tokens": "Capacity of long-term memory, in tokens.",
     "lt_buffer_tokens": "Tokens freed, least used first, when long-term memory is full.",
-    "flip": "Segment the mirrored video as well and average: better, twice the time and memory.",
-    "chunk_size": "Objects processed at a time; -1 for all. Less memory, same result.",
-    "max_internal_size": "Short side in pixels above which the network works on a resized frame "
-    "(plain bilinear, no antialiasing, as the published code does); -1 for never. See --size.",
+    "flip": "Also segment the mirrored video and average: better, but twice the time and memory.",
+    "chunk_size": "Objects processed at a time; -1 for all. Fewer take less memory; same result.",
+    "max_internal_size": "Resize frames for the network if their short side in pixels is larger "
+    "than this (bilinear without antialiasing, as in the published code); -1: never. See --size.",
 }
 
 

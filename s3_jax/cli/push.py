@@ -1,4 +1,4 @@
-"""Upload a network to the Hugging Face Hub, where anybody can use it by its address.
+"""Upload a network to the Hugging Face Hub, so that others can use it by its address.
 
   hf auth login
   s3 push --checkpoint=runs/mine/best --to=hf://me/cats
@@ -15,8 +15,10 @@ from s3_jax.errors import InputError
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Checkpoint directory, or a training run's directory. Required."
 )
-TO = flags.DEFINE_string("to", None, "Where to: hf://org/name, or hf://org/name@branch. Required.")
-PRIVATE = flags.DEFINE_bool("private", False, "Let nobody else see a repository that is new.")
+TO = flags.DEFINE_string(
+    "to", None, "Destination: hf://org/name, or hf://org/name@branch. Required."
+)
+PRIVATE = flags.DEFINE_bool("private", False, "Make a new repository private.")
 
 
 def main() -> None:

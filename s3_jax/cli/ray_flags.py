@@ -18,9 +18,9 @@ RAY: flags.FlagHolder[str | None] = flags.DEFINE_flag(
         flags.ArgumentSerializer(),
         "ray",
         None,
-        "Spread the work over a Ray cluster: --ray=HOST:PORT, --ray=auto for the one that this "
-        "machine belongs to, or --ray alone for processes of this machine. All machines see the "
-        "same paths. Needs pip install 's3_jax[ray]'.",
+        "Distribute the work over a Ray cluster: --ray=HOST:PORT, --ray=auto for the cluster that "
+        "this machine belongs to, or --ray alone for processes on this machine. All machines must "
+        "see the same paths. Needs pip install 's3_jax[ray]'.",
         boolean=True,
     )
 )

@@ -1,36 +1,36 @@
-r"""Score masks against annotations: J, F and J&F, as defined by the benchmarks.
+r"""Score masks against annotations: J, F and J&F as the benchmarks define them.
 
   s3 score --results=DIR --annotations=DIR --output=DIR
 
-Both directories hold a folder of PNG masks for each sequence (0 is background, 1, 2, ... are
-objects, in palette, grey or RGB images):
+Both directories have a folder of PNG masks for each sequence. The masks are palette, grey or RGB
+images, in which 0 is background and 1, 2, ... are objects:
 
   results/bike/00000.png  00001.png ...      annotations/bike/00000.png  00001.png ...
 
-It prints a table and writes to the output directory
+The command prints a table and writes these files to --output:
   scores.json   everything, down to J and F of every object on every frame (0 to 1)
-  scores.csv    one line for every sequence and object
-  report.html   tables, curves over time, pictures of the worst frames; one file, to be passed on
+  scores.csv    one line per sequence and object
+  report.html   tables, curves over time and the worst frames, in one file that you can share
 
 Several results, separated by commas, are compared side by side:
 
   s3 score --results=runs/a,runs/b --annotations=DAVIS/Annotations/480p --output=DIR
 
-Protocols (--protocol) differ in what is scored:
-  davis2016    one object, black and white masks; first and last frame are not scored
-  davis2017    objects of the first frame; first and last frame are not scored
+Protocols (--protocol) decide what is scored:
+  davis2016    one object, black-and-white masks; the first and last frames are not scored
+  davis2017    objects of the first frame; the first and last frames are not scored
   mose         as davis2017
-  youtube_vos  objects from the frame after their first on, as listed in --meta=meta.json;
+  youtube_vos  each object from the frame after its first one, as listed in --meta=meta.json;
                averages J and F of seen and unseen categories (G)
-  lvos         objects from the frame after their first on, last frame not scored;
+  lvos         each object from the frame after its first one; the last frame is not scored;
                with --unseen=FILE also seen and unseen sequences
-  generic      objects from the frame after their first on
-  auto         davis2016 where first annotations hold 0 and 255 only, else davis2017; with
-               --meta lvos where objects have a frame_range, else youtube_vos
+  generic      each object from the frame after its first one
+  auto         davis2016 if the first annotations contain only 0 and 255, else davis2017;
+               with --meta, lvos if objects have a frame_range, else youtube_vos
 
-Results need a mask for every scored frame, in the size of the annotation and with its ids;
-otherwise all problems are listed and nothing is written. --allow_missing scores missing masks as
-empty, and --allow_unknown_ids treats ids that are not annotated as background.
+Results need a mask for every scored frame, with the size and the ids of the annotation. Otherwise
+the command lists all problems and writes nothing. --allow_missing scores missing masks as empty,
+and --allow_unknown_ids treats ids that are not annotated as background.
 
 Examples:
   # a split
@@ -80,7 +80,7 @@ RESULTS = flags.DEFINE_list(
 )
 ANNOTATIONS = flags.DEFINE_string("annotations", None, "Directory of annotations. Required.")
 OUTPUT = flags.DEFINE_string(
-    "output", None, "Directory for the report; files of an earlier report are replaced. Required."
+    "output", None, "Directory for the report. Replaces an earlier report. Required."
 )
 PROTOCOL = flags.DEFINE_enum(
     "protocol", "auto", ["auto", *PROTOCOLS], "What is scored, and how it is averaged; see above."
@@ -88,8 +88,8 @@ PROTOCOL = flags.DEFINE_enum(
 SEQUENCES = flags.DEFINE_string(
     "sequences",
     None,
-    "Text file with the names of the sequences to score, one a line (the ImageSets of DAVIS). "
-    "Default: all of --meta, or else all annotated ones.",
+    "Text file with the names of the sequences to score, one per line, such as the ImageSets of "
+    "DAVIS. Default: all of --meta, else all annotated ones.",
 )
 META = flags.DEFINE_string(
     "meta",
@@ -100,26 +100,26 @@ META = flags.DEFINE_string(
 UNSEEN = flags.DEFINE_string(
     "unseen",
     None,
-    "Text file with the categories, or the sequences, that training did not see, one a line. "
-    "Default for youtube_vos: all but the 65 categories of its training set.",
+    "Text file with the categories or sequences that training did not see, one per line. "
+    "Default for youtube_vos: all except the 65 categories of its training set.",
 )
 IMAGES = flags.DEFINE_string(
     "images",
     None,
-    "Directory of the frames, a folder for each sequence, to draw the worst masks on. Default: "
-    "JPEGImages beside Annotations.",
+    "Directory of the frames, with a folder per sequence, on which to draw the worst masks. "
+    "Default: JPEGImages beside Annotations.",
 )
 WORST_FRAMES = flags.DEFINE_integer(
-    "worst_frames", 3, "Pictures of each sequence in the HTML report, 0 for none.", lower_bound=0
+    "worst_frames", 3, "Pictures per sequence in the HTML report; 0 for none.", lower_bound=0
 )
 ALLOW_MISSING = flags.DEFINE_bool(
     "allow_missing", False, "Score missing masks and sequences as empty instead of stopping."
 )
 ALLOW_UNKNOWN_IDS = flags.DEFINE_bool(
-    "allow_unknown_ids", False, "Take ids that are not annotated for background."
+    "allow_unknown_ids", False, "Treat ids that are not annotated as background."
 )
 WORKERS = flags.DEFINE_integer(
-    "workers", None, "Processes; each scores a sequence at a time. Default: all cores.", 1
+    "workers", None, "Processes; each scores one sequence at a time. Default: all cores.", 1
 )
 
 

@@ -1,43 +1,47 @@
-r"""Segment a video: frames and the masks of the first frame in, masks for every frame out.
+r"""Segment a video, given masks of the objects in its first frame.
 
   s3 segment --video=cats.mp4 --masks=cats_first.png \
       --checkpoint=checkpoints/s3_vitb_depthanything --output=results/cats
 
---video is any video file that FFmpeg decodes, or a directory of images (in natural order of
-their names). --masks is an image of the frames' size in which every pixel carries the id of its
-object, 0 for background: a palette PNG (DAVIS, YouTube-VOS), a grey image, or a colour image
-(id = R + 256 G + 65536 B). It may also be a directory with a mask for each of several frames,
-named as the frame is (00012.png for 00012.jpg), or by the frame's index from 0 for a video file.
+--video is any video file that FFmpeg decodes, or a directory of images, in natural order of their
+names.
 
-Without a mask, mark the objects in the first frame: --points=210,140:1 is a point on object 1,
---negative_points=90,60:1 one off it, --box=100,80,300,220:2 a box around object 2 (left, top,
-right, bottom; pixels from the left and the top). first_mask.png in --output is the resulting mask,
-first_mask_overlay.png shows it; if it is wrong, add points and run with --overwrite. The checkpoint
-must have a prompt head, as s3_lite does.
+--masks is an image of the frames' size in which every pixel holds the id of its object, 0 for
+background. It can be a palette PNG (DAVIS, YouTube-VOS), a grey image, or a colour image
+(id = R + 256 G + 65536 B). It can also be a directory with masks of several frames. Name each mask
+like its frame (00012.png for 00012.jpg), or by the frame's index from 0 if --video is a file.
+
+If you have no mask, mark the objects in the first frame (pixels from the left and the top):
+  --points=210,140:1           a point on object 1
+  --negative_points=90,60:1    a point that is not on object 1
+  --box=100,80,300,220:2       a box around object 2: left, top, right, bottom
+The resulting mask is first_mask.png in --output; first_mask_overlay.png shows it over the frame. If
+the mask is wrong, add points and run again with --overwrite. The checkpoint must have a prompt
+head, as s3_lite does.
 
 Files in --output:
-  masks/<frame>.png    ids, palette, size and encoding as in the masks given
+  masks/<frame>.png    the masks, with the ids, palette, size and encoding of the masks you gave
   overlay.mp4          the masks over the video
   scores/<frame>.npz   with --save_scores: prob (objects + 1, height, width), float32, background
                        first; ids: the object of each further channel
   run.json             settings and fingerprints of the inputs
 
-An interrupted run (Ctrl-C, a crash, a full disk) resumes when the same command is given again, with
-the same results as an uninterrupted one.
+If a run is interrupted (Ctrl-C, a crash, a full disk), give the same command again. It resumes,
+with the same results as an uninterrupted run.
 
 More examples:
-  # No mask at all: two points on a cat, a box around another, a point that is on neither.
+  # No mask: two points on a cat, a box around another one, and a point that is on neither.
   s3 segment --video=cats.mp4 --points=210,140,250,190:1 --box=400,80,560,300:2 \
       --negative_points=430,290:2 --checkpoint=s3_lite --output=results/cats
-  # Frames in a directory, objects that appear later, each with its first mask.
+  # Frames in a directory; objects that appear later have their first mask on a later frame.
   s3 segment --video=JPEGImages/bear --masks=Annotations/bear ... --size=480
   # An hour of video in bounded memory.
   s3 segment --video=hour.mkv --masks=first.png ... --long_term
-  # Corrections: every mask in the directory is used, not only the first of each object.
+  # Corrections: use every mask in the directory, not only the first of each object.
   s3 segment --video=cats.mp4 --masks=corrected/ ... --all_masks
-  # A mask for any frame, not only the first: the video is filled in both directions.
+  # Masks on any frames, not only the first: segment in both directions.
   s3 segment --video=cats.mp4 --masks=some_frames/ ... --all_masks --both_directions
-  # Less memory: half precision (on TPU and GPU), two objects at a time, a smaller picture inside.
+  # Less memory: half precision (on TPU and GPU), two objects at a time, smaller frames.
   s3 segment ... --dtype=bfloat16 --chunk_size=2 --size=360
 """
 
@@ -84,8 +88,8 @@ VIDEO = flags.DEFINE_string("video", None, "Video file or directory of images. R
 MASKS = flags.DEFINE_string(
     "masks",
     None,
-    "Mask image for the first frame, or directory of masks. Required, unless --points or --box "
-    "say where the objects are.",
+    "Mask image for the first frame, or directory of masks. Required, unless you mark the objects "
+    "with --points or --box.",
 )
 OUTPUT = flags.DEFINE_string("output", None, "Directory for the results. Required.")
 OVERWRITE = flags.DEFINE_bool(
@@ -94,33 +98,33 @@ OVERWRITE = flags.DEFINE_bool(
 SIZE = flags.DEFINE_integer(
     "size",
     -1,
-    "Short side in pixels to which frames are shrunk before anything else, with antialiasing, as "
-    "the benchmarks do (DAVIS: 480); -1 leaves them as they are. Never enlarges. Results have the "
-    "original size. --max_internal_size applies to the frames after this.",
+    "Shrink frames to this short side in pixels before anything else, with antialiasing, as the "
+    "benchmarks do (DAVIS: 480). Frames are never enlarged; -1 keeps their size. Results have the "
+    "original size. --max_internal_size applies afterwards.",
 )
 ALL_MASKS = flags.DEFINE_bool(
     "all_masks",
     False,
-    "Use every mask in --masks, so that later ones correct the result. Otherwise each object is "
-    "taken from the first mask it appears in, and later masks of it are ignored.",
+    "Use every mask in --masks, so that later masks correct the result. By default only the first "
+    "mask of each object is used.",
 )
 BOTH_DIRECTIONS = flags.DEFINE_bool(
     "both_directions",
     False,
-    "Segment backwards as well: a mask on a later frame fills what is before it, and what lies "
-    "between two masks comes from both sides. Twice the time for frames before the last mask.",
+    "Segment backwards as well. A mask on a later frame also fills the frames before it, and "
+    "frames between two masks combine both sides. Frames before the last mask take twice the time.",
 )
 VOID = flags.DEFINE_integer(
     "void",
     -1,
-    "Id in --masks that marks pixels to ignore (often 255 in palette masks): taken as background. "
-    "-1: every id is an object.",
+    "Id in --masks that marks pixels to ignore (often 255 in palette masks). They count as "
+    "background. -1: every id is an object.",
 )
 FIRST_NUMBER = flags.DEFINE_integer(
     "first_number",
     0,
-    "Number, in the names of --masks, of the first frame of a video file. 1 for masks numbered "
-    "from 1.",
+    "Number that stands for the first frame of a video file in the names of --masks. Pass 1 if the "
+    "masks are numbered from 1.",
     lower_bound=0,
 )
 SAVE_SCORES = flags.DEFINE_bool(
@@ -129,13 +133,13 @@ SAVE_SCORES = flags.DEFINE_bool(
 STRICT = flags.DEFINE_bool(
     "strict",
     None,
-    "Stop at the first frame that cannot be decoded; with --nostrict, go on without it: others "
-    "keep their numbers, and the command ends with an error that lists what is missing. Default: "
-    "stop in a directory of images, which can be repaired; go on in a video file.",
+    "Stop at the first frame that cannot be decoded. With --nostrict, skip it: the other frames "
+    "keep their numbers, and the command ends with an error that lists the missing ones. Default: "
+    "stop for a directory of images, which can be repaired; skip for a video file.",
 )
 OVERLAY = flags.DEFINE_bool("overlay", True, "Write overlay.mp4.")
 FPS = flags.DEFINE_float(
-    "fps", 24.0, "Frames per second of overlay.mp4 where --video tells none.", lower_bound=0.01
+    "fps", 24.0, "Frames per second of overlay.mp4 if --video has no frame rate.", lower_bound=0.01
 )
 
 _PROPAGATION_FLAGS = define_propagation_flags()

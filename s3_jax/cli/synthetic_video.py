@@ -1,11 +1,15 @@
-"""Make a small video with exact masks, for trying out the other commands.
+"""Make a small video with exact masks, to try out the other commands.
 
   s3 synthetic-video --output=demo --frames=60 --objects=3
   s3 segment --video=demo/frames --masks=demo/masks/00000.png \\
       --checkpoint=CHECKPOINT --output=demo/result
 
-Files in --output: frames/00000.jpg ..., masks/00000.png ... (palette images, 0 for background and
-objects from 1), and video.mp4 with --video_file. Equal flags give equal pixels.
+Files in --output:
+  frames/00000.jpg ...   the frames
+  masks/00000.png ...    palette images: 0 is background, objects count from 1
+  video.mp4              with --video_file
+
+Equal flags give equal pixels.
 """
 
 from fractions import Fraction
@@ -30,14 +34,14 @@ FRAMES = flags.DEFINE_integer("frames", 60, "Number of frames.", lower_bound=1)
 HEIGHT = flags.DEFINE_integer("height", 240, "Height in pixels.", lower_bound=16)
 WIDTH = flags.DEFINE_integer("width", 432, "Width in pixels.", lower_bound=16)
 OBJECTS = flags.DEFINE_integer("objects", 2, "Number of objects.", lower_bound=1, upper_bound=255)
-SEED = flags.DEFINE_integer("seed", 0, "Another seed, another video.", lower_bound=0)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the random scene.", lower_bound=0)
 DISTRACTORS = flags.DEFINE_integer(
-    "distractors", 1, "Moving things that are background in the masks.", lower_bound=0
+    "distractors", 1, "Moving things that count as background in the masks.", lower_bound=0
 )
 MOTION_BLUR = flags.DEFINE_float(
-    "motion_blur", 0.0, "Share of the time for which the shutter is open.", 0.0, 1.0
+    "motion_blur", 0.0, "Fraction of the time that the shutter is open.", 0.0, 1.0
 )
-PNG = flags.DEFINE_bool("png", False, "Frames as PNG, without loss, instead of JPEG.")
+PNG = flags.DEFINE_bool("png", False, "Write frames as lossless PNG instead of JPEG.")
 VIDEO_FILE = flags.DEFINE_bool("video_file", False, "Also write video.mp4.")
 FPS = 24
 

@@ -1,34 +1,35 @@
-r"""Train a network: a configuration and a directory in, checkpoints and curves out.
+r"""Train a network from a configuration, with checkpoints, curves and exact resume.
 
   s3 train --config=smoke --workdir=runs/smoke
 
-Give the same command again after a crash, a kill or Ctrl-C: it goes on from the last checkpoint,
-with the same numbers as if nothing had happened. Any value of the configuration can be given on the
-command line, by its name:
+After a crash, a kill or Ctrl-C, give the same command again. Training goes on from the last
+checkpoint, with the same numbers as in an uninterrupted run.
+
+You can set any value of the configuration on the command line:
 
   --config.stages.video.batch_size=8 --config.data_root=/data --config.save_every=500
 
-On several hosts, start the same command on each, on the same --workdir, with
+On several hosts, start the same command on each, with the same --workdir and
 
   --coordinator=FIRST_HOST:PORT --processes=N --process=0 (1, 2, ... on the others)
 
-or with --coordinator=auto where the cluster announces itself (TPU pods, Slurm). A batch is spread
-over all hosts and their devices, and losses are the same to rounding, however many there are.
+or with --coordinator=auto on TPU pods and under Slurm. Each batch is divided among all hosts and
+their devices. The losses are the same up to rounding for any number of them.
 
-What appears in --workdir:
-  checkpoints/<step>/   the latest ones, and the one with the best validation score
-  stages/<name>/        the network at the end of each stage but the last
+Files in --workdir:
+  checkpoints/<step>/   the latest checkpoints, and the one with the best validation score
+  stages/<name>/        the network at the end of each stage except the last
   metrics.jsonl         losses and validation scores; steps/s, frames/s, share of the devices' peak,
-                        seconds of a step that wait for data, memory
-  heartbeat.json        when the run was last at which step (heartbeat_1.json, ... on other hosts)
-  summary.html          the run on a page: how far, curves, scores, speed, settings
-  profile/              with --profile_steps=100:110, an XProf trace of these steps
-  tensorboard/          the same as curves, and pictures: tensorboard --logdir=WORKDIR
-  run.json              the configuration, which later starts have to agree with
+                        seconds per step spent waiting for data, memory
+  heartbeat.json        the last step and its time (heartbeat_1.json, ... on other hosts)
+  summary.html          the run on one page: progress, curves, scores, speed, settings
+  profile/              with --profile_steps=100:110, an XProf trace of those steps
+  tensorboard/          the same metrics as curves, and images: tensorboard --logdir=WORKDIR
+  run.json              the configuration, which must match when you resume
 
-Where WORKDIR is given as a checkpoint (`s3 segment --checkpoint=WORKDIR`, `s3 convert
---input=WORKDIR`) it is the step with the best validation score, or the last one if there was no
-validation.
+You can pass WORKDIR as a checkpoint (`s3 segment --checkpoint=WORKDIR`, `s3 convert
+--input=WORKDIR`). It stands for the step with the best validation score, or the last step if there
+was no validation.
 """
 
 from absl import flags
@@ -41,18 +42,20 @@ CONFIG = config_flag.define_config_flag()
 flags.adopt_module_key_flags(config_flag)
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run. Required.")
 ADOPT = flags.DEFINE_bool(
-    "adopt_config", False, "Go on with this configuration in a directory of another one."
+    "adopt_config",
+    False,
+    "Resume with this configuration in a directory that has another one, or after a failed run.",
 )
 PROFILE = flags.DEFINE_string(
     "profile_steps",
     None,
-    "Steps to trace for XProf, like 100:110 of the whole run; written to WORKDIR/profile.",
+    "Steps of the whole run to trace for XProf, such as 100:110; written to WORKDIR/profile.",
 )
 COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "Of several hosts, the first one and a free port of it, or auto."
+    "coordinator", None, "For several hosts: the first host and a free port on it, or auto."
 )
-PROCESSES = flags.DEFINE_integer("processes", None, "How many hosts there are.", lower_bound=1)
-PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.", lower_bound=0)
+PROCESSES = flags.DEFINE_integer("processes", None, "Number of hosts.", lower_bound=1)
+PROCESS = flags.DEFINE_integer("process", None, "Index of this host, from 0.", lower_bound=0)
 
 
 def main() -> None:

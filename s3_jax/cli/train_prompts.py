@@ -1,15 +1,15 @@
-r"""Train a prompt head: clicks and boxes to masks, on the frozen encoder of a network.
+r"""Train a prompt head, which turns clicks and boxes into masks, on a network's frozen encoder.
 
   s3 train-prompts --data_root=data --workdir=runs/prompts
   s3 segment --checkpoint=runs/prompts --video=cats.mp4 --points=210,140:1 --output=results/cats
 
-`data_root` holds davis2016_train, stills (ecssd, coco_instances, voc2007_instances) and bsds500.
-s3_jax/training/prompts/folders.py lists the pictures held out for validation, and
-s3_jax/training/prompts/recipe.py every number of the recipe. All pictures are kept in memory
-(1.2 GB). An interrupted run resumes when the same command is given again.
+--data_root must contain davis2016_train, stills (ecssd, coco_instances, voc2007_instances) and
+bsds500. s3_jax/training/prompts/folders.py lists the pictures held out for validation, and
+s3_jax/training/prompts/recipe.py has every number of the recipe. All pictures are kept in memory
+(1.2 GB). If a run is interrupted, give the same command again to resume it.
 
-Hardware: the head in the package was trained for 455 steps on one H100, half a minute after two
-minutes of compilation. On CPUs try --size=160 --batch_size=8. Expected score: docs/prompts.md.
+Hardware: the bundled head was trained for 455 steps on one H100: half a minute, after two minutes
+of compilation. On CPUs try --size=160 --batch_size=8. Expected score: docs/prompts.md.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ from s3_jax.errors import InputError
 
 DATA_ROOT = flags.DEFINE_string("data_root", None, "Directory of the data. Required.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory for the run. Required.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "s3_lite", "Network whose encoder is used.")
-STEPS = flags.DEFINE_integer("steps", None, "Steps of training.", lower_bound=1)
-BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Views in a step.", lower_bound=1)
+CHECKPOINT = flags.DEFINE_string("checkpoint", "s3_lite", "Network whose encoder to use.")
+STEPS = flags.DEFINE_integer("steps", None, "Number of training steps.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Views per step.", lower_bound=1)
 SIZE = flags.DEFINE_integer("size", None, "Side of the views, a multiple of 32.", lower_bound=64)
 
 

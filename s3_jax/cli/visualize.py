@@ -3,16 +3,16 @@ r"""Draw pictures of segmented videos.
   s3 visualize --what=sheet,overlay --run=results/davis --output=pictures
   s3 visualize --what=sheet --video=cats.mp4 --masks=results/cats/masks --output=DIR
 
---what is one or several of
+--what is one or more of:
   sheet    evenly spaced frames with their objects and ids: <video>_sheet.jpg
   overlay  all frames as a video: <video>_overlay.mp4
   heat     the probability of every object over the frames: <video>_heat_<id>.jpg
-           (needs --save_scores in the command that segmented)
-  queries  the attention of the network: the pixel that every object query and head picks, for each
-           block of the object transformer: <video>_queries_<id>.jpg (runs the network again)
+           (needs results made with --save_scores)
+  queries  the attention of the network, that is the pixel that every object query and head picks in
+           each block of the object transformer: <video>_queries_<id>.jpg (runs the network again)
 
-The input is either a run of s3 predict (--run, with --names for some of its videos), or one video
-with its masks. For --what=queries without --run, --masks are the given masks, of which the first of
+The input is either a run of s3 predict (--run; --names selects some of its videos), or one video
+with its masks. For --what=queries without --run, pass the given masks as --masks; the first mask of
 each object is used.
 
 Examples:
@@ -57,21 +57,23 @@ WHAT = flags.DEFINE_list("what", ["sheet"], f"Pictures to draw: {', '.join(PICTU
 RUN = flags.DEFINE_string("run", None, "Output directory of s3 predict.")
 NAMES = flags.DEFINE_list("names", [], "Videos of the run, separated by commas. Default: all.")
 DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where the run's data set is, if it was moved since."
+    "data_dir", None, "Directory of the run's data set, if it has moved since the run."
 )
 VIDEO = flags.DEFINE_string("video", None, "Video file or directory of images, without --run.")
-MASKS = flags.DEFINE_string("masks", None, "Its masks: a directory, or an image for queries.")
-SCORES = flags.DEFINE_string("scores", None, "Its probabilities: a directory of .npz files.")
+MASKS = flags.DEFINE_string(
+    "masks", None, "Masks of --video: a directory, or an image for queries."
+)
+SCORES = flags.DEFINE_string("scores", None, "Probabilities of --video: a directory of .npz files.")
 CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "Network for --what=queries. Default: that of the run."
+    "checkpoint", None, "Network for --what=queries. Default: the run's network."
 )
 SIZE = flags.DEFINE_integer(
-    "size", None, "Short side at which the network sees frames. Default: as in the run, or 480."
+    "size", None, "Short side of the frames that the network sees. Default: as in the run, or 480."
 )
 FRAMES = flags.DEFINE_integer("frames", 12, "Frames on a sheet.", lower_bound=1)
 COLUMNS = flags.DEFINE_integer("columns", 4, "Frames side by side.", lower_bound=1)
 WIDTH = flags.DEFINE_integer("width", 320, "Width of a frame on a sheet in pixels.", 32)
-FPS = flags.DEFINE_float("fps", 24.0, "Frames per second where the video tells none.", 0.01)
+FPS = flags.DEFINE_float("fps", 24.0, "Frames per second if the video has no frame rate.", 0.01)
 OUTPUT = flags.DEFINE_string("output", None, "Directory for the pictures. Required.")
 
 

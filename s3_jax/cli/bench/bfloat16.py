@@ -3,10 +3,12 @@ r"""Measure the errors of bfloat16 relative to float32, stage by stage.
   s3 bench bfloat16 --checkpoint=checkpoints/s3 --frame=frame.png --mask=mask.png
   s3 bench bfloat16 --model=s3_vitb                  random weights, a synthetic frame
 
-"own" is a stage's error with float32 inputs, "chain" with all earlier stages in bfloat16 too; both
-are root mean squares relative to the float32 result. In the object transformer every query chooses
-one pixel: if two are almost equally similar, bfloat16 may choose the other one, which shows as a
-larger error of `pixel`.
+Columns, as root mean squares relative to the float32 result:
+  own     the error of the stage with float32 inputs
+  chain   its error if all earlier stages are in bfloat16 too
+
+In the object transformer every query picks one pixel. If two pixels are almost equally similar,
+bfloat16 may pick the other one, which shows as a larger error of `pixel`.
 """
 
 from pathlib import Path
@@ -21,10 +23,10 @@ from s3_jax.errors import InputError
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Model checkpoint.")
 MODEL = flags.DEFINE_enum("model", None, sorted(MODELS), "Network with random weights instead.")
-FRAME = flags.DEFINE_string("frame", None, "Picture; a made-up one if not given.")
-MASK = flags.DEFINE_string("mask", None, "Its index mask; needed with --frame.")
-SIZE = flags.DEFINE_string("size", "128x192", "Height x width of the made-up frame.")
-OBJECTS = flags.DEFINE_integer("objects", 2, "Objects of the made-up frame.", lower_bound=1)
+FRAME = flags.DEFINE_string("frame", None, "Picture. Default: a synthetic frame.")
+MASK = flags.DEFINE_string("mask", None, "Index mask of --frame; required with it.")
+SIZE = flags.DEFINE_string("size", "128x192", "Height x width of the synthetic frame.")
+OBJECTS = flags.DEFINE_integer("objects", 2, "Objects in the synthetic frame.", lower_bound=1)
 
 
 def main() -> None:

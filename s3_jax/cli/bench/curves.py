@@ -3,15 +3,18 @@ r"""Measure how speed scales on this machine, as CSV tables and PNG charts.
   s3 bench curves --output=curves                              all curves
   s3 bench curves --output=curves --curves=objects,resolution --model=s3_resnet18
 
-objects      frames/s of 480p video against the number of objects
-resolution   frames/s against the height of the frames
-together     frames/s against the number of frames that are encoded at once
-length       frames/s at frame 100, 300, ... 10,000 of one video with long-term memory
-training     clips/s of a training step against the batch, and against replicas on one machine
+Curves:
+  objects      frames/s of 480p video against the number of objects
+  resolution   frames/s against the height of the frames
+  together     frames/s against the number of frames encoded at once
+  length       frames/s at frame 100, 300, ... 10,000 of one video with long-term memory
+  training     clips/s of a training step against the batch size, and against the number of replicas
+               on one machine
 
-Weights are random: times do not depend on them. Each point is the minimum of --repeats runs on a
-machine that should be idle otherwise; the column of CPU time helps if it is not. Memory is what the
-compiled program requests. A curve that was measured before is replaced, others are kept.
+Weights are random, because times do not depend on them. Each point is the minimum of --repeats
+runs. The machine should be otherwise idle; if it is not, look at the column of CPU time. Memory is
+what the compiled program requests. A new measurement of a curve replaces the old one; other curves
+are kept.
 """
 
 import dataclasses
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 CURVES = ("objects", "resolution", "together", "length", "training")
 OUTPUT = flags.DEFINE_string("output", None, "Directory for the CSV and PNG files. Required.")
-CHOSEN = flags.DEFINE_list("curves", list(CURVES), f"Which of {','.join(CURVES)}.")
+CHOSEN = flags.DEFINE_list("curves", list(CURVES), f"Curves to measure: any of {','.join(CURVES)}.")
 MODEL = flags.DEFINE_enum("model", "s3_resnet18", sorted(MODELS), "Network.")
 REPEATS = flags.DEFINE_integer("repeats", 3, "Runs per point.", lower_bound=1)
 OBJECTS = flags.DEFINE_list("objects", ["1", "2", "4", "8", "16", "32"], "Numbers of objects.")

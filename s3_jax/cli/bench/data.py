@@ -3,13 +3,15 @@ r"""Time the making of training clips on one core, stage by stage.
   s3 bench data --layout=videos --input=DIR --clips=30
   s3 bench data --layout=images --input=DIR --stage=pretraining
 
-Times are CPU times, so other programs do not count. The output is milliseconds per clip for each
-stage, clips per second and core, the ratio to a baseline that decodes whole videos to draw its
-frames from and, with --step_seconds=S, the time of a training step of --batch_size clips, the
-number of cores that feed an accelerator.
+Times are CPU times, so other programs do not count. The output has:
+  - milliseconds per clip for each stage
+  - clips per second and core
+  - the ratio to a baseline that decodes whole videos before it samples frames
+  - with --step_seconds=S, the time of a training step of --batch_size clips: the number of cores
+    that keep an accelerator busy
 
-Layouts: videos, images and regions are folders, records a prepared data set, synthetic needs no
---input; see s3_jax/data/config.py.
+Layouts: videos, images and regions are folders; records is a prepared data set; synthetic needs no
+--input. See s3_jax/data/config.py.
 """
 
 import cProfile
@@ -30,14 +32,22 @@ from s3_jax.data.mixture import Mixture
 from s3_jax.data.sources import open_source
 from s3_jax.errors import InputError
 
-LAYOUT = flags.DEFINE_enum("layout", "synthetic", list(data_config.SOURCE_KINDS), "What to read.")
+LAYOUT = flags.DEFINE_enum(
+    "layout", "synthetic", list(data_config.SOURCE_KINDS), "Layout of the data."
+)
 INPUT = flags.DEFINE_string("input", "", "Directory of the data set.")
-BINARY = flags.DEFINE_bool("binary", False, "Masks of videos: all but background is one object.")
-STAGE = flags.DEFINE_enum("stage", "main", ["pretraining", "main"], "Crop, frames, augmentation.")
+BINARY = flags.DEFINE_bool(
+    "binary", False, "For videos: treat everything except background as one object."
+)
+STAGE = flags.DEFINE_enum(
+    "stage", "main", ["pretraining", "main"], "Stage, which decides crop, frames and augmentation."
+)
 CLIPS = flags.DEFINE_integer("clips", 20, "Clips to time.", lower_bound=1)
-BASELINE_VIDEOS = flags.DEFINE_integer("baseline_videos", 3, "Videos to decode.", lower_bound=1)
-STEP_SECONDS = flags.DEFINE_float("step_seconds", 0.0, "Time of a training step.", 0.0)
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Clips of a training step.", lower_bound=1)
+BASELINE_VIDEOS = flags.DEFINE_integer(
+    "baseline_videos", 3, "Videos that the baseline decodes.", lower_bound=1
+)
+STEP_SECONDS = flags.DEFINE_float("step_seconds", 0.0, "Time of a training step in seconds.", 0.0)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Clips per training step.", lower_bound=1)
 
 # Stages and the functions that they consist of, with everything these call.
 STAGES = {

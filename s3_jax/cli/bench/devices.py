@@ -1,15 +1,20 @@
-r"""Communication and memory of programs over several devices, from the compiled programs.
+r"""Measure communication and memory of programs over several devices, from the compiled programs.
 
   s3 bench devices --devices=4 --model=s3_resnet18 --size=128x192
   s3 bench devices --devices=4 --model=s3_lite --crop=96 --batch_size=4
 
-"video" is one video per device under a NamedSharding: one frame (step), or several in one
-program (scan). "training" is a step in the three forms of --config.devices. Nothing is run: the
-devices are virtual ones of this machine's CPU.
+Programs:
+  video       one video per device under a NamedSharding: one frame (step), or several frames in one
+              program (scan)
+  training    a training step in the three forms of --config.devices
 
-"collectives" counts instructions that exchange data between devices. "state" is what one
-device holds between steps: parameters, optimizer and statistics, or parameters and a video's
-memory. "temporaries" is what it needs in addition within a step.
+Columns:
+  collectives   instructions that exchange data between devices
+  state         what one device holds between steps: parameters, optimizer and statistics, or
+                parameters and a video's memory
+  temporaries   what it needs in addition within a step
+
+Nothing is run. The devices are virtual ones on this machine's CPU.
 """
 
 import os
@@ -29,9 +34,9 @@ DEVICES = flags.DEFINE_integer("devices", 4, "Number of devices.", lower_bound=2
 MODEL = flags.DEFINE_enum("model", "s3_resnet18", sorted(MODELS), "Network.")
 SIZE = flags.DEFINE_string("size", "128x192", "Height x width of the videos' frames.")
 OBJECTS = flags.DEFINE_integer("objects", 2, "Objects in a video.", lower_bound=1)
-LONG_TERM = flags.DEFINE_bool("long_term", True, "Videos have a long-term memory.")
+LONG_TERM = flags.DEFINE_bool("long_term", True, "Use long-term memory for the videos.")
 CROP = flags.DEFINE_integer("crop", 96, "Side of the frames in training.", lower_bound=32)
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 4, "Clips of a training step.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 4, "Clips per training step.", lower_bound=1)
 
 
 def main() -> None:

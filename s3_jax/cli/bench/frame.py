@@ -1,13 +1,16 @@
-r"""Time every stage of a frame, and compare it with the peak of the machine.
+r"""Time every stage of a frame, and compare it with the peak rate of this machine.
 
   s3 bench frame                                  s3_resnet18, 480 x 864, one object
   s3 bench frame --model=s3_vitb_depthanything --objects=3
   s3 bench frame --model=s3_resnet50 --dtype=bfloat16 --csv=speed.csv
 
-Weights are random: times do not depend on them. Times are medians over --repeats, on a machine that
-should be idle otherwise. The baseline of the column "of peak" is the rate of a large float32 matrix
-product measured in the same run; GFLOP are XLA's own count for the compiled program. "temporary" is
-memory that a program needs besides its inputs and outputs.
+Weights are random, because times do not depend on them. Times are medians over --repeats; the
+machine should be otherwise idle.
+
+Columns:
+  GFLOP        XLA's count for the compiled program
+  of peak      relative to a large float32 matrix product, measured in the same run
+  temporary    memory that the program needs in addition to its inputs and outputs
 """
 
 import dataclasses
@@ -28,11 +31,13 @@ from s3_jax.media.writers import write_csv
 
 MODEL = flags.DEFINE_enum("model", "s3_resnet18", sorted(MODELS), "Network.")
 SIZE = flags.DEFINE_string("size", "480x864", "Height x width of the frames.")
-OBJECTS = flags.DEFINE_integer("objects", 1, "Objects.", lower_bound=1)
-DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Type computed in.")
+OBJECTS = flags.DEFINE_integer("objects", 1, "Number of objects.", lower_bound=1)
+DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "bfloat16"], "Number type of the computation."
+)
 REPEATS = flags.DEFINE_integer("repeats", 5, "Runs per stage.", lower_bound=1)
-LONG_TERM = flags.DEFINE_bool("long_term", False, "Read a full long-term memory too.")
-STAGES = flags.DEFINE_list("stages", None, "Measure only these of the stages.")
+LONG_TERM = flags.DEFINE_bool("long_term", False, "Also read a full long-term memory.")
+STAGES = flags.DEFINE_list("stages", None, "Measure only these stages.")
 PROFILE = flags.DEFINE_integer(
     "profile", 0, "Also print this many of the costliest modules of every stage.", lower_bound=0
 )

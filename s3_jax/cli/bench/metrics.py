@@ -1,12 +1,13 @@
-"""Time the region and boundary measures against the straightforward way to compute them.
+"""Time the region and boundary measures, and compare them with a straightforward implementation.
 
-  s3 bench metrics                    # generated masks of 854 x 480
+  s3 bench metrics                    # with generated masks of 854 x 480
   s3 bench metrics --annotations=DAVIS/Annotations/480p
 
-The straightforward way is that of the DAVIS evaluations: for each object, masks without void
-pixels, boundary maps by comparing a mask with shifted copies of itself, dilation of both maps by
-a disk, products and sums. Both get the same label maps, remove void pixels and use one core; the
-scores must be equal. With --annotations the prediction is the annotation of an earlier frame.
+The straightforward implementation follows the DAVIS evaluations. For each object it removes void
+pixels, finds boundaries by comparing a mask with shifted copies of itself, dilates both boundary
+maps by a disk, and computes products and sums. Both implementations get the same label maps, remove
+void pixels and use one core, and their scores must be equal. With --annotations, the prediction is
+the annotation of an earlier frame.
 """
 
 import time
@@ -27,7 +28,7 @@ ANNOTATIONS = flags.DEFINE_string(
     "annotations", None, "Directory of annotated sequences to take masks from."
 )
 FRAMES = flags.DEFINE_integer("frames", 20, "Frames of each sequence.", lower_bound=1)
-REPEATS = flags.DEFINE_integer("repeats", 5, "Repetitions, of which the best counts.", 1)
+REPEATS = flags.DEFINE_integer("repeats", 5, "Repetitions; the fastest counts.", 1)
 APART = flags.DEFINE_integer(
     "apart", 5, "Frames between annotation and prediction, with --annotations.", 1
 )

@@ -1,20 +1,23 @@
-r"""Measure the quality of masks from clicks and boxes: J after each click, and from a box.
+r"""Score masks from clicks and boxes: J after each click, and from a box.
 
   s3 bench prompts --output=curve --name=davis_first_frames \
       --images=DAVIS/JPEGImages/480p --masks=DAVIS/Annotations/480p
 
---images and --masks are folders; several, separated by commas, are combined. A folder of folders
-(videos) contributes the first picture of each, a folder of pictures one in --every. A mask has its
-picture's name and ".png": 0 is background, every other value an object, of which the largest is
-used; 255 is not an object if there are others.
+--images and --masks are folders; separate several with commas to combine them. A folder of folders
+(videos) contributes the first picture of each. A folder of pictures contributes one in --every. A
+mask has the name of its picture, with ".png". 0 is background and every other value is an object;
+the largest object is used. 255 is not an object if there are others.
 
-The first click is on the innermost point of the object, each further one on the innermost point of
-the missing or wrong region. The box is that of the object. The same rule and box are applied to
-OpenCV's GrabCut (--nograb_cut leaves it out): clicks and the area outside a box are certain, a disc
-around the first click with a radius of a quarter of the short side is probably the object, and five
-iterations follow.
+The first click is on the innermost point of the object. Each further click is on the innermost
+point of the missing or wrong region. The box is the bounding box of the object.
 
-Files in --output: <name>.csv, every picture's J, and <name>.png, the curve of their means.
+OpenCV's GrabCut gets the same clicks and box (--nograb_cut leaves it out). It takes the clicks and
+the area outside a box as certain. A disc around the first click, with a radius of a quarter of the
+short side, is probably the object. It runs for five iterations.
+
+Files in --output:
+  <name>.csv   J for every picture
+  <name>.png   the curve of the mean J
 """
 
 from collections.abc import Callable, Iterator
@@ -39,13 +42,13 @@ from s3_jax.media.mask_files import read_mask
 from s3_jax.media.writers import write_csv
 
 OUTPUT = flags.DEFINE_string("output", None, "Directory for the results. Required.")
-NAME = flags.DEFINE_string("name", "clicks", "Name of the results' files.")
+NAME = flags.DEFINE_string("name", "clicks", "Name of the result files.")
 IMAGES = flags.DEFINE_list("images", [], "Folders of pictures, or of videos. Required.")
 MASKS = flags.DEFINE_list("masks", [], "Folders of their masks, in the same order. Required.")
-EVERY = flags.DEFINE_integer("every", 1, "Pictures taken: one in so many.", lower_bound=1)
+EVERY = flags.DEFINE_integer("every", 1, "Use one picture in this many.", lower_bound=1)
 CLICKS = flags.DEFINE_integer("clicks", 8, "Clicks on each object.", lower_bound=1)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "s3_lite", "Network with a prompt head.")
-GRAB_CUT = flags.DEFINE_bool("grab_cut", True, "Give the same to OpenCV's GrabCut.")
+GRAB_CUT = flags.DEFINE_bool("grab_cut", True, "Also run OpenCV's GrabCut.")
 
 VOID = 255
 Rows = dict[str, list[list[float]]]

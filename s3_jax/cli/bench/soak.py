@@ -1,9 +1,9 @@
-r"""Stream a synthetic video through a tiny network for hours; watch memory, threads and files.
+r"""Stream a long synthetic video through a tiny network, and watch memory, threads and open files.
 
   s3 bench soak --frames=20000
 
-Objects enter and leave all the time. It fails if memory grows by more than 2 % after the first
-tenth, or if the number of threads or open files changes.
+Objects enter and leave all the time. The command fails if memory grows by more than 2 % after the
+first tenth, or if the number of threads or open files changes.
 """
 
 import gc

@@ -1,17 +1,18 @@
-r"""Measure time, arithmetic and memory of a training step, and the data rate that it needs.
+r"""Measure the time, arithmetic and memory of a training step, and the data rate it needs.
 
   s3 bench training --model=s3_resnet18 --batch_size=1 --crop=128 --frames=4
   s3 bench training --model=s3_vitb --dtype=bfloat16 --trace_only
 
-Both stages of the published recipe are measured unless --stage names one; --crop, --frames,
---objects and --batch_size scale them down to what a machine can do. Weights are random: times do
-not depend on them. A step is timed as the median of --repeats, on a machine that should be idle
-otherwise. GFLOP are two per multiplication of matrix products and convolutions, including the
-backward pass and its recomputation. "temporary" is the memory that a step needs besides state and
-batch.
+By default both stages of the published recipe are measured; --stage selects one. Use --crop,
+--frames, --objects and --batch_size to scale them down to what your machine can do.
 
-With --clips_per_core, as measured by `s3 bench data`, it also prints how many cores feed a step as
-measured here, and one on an accelerator of --peak_tflops at --utilisation.
+Weights are random, because times do not depend on them. The time of a step is the median of
+--repeats; the machine should be otherwise idle. GFLOP count two per multiplication of matrix
+products and convolutions, including the backward pass and its recomputation. "temporary" is the
+memory that a step needs in addition to state and batch.
+
+With --clips_per_core, as measured by `s3 bench data`, the command also prints how many cores can
+feed the step measured here, and a step on an accelerator of --peak_tflops at --utilisation.
 """
 
 import dataclasses
@@ -27,15 +28,21 @@ from s3_jax.errors import InputError
 
 MODEL = flags.DEFINE_enum("model", "s3_resnet18", sorted(MODELS), "Network.")
 STAGE = flags.DEFINE_enum("stage", "both", ["pretraining", "main", "both"], "Stage of training.")
-CROP = flags.DEFINE_integer("crop", None, "Side of the frames [the stage's].", lower_bound=32)
-FRAMES = flags.DEFINE_integer("frames", None, "Frames of a clip [the stage's].", lower_bound=2)
-OBJECTS = flags.DEFINE_integer(
-    "objects", None, "Objects [3], in pre-training always 1.", lower_bound=1
+CROP = flags.DEFINE_integer(
+    "crop", None, "Side of the frames. Default: the stage's.", lower_bound=32
 )
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Clips of a step.", lower_bound=1)
-DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Type computed in.")
+FRAMES = flags.DEFINE_integer(
+    "frames", None, "Frames per clip. Default: the stage's.", lower_bound=2
+)
+OBJECTS = flags.DEFINE_integer(
+    "objects", None, "Number of objects. Default: 3; always 1 in pre-training.", lower_bound=1
+)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Clips per step.", lower_bound=1)
+DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "bfloat16"], "Number type of the computation."
+)
 REMAT = flags.DEFINE_enum(
-    "remat", "none", ["none", "products", "full"], "What is computed again in the backward pass."
+    "remat", "none", ["none", "products", "full"], "What to recompute in the backward pass."
 )
 REPEATS = flags.DEFINE_integer("repeats", 3, "Timed steps.", lower_bound=1)
 TRACE_ONLY = flags.DEFINE_bool("trace_only", False, "Count GFLOP; compile and run nothing.")
@@ -43,11 +50,15 @@ PROFILE = flags.DEFINE_integer(
     "profile", 0, "Also print this many of the costliest modules of a step.", lower_bound=0
 )
 CLIPS_PER_CORE = flags.DEFINE_float(
-    "clips_per_core", None, "Clips that one core prepares in a second.", lower_bound=0.0
+    "clips_per_core", None, "Clips that one core prepares per second.", lower_bound=0.0
 )
-CORES = flags.DEFINE_integer("cores", 16, "Cores of an accelerator's host.", lower_bound=1)
-PEAK_TFLOPS = flags.DEFINE_float("peak_tflops", 197.0, "Of an accelerator.", lower_bound=0.0)
-UTILISATION = flags.DEFINE_float("utilisation", 0.4, "Part of that reached.", 0.0, 1.0)
+CORES = flags.DEFINE_integer("cores", 16, "CPU cores of the accelerator's host.", lower_bound=1)
+PEAK_TFLOPS = flags.DEFINE_float(
+    "peak_tflops", 197.0, "Peak TFLOP/s of the accelerator.", lower_bound=0.0
+)
+UTILISATION = flags.DEFINE_float(
+    "utilisation", 0.4, "Fraction of the peak that a step reaches.", 0.0, 1.0
+)
 
 
 @dataclasses.dataclass(frozen=True)
