@@ -12,6 +12,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: docs notebooks page demo test test-slow test-versions lint setup clean
 
@@ -31,7 +32,7 @@ test-versions: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy s3_jax tools configs tests
+	$(BIN)/mypy --num-workers $(JOBS) s3_jax tools configs tests
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .ci/mkdocs.yml
@@ -48,9 +49,12 @@ $(VENV)/installed: requirements.txt pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name it with PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
+# uv takes a fifth of pip's time, but does not read pip's settings: where those name an index, pip installs.
+	@{ ! $(BIN)/python -m pip config list | grep '\.index-url=' >/dev/null && \
+	  $(PIP) install "$$(grep -o '^uv==[0-9.]*' requirements.txt)" && \
+	  $(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt; } || \
+	  { echo "pip installs the packages: it has an index of its own, or uv failed"; $(PIP) install -r requirements.txt; }
+	$(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	touch $@
 
 clean:
