@@ -1,4 +1,4 @@
-r"""Ablation of s3_lite: one part of the network left out, with equal and brief training.
+r"""Ablation of s3_lite: networks with one part left out, all trained briefly in the same way.
 
   s3 convert --model=s3_lite_multi_head \
       --efficientnet=efficientnet-lite0.pth --output=checkpoints/multi_head_start
@@ -6,16 +6,16 @@ r"""Ablation of s3_lite: one part of the network left out, with equal and brief 
       --workdir=runs/multi_head --config.data_root=data \
       --config.initial_checkpoint=checkpoints/multi_head_start
 
-The network's name follows the colon, the same as in the first command:
+The name after the colon is that of the network, as in the first command:
   s3_lite                             nothing left out
-  s3_lite_without_semantic_embedding  details do not read the class and mean tokens
-  s3_lite_without_spatial_dependency  no deformable attention, nor the feed-forward layer after it
-  s3_lite_multi_head                  plain in place of discriminative cross attention
+  s3_lite_without_semantic_embedding  detail tokens do not read the class and mean tokens
+  s3_lite_without_spatial_dependency  no deformable attention, and no feed-forward layer after it
+  s3_lite_multi_head                  plain instead of discriminative cross attention
 
-Data, seeds, steps and settings are equal for all; `data_root` holds `bsds500` (images and
-region maps) and `imagenet_samples` (pictures), and `davis2016_dev` for validation.
-Hardware: one CPU core for 15 minutes each. Expected score: 65 to 69 (docs/benchmarks.md), to be
-compared with one another only; they are trained for a fraction of what s3_lite was.
+All networks share data, seed, steps and settings. `data_root` holds `bsds500` (images and region
+maps), `imagenet_samples` (pictures), and `davis2016_dev` for validation.
+Hardware: one CPU core for 15 minutes each. Expected score: 65 to 69 (docs/benchmarks.md). Compare
+these only with one another, because training is a fraction of that of s3_lite.
 """
 
 from ml_collections import ConfigDict
@@ -167,7 +167,7 @@ def photographs() -> RegionFolderConfig:
 
 
 def scenes() -> SyntheticConfig:
-    """Return the source of synthetic scenes with few distractors that look alike."""
+    """Return the source of synthetic scenes with a few look-alike distractors."""
     return SyntheticConfig(
         height=240,
         width=320,

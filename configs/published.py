@@ -1,17 +1,17 @@
-"""The published recipe (paper section 4.1), for any published network and choice of data sets.
+"""The published recipe (paper section 4.1), for any published network and selection of data sets.
 
   s3 train --config=published:s3_vitb,base --workdir=runs/s3_vitb --config.data_root=DATASETS
 
 `--config=configs/published.py:s3_vitb,base` and `--config=train_s3_vitb:base` are equivalent.
-Static images with single objects come first, then videos, whose data sets the second argument
-selects:
+The first stage trains on static images with single objects, the second on videos. The second
+argument selects the video data sets:
 
   base    DAVIS and YouTube-VOS
   mose    also MOSE
   mega    also MOSE, BURST and OVIS, with longer training
 
-`data_root` holds the data sets under the names below. A network starts from public weights, which
-`s3 convert --output=checkpoints/NETWORK_start` combines with these flags:
+`data_root` holds the data sets in folders named as in the stages below. Training starts from public
+weights, which `s3 convert --output=checkpoints/NETWORK_start` combines, with these flags:
 
   --model=s3_vitb_depthanything_single_object --vit=depth_anything_vitb14.pth RESNET18
                  ViT-B of Depth-Anything, five blocks and eight queries: the released network
@@ -30,9 +30,9 @@ selects:
                  Cutie, S3's ancestor, with a ResNet-50 or a ResNet-18
 
 RESNET18 is --mask_encoder_resnet=resnet18-f37072fd.pth.
-Hardware: the published batch of 16 on 4 accelerators with 24 GB each for a ResNet, 8 with 40 GB for
-a ViT-B, 8 with 80 GB for a ViT-L (estimates), or any number that divides 16; `step.accumulate` and
-`step.clip.remat_frames` bound the memory.
+Hardware (estimates for the published batch of 16): 4 accelerators with 24 GB each for a ResNet, 8
+with 40 GB for a ViT-B, 8 with 80 GB for a ViT-L. Any number that divides 16 works;
+`step.accumulate` and `step.clip.remat_frames` reduce the memory.
 Expected score: for s3_vitb_depthanything the release claims J&F 87.8 on DAVIS-2017 test-dev, 88.1
 on YouTube-VOS 2019, 74.0 on MOSE and 73.0 on LVOS. None was measured with this code.
 """
@@ -68,7 +68,7 @@ IMAGES = (
     ImageFolderConfig("./BIG", multiplier=5),
     ImageFolderConfig("./HRSOD", multiplier=5),
 )
-# DAVIS's folder also holds its validation videos, hence the list.
+# The list is needed because the DAVIS folder also holds its validation videos.
 DAVIS = VideoFolderConfig(
     "./DAVIS", subset="ImageSets/2017/train.txt", frame_interval=2, multiplier=2
 )

@@ -1,9 +1,9 @@
-"""Whole training path in under two minutes on two CPU cores: both stages on synthetic video.
+"""Smoke test of training: both stages on synthetic video, in under two minutes on two CPU cores.
 
   s3 train --config=configs/smoke.py --workdir=runs/smoke
   s3 segment --checkpoint=runs/smoke --video=... --masks=... --output=...
 
-Hardware: any. Expected score: none, since a tiny network learns little in 40 steps; the loss falls.
+Hardware: any. Expected score: none. The loss falls, but a tiny network learns little in 40 steps.
 """
 
 import importlib.metadata

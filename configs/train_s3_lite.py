@@ -1,17 +1,17 @@
-"""The small model that comes with the package: photographs and synthetic scenes, then real video.
+"""The bundled small model: photographs and synthetic scenes first, then real video.
 
   s3 convert --model=s3_lite --efficientnet=efficientnet-lite0.pth \
       --output=checkpoints/s3_lite_start
   s3 train --config=configs/train_s3_lite.py --workdir=runs/s3_lite \
       --config.data_root=data --config.initial_checkpoint=checkpoints/s3_lite_start
 
-`data_root` holds
+`data_root` holds these folders:
   bsds500           images and region maps; every region, or a union of regions, is an object
   imagenet_samples  pictures, for backgrounds and surfaces
   davis2016_train   the training sequences of DAVIS-2016; four of them are held out for validation
   stills            ecssd (one object each), coco_instances (several)
 
-Hardware: the first three stages take two hours on two CPU cores. For the weights in the package,
+Hardware: the first three stages take two hours on two CPU cores. For the bundled weights, the stage
 "video" ran on one H100 with 16 CPU cores for 7 minutes (30.6 GiB of its memory, 3.8 steps per
 second).
 Expected score: see the README of s3_jax/checkpoints/s3_lite, which is the result of this run.
@@ -148,7 +148,7 @@ def stage(
     objects: int = 2,
     scenes: tuple[SyntheticConfig, ...] | None = None,
 ) -> StageConfig:
-    """Return a stage; without `scenes`, it has scenes with few distractors that look alike."""
+    """Return a stage; without `scenes`, its scenes have a few look-alike distractors."""
     return StageConfig(
         name=name,
         steps=steps,
