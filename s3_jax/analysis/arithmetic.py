@@ -78,6 +78,7 @@ def _window(text: str) -> tuple[tuple[tuple[int, ...], int], ...]:
     parts = dict(part.split("=") for part in found.group(1).split()) if found else {}
 
     def values(name: str) -> tuple[int, ...]:
+        """Parse the numbers of one field of the window; () if it has none."""
         return tuple(int(n.split("_")[0]) for n in parts[name].split("x")) if name in parts else ()
 
     return ((values("stride"), 1), (values("pad"), 0), (values("lhs_dilate"), 1),

@@ -90,6 +90,7 @@ def computations() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
 
 def _with_gradient(take: Callable[..., Any]) -> Callable[..., Any]:
     def loss(values: Any, index: Any) -> Any:
+        """Return a scalar whose gradient depends on the values taken."""
         return jnp.sum(jnp.sin(take(values, index).astype(jnp.float32)))
 
     return lambda values, index: jax.value_and_grad(lambda v: loss(v, index))(values)

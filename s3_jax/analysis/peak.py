@@ -40,6 +40,7 @@ def step_flops(trainer: Trainer, state: TrainState, batch: Batch) -> float:
     """Trace a step over these rows and return the FLOPs of its products and convolutions."""
 
     def step(state: TrainState, batch: Batch) -> list[Array]:
+        """Perform the step, and return plain arrays."""
         return jax.tree.leaves(train_step(trainer, state, batch))
 
     if trainer.axis_name is not None:  # one replica with all rows

@@ -88,6 +88,7 @@ def _frame(
     stages: dict[str, Stage] = {}
 
     def take(name: str, *inputs: Any) -> Any:
+        """Compute a stage, and record its inputs and results."""
         stages[name] = Stage(inputs, {})  # registered early, for nested calls
         result = call(name, *inputs)
         stages[name].results.update(_results(name, result))
@@ -96,6 +97,7 @@ def _frame(
     def intercept(
         method: Call, args: Any, kwargs: Any, context: nn.module.InterceptorContext
     ) -> Any:
+        """Record the network's method if it is a stage that was not recorded yet."""
         name = context.method_name
         if name not in _RESULTS or name in stages or not isinstance(context.module, S3):
             return method(*args, **kwargs)
@@ -103,6 +105,7 @@ def _frame(
         return take(name, *itertools.takewhile(lambda x: isinstance(x, tuple | jax.Array), args))
 
     def write(value: Array) -> Array:
+        """Return the values, which stand for the memory of this one frame."""
         return value
 
     config, (b, k) = network.model.config, masks.shape[:2]
@@ -124,6 +127,7 @@ def _caller(config: ModelConfig, variables: Any, dtype: Any) -> Call:
     model = S3(config, dtype=dtype)
 
     def call(name: str, *inputs: Any) -> Any:
+        """Compute the stage of this name."""
         if name == "read_memory":
             return read_one_frame(*inputs)
         return model.apply(variables, *inputs, method=name)

@@ -112,6 +112,7 @@ def trace_propagation(task: PropagationTask, device: jax.Device) -> Traced:
     geometry = frame_geometry(task.size, task.model.size_multiple, task.config.max_internal_size)
 
     def run(variables: Any, state: video.VideoState, frames: jax.Array) -> Any:
+        """Segment the frames."""
         network = Network(model, variables)
         return scan(
             network, task.config, geometry, state, frames, encode_at_once=task.encode_at_once

@@ -84,6 +84,7 @@ def compile_video(
     variables = workloads.random_variables(model)
 
     def run(variables: Any, state: VideoState, frames: Any) -> Any:
+        """Segment the frames, and keep only the last frame's probabilities."""
         network = Network(S3(model), variables)
         state, prob = scan(network, config, geometry, state, frames, encode_at_once=encode_at_once)
         return state, prob[-1]

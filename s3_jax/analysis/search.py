@@ -48,6 +48,7 @@ def search(
     """
 
     def attempt(parts: int, rung: int) -> Attempt:
+        """Compile the step with this many micro-batches on one rung of the ladder."""
         encoder, frames = LADDER[rung]
         clip = dataclasses.replace(step.clip, remat_encoder=encoder, remat_frames=frames)
         candidate = dataclasses.replace(step, clip=clip, accumulate=parts)

@@ -75,6 +75,7 @@ def video_programs(
         return jax.tree.leaves(state), state.since_memory, prob
 
     def program(name: str, run: Any, images: tuple[int, ...], dtype: Any) -> SpreadProgram:
+        """Compile a program over all videos, and return its costs."""
         mapped = jax.vmap(
             lambda *inputs: advance(run, *inputs),
             in_axes=(None, 0, None, 0), out_axes=(0, None, 0),
@@ -94,9 +95,11 @@ def video_programs(
         return _described(name, compiled.compile(), frames)
 
     def one_step(network: Network, state: Any, images: jax.Array) -> Any:
+        """Advance by one frame."""
         return step(network, config, state, images)
 
     def whole_scan(network: Network, state: Any, images: jax.Array) -> Any:
+        """Advance by several frames."""
         return scan(network, config, geometry, state, images)
 
     return [

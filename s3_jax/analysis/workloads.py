@@ -23,6 +23,7 @@ def random_variables(model: ModelConfig) -> Any:
     rng = np.random.default_rng(0)
 
     def draw(leaf: Any) -> Array:
+        """Return an array of small random numbers, or of zeros for integers."""
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return jnp.zeros(leaf.shape, leaf.dtype)
         scale = max(np.prod(leaf.shape[:-1]), 1) ** -0.5

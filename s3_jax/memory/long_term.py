@@ -152,11 +152,13 @@ def _rewrite(
     rewrite = partial(_rewrite_tokens, layout=memory.layout, place=place, condensed=condensed)
 
     def average(slot: Int[Array, ""], value: Float[Array, "b k n cv"]) -> Float[Array, "b p cv"]:
+        """Average the candidates' values for each of an object's prototypes."""
         weight = condensed.affinity[:, bucket_of[slot]]
         start = memory.layout.temporary_start
         return _average(weight, in_place.get(value, slot, start, weight.shape[-1]))
 
     def copy(prototypes: Float[Array, "b u p *c"]) -> Callable[[Array, Array], Array]:
+        """Return a function that takes the prototypes of a bucket as they are."""
         return lambda bucket, tokens: prototypes[:, bucket]
 
     unused = jnp.zeros_like(condensed.shrinkage)
@@ -181,10 +183,12 @@ def _rewrite_tokens(
     """Consolidate the tokens of every slot; `prototypes(slot, tokens)` returns the new ones."""
 
     def read(slot: Int[Array, ""], tokens: Array) -> tuple[Array, Array]:
+        """Return the new long-term tokens of a slot, and its newest frames."""
         bucket = bucket_of[slot]
         made = prototypes(slot, tokens)
 
         def parts(pick: Callable[[Array], Array]) -> tuple[Array, Array]:
+            """Return long-term tokens, after `pick`, and the newest frames."""
             long_term = in_place.get(tokens, slot, 0, layout.long_term)
             newest = in_place.get(tokens, slot, layout.num_tokens - place.newest, place.newest)
             return pick(long_term), newest
@@ -200,6 +204,7 @@ def _rewrite_tokens(
         return long_term, newest
 
     def write(tokens: Array, slot: Int[Array, ""], parts: tuple[Array, ...]) -> Array:
+        """Write both parts to the slot."""
         long_term, newest = parts
         tokens = in_place.put(tokens, slot, 0, long_term)
         return in_place.put(tokens, slot, layout.temporary_start, newest)

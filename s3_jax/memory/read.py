@@ -140,7 +140,11 @@ def _read(
     valid = valid_tokens(memory)
 
     def read_item(item: Int[Array, ""]) -> tuple[Float[Array, "k m cv"], Float[Array, "u n"]]:
+        """Read for one batch item."""
+
         def affinity_to(bucket: Int[Array, ""]) -> Affinity:
+            """Return the affinity of the query pixels to a bucket's tokens."""
+
             def compute() -> Affinity:
                 key, shrinkage = memory.key[item, bucket], memory.shrinkage[item, bucket]
                 return affinity_of(queries[item], token_features(key, shrinkage, valid[bucket]))
@@ -150,6 +154,8 @@ def _read(
         affinity = lax.map(affinity_to, jnp.arange(buckets))
 
         def readout_of(slot: Int[Array, ""]) -> Float[Array, "m cv"]:
+            """Return the readout of the object in a slot."""
+
             def compute() -> Float[Array, "m cv"]:
                 of_bucket = jax.tree.map(lambda x: x[bucket_of[slot]], affinity)
                 return of_bucket.readout(memory.value[item, slot])

@@ -149,6 +149,7 @@ def valid_tokens(memory: KeyValueMemory) -> Bool[Array, "u n"]:
     layout, frame = memory.layout, memory.layout.tokens_per_frame
 
     def part(capacity: int, held: Int[Array, " u"]) -> Bool[Array, "u part"]:
+        """Return True for the first `held` of a part's tokens, per bucket."""
         return jnp.arange(capacity)[None, :] < held[:, None]
 
     return jnp.concatenate(
@@ -165,6 +166,7 @@ def clear_buckets(memory: KeyValueMemory, buckets: Bool[Array, " u"]) -> KeyValu
     """Empty the given buckets, so their slots (and their objects' slots) can be reused."""
 
     def clear(rows: Shaped[Array, "u *rest"]) -> Shaped[Array, "u *rest"]:
+        """Set the rows of the given buckets to zero."""
         return jnp.where(buckets.reshape(-1, *(1,) * (rows.ndim - 1)), 0, rows).astype(rows.dtype)
 
     return memory.replace(
@@ -196,12 +198,14 @@ def grow(
     extra_tokens = (permanent - old.permanent) * old.tokens_per_frame
 
     def pad(slots: int, tokens: Array | None) -> Array | None:
+        """Add slots, and room for permanent frames."""
         if tokens is None:
             return None
         tokens = _pad(tokens, axis=1, at=tokens.shape[1], extra=slots - tokens.shape[1])
         return _pad(tokens, axis=2, at=old.temporary_start, extra=extra_tokens)
 
     def pad_rows(rows: Shaped[Array, "u *rest"]) -> Shaped[Array, "w *rest"]:
+        """Add rows for new buckets."""
         return _pad(rows, axis=0, at=u, extra=buckets - u)
 
     return memory.replace(

@@ -103,6 +103,7 @@ def _write(
     """Write a frame at index `start` of the token axis of every slot that stores it."""
 
     def write_slot(slot: Int[Array, ""], tokens: Array) -> Array:
+        """Write the frame to one slot."""
         shared = frame.shape[1] == 1
         window = in_place.get(frame, jnp.int32(0) if shared else slot, 0, frame.shape[2])
         return in_place.put(tokens, slot, start[slot], window)

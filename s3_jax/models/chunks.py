@@ -28,11 +28,13 @@ def map_objects(
     chunks = -(-count // chunk_size)
 
     def split(x: jax.Array) -> jax.Array:
+        """Move chunks of the object axis, padded to a whole number of chunks, to the front."""
         pad = [(0, 0), (0, chunks * chunk_size - count)] + [(0, 0)] * (x.ndim - 2)
         x = jnp.pad(x, pad).reshape(x.shape[0], chunks, chunk_size, *x.shape[2:])
         return jnp.moveaxis(x, 1, 0)
 
     def join(x: jax.Array) -> jax.Array:
+        """Undo `split`."""
         x = jnp.moveaxis(x, 0, 1)
         return x.reshape(x.shape[0], chunks * chunk_size, *x.shape[3:])[:, :count]
 

@@ -85,6 +85,7 @@ def _ring_of_directions(heads: int) -> Initializer:
     ring = direction[:, None, None, :] * (1 + np.arange(POINTS))[None, None, :, None]
 
     def init(key: Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> Array:
+        """Return the ring's offsets, repeated for every level."""
         del key
         levels = math.prod(shape) // ring.size
         return jnp.asarray(np.tile(ring, (1, levels, 1, 1)).reshape(shape), dtype)

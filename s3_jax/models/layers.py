@@ -32,6 +32,7 @@ def fan_in_uniform(fan_in: int) -> Initializer:
     bound = 1.0 / math.sqrt(fan_in)
 
     def init(key: Array, shape: Sequence[int], dtype: Dtype = jnp.float32) -> Array:
+        """Draw an array of this shape."""
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init

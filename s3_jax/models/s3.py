@@ -196,6 +196,7 @@ class S3(nn.Module):
         """Decode pixel maps to logits at stride 4, each object by itself."""
 
         def decode(module: "S3", pixel: Array) -> DecodedMask:
+            """Decode some of the objects."""
             logits, map8, map4 = module.mask_decoder(pixel, features.skip8, features.skip4)
             return DecodedMask(logits, module.mask_decoder.sensory_input(pixel, map8, map4, logits))
 
@@ -226,6 +227,7 @@ class S3(nn.Module):
         image = normalize(image)
 
         def encode(module: "S3", masks: Array, other_masks: Array) -> EncodedMask:
+            """Encode some of the objects."""
             value = module.mask_encoder(image, pix_feat, masks, other_masks)
             summaries, _ = module.object_summarizer(value, masks)
             return EncodedMask(value, summaries)

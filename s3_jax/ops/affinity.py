@@ -35,6 +35,7 @@ class ListedAffinity(NamedTuple):
         rows = widen(value)
 
         def add(total: Float[Array, "m cv"], place: tuple[Array, Array]) -> tuple[Array, None]:
+            """Add every pixel's value at one place of its list."""
             token, weight = place
             return total + weight[:, None] * rows.at[token].get(mode="clip"), None
 
@@ -80,6 +81,7 @@ def listed_affinity(
     tokens = _whole_blocks(tokens)
 
     def rank(queries: Float[Array, "block f"]) -> tuple[Array, Array]:
+        """Return the scores and tokens that a block of query pixels reads."""
         return block_top_k(feature_similarity(queries, tokens), k)
 
     num_blocks = math.ceil(m / QUERY_BLOCK)

@@ -50,10 +50,12 @@ def _attend_part_by_part(query: Array, key: Array, value: Array) -> Array:
     together = max(n for n in range(1, heads + 1) if heads % n == 0 and n <= max(fitting, 1))
 
     def parts(x: Array) -> Array:
+        """Split items and groups of heads into parts along the first axis."""
         x = x.reshape(b, -1, heads // together, together, d)
         return jnp.moveaxis(x, 2, 1).reshape(-1, x.shape[1], together, d)
 
     def one_part(qkv: tuple[Array, Array, Array]) -> Array:
+        """Attend for one group of heads of one item."""
         q, k, v = qkv
         score = jnp.einsum("mhd,nhd->hmn", q, k, preferred_element_type=wide_type(q.dtype))
         return jnp.einsum("hmn,nhd->mhd", jax.nn.softmax(score, axis=-1).astype(v.dtype), v)
@@ -68,6 +70,7 @@ def _attend_head_by_head(query: Array, key: Array, value: Array) -> Array:
     b, m, heads, d = query.shape
 
     def one_head(qkv: tuple[Array, Array, Array]) -> Array:
+        """Attend for one head of one item."""
         q, k, v = qkv
         score = widen(product(q, k.T))
         weight = jnp.exp(score - jax.lax.stop_gradient(jnp.max(score, -1, keepdims=True)))

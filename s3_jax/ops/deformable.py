@@ -43,6 +43,7 @@ def sample_by_gather(
     batch = jnp.arange(b, dtype=jnp.int32).reshape(b, 1) * (h * w)
 
     def one_head(value: Array, place: Array, weight: Array) -> Array:
+        """Sample the values of one head."""
         rows = value.reshape(b * h * w, d)
         origin = jnp.floor(place)
         fraction = place - origin
@@ -76,6 +77,7 @@ def sample_by_product(
     b, h, w, _, d = value.shape
 
     def one_head(value: Array, place: Array, weight: Array) -> Array:
+        """Sample the values of one head."""
         x, y = (jnp.swapaxes(place[..., axis], 1, 2) for axis in (0, 1))  # (b p m)
         weight = jnp.swapaxes(weight, 1, 2)
         matrix = _interpolation(_hat(x, w), _hat(y, h), weight).astype(value.dtype)
@@ -121,6 +123,7 @@ def _gradients_of_item(
                            preferred_element_type=place.dtype).reshape(h, w, -1)  # fmt: skip
 
     def over_columns(factor: Float[Array, "p w m"]) -> Float[Array, "p h m"]:
+        """Sum the matrix's gradient over columns, weighted by a factor, for every point."""
         return jnp.stack([jnp.sum(by_matrix * one[None], axis=1) for one in factor])
 
     rows, slopes = over_columns(hat_x), over_columns(slope_x)

@@ -83,6 +83,7 @@ def compute_if(condition: Bool[Array, ""], compute: Callable[[], Result]) -> Res
     """Return the arrays that `compute` gives if the condition holds, otherwise zeros."""
 
     def nothing() -> Result:
+        """Return zeros in the shapes of the results."""
         return jax.tree.map(
             lambda x: vary_like(jnp.zeros(x.shape, x.dtype), x), jax.eval_shape(compute)
         )
@@ -102,6 +103,7 @@ def update_if(
     leaves, structure = jax.tree.flatten(state)
 
     def updated(leaves: list[Array]) -> list[Array]:
+        """Apply `update` to flattened leaves."""
         return jax.tree.leaves(update(jax.tree.unflatten(structure, leaves)))
 
     leaves = list(map(vary_like, leaves, jax.eval_shape(updated, leaves)))

@@ -51,12 +51,14 @@ def _backward(place: Int8[Array, "b h w c"], grad: Float[Array, "b h w c"]) -> t
     windows = {0: (1,), 1: (2, 0)}
 
     def received(dy: int, dx: int) -> Array:
+        """Return what the windows give to their entries at one of the nine places."""
         part = jnp.where(place == 3 * dy + dx, grad, 0)
         # Place 0 of a window is the last of the window before.
         after = ((0, 0), (0, int(dy == 0)), (0, int(dx == 0)), (0, 0))
         return jnp.pad(part, after)[:, int(dy == 0) :, int(dx == 0) :]
 
     def phase(y: int, x: int) -> Array:
+        """Return the gradient of the entries whose row and column have these parities."""
         return sum(
             (received(*tap) for tap in itertools.product(windows[y], windows[x])),
             start=jnp.zeros((), grad.dtype),

@@ -91,6 +91,7 @@ def _pool_phases(y: Float[Array, "b h4 w4 4 o"]) -> Float[Array, "b h4 w4 o"]:
     """
 
     def largest(before: Array, first: Array, second: Array, axis: int) -> Array:
+        """Return the maximum of three neighbours, the first of which is in the block before."""
         pad = [(0, 0, 0)] * before.ndim
         pad[axis] = (1, -1, 0)
         last = lax.pad(before, jnp.asarray(-jnp.inf, before.dtype), pad)

@@ -38,6 +38,7 @@ def _places_of(k: int) -> Callable[[Array], Array]:
         return lax.top_k(values, k)[1]
 
     def partition(mesh: Any, values: Any, _: Any) -> tuple[Any, ...]:
+        """Let every device rank its own rows."""
         return mesh, rank, values[0].sharding, (values[0].sharding,)
 
     spread = custom_partitioning(rank)
@@ -48,6 +49,7 @@ def _places_of(k: int) -> Callable[[Array], Array]:
 
     @mapped.def_vmap
     def over_more_rows(size: int, batched: list[bool], values: Array) -> tuple[Array, bool]:
+        """Rank the rows of all mapped items together."""
         return mapped(values), True
 
     places = jax.custom_jvp(mapped)
@@ -116,11 +118,13 @@ def _largest_with_count(
     ones = jnp.ones((ranks.shape[1], LANES), jnp.bfloat16)
 
     def count(chosen: Bool[Array, "m n"]) -> Int[Array, " m"]:
+        """Return the number of chosen entries in each row."""
         # Exact, because zeros and ones are added in float32.
         total = lax.dot(chosen.astype(jnp.bfloat16), ones, preferred_element_type=jnp.float32)
         return total[:, 0].astype(jnp.int32)
 
     def set_bit(i: Int[Array, ""], threshold: UInt16[Array, " m"]) -> UInt16[Array, " m"]:
+        """Set a bit of the threshold if enough entries still reach it."""
         raised = threshold | (jnp.uint16(1) << (15 - i).astype(jnp.uint16))
         return jnp.where(count(ranks >= raised[:, None]) >= wanted, raised, threshold)
 

@@ -94,6 +94,7 @@ def _step(
     network = Network(model, variables)
 
     def one(leaves: Leaves, image: UInt8[Array, "h w 3"]) -> tuple[Leaves, Array, Array]:
+        """Perform the step of one video."""
         state: VideoState = jax.tree.unflatten(structure, leaves)
         state = state.replace(since_memory=since_memory)
         state, prob = step(network, config, state, prepare_image(image, geometry))

@@ -131,6 +131,7 @@ def remember(
     encoded = network(S3.encode_mask, image, pix_feat, objects.last_mask, chunk_size)
 
     def update(sensory: Array) -> Array:
+        """Return the sensory memory after the deep update."""
         new = network(S3.update_sensory_deep, sensory, encoded.value, chunk_size)
         return new if active is None else where_object(active, new, sensory)
 
@@ -159,6 +160,7 @@ def update_sensory(
     """
 
     def update(sensory: Array) -> Array:
+        """Return the sensory memory after the decoder's update."""
         new = network(S3.update_sensory, sensory, segmentation.decoded.sensory_input, chunk_size)
         return new if active is None else where_object(active, new, sensory)
 

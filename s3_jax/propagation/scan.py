@@ -52,10 +52,12 @@ def scan(
     checkpoint = functools.partial(jax.checkpoint, prevent_cse=False) if remat else lambda f: f
 
     def step(state: VideoState, inputs: tuple[Any, ...]) -> tuple[VideoState, Array]:
+        """Perform the part of a frame's step that follows the image encoder."""
         images, features, end = inputs
         return step_encoded(network, config, state, images, features, end)
 
     def together(state: VideoState, inputs: tuple[Array, ...]) -> tuple[VideoState, Array]:
+        """Encode some frames together, then perform their steps one after the other."""
         frames, end = inputs
         images = jax.vmap(functools.partial(_images, config, geometry))(frames)
         features = network(S3.encode_image, images.reshape(-1, *images.shape[2:]))
@@ -64,6 +66,7 @@ def scan(
         return jax.lax.scan(one, state, (images, features, end))
 
     def run(state: VideoState, chosen: slice, size: int) -> tuple[VideoState, Array]:
+        """Process the chosen frames, `size` of them encoded together."""
         chunks = (x[chosen].reshape(-1, size, *x.shape[1:]) for x in (frames, end))
         state, prob = jax.lax.scan(checkpoint(together), state, tuple(chunks))
         return state, prob.reshape(-1, *prob.shape[2:])

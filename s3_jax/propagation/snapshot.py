@@ -105,6 +105,7 @@ def _shapes(empty: VideoState, capacity: Capacity) -> tuple[list[Any], Any]:
     structures = []
 
     def grown(state: VideoState) -> list[Any]:
+        """Return the leaves after growth, and note their structure."""
         leaves, structure = jax.tree.flatten(grow(state, **dataclasses.asdict(capacity)))
         structures.append(structure)
         return leaves

@@ -116,6 +116,7 @@ def grow(
     extra = (objects or k) - k
 
     def pad(x: Array) -> Array:
+        """Add slots to the object axis."""
         return jnp.pad(x, [(0, 0), (0, extra)] + [(0, 0)] * (x.ndim - 2))
 
     return state.replace(

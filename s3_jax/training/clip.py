@@ -176,6 +176,7 @@ def _advance(
 
 def _remember(network: Network, memory: ClipMemory, frame: PreviousFrame) -> ClipMemory:
     def write(value: Float[Array, "b k h w c"]) -> Float[Array, "b k f n c"]:
+        """Store the frame's values in its slot."""
         tokens = value.reshape(*value.shape[:2], -1, value.shape[-1])
         return lax.dynamic_update_index_in_dim(memory.value, tokens, frame.number, axis=2)
 
@@ -195,6 +196,7 @@ def _segment(
     features, objects = frame.features, memory.objects
 
     def read(query: Key) -> tuple[Float[Array, "b k h w c"], Float[Array, "b k f n c"]]:
+        """Read the reference frames, and return the values unchanged."""
         return _read(keys, memory.value, query, frame), memory.value
 
     result, value = trip.segment(network, features, objects, read, active)

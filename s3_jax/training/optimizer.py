@@ -25,6 +25,7 @@ def make_optimizer(
     """
 
     def adamw(ratio: float, weight_decay: float) -> optax.GradientTransformation:
+        """Return AdamW with a multiple of the scheduled learning rate."""
         return optax.adamw(
             lambda iteration: ratio * schedule(iteration),
             b1=config.beta1,

@@ -134,6 +134,7 @@ class MeshDevices:
 
     def update(self, trainer: Trainer, step: Step = train_step) -> Update:
         def placed(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            """Perform the step, and keep the state's placement."""
             after, metrics = step(trainer, state, batch)
             return jax.lax.with_sharding_constraint(after, self._shardings(after)), metrics
 

@@ -106,6 +106,7 @@ def gradients_of(
     micro_batches = jax.tree.map(functools.partial(_split_rows, parts=parts), (batch, rows))
 
     def add(carry: tuple, inputs: tuple) -> tuple[tuple, None]:
+        """Add the gradients and losses of one micro-batch to the totals."""
         (batch_stats, total), (part, its_rows) = carry, inputs
         gradients, batch_stats, losses = _gradients(
             trainer, state.params, batch_stats, part, its_rows, key
@@ -153,6 +154,7 @@ def _gradients(
     trained, frozen = split(params, trainer.trains)
 
     def loss(trained: Params) -> tuple[Array, tuple[Params, Metrics]]:
+        """Return the loss as a function of the trainable parameters."""
         variables = {"params": merge(trained, frozen), "batch_stats": batch_stats}
         losses, stats = trainer.loss(variables, batch, rows, key)
         return losses["total"], (stats, losses)

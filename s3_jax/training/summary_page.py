@@ -91,6 +91,7 @@ def chart_of(title: str, values: Sequence[tuple[int, float]]) -> Chart | None:
     first, last = values[0][0], values[-1][0]
 
     def place(x: int, y: float) -> str:
+        """Return a point's position on the page."""
         across = EDGE + (WIDTH - 2 * EDGE) * (x - first) / max(last - first, 1)
         up = EDGE + (HEIGHT - 2 * EDGE) * (1 - (y - low) / ((high - low) or 1))
         return f"{across:.1f},{up:.1f}"

@@ -82,6 +82,7 @@ def _stage(run: RunConfig, stage: StageConfig, validator: Validator) -> Stage:
     model = stage_model(run, stage)
 
     def begin(before: Learnt | None) -> Variables:
+        """Return the variables that the stage starts from."""
         if before is None:
             variables = first_variables(run)
         else:
@@ -91,6 +92,7 @@ def _stage(run: RunConfig, stage: StageConfig, validator: Validator) -> Stage:
         return variables
 
     def evaluate(variables: Variables) -> Evaluation:
+        """Score the network on the validation videos."""
         return validator.measure(model, variables, stage.dtype)
 
     return Stage(

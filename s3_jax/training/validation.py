@@ -46,6 +46,7 @@ class Validator:
         session = Session(config, variables, PropagationConfig(), dtype=jnp.dtype(dtype))
 
         def new_session() -> Session:
+            """Reset the only session, which keeps its compiled programs."""
             session.reset()
             return session
 

@@ -46,6 +46,7 @@ def inner_distance(mask: Bool[Array, "b h w"]) -> Int[Array, "b h w"]:
     """
 
     def erode(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Erode what is left of the masks once, and count the step."""
         left, depth = carry
         depth = depth + left
         across = _all_of_three(left, 2)
@@ -157,6 +158,7 @@ def _several(
     label = jnp.where(truth > 0.5, OBJECT, BACKGROUND)
 
     def add(i: Array, prompts: Prompts) -> Prompts:
+        """Add click number i to the views that get one."""
         side, place = jax.random.split(jax.random.fold_in(key, i))
         positive = jax.random.bernoulli(side, 0.55, (b,)) | (i == 0)
         places = ((label == OBJECT) == positive[:, None, None]) & (known > 0.9)

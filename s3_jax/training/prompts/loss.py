@@ -45,6 +45,7 @@ def prompt_losses(
     prompts = first_prompts(truth, known, first_key, clicks)
 
     def stage(prompts: Prompts, inputs: tuple[Array, Array]) -> tuple[Prompts, dict[str, Array]]:
+        """Return the next stage's prompts, and the losses of this one."""
         number, key = inputs
         logits = head(maps, prompts)
         losses = stage_losses(logits, truth, known, config)

@@ -142,6 +142,7 @@ def head_losses(
     network = PromptHead(dtype=dtype)
 
     def answer(maps: DetailedMaps, prompts: Prompts) -> PromptLogits:
+        """Run the prompt head with these parameters."""
         return cast(PromptLogits, network.apply({"params": head}, maps, prompts))
 
     maps = jax.lax.stop_gradient(maps)
