@@ -30,8 +30,8 @@ weights, which `s3 convert --output=checkpoints/NETWORK_start` combines, with th
                  Cutie, S3's ancestor, with a ResNet-50 or a ResNet-18
 
 RESNET18 is --mask_encoder_resnet=resnet18-f37072fd.pth.
-Hardware (estimates for the published batch of 16): 4 accelerators with 24 GB each for a ResNet, 8
-with 40 GB for a ViT-B, 8 with 80 GB for a ViT-L. Any number that divides 16 works;
+Hardware: for the published batch of 16, 4 accelerators with 24 GB each for a ResNet, 8 with 40 GB
+for a ViT-B, 8 with 80 GB for a ViT-L (estimates). Any number that divides 16 works;
 `step.accumulate` and `step.clip.remat_frames` reduce the memory.
 Expected score: for s3_vitb_depthanything the release claims J&F 87.8 on DAVIS-2017 test-dev, 88.1
 on YouTube-VOS 2019, 74.0 on MOSE and 73.0 on LVOS. None was measured with this code.
