@@ -1,1 +1,1 @@
-"""Costs of compiled programs, read from the programs themselves, also for devices not attached."""
+"""Costs of programs, read from their compiled form, also for devices that are not attached."""

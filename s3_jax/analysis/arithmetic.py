@@ -33,8 +33,8 @@ def _dot_flops(instruction: Instruction, left: ArrayShape) -> float:
 def _convolution_flops(instruction: Instruction, left: ArrayShape, right: ArrayShape) -> float:
     """Count FLOPs without kernel positions that fall into padding or between dilated entries.
 
-    That matters because the TPU compiler writes batched matrix products as convolutions over axes
-    in which all but one position is padding.
+    This matters because the TPU compiler writes batched matrix products as convolutions over axes
+    in which all positions except one are padding.
     """
     labels = _LABELS.search(instruction.text)
     if labels is None:

@@ -1,4 +1,4 @@
-"""Line charts as pictures, drawn with Matplotlib: logarithmic axes, one line per series."""
+"""Line charts drawn with Matplotlib, with logarithmic axes and one line per series."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -2,8 +2,8 @@
 
     time >= max(FLOPs / peak, bytes / bandwidth), summed over instructions   (roofline)
 
-The compiler's own estimates, in cycles, are given as well: they account for the shapes of the
-matrix units and for instructions that move single numbers, which the roofline does not.
+The compiler's own estimates, in cycles, are included too. Unlike the roofline, they account for the
+shapes of the matrix units and for instructions that move single numbers.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class Cost:
     bytes: read from and written to main memory.
     link_bytes: bytes that a collective reduces or sends.
     cycles: the compiler's estimate.
-    in_branch: True if it runs only on a condition.
+    in_branch: True if it runs only under a condition.
     """
 
     name: str
@@ -165,7 +165,7 @@ def _part_read(inside: Computation, number: int) -> float | None:
 
 
 def _own_part(instruction: Instruction, number: int) -> float | None:
-    """Do the same as `_part_read` for an instruction that is not a fusion."""
+    """Compute `_part_read` for an instruction that is not a fusion."""
     if number == 0 and instruction.opcode in _SLICING:
         return _stored(instruction.shapes)
     if number == 0 and instruction.opcode == "dynamic-update-slice":

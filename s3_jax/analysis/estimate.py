@@ -45,7 +45,7 @@ class Estimate:
 
     roofline: seconds if every instruction ran at peak arithmetic or bandwidth.
     seconds: by the compiler's cycle counts; collectives by their links.
-    branches: the part of `seconds` that runs only on a condition (counted as always).
+    branches: the part of `seconds` that runs only under a condition (counted as if always).
     """
 
     chip: Chip
@@ -142,9 +142,9 @@ def analyse(
 
 
 def module_of(origin: Origin) -> tuple[str, Origin]:
-    """Return the part of the network or file that a cost is attributed to.
+    """Return the part of the network, or the file, that a cost is attributed to.
 
-    It consists of the first two steps of the origin's path.
+    A part is the first two components of the origin's path.
     """
     parts = origin.module.split(" ")[0].split(":")[0].split("/")
     depth = 3 if parts[0].startswith(("S3", "s3_jax")) else 2

@@ -1,7 +1,7 @@
 """Execution counts of a program's computations; loops count by their number of rounds.
 
-Each branch of a conditional counts as if it ran whenever the conditional does. Costs of a branch
-that is taken only sometimes (the memory frame of a video) are thus upper bounds, and marked.
+Each branch of a conditional counts as if it ran whenever the conditional does. The costs of a
+branch that is taken only sometimes (the memory frame of a video) are upper bounds, marked as such.
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ def _runs(
 
 
 def trip_count(program: Program, computation: Computation, loop: Instruction) -> int:
-    """Return the rounds of a loop that counts up from 0; 1 if the program does not tell."""
+    """Return the number of rounds of a loop that counts up from 0; 1 if it cannot be determined."""
     if found := _TRIP_COUNT.search(loop.text):
         return int(found.group(1))
     condition = program.computations[dict(loop.called)["condition"]]

@@ -1,7 +1,7 @@
 """Parser for the text of a compiled program (XLA's HLO): computations and instructions.
 
-Only what cost analysis needs is kept: names, shapes, operands, called computations, and the source
-  location of each instruction.
+Only the parts that cost analysis needs are kept: names, shapes, operands, called computations, and
+the source location of each instruction.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
-"""Hazards in a step's hot path.
+"""Instructions that may slow a step down.
 
-These are gathers, scatters, sorts, long loops of small rounds, dynamic shapes, and calls to the
-host.
+These hazards are gathers, scatters, sorts, long loops of small rounds, dynamic shapes, and calls to
+the host.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
-"""FLOPs of a traced program: known before anything is compiled, with loops counted in full.
+"""FLOPs of a traced program, known before compilation, with all rounds of loops counted.
 
-Compilers count a loop's body only once, and a training step is mostly a loop.
+Compilers count the body of a loop only once, but a training step is mostly a loop.
 """
 
 import math

@@ -19,7 +19,7 @@ class MemoryUse:
     """Bytes on every device.
 
     held: data kept between steps, by name.
-    padding: what its layout adds to it.
+    padding: bytes that the layout adds to the held data.
     temporaries: activations and everything else that lives within a step.
     code: the program.
     """

@@ -8,7 +8,7 @@ from s3_jax.analysis.arithmetic import MATRIX_OPCODES
 from s3_jax.analysis.hlo import Computation, Instruction, Program
 
 _PACKAGE = re.compile(r"(?:.*/)?(s3_jax/.*)$")
-# Steps of a path that describe how something was traced, not what it belongs to.
+# Components of a path that describe how something was traced, not where it belongs.
 _MACHINERY = re.compile(
     r"^(jit\(.*\)|pjit|shard_map|while|body|cond|closed_call|branch_\d+_fun|checkpoint|remat\d*|"
     r"rematted_computation|custom_jvp_call|custom_vjp_call.*|vmap\(.*\)|jvp\(.*\)|"
@@ -21,7 +21,7 @@ class Origin:
     """Origin of an instruction.
 
     direction: "forward", "backward" or "again" (recomputed for the backward pass).
-    module: path of Flax modules and methods, or else the source location.
+    module: path of Flax modules and methods, or the source location if there is none.
     source: "file:line function" of the innermost location in the project.
     """
 

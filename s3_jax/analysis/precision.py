@@ -1,7 +1,7 @@
 """Effect of computing in bfloat16, stage by stage of a frame.
 
 Each result has two errors: `own` with float32 inputs to its stage, and `chain` with all earlier
-  stages in bfloat16 too. Both are root mean squares relative to the float32 result's.
+stages in bfloat16 too. Both are root mean squares relative to that of the float32 result.
 """
 
 import dataclasses

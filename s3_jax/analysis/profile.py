@@ -1,8 +1,8 @@
 """Profile of a program on this machine: its instructions' times, summed by module.
 
-XLA's tracer reports when every instruction ran, and the compiled program's text the module in which
-it was traced. Times are those of the threads that ran the instructions: if instructions run in
-parallel, their sum exceeds the elapsed time.
+XLA's tracer reports when every instruction ran. The text of the compiled program names the module
+in which it was traced. Times are those of the threads that ran the instructions: if instructions
+run in parallel, their sum exceeds the elapsed time.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ class Place:
 
 
 def profile(compiled: Any, args: tuple, runs: int = 3) -> list[Place]:
-    """Return the places of a run, costliest first, averaged over some runs after the first.
+    """Return the places of a run, most expensive first, averaged over runs after the first.
 
     Args:
       compiled: a `jax.stages.Compiled` that does not donate its arguments.

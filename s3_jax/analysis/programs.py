@@ -1,7 +1,7 @@
-"""The real programs, ready to be compiled for devices that are not attached.
+"""The real programs, lowered for compilation for devices that are not attached.
 
-Nothing is computed: arrays are only described. The lowered programs are those that training and
-  segmentation run, `training.parallel.parallel_step` and `propagation.scan.scan`.
+Nothing is computed, and arrays are only described. The lowered programs are those that training and
+segmentation run: `training.parallel.parallel_step` and `propagation.scan.scan`.
 """
 
 import dataclasses

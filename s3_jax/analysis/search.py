@@ -1,6 +1,6 @@
 """Search for the fastest way to fit a training step into memory.
 
-Ways differ in micro-batches and rematerialization.
+The ways to run it differ in micro-batches and rematerialization.
 """
 
 import dataclasses
@@ -39,9 +39,10 @@ def search(
 ) -> Iterator[Attempt]:
     """Try ways to run the step on `rows` clips per device until the fastest that fits is known.
 
-    Compilation takes minutes, so the ladder is not climbed step by step. After no recomputation
-    comes full recomputation (does the step fit at all?), then bisection in between. Micro-batches
-    come last: they save activations too, but each is a smaller, less efficient product.
+    Compilation takes minutes, so the ladder is not climbed rung by rung. The first attempt has no
+    recomputation, the second full recomputation (does the step fit at all?), and bisection between
+    them follows. Micro-batches come last: they save activations too, but make matrix products
+    smaller and less efficient.
 
     Yields:
       Every attempt; `best` chooses among them.

@@ -1,6 +1,6 @@
 """Communication and memory of programs over several devices, from the compiled programs.
 
-Nothing is run, so virtual devices of one CPU show what as many real devices would hold.
+Nothing is run, so virtual devices on one CPU show what the same number of real devices would hold.
 """
 
 import collections

@@ -97,7 +97,7 @@ def open_topology(name: str) -> Topology:
         os.environ.setdefault(variable, value)
     layout = "x".join(map(str, sides))
     options: dict = {"chip_config_name": "megacore"} if chip.two_cores else {}
-    if any(side % 2 for side in sides[:2]):  # smaller than a usual host's chips
+    if any(side % 2 for side in sides[:2]):  # fewer chips than a host usually has
         options["chips_per_host_bounds"] = (*sides[:2], 1)
     try:
         found = topologies.get_topology_desc(f"{chip.name}:{layout}", "tpu", **options)

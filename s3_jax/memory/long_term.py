@@ -1,4 +1,4 @@
-"""Long-term memory: full working memory is condensed into prototypes, obsolete ones are dropped.
+"""Long-term memory: full working memory is condensed to prototypes, and unused ones are dropped.
 
 Paper section 3.1, as in XMem (section 3.3 there). Both steps rank tokens by usage: the affinity
 that a token received per read it took part in.
@@ -31,7 +31,7 @@ class Condensed(NamedTuple):
 
     survivors: long-term tokens to keep if there are too many, most used first.
     key, selection, shrinkage: of the prototypes.
-    affinity: of each prototype to the candidates (a softmax), by which values are averaged.
+    affinity: weights of the candidates for each prototype (a softmax), which average their values.
     """
 
     survivors: Int[Array, "b u kept"]

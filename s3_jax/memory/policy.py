@@ -1,8 +1,8 @@
 """Memory policies: the frames that a video's memory keeps, those it evicts, and the readout.
 
 A policy is a subclass of `MemoryPolicy`: pure functions on a `KeyValueMemory`. `PropagationConfig`
-  names one of `POLICIES`, or any other as `package.module:Name` (docs/extend.md has a complete
-  example).
+names one of `POLICIES`, or any other as `package.module:Name` (docs/extend.md has a complete
+example).
 """
 
 import dataclasses
@@ -93,12 +93,12 @@ class MemoryPolicy:
 class FirstInFirstOut(MemoryPolicy):
     """Policy that keeps each bucket's first frame forever, and the newest of the others.
 
-    There are `max_mem_frames - 1` others. A subclass can override `evict` to keep other frames than
-    the newest.
+    It keeps `max_mem_frames - 1` of the others. A subclass can override `evict` to keep different
+    frames.
     """
 
     def layout(self, tokens_per_frame: int) -> MemoryLayout:
-        """Return capacity for one permanent frame (the caller adds more) and the newest ones."""
+        """Return capacity for one permanent frame (the caller adds more) and temporary frames."""
         return MemoryLayout(tokens_per_frame, 1, self.config.max_mem_frames - 1)
 
     def admit(self, memory: KeyValueMemory, frame: MemoryFrame) -> KeyValueMemory:
@@ -149,7 +149,7 @@ def policy_of(config: PropagationConfig) -> MemoryPolicy:
     """Return the policy that a configuration names.
 
     Raises:
-      InputError: there is no such policy, or the name refers to something else.
+      InputError: there is no such policy, or the name does not refer to a policy.
     """
     name = config.memory_policy
     if name == "auto":

@@ -1,4 +1,4 @@
-"""Reading of the memory: every object's values, averaged by affinity at every query pixel.
+"""Memory reading: the affinity-weighted average of every object's values at every query pixel.
 
 docs/network.md, section 4.2; XMem (ECCV 2022), section 3.2.
 """
@@ -46,7 +46,8 @@ def read(
       top_k: tokens per query pixel.
       dense: use matrix products instead of gathers (tokens that tie with the last one chosen are
         then read too).
-      query_chunk: query pixels at a time, which bounds the memory that `dense` needs. Default: all.
+      query_chunk: number of query pixels at a time, which limits the memory that `dense` needs; all
+        by default.
 
     Returns:
       The readout in the dtype of the values, and the memory. Usage grows by the affinity summed

@@ -186,7 +186,7 @@ def grow(
 ) -> KeyValueMemory:
     """Return the same content with capacity for more permanent frames, buckets or objects.
 
-    For the host, between steps: shapes change, so programs are recompiled.
+    Call it on the host between steps. Shapes change, so programs are recompiled.
 
     Raises:
       ValueError: a requested capacity is smaller than the current one.

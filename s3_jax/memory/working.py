@@ -1,4 +1,4 @@
-"""Writing of frames to working memory: permanent ones, and temporary ones in a ring buffer.
+"""Working memory: permanent frames, and temporary frames in a ring buffer.
 
 A write only touches the frame's window, so under `jit` with a donated memory it is in place.
 """
@@ -23,9 +23,9 @@ def write_frame(
 ) -> KeyValueMemory:
     """Store a frame in every active bucket.
 
-    A bucket's first frame becomes permanent, and later ones if `permanent` is set. Others are
-    temporary: without long-term memory, one is replaced when all slots are taken (with no slots
-    nothing is stored); with it, `consolidate` has to follow every write and make room. New
+    A bucket's first frame becomes permanent, and so do later ones if `permanent` is set. Others are
+    temporary. Without long-term memory, one of them is replaced when all slots are taken (without
+    slots nothing is stored). With it, `consolidate` must follow every write to make room. New
     temporary tokens have usage 0 and life 1e-7.
 
     The host must `grow` the memory before the permanent slots run out; without a free slot, a
@@ -76,7 +76,8 @@ def _places(
 ) -> tuple[Int[Array, " u"], Bool[Array, " u"], Bool[Array, " u"]]:
     """Return where each bucket stores the new frame.
 
-    These are the first token of its window, True if it becomes permanent, and True if temporary.
+    The results are the first token of its window, True if the frame becomes permanent, and True if
+    it becomes temporary.
     """
     layout = memory.layout
     first = memory.permanent_frames == 0

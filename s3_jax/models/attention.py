@@ -13,11 +13,9 @@ from s3_jax.ops.attention import attend, attend_few_keys
 class MultiHeadAttention(nn.Module):
     """Multi-head attention with packed input projections in the order query, key, value.
 
-    With few keys (object queries, the two semantic tokens), the projections of the many query
-    tokens
-    are folded onto the keys and values instead: the same sums in another order, with a fraction of
-      the
-    multiplications.
+    With few keys (object queries, the two semantic tokens), the projections of queries and output
+    are folded onto the keys and values. This computes the same sums in another order, with a
+    fraction of the multiplications.
     """
 
     num_heads: int

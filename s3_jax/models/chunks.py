@@ -20,7 +20,7 @@ def map_objects(
       chunk_size: number of objects at a time; 0 or less for all of them at once.
 
     Returns:
-      What `fn` returns on the whole arrays.
+      The result of `fn` on the whole arrays.
     """
     count = arrays[0].shape[1]
     if chunk_size <= 0 or chunk_size >= count:

@@ -61,7 +61,7 @@ class DeformableAttention(nn.Module):
         xavier = nn.initializers.xavier_uniform()
         value = Linear(c, kernel_init=xavier, bias_init=zeros, dtype=self.dtype, name="value")
         out = Linear(c, kernel_init=xavier, bias_init=zeros, dtype=self.dtype, name="out")
-        # Sampling places need float32: half precision is coarser than a pixel.
+        # Sampling positions need float32: half precision is coarser than a pixel.
         offsets = offset_layer(query).reshape(b, m, heads, levels, POINTS, 2)
         weights = weight_layer(query).reshape(b, m, heads, levels * POINTS)
         weights = jax.nn.softmax(weights, -1).reshape(b, m, heads, levels, POINTS)

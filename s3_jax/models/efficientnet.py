@@ -37,7 +37,7 @@ STAGES = (
     Stage(4, 5, 2, 6, 192),
     Stage(1, 3, 1, 6, 320),
 )
-# Numbers of the stages that end each part; a part can be fine-tuned by itself.
+# Stages of each part; a part can be fine-tuned by itself.
 PARTS = ((0, 1, 2, 3), (4,), (5, 6))
 NUM_BLOCKS = sum(stage.blocks for stage in STAGES)
 
@@ -84,7 +84,7 @@ class EfficientNetLite0(nn.Module):
 
     @nn.compact
     def detailed(self, image: Float[Array, "b H W 3"]) -> DetailedMaps:
-        """Return the output of one stage per resolution, two of stride 16."""
+        """Return the maps at strides 2 to 32, two of them at stride 16."""
         outputs: list[Array] = []
         # The public weights were trained on (grey level - 127) / 128.
         x = self._stem((image * 255 - 127) / 128)
@@ -113,9 +113,9 @@ class EfficientNetLite0(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Block that widens, convolves every channel by itself, and narrows.
+    """Inverted residual block: it widens, convolves depth-wise, and narrows.
 
-    It has a shortcut where shapes allow.
+    The input is added to the result if their shapes are equal.
     """
 
     kernel: int
@@ -148,7 +148,7 @@ class InvertedResidual(nn.Module):
 def pad_same(x: Float[Array, "b h w c"], kernel: int, stride: int) -> Float[Array, "b h2 w2 c"]:
     """Pad with zeros so that a convolution gives size / stride, rounded up.
 
-    An odd zero goes after the map, as in TensorFlow.
+    If the number of zeros is odd, the extra one follows the map, as in TensorFlow.
     """
     sides = []
     for size in x.shape[1:3]:

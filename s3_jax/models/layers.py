@@ -1,4 +1,4 @@
-"""Layers that every part is built from: linear, convolution, normalisation, gated update.
+"""Layers that all parts are built from: linear, convolution, normalization, gated update.
 
 The layout is NHWC with HWIO kernels. A 1 x 1 convolution is a `Linear`. Parameters are float32;
 `dtype` is the type computed in. Initial values follow PyTorch's defaults (uniform within
@@ -74,7 +74,7 @@ class Linear(nn.Module):
     def followed_by(
         self, matrix: Float[Array, "o p"], x: Float[Array, "... i"]
     ) -> Float[Array, "... p"]:
-        """Return the result for x times a matrix; the two matrices are multiplied first."""
+        """Return the layer's result for x times a matrix; the two matrices are multiplied first."""
         kernel, bias = self.weights()
         kernel, bias = multiply(kernel, matrix), multiply(bias, matrix)
         return add_bias(product(x.astype(self.dtype), kernel.astype(self.dtype)), bias)
@@ -135,7 +135,7 @@ class Upsample2x(nn.Module):
     def followed_by(
         self, matrix: Float[Array, "o p"], x: Float[Array, "b h w i"]
     ) -> Float[Array, "b 2*h 2*w p"]:
-        """Return the result for x times a matrix, which is multiplied into the parameters."""
+        """Return the layer's result for x times a matrix, which is folded into the parameters."""
         params = self.variables["params"]
         kernel, bias = params["kernel"], params["bias"]
         return self._enlarge(x, multiply(kernel, matrix), multiply(bias, matrix))
@@ -147,7 +147,7 @@ class Upsample2x(nn.Module):
 
 
 class DepthwiseConv3x3(nn.Module):
-    """3 x 3 convolution of every channel by itself, as nine shifted multiply-adds.
+    """Depth-wise 3 x 3 convolution as nine shifted multiply-adds.
 
     XLA's CPU convolution is forty times slower for this shape; accelerators fuse both forms.
     """
@@ -169,7 +169,7 @@ class DepthwiseConv3x3(nn.Module):
 def depthwise_taps(
     padded: Float[Array, "b h w c"], kernel: Float[Array, "n n c"], stride: int = 1
 ) -> Float[Array, "b h2 w2 c"]:
-    """Convolve every channel by itself, without padding, tap by tap."""
+    """Convolve depth-wise without padding, tap by tap."""
     size = kernel.shape[0]
     h, w = (stride * ((n - size) // stride) + 1 for n in padded.shape[1:3])
     total = jnp.zeros((), padded.dtype)
@@ -180,7 +180,7 @@ def depthwise_taps(
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over channels, computed in float32."""
+    """Layer normalization over channels, computed in float32."""
 
     epsilon: float = 1e-5
     dtype: Dtype = jnp.float32
@@ -206,7 +206,7 @@ class RunningStatistics(NamedTuple):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last, with PyTorch's running statistics.
+    """Batch normalization over all axes but the last, with PyTorch's running statistics.
 
     In training (`train=True`) the statistics are those of the batch, averaged over replicas if
     `axis_name` names a mapped axis. The running variance is the unbiased one, as in PyTorch (Flax's
@@ -237,7 +237,7 @@ class BatchNorm(nn.Module):
         return self._line(scale, bias, running.mean.value, running.var.value)
 
     def followed_by(self, linear: Linear) -> tuple[Float[Array, "c o"], Float[Array, "o"]]:
-        """Return matrix and offset equal to this layer and then `linear`, outside training."""
+        """Return the matrix and offset of this layer followed by `linear`, outside training."""
         params, statistics = self.variables["params"], self.variables["batch_stats"]
         factor, shift = self._line(
             params["scale"], params["bias"], statistics["mean"], statistics["var"]
@@ -256,7 +256,7 @@ class BatchNorm(nn.Module):
         return scale, self.param("bias", nn.initializers.zeros, (channels,)), running
 
     def _line(self, scale: Array, bias: Array, mean: Array, var: Array) -> tuple[Array, Array]:
-        """Return slope and intercept of the normalisation."""
+        """Return slope and intercept of the normalization."""
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         return factor, bias - mean * factor
 
@@ -317,9 +317,10 @@ class ChannelAttentionBlock(nn.Module):
 
 
 class FeatureFuser(nn.Module):
-    """Join of an image feature and per-object features: projections, their sum, two CA blocks.
+    """Fusion of an image feature with per-object features.
 
-    See docs/network.md, section 3.1.
+    Both are projected and summed; two channel-attention blocks follow (docs/network.md, section
+    3.1).
     """
 
     features: int

@@ -1,4 +1,4 @@
-"""Mask decoder: per-object maps enlarged with image features to logits.
+"""Mask decoder: from per-object maps and image features to mask logits.
 
 See docs/network.md, section 7.
 """
@@ -36,8 +36,8 @@ class UpsampleBlock(nn.Module):
 class MaskDecoder(nn.Module):
     """Decoder from the object transformer's pixel map to mask logits at stride 4.
 
-    `skip8` and `skip4` project an image's features to what is added for every object. The decoder
-    also updates the sensory memory (`sensory_input`, `gated_update`).
+    `skip8` and `skip4` project an image's features to the maps that are added to every object's.
+    The decoder also updates the sensory memory (`sensory_input`, `gated_update`).
     """
 
     width: int

@@ -1,8 +1,8 @@
-"""Attentions by which object queries read pixels: their interface, S3's and Cutie's.
+"""Attention from object queries to pixels: the interface, and the forms of S3 and Cutie.
 
 An attention is a subclass of `QueryAttention` that turns queries and pixels into queries. The
 configuration names one from outside the package as `package.module:Name` (docs/extend.md has a
-complete one).
+complete example).
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from s3_jax.ops.precision import wide_type
 from s3_jax.ops.selection import take_tokens
 
 # Name under which an attention may sow scores into "intermediates", for pictures and summaries:
-# (b n_heads q n) float32, -inf where blocked. A query and head looks at the pixel of the largest.
+# (b n_heads q n) float32, -inf where blocked. A query and head reads the pixel with the largest.
 SIMILARITY = "similarity"
 
 
@@ -48,8 +48,8 @@ class QueryAttention(nn.Module):
 
         Args:
           query_pos, pixel_pos: position parts, to be added where queries and pixels are compared.
-          blocked: True for pixels that a query may not read; it may always read some. None blocks
-            none.
+          blocked: True for pixels that a query may not read; every query may read at least one.
+            None blocks nothing.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
 
@@ -58,7 +58,7 @@ def make_query_attention(config: ModelConfig, dtype: Dtype, name: str) -> QueryA
     """Return the attention that a configuration names, as a submodule called `name`.
 
     Raises:
-      InputError: the configuration names something else than an attention.
+      InputError: the configuration does not name an attention.
     """
     attention = load_query_attention(config.query_attention)
     if not (isinstance(attention, type) and issubclass(attention, QueryAttention)):
@@ -70,7 +70,7 @@ def make_query_attention(config: ModelConfig, dtype: Dtype, name: str) -> QueryA
 
 
 def offered_similarity(block: Mapping[str, Any]) -> Float[Array, "b n_heads q n"] | None:
-    """Return what a block's attention, or a part of it, sowed as `SIMILARITY`; None if nothing.
+    """Return the `SIMILARITY` that a block's attention, or a part of it, sowed; None if none did.
 
     block: intermediates of an `ObjectTransformerBlock`.
     """
@@ -110,7 +110,7 @@ class DiscriminativeCrossAttention(QueryAttention):
         return Linear(c, dtype=self.dtype, name="out")(mixed) + query
 
     def _most_similar(self, key: Array, feature: Array, blocked: Array | None) -> Array:
-        """Return, per head, the feature most similar to each query; the first one of equals."""
+        """Return, per head, the feature most similar to each query; the first of equal ones."""
         b, n, c = feature.shape
         heads = self.num_heads
         feature = feature.reshape(b, n, heads, c // heads)

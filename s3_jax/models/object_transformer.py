@@ -1,8 +1,8 @@
-"""Object transformer: object queries and pixels inform each other (docs/network.md, section 6).
+"""Object transformer: object queries and pixels read each other (docs/network.md, section 6).
 
-The masked cross attention (`object_attention`) makes S3's queries discriminative: per head, a query
-takes in only the pixel most similar to it, foreground queries from the foreground and background
-queries from the background, instead of a blend of many.
+Masked cross attention (`object_attention`) makes S3's queries discriminative. In every head a query
+reads only the pixel most similar to it, rather than a blend of many. Foreground queries choose
+among foreground pixels, background queries among background pixels.
 """
 
 from typing import NamedTuple
@@ -36,7 +36,7 @@ class TransformerOutput(NamedTuple):
 
 
 class QuerySelfAttention(nn.Module):
-    """Self attention among one object's queries; the residual is the normalised input."""
+    """Self-attention among one object's queries; the residual is the normalized input."""
 
     num_heads: int
     dtype: Dtype = jnp.float32

@@ -117,7 +117,7 @@ class LocalBlock(nn.Module):
 
 
 class ChannelLayers(nn.Module):
-    """Normalisation and two layers over channels, twice as wide between them."""
+    """Normalization and two layers over channels, twice as wide between them."""
 
     dtype: Dtype = jnp.float32
 

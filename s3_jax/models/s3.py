@@ -1,10 +1,10 @@
-"""The S3 network: a method for every step of a frame's path but the memory's, without state.
+"""The S3 network, without state: one method for every step of a frame except the memory's.
 
     frame -> encode_image -> read_memory -> fuse_pixels -> transform_objects -> decode_mask -> mask
     on memory frames: mask -> encode_mask -> (value and summaries for the memory)
 
-`S3.segment` is the first line from fuse_pixels to decode_mask. The memory itself lives outside
-(`s3_jax.memory`): what a frame's key reads from it comes in as `readout`.
+`S3.segment` is the first line from fuse_pixels to decode_mask. The memory itself is outside
+(`s3_jax.memory`): the values that a frame's key reads from it are passed in as `readout`.
 """
 
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class ImageFeatures(NamedTuple):
     """Features of one frame, shared by all objects; numbers give the stride.
 
     skip8 and skip4 are f8 and f4 as the mask decoder adds them to its maps. Nothing else needs f8
-    and f4 themselves, so that compiled frames of the spatial-semantic encoder never compute f4.
+    and f4 themselves, so compiled frames of the spatial-semantic encoder never compute f4.
     """
 
     f16: Float[Array, "b h w c16"]
@@ -75,7 +75,7 @@ class S3(nn.Module):
     """The network of a `ModelConfig`, computing in `dtype` (docs/network.md, section 1).
 
     trainable_blocks: parts of a pretrained image encoder that training changes (`Encoder.frozen`);
-      nothing that the network computes depends on them.
+      they do not affect what the network computes.
     axis_name: mapped axis over which BatchNorm statistics are averaged in training.
     products: type that `Network` rounds the operands of products to; None leaves them.
 
@@ -118,7 +118,8 @@ class S3(nn.Module):
 
         Args:
           features: features of the frame, from `encode_image`.
-          readout: what every object's memory holds for this frame's pixels (`s3_jax.memory.read`).
+          readout: values that every object's memory gives for this frame's pixels
+            (`s3_jax.memory.read`).
           sensory: sensory memory.
           last_mask: soft masks of the frame before, at the frame's size.
           object_value: averaged object memory (`s3_jax.memory.object_memory`).
@@ -135,7 +136,7 @@ class S3(nn.Module):
         return Segmentation(prob, logits, decoded, transformed)
 
     def encode_image(self, image: Float[Array, "b H W 3"], train: bool = False) -> ImageFeatures:
-        """Return feature maps, pixel feature, and key; `train` makes BatchNorm use the batch."""
+        """Return feature maps, pixel feature, and key; with `train`, BatchNorm uses the batch."""
         f16, f8, f4, project4 = self.image_encoder(image, train)
         skip4 = self.mask_decoder.skip4
         return ImageFeatures(
@@ -157,7 +158,7 @@ class S3(nn.Module):
         same_bucket: Float[Array, "k k"] | None = None,
         chunk_size: int = -1,
     ) -> Float[Array, "b k h w c"]:
-        """Join pixel feature, memory readout, sensory memory and last mask to one map per object.
+        """Fuse pixel feature, memory readout, sensory memory and last mask to one map per object.
 
         See docs/network.md, section 4.3.
         """
@@ -180,7 +181,7 @@ class S3(nn.Module):
         same_bucket: Float[Array, "k k"] | None = None,
         chunk_size: int = -1,
     ) -> TransformerOutput:
-        """Let object queries, initialised from object memory, and pixels inform each other.
+        """Run the object transformer on pixels, and on queries made from the object memory.
 
         See docs/network.md, section 6.
         """
@@ -263,7 +264,7 @@ class S3(nn.Module):
         return self.auxiliary(pix_feat, sensory, query_logits, active)
 
     def __call__(self, image: Float[Array, "b H W 3"], masks: Float[Array, "b k H W"]) -> Array:
-        """Encode a memory frame and segment it again; touches every parameter once (for `init`)."""
+        """Encode a memory frame and segment it again, which uses every parameter (for `init`)."""
         features = self.encode_image(image)
         encoded = self.encode_mask(image, features.pix_feat, masks)
         sensory = jnp.zeros(encoded.value.shape, jnp.float32)

@@ -1,6 +1,6 @@
 """Shapes of a network's variables, kept on disk beside JAX's compiled programs.
 
-Without them, every command that loads a network traces it, which takes a second or more.
+Without the cache, every command that loads a network traces it, which takes a second or more.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ _PACKAGE = Path(__file__).parents[1]
 _SOURCES = ("config.py", "models", "ops")  # sources of the built-in networks
 
 
-@functools.lru_cache(maxsize=8)  # where no cache on disk helps, large networks take seconds
+@functools.lru_cache(maxsize=8)  # without a cache on disk, large networks take seconds
 def network_shapes(config: ModelConfig) -> Shapes:
     """Return collection -> slash-separated path -> shape of a network's variables.
 
-    They are read from the compilation cache, if there is one and it holds those of the same
-    sources. A network with parts from outside the package is traced every time.
+    They come from the compilation cache, if it has an entry for the same sources. A network with
+    parts from outside the package is traced every time.
 
     Raises:
       InputError: no network can be built with these settings.

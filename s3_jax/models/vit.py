@@ -12,7 +12,7 @@ from s3_jax.ops.resize import resize_bicubic
 PATCH_SIZE = 16
 NORM_EPSILON = 1e-6
 MLP_RATIO = 4
-QUARTERS = 4  # parts that can be fine-tuned by themselves
+QUARTERS = 4  # each can be fine-tuned by itself
 
 
 class SelfAttention(nn.Module):
@@ -80,8 +80,7 @@ class ViT(nn.Module):
     def position_table(self, h: int, w: int) -> Float[Array, "1 n c"]:
         """Return position embeddings for an h x w grid, class token first.
 
-        The published network resizes by a scale factor of (n + 0.1) / grid, which is not exactly n
-        / grid.
+        The published network resizes by a factor of (n + 0.1) / grid rather than n / grid.
         """
         side = self.config.position_grid
         if h == w == side:
@@ -100,7 +99,7 @@ class ViT(nn.Module):
 
 
 def frozen_in_vit(path: tuple[str, ...], config: ViTConfig, trainable: tuple[int, ...]) -> bool:
-    """Return whether a parameter of an encoder belongs to its ViT ("vit") and is not fine-tuned.
+    """Return True for an encoder's parameter that belongs to its ViT and is not fine-tuned.
 
     trainable: numbers of the quarters whose blocks are fine-tuned.
     """

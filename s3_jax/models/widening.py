@@ -1,4 +1,4 @@
-"""Conversion of a network for single objects to one that sees the other objects' masks too.
+"""Widening of a single-object network to one that also sees the masks of other objects.
 
 Inputs are [image, mask, others] and [sensory memory, mask, others]. The new input channel is the
 last, so all old channels keep their meaning.
@@ -21,10 +21,10 @@ _WIDENED = {
 
 
 def widen(variables: Variables, seed: int) -> Variables:
-    """Return the variables of the network for several objects.
+    """Return the variables of the multi-object network.
 
     Args:
-      variables: variables of the network for single objects.
+      variables: variables of the single-object network.
       seed: seed of the new channels, which start orthogonal.
     """
     params = flatten_dict(variables["params"])

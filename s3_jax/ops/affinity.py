@@ -1,7 +1,7 @@
 """Weights with which query pixels read memory tokens, as a short list or as a dense matrix.
 
-The list is fast where gathers are (CPU, GPU), the matrix where matrix products are all that is fast
-(TPU). Both are computed from the features of one bucket's tokens; missing tokens are EXCLUDED.
+The list is fast where gathers are fast (CPU, GPU), the matrix where only matrix products are (TPU).
+Both are computed from the features of one bucket's tokens; missing tokens are EXCLUDED.
 """
 
 import math

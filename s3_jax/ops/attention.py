@@ -1,8 +1,8 @@
 """Multi-head attention of projected queries, keys and values.
 
 The form depends on the shape and on the backend. On a TPU, scores for many keys are computed for
-one batch item at a time, and for a few heads at a time in large frames. They then stay in the
-chip's fast memory; otherwise all of them would be written to main memory and read back twice.
+one batch item at a time and, in large frames, for a few heads at a time. They then stay in the
+chip's fast memory. Otherwise all of them would be written to main memory and read back twice.
 """
 
 import jax
@@ -66,7 +66,7 @@ def _attend_part_by_part(query: Array, key: Array, value: Array) -> Array:
 
 
 def _attend_head_by_head(query: Array, key: Array, value: Array) -> Array:
-    """Attend one head at a time and normalise after the value product; scores stay in cache."""
+    """Attend one head at a time and normalize after the value product; scores stay in cache."""
     b, m, heads, d = query.shape
 
     def one_head(qkv: tuple[Array, Array, Array]) -> Array:

@@ -1,7 +1,6 @@
-"""Kind of device that programs are made for, which chooses between equal forms of a computation.
+"""Backend that programs are compiled for, which selects among equivalent forms of a computation.
 
-By default it is that of the devices at hand. A caller that compiles for devices that are not
-attached uses `compiling_for`.
+By default it is that of the attached devices. To compile for other devices, use `compiling_for`.
 """
 
 import contextlib
@@ -20,9 +19,9 @@ def backend() -> str:
 
 @contextlib.contextmanager
 def compiling_for(platform: str) -> Iterator[None]:
-    """Make functions traced in this block take the form that is best on `platform`.
+    """Give functions that are traced in this block the forms that are best on `platform`.
 
-    Functions that jax.jit has traced before are not traced again: jit them inside the block.
+    Functions that jax.jit has already traced are not traced again: jit them inside the block.
     """
     token = _target.set(platform)
     try:

@@ -13,10 +13,10 @@ from s3_jax.ops.backend import backend
 from s3_jax.ops.convolution_gradients import LAYOUT, input_gradient, kernel_gradient
 from s3_jax.ops.products import product
 
-# Name for rematerialisation: custom derivatives hide that a result is a convolution.
+# Name for rematerialization: custom derivatives hide that a result is a convolution.
 CONVOLUTION = "convolution"
-# Fewest channels, and positions of the result, for which Winograd's form saves time on a CPU; with
-# less, moving the transformed numbers costs more than the multiplications saved.
+# Fewest channels, and positions of the result, for which Winograd's form saves time on a CPU. Below
+# these, moving the transformed numbers costs more than it saves in multiplications.
 WINOGRAD_CHANNELS = 128
 WINOGRAD_POSITIONS = 1024
 
@@ -71,7 +71,7 @@ def _convolve(x: Array, kernel: Array, stride: int, padding: int) -> Array:
 
 
 def _leaves_lanes_empty(x: Array, kernel: Array, stride: int, padding: int) -> bool:
-    """Return whether this is a ResNet's first convolution on frames of even size.
+    """Return True for a ResNet's first convolution on frames of even size.
 
     Its few input channels would leave most of a TPU's 128 lanes empty.
     """

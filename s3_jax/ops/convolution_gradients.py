@@ -51,7 +51,7 @@ def input_gradient_by_convolution(
 ) -> Float[Array, "b h w i"]:
     """Compute `input_gradient` in its reference form.
 
-    The gradient is spread out by the stride and convolved with the kernel turned around.
+    The gradient is dilated by the stride and convolved with the flipped kernel.
     """
     low = kernel.shape[0] - 1 - padding
     spread = [stride * (n - 1) + 1 for n in grad.shape[1:3]]
@@ -111,9 +111,9 @@ def kernel_gradient_by_taps(
 def _input_gradient_by_product(
     kernel: Float[Array, "3 3 i o"], grad: Float[Array, "b h w o"]
 ) -> Float[Array, "b h w i"]:
-    """Compute what every position sends to nine neighbours by one product; sum what arrives.
+    """Compute every position's part of nine neighbours' gradients by one product, then sum them.
 
-    The kernel is used as it is: turning it around is expensive next to a small map.
+    The kernel is used as it is, because flipping it is expensive compared with a small map.
     """
     b, h, w, outputs = grad.shape
     inputs = kernel.shape[2]
@@ -132,8 +132,8 @@ def _input_gradient_in_blocks(
 ) -> Float[Array, "b 2*h 2*w i"]:
     """Return the input gradient of a 7 x 7 convolution with stride 2.
 
-    The convolution is seen as one of 4 x 4 over blocks of 2 x 2 positions, so that nothing is
-    spread out by the stride.
+    It is computed as that of a 4 x 4 convolution over blocks of 2 x 2 positions, which needs no
+    dilation by the stride.
     """
     b, h, w, _ = grad.shape
     inputs = kernel.shape[2]
@@ -151,7 +151,7 @@ def _kernel_gradient_of_few_outputs(
 ) -> Float[Array, "n n i o"]:
     """Compute the kernel's gradient by one product.
 
-    The input, which has more channels, stays in place, and the gradient is moved.
+    The input, which has more channels, stays in place, and the gradient is shifted.
     """
     last, outputs = size - 1, grad.shape[-1]
     h, w = x.shape[1:3]
@@ -172,7 +172,7 @@ def _kernel_gradient_by_rows(
     stride: int,
     padding: int,
 ) -> Float[Array, "n n i o"]:
-    """Compute one product for every row of taps, whose columns follow each other as channels."""
+    """Compute one product for every row of taps, with its columns side by side as channels."""
     h, w = (stride * (n - 1) + 1 for n in grad.shape[1:3])
     padded = _padded(x, padding)
     columns = [padded[:, :, dx : dx + w : stride] for dx in range(size)]

@@ -28,15 +28,15 @@ def pool_by_window(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
 
 @jax.custom_vjp
 def _pool_on_cpu(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Compute `pool_by_window` number for number.
+    """Compute exactly what `pool_by_window` computes.
 
-    So is its gradient, which goes to the first of equal entries.
+    The gradient is the same too: it goes to the first of equal entries.
     """
     return functools.reduce(jnp.maximum, _seen(x))
 
 
 def _forward(x: Array) -> tuple[Array, Int8[Array, "b h w c"]]:
-    """Return the result, and which of the nine places it came from."""
+    """Return the result, and the index (0 to 8) of the place that it came from."""
     best, *others = _seen(x)
     place = jnp.zeros(best.shape, jnp.int8)
     for number, other in enumerate(others, start=1):

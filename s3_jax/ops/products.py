@@ -1,7 +1,7 @@
 """Matrix products whose operands may be rounded to bfloat16 while everything else is float32.
 
-CPUs with bfloat16 instructions multiply such operands, summing in float32, nearly twice as fast as
-float32 operands. Everything else is slower in bfloat16 there, convolutions included.
+CPUs with bfloat16 instructions multiply such operands nearly twice as fast as float32 operands, and
+sum in float32. Everything else, including convolutions, is slower in bfloat16 there.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from s3_jax.ops.backend import backend
 _operands: contextvars.ContextVar[DTypeLike | None] = contextvars.ContextVar(
     "operands", default=None
 )
-_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}  # the last one of Arm, the others of x86
+_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86, x86, Arm
 
 
 @contextlib.contextmanager
@@ -49,8 +49,8 @@ def product(x: Float[Array, "... i"], matrix: Float[Array, "i o"]) -> Float[Arra
 def computing_types(dtype: DTypeLike) -> tuple[jnp.dtype, jnp.dtype | None]:
     """Return the type to compute in for a requested `dtype`, and the type of products' operands.
 
-    On a CPU, bfloat16 stands for float32 with bfloat16 operands, or for plain float32 if the CPU
-    has no instructions for them.
+    On a CPU, bfloat16 means float32 with bfloat16 operands, or plain float32 if the CPU has no
+    instructions for them.
     """
     asked, wide = jnp.dtype(dtype), jnp.dtype(jnp.float32)
     if asked != jnp.bfloat16 or backend() != "cpu":
@@ -62,7 +62,7 @@ def computing_types(dtype: DTypeLike) -> tuple[jnp.dtype, jnp.dtype | None]:
 
 
 def multiplies_bfloat16() -> bool:
-    """Return whether this machine's CPU has instructions that multiply bfloat16 numbers."""
+    """Return True if this machine's CPU has instructions that multiply bfloat16 numbers."""
     try:
         return bool(_INSTRUCTIONS & set(Path("/proc/cpuinfo").read_text().split()))
     except OSError:

@@ -2,9 +2,9 @@
 
     similarity(i, j) = shrinkage_i * -sum_c selection_cj (key_ci - query_cj)^2 / sqrt(channels)
 
-The square is multiplied out, so that one matrix product of *features* gives everything:
-[2 s k, -s k^2, -s] of a token times [q e, e, sum e q^2] of a query pixel. It is always computed in
-float32: the terms nearly cancel, and bfloat16 would leave nothing of the difference.
+The square is expanded, so that one matrix product of *features* computes it: [2 s k, -s k^2, -s] of
+a token times [q e, e, sum e q^2] of a query pixel. It is always computed in float32, because the
+terms nearly cancel and bfloat16 would lose the difference.
 """
 
 import math
@@ -46,7 +46,7 @@ def query_features(
 ) -> Float[Array, "*batch m f"]:
     """Return features of query pixels.
 
-    Without selection it is 1 in every channel, and the term of the query alone is left out.
+    Without a selection, it is taken as 1, and the term that depends on the query alone is left out.
     """
     query_key = widen(query_key)
     if query_selection is None:
@@ -75,9 +75,9 @@ def similarity(
 ) -> Float[Array, "*batch m n"]:
     """Return the similarity of every query pixel m to every memory token n, float32.
 
-    Without shrinkage it is 1. Without selection it is 1 too, and the term -sum_c query_cj^2 is left
-    out, as in the published network; with shrinkage that makes a difference (docs/network.md,
-    section 4.1).
+    A missing shrinkage or selection is taken as 1. Without selection, the term -sum_c query_cj^2 is
+    left out, as in the published network; together with shrinkage, this changes the result
+    (docs/network.md, section 4.1).
     """
     return feature_similarity(
         query_features(query_key, query_selection), token_features(key, shrinkage)

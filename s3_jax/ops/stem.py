@@ -1,4 +1,4 @@
-"""First layers of a ResNet: convolution, normalisation and pooling, to a quarter of the size.
+"""First layers of a ResNet, down to stride 4: convolution, normalization and pooling.
 
 On a TPU they work on blocks of 4 x 4 pixels. The 16 pixels of a block become channels, and so do
 the four convolution results within it, which pooling reduces by a maximum. Three to five channels

@@ -72,11 +72,10 @@ def largest(
 def block_top_k(
     values: Float[Array, "m n"], k: int
 ) -> tuple[Float[Array, "m top"], Int[Array, "m top"]]:
-    """Compute `lax.top_k` of every row, equal in every result, with fewer comparisons.
+    """Compute `lax.top_k` of every row, with identical results but fewer comparisons.
 
     Ties go to the lowest index. The k largest entries lie in the k blocks with the largest maxima.
-    Rows whose length is no multiple of BLOCK are padded first, at the price of a copy. k must not
-    exceed n.
+    Rows are padded to a multiple of BLOCK, which costs a copy. k must not exceed n.
     """
     m, n = values.shape
     if n < 4 * k * BLOCK:
@@ -94,8 +93,8 @@ def block_top_k(
 def top_k_mask(values: Float[Array, "m n"], k: int) -> Bool[Array, "m n"]:
     """Return True for the k largest entries of every row and all that tie with the k-th.
 
-    The k-th largest entry is found bit by bit, by 32 counts over the row. The counts are bound by
-    memory, so the upper 16 bits come first, then the lower ones of entries with the same upper
+    The k-th largest entry is found bit by bit, with 32 counts over the row. Memory bandwidth limits
+    the counts, so the upper 16 bits come first, then the lower bits of entries with the same upper
     bits. k must not exceed n.
     """
     ranks = _as_ordered_integers(values)

@@ -5,10 +5,9 @@
     for images in zip(*other_frames):
         results = batch.step(images)           # one for each video
 
-The videos go in lockstep: they share one frame size, and all masks are given on the first frame.
-All of them thus have memory frames at the same times, so a condition stays a condition under
-`vmap` instead of computing both of its sides. Results equal those of single sessions up to
-rounding.
+The videos run in lockstep: they share one frame size, and all masks are given on the first frame.
+Their memory frames therefore coincide, so a condition stays a condition under `vmap` instead of
+computing both of its branches. Results equal those of single sessions up to rounding.
 """
 
 import functools

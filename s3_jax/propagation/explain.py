@@ -1,9 +1,9 @@
 """Attention of the object queries in a frame, block by block of the object transformer.
 
-S3's masked cross attention is a hard choice (paper section 3.3), so the most similar pixel is all
-that a query takes in. Foreground queries choose among the pixels that the previous mask head took
-for the object, background queries among the others. Other attentions may blend pixels; of them
-only the similarity is shown, if they offer one (`s3_jax.models.object_attention`).
+S3's masked cross attention is a hard choice (paper section 3.3): a query reads only the most
+similar pixel. Foreground queries choose among the pixels that the previous mask head assigned to
+the object, background queries among the others. Other attentions may blend pixels. For them only
+the similarity is shown, if they offer one (`s3_jax.models.object_attention`).
 """
 
 import dataclasses
@@ -57,7 +57,7 @@ def explain(
     state: VideoState,
     image: UInt8[np.ndarray, "h w 3"],
 ) -> Explanation:
-    """Return what the queries of every slot would look at in a frame, which is not remembered.
+    """Return what the queries of every slot would read in a frame, without remembering it.
 
     Args:
       state: memory after the frames before it, with the objects annotated.

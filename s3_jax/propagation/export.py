@@ -6,8 +6,8 @@ The file is a ZIP archive of
     weights.npz                       their first argument, arrays "00000", "00001", ...
     about.json                        sizes, platforms, arguments and results, checksums
 
-Weights lie beside the programs, so that they are stored once rather than in each.
-`load_export.py`, beside this module, loads such a file without importing anything of this project.
+Weights are stored beside the programs, once rather than in each of them. `load_export.py`, beside
+this module, loads such a file without importing anything from this project.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ class ExportConfig:
 
     size: height and width of frames in pixels.
     objects: number of objects; masks may be left empty for fewer.
-    platforms: where it will run; equal forms of a computation are chosen for the first one.
+    platforms: where the file will run; kernels take the form that suits the first one.
     """
 
     size: tuple[int, int] = (480, 864)

@@ -122,7 +122,7 @@ def remember(
       objects: memory before the frame, and the frame's masks as `last_mask`.
       write: function that puts every object's values into the key/value memory and returns it.
       active: slots that hold an object; the others are left as they are. None if all do.
-      deep: whether the sensory memory is updated too (deep update).
+      deep: True to update the sensory memory too (deep update).
       chunk_size: number of objects processed at a time; changes no result.
 
     Returns:
@@ -155,7 +155,7 @@ def update_sensory(
 
     Args:
       segmentation: result of `segment` for the frame.
-      due: whether the schedule names this frame (`step.sensory_schedule`).
+      due: True if the schedule names this frame (`step.sensory_schedule`).
       active: slots that hold an object; the others are left as they are. None if all do.
     """
 

@@ -1,7 +1,7 @@
 """Conversion between a video's frames and what the network computes on.
 
 A frame is shrunk if its short side exceeds the internal size, and then padded with zeros on all
-sides to a multiple of 32, or 16 (docs/propagation.md, section 1.1). Masks go the same way.
+sides to a multiple of 32, or 16 (docs/propagation.md, section 1.1). So are masks.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ def frame_geometry(
     """Return the geometry for frames of a size (height, width).
 
     Args:
-      multiple: number of pixels of which padded sides are multiples.
+      multiple: padded sides are multiples of this number of pixels.
       max_internal_size: length to which a longer short side is shrunk; -1 for no limit.
     """
     inner, short = size, min(size)

@@ -1,4 +1,4 @@
-"""Delivery of Ctrl-C at a moment when it does no harm."""
+"""Deferral of Ctrl-C until it does no harm."""
 
 import contextlib
 import signal
@@ -11,8 +11,8 @@ from types import FrameType
 def interrupts_wait() -> Iterator[None]:
     """Hold back Ctrl-C until the block ends, and raise its KeyboardInterrupt then.
 
-    A step hands its state to the device and gets the next one back; an exception in between would
-    lose both. Nothing changes if the caller has a handler of its own, or in other threads.
+    A step donates its state to the device and receives the next one; an exception in between would
+    lose both. In other threads, or if the caller has its own handler, nothing changes.
     """
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

@@ -1,8 +1,8 @@
 """Combination of two results of a frame that was segmented forwards and backwards.
 
-Per object and pixel the log-odds of both are averaged, weighted by the distance to the frames whose
-masks were given and by how sure each direction is of the object in that frame. The usual
-aggregation over objects and background follows (`models.masks.aggregate`).
+For every object and pixel, the log-odds of both are averaged. The weights depend on the distance to
+the frames whose masks were given, and on how certain each direction is of the object in the frame.
+The usual aggregation over objects and background follows (`models.masks.aggregate`).
 """
 
 import zipfile
@@ -80,7 +80,7 @@ def read_quantized(path: Path) -> Quantized:
 def share(given: Sequence[int], shown: Sequence[int], index: int) -> Share:
     """Return the forward direction's weight in a frame, by its distance to given masks.
 
-    It falls evenly from 1 at a given mask to 0 at the next one. A direction that has not seen the
+    It falls linearly from 1 at a given mask to 0 at the next one. A direction that has not seen the
     object before the frame has no weight.
 
     Args:
@@ -131,7 +131,7 @@ def _joined(
 
 
 def _sureness(prob: UInt8[np.ndarray, "h w"]) -> float:
-    """Return the mean probability where an object is likelier than not; little if it is nowhere."""
+    """Return the mean probability where it exceeds one half, or a small number if it never does."""
     inside = prob > 127
     return float(prob[inside].mean()) / 255 if inside.any() else 0.1
 

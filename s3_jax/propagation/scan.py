@@ -30,12 +30,12 @@ def scan(
     Args:
       state: memory after the frames before these, with all objects annotated.
       frames: RGB, at the video's own size.
-      last: whether the last of these frames is the last of the video.
-      encode_at_once: number of frames that pass the image encoder together, which does not depend
-        on masks. More make larger matrix products and hold more features in memory. Results change
-        by rounding only.
-      remat: for gradients through many frames: keep only the state between frames, and compute a
-        frame again in the backward pass. Changes no result.
+      last: True if the last of these frames is the last of the video.
+      encode_at_once: number of frames that pass through the image encoder together, which does not
+        depend on masks. More frames make larger matrix products and hold more features in memory.
+        Results change only by rounding.
+      remat: keep only the state between frames, and recompute each frame in the backward pass; for
+        gradients through many frames. Changes no result.
 
     Returns:
       The state after the last frame, and probabilities at the padded size.
@@ -48,7 +48,7 @@ def scan(
     count = frames.shape[0]
     rest = count % encode_at_once
     end = jnp.arange(count) == (count - 1 if last else -1)
-    # XLA cannot merge forward and recomputed parts across a scan, so nothing need prevent it.
+    # XLA cannot merge the forward and the recomputed part across a scan, so we need not prevent it.
     checkpoint = functools.partial(jax.checkpoint, prevent_cse=False) if remat else lambda f: f
 
     def step(state: VideoState, inputs: tuple[Any, ...]) -> tuple[VideoState, Array]:
@@ -81,5 +81,5 @@ def scan(
 def _images(
     config: PropagationConfig, geometry: FrameGeometry, frame: UInt8[Array, "h w 3"]
 ) -> Float[Array, "b H W 3"]:
-    """Return the images that are encoded for a frame."""
+    """Return the images to encode for a frame."""
     return with_mirror_image(prepare_image(frame, geometry), config)

@@ -55,7 +55,7 @@ Masks = np.ndarray | Mapping[int, np.ndarray]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrameResult:
-    """Masks found in one frame.
+    """Masks of one frame.
 
     frame_index: number of the frame, counted from 0.
     object_ids: ids in the order they were added.
@@ -190,7 +190,7 @@ class Session:
             new ids; or (h, w) booleans, the mask of object 1; or masks (h, w) by id, boolean or
             soft in [0, 1], which may be empty.
           frame_index: frame that the masks belong to; by default the next one.
-          permanent: whether to keep that frame in memory for ever.
+          permanent: True to keep that frame in memory forever.
 
         Returns:
           The ids given.
@@ -219,7 +219,7 @@ class Session:
         return tuple(given)
 
     def withdraw(self, frame_index: int | None = None) -> None:
-        """Take back the masks that wait for a frame, by default those of all frames."""
+        """Withdraw the masks that wait for a frame, by default those of all frames."""
         if frame_index is None:
             self._pending.clear()
         else:
@@ -251,8 +251,8 @@ class Session:
 
         Args:
           image: RGB, uint8.
-          end: whether it is the last frame, which need not be remembered.
-          permanent: whether to keep it in memory for ever.
+          end: True for the last frame, which need not be remembered.
+          permanent: True to keep it in memory forever.
 
         Raises:
           InputError: the frame is not an RGB image of the size of those before it, or masks given
@@ -279,8 +279,8 @@ class Session:
     def _all_or_nothing(self) -> Iterator[None]:
         """Restore the session to its state before the block if the block fails.
 
-        A device that fails in the middle of a step has consumed the state. The session is then
-        reset, because nothing that it holds could be trusted.
+        If a device fails in the middle of a step, the state has been consumed. The session is then
+        reset, because none of its content can be trusted.
         """
         before = copy.deepcopy(self._slots), self._geometry, self._state
         try:
@@ -292,7 +292,7 @@ class Session:
             raise
 
     def propagate(self, frames: Iterable[np.ndarray]) -> Iterator[FrameResult]:
-        """Process frames one after the other, the last of them as the video's last.
+        """Process frames one after the other; the last of them ends the video.
 
         Raises:
           InputError: see `step`.
@@ -308,7 +308,7 @@ class Session:
         yield self.step(image, end=True)
 
     def explain(self, image: np.ndarray) -> Explanation:
-        """Return what object queries would look at in the next frame, which is not remembered.
+        """Return what object queries would read in the next frame, without remembering it.
 
         Args:
           image: RGB, uint8.
@@ -327,7 +327,7 @@ class Session:
         return found.of(slots)
 
     def hand_over(self, objects: int) -> VideoState:
-        """Return the state with `objects` slots and give it up; the caller steps on from there."""
+        """Return the state, with `objects` slots; the session gives it up to the caller."""
         assert self._state is not None
         state = grow(self._state, objects=objects)
         self._state = None
@@ -345,7 +345,7 @@ class Session:
     def snapshot(self) -> SessionSnapshot:
         """Return a copy of the session's memory, to which `restore` can go back.
 
-        It lies in the host's memory and does not change with the session.
+        The copy is in host memory and does not change with the session.
         """
         leaves, structure = jax.tree.flatten(self._state)
         copies = [np.array(leaf) for leaf in leaves]  # steps overwrite the arrays
@@ -375,8 +375,8 @@ class Session:
     def reserve(self, objects: int, buckets: int) -> None:
         """Make room for a number of objects, entering in a number of frames, before they come.
 
-        Programs are compiled for the room there is. Reserving it at once costs one compilation
-        instead of one whenever it is outgrown. Room is never taken away.
+        Programs are compiled for the present room. Reserving it in advance costs one compilation,
+        instead of one each time objects outgrow it. Room never shrinks.
         """
         if self._slots.reserve(objects, buckets) and self._state is not None:
             self._state = grow(self._state, **dataclasses.asdict(self._slots.capacity))
@@ -502,7 +502,7 @@ class Session:
         return prob
 
     def _admit(self, new: list[int]) -> None:
-        """Give new objects slots and a bucket of their own, growing the state if needed."""
+        """Assign slots and one new bucket to new objects, and grow the state if needed."""
         if self._state is None:
             assert self._geometry is not None
             self._state = self._empty_state(self._geometry)

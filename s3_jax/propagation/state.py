@@ -152,9 +152,8 @@ def release_slots(state: VideoState, deleted: Bool[Array, " k"]) -> VideoState:
 def _forget(state: VideoState, slots: Bool[Array, " k"]) -> VideoState:
     """Zero the memories of single objects.
 
-    Their values need not be cleared: no value is read that was written before the object's bucket
-      was
-    last emptied.
+    Their values need not be cleared, because values that were written before the object's bucket
+    was last emptied are never read.
     """
 
     return state.replace(

@@ -3,11 +3,12 @@
 `step` handles frames without a mask, `annotate` frames with one. Both take the state and return
 the next one with the same shapes and dtypes (docs/propagation.md, sections 1 and 2).
 
-Both can be differentiated in reverse mode by images, masks and parameters, through either kind of
-memory. Discrete choices count as constants: which memory tokens are read (top-k), condensed into
-prototypes or dropped; which pixel a discriminative query picks (arg-max), and which pixels it may
-not read (the foreground rule). `normalize` describes pixels at which all given masks are hard.
-`scan` and the session take uint8 frames, which have no derivative; `step` takes images in [0, 1].
+Both can be differentiated in reverse mode with respect to images, masks and parameters, through
+either kind of memory. Discrete choices are constants: the memory tokens that are read (top-k),
+condensed into prototypes or dropped, the pixel that a discriminative query picks (arg-max), and the
+pixels that it may not read (the foreground rule). `normalize` describes pixels at which all given
+masks are hard. `scan` and the session take uint8 frames, which have no derivative; `step` takes
+images in [0, 1].
 """
 
 import functools
@@ -59,8 +60,8 @@ def step(
     Args:
       state: memory after the frames before.
       image: RGB in [0, 1], padded.
-      end: whether this is the video's last frame, which need not be remembered.
-      permanent: whether to keep this frame for ever (the caller has made room with `state.grow`).
+      end: True for the video's last frame, which need not be remembered.
+      permanent: True to keep this frame forever (the caller has made room with `state.grow`).
 
     Returns:
       The next state, and probabilities: background first, then one map per slot (0 if empty).
@@ -120,7 +121,7 @@ def annotate(
     Args:
       masks: given masks, hard or soft, in the slots of their objects.
       given: slots whose mask is given. New objects are among them and have their slot already.
-      complete: (static) whether every object's mask is given, so that nothing need be segmented.
+      complete: (static) True if every object's mask is given, so that nothing need be segmented.
       state, image, end, permanent: see `step`.
 
     Returns:
@@ -152,7 +153,7 @@ def segment_next(
     state: VideoState,
     features: ImageFeatures,
 ) -> tuple[VideoState, Prediction]:
-    """Segment all remembered objects; the state that is returned has usage counted."""
+    """Segment all remembered objects; the returned state has counted usage."""
     seen = remembered(state)
     segmentation, memory = frame.segment(
         network,
@@ -232,7 +233,9 @@ def write_memory(
 
 @functools.lru_cache(maxsize=64)
 def sensory_schedule(mem_every: int, stagger: int) -> tuple[bool, ...]:
-    """Return, for distances 0 to `mem_every` to the last memory frame, whether the decoder updates.
+    """Return True for each distance (0 to `mem_every`) at which the decoder updates.
+
+    Distances are from the last memory frame.
 
     The sensory memory is updated at `stagger` distances, spread evenly over the interval between
     two memory frames (docs/propagation.md, section 1.4).

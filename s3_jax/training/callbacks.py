@@ -35,7 +35,7 @@ class Profile:
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """Callback that writes pictures of the batch's first clip to TensorBoard now and then.
+    """Callback that writes pictures of the batch's first clip to TensorBoard at intervals.
 
     every: number of steps of the run between pictures.
     """

@@ -300,7 +300,7 @@ def resumed(restored: Restored, template: TrainState) -> TrainState:
 
 
 def _ranking(record: Record) -> dict[str, float]:
-    """Return what the best checkpoint is chosen by: the latest stage, then the highest score."""
+    """Return the sort key that chooses the best checkpoint: latest stage, then highest score."""
     order = list(record.run.get("order", (record.stage,)))
     return {"stage": float(order.index(record.stage)), "score": record.score or 0.0}
 

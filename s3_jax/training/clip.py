@@ -4,9 +4,9 @@
     then frame by frame:  previous frame and its mask -> encode_mask -> memory
                           memory -> this frame's mask, which the next frame starts from
 
-Masks pass from frame to frame with their gradient. The first frame's mask is given; the last
-frame is only segmented. Arrays with a time axis have it first (`t`, or `f` for the frames after
-the first, those that are predicted), so that the scan slices them without moving data.
+Masks pass from frame to frame with their gradient. The mask of the first frame is given, and the
+last frame is only segmented. The time axis comes first in arrays (`t`, or `f` for the predicted
+frames, those after the first), so that the scan slices them without moving data.
 """
 
 import functools
@@ -135,7 +135,7 @@ def encode_frames(
 
     Args:
       images: RGB in [0, 1].
-      train: normalise with the statistics of all frames together; if False, with the running
+      train: True to normalize with the statistics of all frames together; False to use the running
         statistics, which then do not change.
     """
     t, b = images.shape[:2]

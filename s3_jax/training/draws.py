@@ -1,7 +1,7 @@
-"""The random choices of a training step, separate from the step that uses them.
+"""Random choices of a training step, separate from the step that uses them.
 
-They depend on the run's key, the step's number and, for choices per item, the item's row in the
-global batch. How rows are distributed over replicas, hosts and micro-batches does not matter.
+They depend on the run's key and the number of the step. Choices for an item also depend on its row
+in the global batch, but not on how rows are distributed over replicas, hosts and micro-batches.
 """
 
 from typing import Any, NamedTuple

@@ -78,7 +78,7 @@ class Devices(Protocol):
         ...
 
     def describe_state(self, state: TrainState) -> TrainState:
-        """Convert the shapes of a state to those of a placed state, to compile without one."""
+        """Convert the shapes of a state to those of a placed state, to compile without a state."""
         ...
 
     def describe_batch(self, batch: T) -> T:

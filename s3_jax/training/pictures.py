@@ -1,7 +1,7 @@
 """Pictures of the network's output on a training clip: masks, and attention of object queries.
 
-The first frame's mask is memorized and the last frame is segmented with it, as at the start of a
-video, using the parameters being trained.
+As at the start of a video, the mask of the first frame is written to memory and the last frame is
+segmented with it, using the parameters being trained.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The training state: everything that training changes, as one pytree."""
+"""Training state: everything that training changes, as one pytree."""
 
 from typing import Any
 

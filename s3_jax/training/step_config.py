@@ -33,7 +33,7 @@ class ClipConfig:
       more, a random subset of this size.
     deep_update_prob: probability that a frame updates sensory memory from its encoded mask; the
       first frame always does.
-    freeze_batch_norm: normalise with the running statistics and do not update them, which small
+    freeze_batch_norm: normalize with the running statistics and do not update them, which small
       batches need; scale and bias still train.
     remat_encoder, remat_frames: what the backward pass recomputes in the image encoder and in the
       frame-by-frame part: "none" keeps everything, "products" keeps the results of matrix

@@ -8,12 +8,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-HOST = "GCE_METADATA_HOST"  # where Google's own libraries let tests and proxies be named
+HOST = "GCE_METADATA_HOST"  # by which Google's own libraries accept another host, as in tests
 MACHINE = Path("/sys/class/dmi/id/product_name")
-# Both change some time before the machine goes: a spot VM's after 30 seconds, an announced
-# maintenance, which TPU VMs do not survive, after minutes.
+# Both change before the machine is taken away: 30 seconds before for a spot VM, minutes before for
+# announced maintenance, which TPU VMs do not survive.
 NOTICES = {"preempted": "TRUE", "maintenance-event": "TERMINATE_ON_HOST_MAINTENANCE"}
-WAIT = 60  # seconds that one question stays open; it is answered as soon as there is a change
+WAIT = 60  # seconds that a request stays open; the server answers as soon as the value changes
 
 
 class StopRequest:

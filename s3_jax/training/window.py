@@ -1,4 +1,4 @@
-"""Metrics of the steps since the last log, and the reasons to stop training because of them.
+"""Metrics of the steps since the last log, and the reasons they give to stop training.
 
 Metrics stay on the device until the window is closed, so that steps can follow one another without
 waiting for the host.

@@ -1,8 +1,8 @@
 """Image encoders: their interface, and the construction of the one that a configuration names.
 
 An encoder is one file: a frozen dataclass for its settings, and a subclass of `Encoder` that turns
-frames into feature maps. The package's own stand beside this file; the configuration names others
-as `package.module:Name` (docs/extend.md has a complete one).
+frames into feature maps. The package's own encoders are beside this file. The configuration names
+others as `package.module:Name` (docs/extend.md has a complete example).
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from s3_jax.ops.precision import widen
 
 PIXEL_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 PIXEL_STD = np.array([0.229, 0.224, 0.225], np.float32)
-# Name of the activations that rematerialisation keeps.
+# Name of the activations that rematerialization keeps.
 KEPT = "kept"
 
 
@@ -55,19 +55,18 @@ class Encoder(nn.Module):
 
         Args:
           image: RGB in [0, 1]; H and W are multiples of the network's `size_multiple`.
-          train: whether this is training, where BatchNorm may use the batch (`nn.Module.variable`
-            in the collection "batch_stats").
+          train: True in training, where BatchNorm may use the statistics of the batch
+            (`nn.Module.variable` in the collection "batch_stats").
         """
         raise NotImplementedError(f"{type(self).__name__} does not define __call__")
 
     @nn.nowrap
     def frozen(self, path: tuple[str, ...], trainable_blocks: tuple[int, ...]) -> bool:
-        """Return whether training leaves a parameter as it is; by default it leaves none.
+        """Return True for a parameter that training does not change; by default there is none.
 
         Args:
-          path: names of the modules within the encoder that lead to the parameter, and its own.
-          trainable_blocks: numbers of the parts of a pretrained network that are fine-tuned
-            nevertheless.
+          path: names of the modules in the encoder that contain the parameter, then its own name.
+          trainable_blocks: numbers of the parts of a pretrained network that are still fine-tuned.
         """
         del path, trainable_blocks
         return False
@@ -79,7 +78,7 @@ def make_encoder(
     """Return the image encoder of a configuration.
 
     Raises:
-      InputError: the configuration names something else than an encoder.
+      InputError: the configuration does not name an encoder.
     """
     encoder = load_encoder(config.encoder)
     if not (isinstance(encoder, type) and issubclass(encoder, Encoder)):
@@ -90,11 +89,11 @@ def make_encoder(
 
 
 def normalize(image: Float[Array, "b H W 3"]) -> Float[Array, "b H W 3"]:
-    """Normalise RGB in [0, 1] by ImageNet's mean and standard deviation; float32 or wider."""
+    """Normalize RGB in [0, 1] by ImageNet's mean and standard deviation, in float32 or wider."""
     shape = (1, 1, 1, 3)
     return (widen(image) - PIXEL_MEAN.reshape(shape)) / PIXEL_STD.reshape(shape)
 
 
 def keep(x: Array) -> Array:
-    """Mark an activation to be kept, so that rematerialisation repeats nothing before it."""
+    """Mark an activation to be kept, so that rematerialization recomputes nothing before it."""
     return checkpoint_name(x, KEPT)

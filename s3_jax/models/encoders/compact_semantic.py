@@ -1,8 +1,8 @@
 """Image encoder of small models: spatial-semantic blocks around an EfficientNet-Lite0.
 
-Where the large models read a vision transformer's tokens and class token, these read the compact
-network's stride-16 tokens and the mean of its deepest features. Its maps of strides 4 and 8, which
-a vision transformer does not have, are added to the outputs of those strides.
+The large models read a vision transformer's patch tokens and class token. These models read the
+compact network's stride-16 maps and the mean of its deepest map instead. The compact network also
+has maps at strides 4 and 8, which are added to the outputs (docs/network.md, section 2.8).
 """
 
 import flax.linen as nn
@@ -47,7 +47,7 @@ class CompactSemanticEncoder(Encoder):
 
     @nn.nowrap
     def frozen(self, path: tuple[str, ...], trainable_blocks: tuple[int, ...]) -> bool:
-        """Return True for the EfficientNet, except for the parts of these numbers."""
+        """Return True for the EfficientNet, except for the parts with these numbers."""
         trainable = {name for part in trainable_blocks for name in part_names(part)}
         return path[0] == "backbone" and path[1] not in trainable
 

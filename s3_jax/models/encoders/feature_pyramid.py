@@ -55,5 +55,5 @@ class FeaturePyramidEncoder(Encoder):
 
     @nn.nowrap
     def frozen(self, path: tuple[str, ...], trainable_blocks: tuple[int, ...]) -> bool:
-        """Return True for the ViT, except for the quarters of these numbers."""
+        """Return True for the ViT, except for the quarters with these numbers."""
         return frozen_in_vit(path, self.settings, trainable_blocks)

@@ -2,9 +2,9 @@
 
 Paper section 3.2; docs/network.md, sections 2.1 to 2.4.
 
-A frozen ViT gives semantics, a small convolutional stem the spatial detail. Each of four blocks
-runs a quarter of the ViT, then lets the detail tokens read the class and mean tokens (semantic
-embedding) and, by deformable attention, the ViT's map (spatial dependency).
+A frozen ViT provides semantics, and a small convolutional stem provides spatial detail. Each of
+four blocks runs a quarter of the ViT. Its detail tokens then read the class and mean tokens
+(semantic embedding) and, by deformable attention, the ViT's map (spatial dependency).
 """
 
 import functools
@@ -83,9 +83,9 @@ class SpatialPrior(nn.Module):
 
 
 class SemanticEmbedding(nn.Module):
-    """Attention by which detail tokens read the class token and the mean patch token.
+    """Attention from detail tokens to the class token and the mean patch token.
 
-    The residual is the normalised input, as in the published network.
+    The residual is the normalized input, as in the published network.
     """
 
     num_heads: int
@@ -121,7 +121,7 @@ class ConvFeedForward(nn.Module):
 
 
 class SpatialDependency(nn.Module):
-    """Deformable attention of detail tokens to the ViT's map, then a feed-forward layer."""
+    """Deformable attention from detail tokens to the ViT's map, then a feed-forward layer."""
 
     num_heads: int
     dtype: Dtype = jnp.float32
@@ -143,8 +143,8 @@ class SpatialDependency(nn.Module):
 class SpatialSemanticBlock(nn.Module):
     """Semantic embedding, followed by `num_extractors` spatial dependencies.
 
-    Published networks have one extractor, and three in the last block. Ablations have none, or no
-    class token, which leaves out the semantic embedding.
+    Published networks have one spatial dependency per block, and three in the last block. Ablations
+    have none, or pass no class token, which leaves out the semantic embedding.
     """
 
     num_heads: int
@@ -171,7 +171,7 @@ class SpatialSemanticBlock(nn.Module):
 
 
 class Details(nn.Module):
-    """Detail tokens: how they start, and the maps they become; shares an encoder's scope."""
+    """Detail tokens, and the maps made from them; this module shares an encoder's scope."""
 
     features: int
     stem_width: int = 64
@@ -188,7 +188,7 @@ class Details(nn.Module):
     def tokens(
         self, image: Float[Array, "b H W 3"], train: bool
     ) -> tuple[Float[Array, "b h4 w4 s"], Float[Array, "b m c"]]:
-        """Return the stem, and tokens of strides 8 and 16 with level embedding added."""
+        """Return the stem's map, and tokens at strides 8 and 16 with level embeddings added."""
         stem4, detail8, detail16 = self.spatial_prior(image, train)
         level, b = self.level_embed.astype(self.dtype), image.shape[0]
         tokens = [
@@ -204,9 +204,9 @@ class Details(nn.Module):
         maps: tuple[Array, Array, Array],
         train: bool,
     ) -> Features:
-        """Return the encoder's features, the sum of details and maps.
+        """Return the encoder's features, the sums of details and maps.
 
-        maps: what is added at strides 4, 8 and 16, enlarged where it is smaller.
+        maps: maps to add at strides 4, 8 and 16; smaller ones are enlarged.
         """
         b, h4, w4, _ = stem4.shape
         cells8 = (h4 // 2) * (w4 // 2)
@@ -225,7 +225,7 @@ class Details(nn.Module):
     def _project4(self, stem4: Array, f8: Array, map4: Array, linear: Linear) -> Array:
         """Return linear(f4) without computing f4, which is several times as wide.
 
-        All steps from a summand of f4 to the result are linear, hence one matrix.
+        All steps from a term of f4 to the result are linear, so they combine to one matrix.
         """
         matrix, offset = self.norm4.followed_by(linear)
         mapped = map4.astype(self.dtype) @ matrix.astype(self.dtype)
@@ -265,5 +265,5 @@ class SpatialSemanticEncoder(Encoder):
 
     @nn.nowrap
     def frozen(self, path: tuple[str, ...], trainable_blocks: tuple[int, ...]) -> bool:
-        """Return True for the ViT, except for the quarters of these numbers."""
+        """Return True for the ViT, except for the quarters with these numbers."""
         return frozen_in_vit(path, self.settings, trainable_blocks)

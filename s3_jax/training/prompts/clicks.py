@@ -163,7 +163,7 @@ def _several(
         positive = jax.random.bernoulli(side, 0.55, (b,)) | (i == 0)
         places = ((label == OBJECT) == positive[:, None, None]) & (known > 0.9)
         added = _add(prompts, i, i < number, places, label, place)
-        first = ~wanted & (i == 0)  # those keep the point that they have
+        first = ~wanted & (i == 0)  # these views keep the point that they have
         return prompts._replace(
             points=jnp.where(first[:, None, None], prompts.points, added.points),
             labels=jnp.where(first[:, None], prompts.labels, added.labels),

@@ -69,7 +69,7 @@ def _next(
     key: Key[Array, ""],
     config: ClickConfig,
 ) -> Prompts:
-    """Return the next stage's prompts: the guess, at times coarsened, and usually another click."""
+    """Return the next stage's prompts: the guess, sometimes coarsened, and usually a new click."""
     coarse_key, again_key, depth_key, click_key = jax.random.split(key, 4)
     b, h, w = guess.shape
     coarse = resize_bilinear(resize_area(guess[..., None], (h // 4, w // 4)), (h, w))[..., 0]

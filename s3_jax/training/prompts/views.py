@@ -94,7 +94,7 @@ def _centre(
     extent: Float[Array, "2"],
     side: Float[Array, "2"],
 ) -> Float[Array, "2"]:
-    """Return a centre such that the view contains the object's box or lies within it.
+    """Return a centre for which the view contains the object's box or lies within it.
 
     Most centres keep the view within the picture.
     """
