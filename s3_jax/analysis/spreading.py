@@ -126,7 +126,7 @@ def training_program(task: TrainingTask, form: Form) -> SpreadProgram:
 
 
 def _described(name: str, compiled: Any, inputs: int) -> SpreadProgram:
-    """Return a program's costs. inputs: bytes per device of the arguments new in every step."""
+    """Return a program's costs. inputs: bytes per device of the arguments that each step brings."""
     use = compiled.memory_analysis()
     return SpreadProgram(
         name,

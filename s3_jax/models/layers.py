@@ -99,7 +99,7 @@ class Conv(nn.Module):
         """Convolve x.
 
         Args:
-          line: slope and intercept that are applied to every channel of the result, in place of a
+          line: slope and intercept that are applied to every channel of the result instead of a
             bias.
         """
         size = self.kernel_size

@@ -130,7 +130,7 @@ class DiscriminativeCrossAttention(QueryAttention):
 
 
 class MultiHeadCrossAttention(QueryAttention):
-    """Cutie's ordinary masked cross attention, in place of S3's discriminative one."""
+    """Cutie's ordinary masked cross attention, instead of S3's discriminative one."""
 
     @nn.compact
     def __call__(

@@ -1,9 +1,9 @@
 """Prompt head: an object's mask from an image's maps, clicks, a box and an earlier mask.
 
-The maps are an EfficientNet-Lite0's. At stride 16 every position attends to every other, which lets
-one click find the whole object; strides 8, 4 and 2 bring back its outline. The prompts enter at
-every stride, as maps (`prompt_maps`) and as the similarity of each position to those that were
-clicked.
+The maps are those of an EfficientNet-Lite0. At stride 16 every position attends to every other,
+which lets one click find the whole object. Strides 8, 4 and 2 recover its outline. The prompts
+enter at every stride, as maps (`prompt_maps`) and as the similarity of each position to the clicked
+ones. See docs/network.md, section 11.
 """
 
 import functools

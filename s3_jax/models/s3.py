@@ -194,7 +194,7 @@ class S3(nn.Module):
         sensory: Float[Array, "b k h w c"],
         chunk_size: int = -1,
     ) -> DecodedMask:
-        """Decode pixel maps to logits at stride 4, each object by itself."""
+        """Decode pixel maps to logits at stride 4, each object separately."""
 
         def decode(module: "S3", pixel: Array) -> DecodedMask:
             """Decode some of the objects."""

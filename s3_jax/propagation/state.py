@@ -107,7 +107,7 @@ def grow(
 ) -> VideoState:
     """Return the same content with more slots.
 
-    Shapes change, so steps are compiled anew. None leaves a capacity as it is.
+    Shapes change, so steps are compiled again. None leaves a capacity unchanged.
 
     Raises:
       ValueError: a requested capacity is below the present one.

@@ -284,7 +284,7 @@ def resumed(restored: Restored, template: TrainState) -> TrainState:
     if (template.ema is None) != (raw is None):
         raise InputError("the checkpoint and step.ema_decay do not agree on keeping an average")
     params, ema = restored.variables["params"], None
-    if raw is not None:  # the model holds the average in place of these
+    if raw is not None:  # the model holds the average instead of these
         average = flatten_dict(params)
         ema = unflatten_dict({name: average[name] for name in flatten_dict(template.ema)})
         params = merge(params, raw)

@@ -31,7 +31,7 @@ class Evaluation:
 
     score: the higher the better; the best checkpoint is chosen by it.
     values, videos: numbers to log, overall and per video; just the score if omitted.
-    summary: text to log in place of the values.
+    summary: text to log instead of the values.
     """
 
     score: float

@@ -42,7 +42,7 @@ def claim(workdir: Path, run: RunConfig, adopt: bool) -> AbstractContextManager[
     """Create the working directory of a run, or check that an existing one belongs to this run.
 
     Args:
-      adopt: record this configuration in place of another one, and resume after a problem.
+      adopt: replace the recorded configuration by this one, and resume after a problem.
 
     Returns:
       A context that keeps other runs out of the directory.
@@ -64,7 +64,7 @@ def claim_directory(
 
     Args:
       settings: settings of the run as JSON values.
-      adopt: record these settings in place of others, and resume after a problem.
+      adopt: replace the recorded settings by these, and resume after a problem.
       refuse: function of directory, recorded settings and present settings that raises an error
         if they belong to different runs; by default, if any setting differs.
 

@@ -85,7 +85,7 @@ class OptimizerConfig:
     """Frozen settings of AdamW with parameter groups, and of its learning rate schedule.
 
     learning_rate: base rate; the image encoder's is `backbone_ratio` times that.
-    pretrained_ratio: ratio for the fine-tuned part of the pretrained network, in place of
+    pretrained_ratio: ratio for the fine-tuned part of the pretrained network, instead of
       `backbone_ratio`; None for the same ratio.
     decay: "constant"; "steps", which multiplies the rate by `gamma` at each iteration in
       `milestones`; or "polynomial", which scales it by (1 - iteration / iterations) ** power.

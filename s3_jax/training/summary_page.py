@@ -40,7 +40,10 @@ class Chart:
 
 
 def write_summary(workdir: Path, total: int) -> Path:
-    """Write the page anew and return its path. total: steps of the whole run."""
+    """Write the page, replacing an earlier one, and return its path.
+
+    total: steps of the whole run.
+    """
     record, entries = read_record(workdir / NAME), read_metrics(workdir / METRICS)
     page = jinja2.Environment(
         loader=jinja2.PackageLoader("s3_jax.training", "page"), autoescape=True

@@ -38,7 +38,7 @@ def prompt_losses(
     clicks: ClickConfig,
     config: PromptLossConfig,
 ) -> dict[str, Float[Array, ""]]:
-    """Return losses by name, averaged over views and stages; "total" is what is minimized."""
+    """Return losses by name, averaged over views and stages; "total" is minimized."""
     half = (views.truth.shape[1] // MASK_STRIDE, views.truth.shape[2] // MASK_STRIDE)
     truth, known = (resize_area(x[..., None], half)[..., 0] for x in (views.truth, views.known))
     first_key, key = jax.random.split(key)

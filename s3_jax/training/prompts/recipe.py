@@ -1,4 +1,4 @@
-"""The training of the prompt head: all of its settings in one place, and its parts for `fit`.
+"""Training of the prompt head: all of its settings in one place, and its parts for `fit`.
 
 loss        `loss.prompt_losses` on the maps of the frozen trunk
 optimizer   AdamW, with a learning rate that decays to zero
