@@ -39,6 +39,8 @@ def connected(address: str) -> Iterator[Any]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 yields to everything else
+    # Ray would start a process per CPU in advance, but actors need another environment than theirs.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     import ray
 
     if address == NEW:
@@ -122,7 +124,9 @@ def worker_options(resources: Mapping[str, float], workers: int | None) -> list[
     count = _at_most(cpus, workers or max(1, machines), "CPU")
     each = cpus // count
     # Threads of XLA's CPU client; it would start one for each CPU of the machine in every worker.
-    limited = {"env_vars": {"NPROC": str(each), "OMP_NUM_THREADS": str(each)}}
+    # A single thread divides products into other blocks than several do, and rounds differently.
+    threads = str(max(2, each))
+    limited = {"env_vars": {"NPROC": threads, "OMP_NUM_THREADS": threads}}
     return [{"num_cpus": each, "runtime_env": limited}] * count
 
 

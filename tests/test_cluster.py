@@ -30,6 +30,12 @@ def test_cpus_are_divided_among_the_workers(workers: int | None, cpus: list[int]
     assert options[0]["runtime_env"]["env_vars"]["NPROC"] == str(cpus[0])
 
 
+def test_a_worker_with_one_cpu_computes_as_one_with_several() -> None:
+    """One thread rounds differently from two or more."""
+    one = worker_options({"CPU": 2.0}, 2)[0]
+    assert (one["num_cpus"], one["runtime_env"]["env_vars"]["NPROC"]) == (1, "2")
+
+
 def test_more_workers_than_devices_are_refused() -> None:
     with pytest.raises(InputError, match=r"--ray_workers is 9, but the cluster has 8 of CPU"):
         worker_options(CPUS, 9)
