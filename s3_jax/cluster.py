@@ -80,6 +80,7 @@ def spread(
     import ray
 
     def run(part: Sequence[tuple[int, T]]) -> list[tuple[int, R]]:
+        """Apply the function to the items of one part."""
         return [(place, function(item)) for place, item in part]
 
     # An item is a pure function of files: however often its machine fails, it is done again.

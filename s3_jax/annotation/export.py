@@ -91,6 +91,7 @@ def frames_of(
     """
 
     def frames() -> Iterator[ExportFrame]:
+        """Yield the frames with a result, in order."""
         for index in annotator.found_frames:
             found = annotator.found(index)
             if found is not None:

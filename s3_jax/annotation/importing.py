@@ -63,6 +63,7 @@ def import_masks(path: Path, frame_names: Sequence[str], size: Size) -> Imported
     masks = MaskFiles(folder, list(frame_names), config=MaskConfig())
 
     def frames() -> Iterator[tuple[int, Masks]]:
+        """Yield frame numbers with the masks read from files."""
         for index in sorted(masks.files):
             mask = masks.read(index)
             assert mask is not None
@@ -115,6 +116,7 @@ def _read_coco(
             names[id_of(annotation)] = categories[annotation["category_id"]]
 
     def frames() -> Iterator[tuple[int, Masks]]:
+        """Yield frame numbers with the masks of their annotations."""
         for index in sorted(by_frame):
             masks: Masks = {}
             for annotation in by_frame[index]:

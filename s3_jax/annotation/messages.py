@@ -75,6 +75,7 @@ def _require(holds: bool, text: str) -> None:
 
 def _whole(least: int, most: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
+        """Accept whole numbers in the range."""
         whole = type(value) is int and least <= value <= most
         _require(whole, f"must be a whole number of {least} to {most}")
         return int(value)
@@ -103,6 +104,7 @@ def _points(value: Any) -> list[tuple[float, float]]:
 
 def _one_of(*names: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
+        """Accept one of the names."""
         _require(isinstance(value, str) and value in names, f"must be one of {', '.join(names)}")
         return str(value)
 
@@ -117,6 +119,7 @@ def _name(value: Any) -> str:
 
 def _matching(pattern: re.Pattern[str], text: str) -> Callable[[Any], str]:
     def check(value: Any) -> str:
+        """Accept text that matches the pattern."""
         _require(isinstance(value, str) and bool(pattern.fullmatch(value)), text)
         return str(value)
 

@@ -61,6 +61,7 @@ class _Server:
         loop = asyncio.get_running_loop()
 
         def publish(message: Outgoing) -> None:
+            """Pass a message from any thread on to the page."""
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._pass_on, message)
 

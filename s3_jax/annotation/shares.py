@@ -12,6 +12,7 @@ def shares_of(given: Given) -> Callable[[int], dict[int, Share]]:
     shown = {i: [f for f in given.frames if i in given.shown(f)] for i in given.object_ids}
 
     def shares(index: int) -> dict[int, Share]:
+        """Return the forward direction's weight for each object in a frame."""
         return {i: share(frames[i], shown[i], index) for i in frames if shown[i]}
 
     return shares

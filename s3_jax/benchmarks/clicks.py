@@ -76,6 +76,7 @@ def prompter_answers(prompter: Prompter, image: Image) -> Answer:
     def answer(
         points: Points, labels: list[int], box: Box | None, previous: Probability | None
     ) -> Probability:
+        """Return the prompter's answer."""
         return prompter.prompt(features, points, labels, box, previous)
 
     return answer
@@ -91,6 +92,7 @@ def grab_cut_answers(image: Image, iterations: int = 5) -> Answer:
     def answer(
         points: Points, labels: list[int], box: Box | None, previous: Probability | None
     ) -> Probability:
+        """Return GrabCut's answer, with probabilities 0 and 1."""
         marks = _marks(bgr.shape[:2], points, labels, box, previous)
         on_object = np.isin(marks, (cv2.GC_FGD, cv2.GC_PR_FGD))
         if 0 < np.count_nonzero(on_object) < on_object.size:

@@ -140,6 +140,7 @@ class _Run:
 
     @property
     def unfinished(self) -> bool:
+        """True while videos wait or are being predicted."""
         return bool(self._waiting or self._busy)
 
     def hire(self, job: ClusterJob, options: Sequence[dict[str, Any]]) -> None:

@@ -172,6 +172,7 @@ def predict(
     progress = dataclasses.replace(progress, stop=lambda: asked() or failed.is_set())
 
     def work(workplace: Workplace) -> None:
+        """Predict groups of videos in one workplace until none is left."""
         try:
             with workplace() as make_session:
                 worker = GroupWorker(make_session, make_batch, folder, config, progress, outcome)
@@ -324,10 +325,12 @@ class _Clock:
         self._frames = 0
 
     def frame_done(self) -> None:
+        """Count a frame that was predicted and written, and report it."""
         self.frame_written()
         self._progress.advanced()
 
     def frame_written(self) -> None:
+        """Count a frame, and note the time."""
         self._now = time.monotonic()
         self._frames += 1
         if self._frames == WARM_AFTER * self._videos:

@@ -322,6 +322,7 @@ class _Tally:
         self._predicted: list[dict[int, str]] = [{} for _ in task.results]
 
     def add(self, frame: str, ids: Sequence[int], scores: FrameScores) -> None:
+        """Record the scores of some objects in a frame, for every result."""
         for objects, region, boundary in zip(
             self._objects, scores.region, scores.boundary, strict=True
         ):
@@ -350,6 +351,7 @@ class _Tally:
         return annotated
 
     def finish(self, missing: Sequence[Sequence[str]]) -> list[SequenceScores]:
+        """Return the scores of the sequence for every result."""
         self._refuse_unknown_ids()
         scored = sorted(self._objects[0])
         if not scored:

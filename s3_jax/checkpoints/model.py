@@ -215,6 +215,7 @@ def _errors_told_once() -> Iterator[None]:
     """
 
     def hook(unraisable: Any) -> None:
+        """Report everything except the end of orbax's event loops."""
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 

@@ -130,6 +130,7 @@ class _Reader:
         self._shapes = shapes
 
     def config(self) -> ModelConfig:
+        """Return the configuration that the shapes determine."""
         encoder = self._encoder()
         queries, width = self._shape(ANCHOR, 2)
         middle, first, *_ = self._shape("mask_decoder.up_16_8.out_conv.conv1.weight", 4)

@@ -108,6 +108,7 @@ class _Machine:
             raise _too_many_number_keys()
 
     def push(self, value: Any) -> None:
+        """Push a value on the stack."""
         self.stack.append(value)
 
     def _require(self, count: int) -> None:
@@ -116,14 +117,17 @@ class _Machine:
             raise MalformedError("has a pickle that takes more values than it made")
 
     def top(self) -> Any:
+        """Return the last value, which stays on the stack."""
         self._require(1)
         return self.stack[-1]
 
     def pop(self) -> Any:
+        """Remove the last value and return it."""
         self._require(1)
         return self.stack.pop()
 
     def pop_many(self, count: int) -> tuple[Any, ...]:
+        """Remove the last values and return them, the first one first."""
         self._require(count)
         start = len(self.stack) - count
         values = tuple(self.stack[start:])
@@ -131,6 +135,7 @@ class _Machine:
         return values
 
     def pop_to_mark(self) -> tuple[Any, ...]:
+        """Remove the values since the last mark, and the mark, and return the values."""
         if not self.marks:
             raise MalformedError("has a pickle without an expected mark")
         start = self.marks.pop()

@@ -188,6 +188,7 @@ def _parts_with_tensors(value: Any) -> set[int]:
     visited: set[int] = set()
 
     def visit(part: Any, depth: int) -> bool:
+        """Return True if a part is a tensor or holds one, and note the containers that do."""
         if isinstance(part, Tensor) or id(part) in visited:
             return isinstance(part, Tensor) or id(part) in found
         if depth > _MAX_DEPTH:

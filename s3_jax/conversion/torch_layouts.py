@@ -115,6 +115,7 @@ class _ZipRecords:
         return f"{self._root}/{name}" in self._members
 
     def named(self, name: str) -> Bytes:
+        """Return the bytes of a record, checked once."""
         if name not in self:
             raise MalformedError(f"has no record {printable(name)}")
         if name not in self._checked:
@@ -122,6 +123,7 @@ class _ZipRecords:
         return self._checked[name]
 
     def of_storage(self, storage: Storage) -> Bytes:
+        """Return the bytes of a storage, after checking their number."""
         raw = self.named(f"data/{storage.key}")
         expected = storage.total * storage.itemsize
         if raw.size != expected:

@@ -120,6 +120,7 @@ def _shadow(body: Body) -> Body:
     """Return a body's shadow on the ground: dark and faint, below and beside it, no object."""
 
     def dark(sprite: Sprite) -> Sprite:
+        """Return a sprite's blurred, dark silhouette."""
         faint = cv2.GaussianBlur(sprite[..., 3], (0, 0), 4) // 3
         return np.dstack([np.full_like(sprite[..., :3], (6, 26, 30)), faint])
 

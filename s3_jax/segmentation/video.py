@@ -271,6 +271,7 @@ def render_overlay(
         shown: list[int] = []
 
         def pictures() -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+            """Yield the frames with their masks drawn on them."""
             for frame in frames:
                 mask = read_mask(folder.masks / f"{frame.name}.png", encoding=encoding)
                 shown.append(frame.index)
