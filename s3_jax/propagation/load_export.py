@@ -54,7 +54,7 @@ class Exported:
         return self._programs["start"](self._weights, frame, jnp.asarray(masks, jnp.float32))
 
     def step(self, state, frame):
-        """Return the next state and probabilities, background first; the given state is consumed."""
+        """Return the next state and probabilities, background first; consumes the given state."""
         return self._programs["step"](self._weights, state, frame)
 
     def encode(self, frame):
