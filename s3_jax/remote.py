@@ -158,10 +158,13 @@ def mirrored(path: AnyPath, what: str = "", writes: bool = True) -> Iterator[Pat
     remote = remote_path(path, what)
     stage = Path(tempfile.mkdtemp(prefix="s3_jax-"))
     mirror = Mirror(remote, stage / remote.name)
-    mirror.pull()
-    with mirror.in_background() if writes else contextlib.nullcontext():
-        yield mirror.local
-    shutil.rmtree(stage, ignore_errors=True)
+    try:
+        mirror.pull()
+        with mirror.in_background() if writes else contextlib.nullcontext():
+            yield mirror.local
+    finally:
+        if not mirror.needed:
+            shutil.rmtree(stage, ignore_errors=True)
 
 
 class Mirror:
@@ -169,10 +172,13 @@ class Mirror:
 
     Only changes made by this process are copied, so several processes can share a directory of a
     store if they write different files. Files that are still being written are left out.
+
+    needed: True once files could not be copied at the end, so that this is their only copy.
     """
 
     def __init__(self, remote: epath.Path, local: Path):
         self.remote, self.local = remote, local
+        self.needed = False
         self._known: dict[str, Signature] = {}
         self._one_at_a_time = threading.Lock()
 
@@ -237,6 +243,7 @@ class Mirror:
         try:
             self.push()
         except InputError as error:
+            self.needed = True
             raise InputError(f"{error}; it is all in {self.local}: copy it from there") from error
 
     def _upload(self, name: str) -> None:

@@ -88,6 +88,7 @@ def test_a_run_goes_on_from_what_is_in_the_store(store: MemoryFileSystem) -> Non
     with pytest.raises(ZeroDivisionError), mirrored("gs://b/run") as local:
         (local / "sub" / "new").write_bytes(b"newer")
         raise ZeroDivisionError
+    assert not local.parent.exists()
     assert store.cat("/b/run/sub/new") == b"newer"
     with mirrored("gs://b/run", writes=False) as local:
         (local / "of_another_host").write_bytes(b"")
