@@ -15,7 +15,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block ends without error.
 
     The content is flushed to disk first: after a power failure, an empty file would be no result.
-      An OSError that names no file, or the temporary one, is raised again with the name `path`.
+    An OSError that names no file, or the temporary one, is raised again with the name `path`.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:

@@ -4,6 +4,6 @@
 direction, with snapshots (`snapshots`) to return to; `found` describes a frame's result.
 
 The page: `access` and `server` serve it, `studio` handles its requests, `document` and `journal`
-  keep the user's edits, `worker` is the thread that owns the annotator, `project` keeps its
-  results.
+keep the user's edits, `worker` is the thread that owns the annotator, and `project` keeps its
+results.
 """

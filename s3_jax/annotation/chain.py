@@ -1,7 +1,7 @@
 """A session run over the frames of a video in one direction, from the nearest possible start.
 
 Positions count along the direction: a frame's index forwards, its negative backwards. Everything
-  here uses positions, so both directions share the same code.
+here uses positions, so both directions share the same code.
 """
 
 import dataclasses

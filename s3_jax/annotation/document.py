@@ -1,9 +1,9 @@
 """The user's edits of a video: objects, masks of frames, and the clicks behind them.
 
 Everything is a *cell*: a value under a key, such as an object's name and colour, or its mask in one
-  frame as run lengths. A change is a set of cells with new values; undoing it restores the previous
-  values. The number of changes is unlimited and they survive the program, since each is a line of
-  the journal.
+frame as run lengths. A change is a set of cells with new values; undoing it restores the previous
+values. The number of changes is unlimited, and they survive the program, since each is a line of
+the journal.
 """
 
 import dataclasses

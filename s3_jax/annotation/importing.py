@@ -4,8 +4,8 @@
         annotator.annotate(index, masks)
 
 The layout is recognized by its files: a JSON file is COCO, `Annotations/<video>` the layout of
-  YouTube-VOS and DAVIS, `masks/` that of `s3 segment` and `s3 annotate`. Anything else is a
-  directory of masks or a single mask for the first frame, as `s3 segment` takes them.
+YouTube-VOS and DAVIS, `masks/` that of `s3 segment` and `s3 annotate`. Anything else is a directory
+of masks or a single mask for the first frame, as `s3 segment` takes them.
 """
 
 import dataclasses

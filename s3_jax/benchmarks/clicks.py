@@ -1,7 +1,7 @@
 """Simulated users who click and draw boxes, and the overlap (J) of the resulting masks.
 
 A user clicks where the error is largest: on the point farthest from the edge of the missing or
-  wrong region. The first click is the innermost point of the mask.
+wrong region. The first click is the innermost point of the mask.
 """
 
 from collections.abc import Callable, Iterator

@@ -44,7 +44,7 @@ class _Frame:
     last: bool
 
 
-# The scores of some videos, or what is wrong with one of them.
+# The scores of some videos, or the problem of one of them.
 Part = list[SequenceScores] | str
 
 
@@ -61,8 +61,8 @@ def validate(
     Args:
       new_session: makes a session, one for each video.
       advanced: called after every video.
-      share: (i, n): of n processes that validate together this is the i-th, which does every n-th
-        video. gather: gives what all of them found.
+      share: (i, n) for the i-th of n processes, each of which validates every n-th video.
+      gather: returns the results of all processes.
 
     Raises:
       InputError: a video cannot be read, or has nothing to score, in any process.

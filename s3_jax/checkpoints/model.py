@@ -1,13 +1,13 @@
 """Model checkpoints: a directory with a network's weights and the configuration they belong to.
 
-What is inside is told in `s3_jax.checkpoints.layout`. Training writes the same directory as one
-item, "model", of its steps, beside what else it keeps there:
+`s3_jax.checkpoints.layout` describes its content. Training writes the same directory as the item
+"model" of each of its checkpoints, beside the items that only training needs:
 
     manager = ocp.CheckpointManager(
         WORKDIR / "checkpoints", item_handlers={"model": ModelHandler(), "training": ...})
     manager.save(step, args=ocp.args.Composite(model=ModelSave(config, variables), training=...))
 
-so that WORKDIR/checkpoints/<step>/model can be copied anywhere and used, and
+WORKDIR/checkpoints/<step>/model can therefore be copied anywhere and used, and
 `load_model(WORKDIR)` finds the one with the best validation score, or the last.
 """
 
@@ -63,9 +63,9 @@ __all__ = [
 
 ITEM = "model"
 log = python_logging.getLogger("s3_jax")
-# After an error, threads of the writer may go on adding files to what is deleted for a while.
+# After an error, threads of the writer may keep adding files to the deleted directory for a while.
 REMOVALS = 50
-CALM = 5  # so many looks, a tenth of a second apart, must find nothing
+CALM = 5  # number of checks, a tenth of a second apart, that must find nothing
 SHIPPED = Path(__file__).parent
 
 
@@ -79,18 +79,18 @@ def save_model(
 ) -> None:
     """Write a model checkpoint, replacing an existing one.
 
-    At every moment `load_model(path)` returns the old checkpoint or the new one, even after the
-    process was killed half-way.
+    At every moment `load_model(path)` returns the old checkpoint or the new one, even if the
+    process is killed during the replacement.
 
     Args:
-      path: the directory to make; missing parents are made.
+      path: the directory to create, with missing parents.
       variables: {"params", "batch_stats", and optionally "unused"}, nested dictionaries of arrays.
       metadata: JSON values to keep in config.json.
       dtype: storage type of all floating point arrays (float32, bfloat16, float16); None keeps
         each array's own. `load_model` gives float32 in any case.
 
     Raises:
-      CheckpointError: `path` is something else than a checkpoint, it cannot be written, or the
+      CheckpointError: `path` exists and is not a checkpoint, it cannot be written, or the
         variables do not fit the configuration or the storage type.
     """
     if is_remote(path):
@@ -108,7 +108,7 @@ def save_model(
         new.parent.mkdir(parents=True, exist_ok=True)
         with _errors_told_once(), ocp.Checkpointer(ModelHandler()) as checkpointer:
             checkpointer.save(new, args=ModelSave(config, variables, metadata, dtype))
-        (new / COMMIT_NOTE).unlink(missing_ok=True)  # names the path `new`
+        (new / COMMIT_NOTE).unlink(missing_ok=True)  # it contains the temporary path `new`
         _replace(path, new)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -253,7 +253,7 @@ def _best(run: Place, steps: list[Place]) -> Place:
     if not scores:
         log.info("%s: taking its last step, %d; it was not validated", run, number)
         return last
-    best = max(scores, key=lambda step: scores[step])  # of equals the latest
+    best = max(scores, key=lambda step: scores[step])  # the latest of equal ones
     log.info(
         "%s: taking step %s, the best of %d validated steps (score %.3f); the last is %d",
         run, best.parent.name, len(scores), scores[best], number,
@@ -277,7 +277,7 @@ def _readable_header(step: Place) -> Header | None:
     try:
         return checkpoint_layout.read_header(fetched(step / CONFIG_FILE).parent)
     except CheckpointError:
-        return None  # told when it is the one to be loaded
+        return None  # reported if this is the step that is loaded
 
 
 def _why_no_model(path: Place) -> str:

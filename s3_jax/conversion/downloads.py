@@ -94,7 +94,7 @@ def download(name: str) -> Path:
     """Return a published file by its name, from the cache or else from its URL.
 
     Raises:
-      InputError: it cannot be downloaded; the message tells what to fetch and where to put it.
+      InputError: it cannot be downloaded; the message says what to fetch and where to put it.
     """
     published = PUBLISHED[name]
     target = cache_directory() / published.name

@@ -96,7 +96,7 @@ def read_tensors(path: str | os.PathLike[str], skip_globals: Collection[str] = (
 
 
 def read_contents(path: str | os.PathLike[str], skip_globals: Collection[str] = ()) -> Contents:
-    """Do the same as `read_tensors`, but return the layout and a list of non-tensors as well."""
+    """Read tensors as `read_tensors` does, and return the layout and a list of non-tensors too."""
     with naming(path, "read"), _opened(pathlib.Path(path)) as file:
         data = _map(file)
         # First, since its first eight bytes are a length and may look like anything.

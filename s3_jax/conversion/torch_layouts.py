@@ -35,7 +35,7 @@ _UTF8_NAME = 0x800
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's value, with `Tensor` in place of tensors, and its bytes.
+    """A checkpoint's value, with its tensors as `Tensor`, and its bytes.
 
     layout: "zip" or "legacy".
     value: None, numbers, text, list, tuple, dict, Tensor, and inert stand-ins for the rest.
