@@ -34,7 +34,8 @@ import jax  # noqa: E402
 from tests.support.goldens import Recording, load_recording  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-LARGE = 2**30  # bytes of a worker
+LARGE = 2 * 2**30  # bytes of a worker
+MANY = 20_000  # memory maps of a worker; Linux allows 65,530
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "xla"))
@@ -44,15 +45,15 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs() -> Iterator[None]:
-    """Free a file's compiled programs after it.
+    """Free compiled programs after a file when they have become many; until then files share them.
 
-    Those of all files together take 10 GB, and more memory maps than Linux allows a process
-    (65,530), at which the compiler crashes. What the compiler used goes back to the system only
-    when glibc is asked to.
+    Those of all files together take 10 GB, and more memory maps than Linux allows a process, at
+    which the compiler crashes. What the compiler used goes back to the system only when glibc is
+    asked to.
     """
     yield
-    jax.clear_caches()
-    if psutil.Process().memory_info().rss > LARGE:
+    if psutil.Process().memory_info().rss > LARGE or _memory_maps() > MANY:
+        jax.clear_caches()
         gc.collect()
         if sys.platform == "linux":
             getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
@@ -88,3 +89,8 @@ def shared_golden() -> Path:
 
 def _shared() -> Path:
     return Path(os.environ.get("S3_JAX_SHARED", ROOT.parent / "shared"))
+
+
+def _memory_maps() -> int:
+    maps = Path("/proc/self/maps")
+    return maps.read_bytes().count(b"\n") if maps.exists() else 0

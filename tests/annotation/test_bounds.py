@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 
+import jax
 import numpy as np
 import psutil
 import pytest
@@ -22,8 +23,7 @@ from tests.propagation.test_long_video import Lowerings
 
 @pytest.fixture
 def lowerings() -> Iterator[Lowerings]:
-    import jax
-
+    jax.clear_caches()
     counter = Lowerings()
     yield counter
     jax.monitoring.unregister_event_duration_listener(counter._note)

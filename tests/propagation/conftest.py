@@ -22,6 +22,7 @@ TINY = ModelConfig(
     num_heads=4,
     ff_dim=64,
     decoder_dims=(32, 16, 16),
+    mask_encoder_width=8,
 )
 
 

@@ -37,6 +37,7 @@ class Lowerings:
 
 @pytest.fixture
 def lowerings() -> Iterator[Lowerings]:
+    jax.clear_caches()  # of other files, which may have compiled what is counted
     counter = Lowerings()
     yield counter
     jax.monitoring.unregister_event_duration_listener(counter._note)

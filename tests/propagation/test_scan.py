@@ -16,7 +16,7 @@ from tests.propagation.conftest import TINY
 from tests.support.marks import slow
 
 SETTINGS = {
-    "fifo": PropagationConfig(mem_every=3, max_mem_frames=3),
+    "fifo": PropagationConfig(mem_every=2, max_mem_frames=3),
     "long_term": PropagationConfig(
         mem_every=1, long_term=True, lt_max_frames=4, lt_min_frames=2, lt_prototypes=8,
         lt_max_tokens=40, lt_buffer_tokens=8,
