@@ -343,6 +343,7 @@ def test_scores_of_another_network_are_another_stage(tmp_path):
     assert find_model(tmp_path).parent.name == "3"
 
 
+@pytest.mark.slow
 def test_sharded_arrays_load_on_one_device(tmp_path):
     script = f"""
 import jax, numpy as np
@@ -430,6 +431,7 @@ assert os.listdir(path.parent) == [path.name], os.listdir(path.parent)
 """
 
 
+@pytest.mark.slow
 def test_killed_savers_leave_the_old_checkpoint_or_the_new_one(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", KILLED_SAVER, str(tmp_path / "model"), "12"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)

@@ -62,6 +62,7 @@ def test_chunks_of_objects_change_nothing(
     assert_close(run(variables, inputs, chunk_size=chunk_size), expected)
 
 
+@pytest.mark.slow
 def test_all_in_one_group_is_no_group(
     variables: Any, inputs: dict[str, Any], expected: Any
 ) -> None:

@@ -112,11 +112,13 @@ def test_wrong_prompts_are_refused(said: dict, problem: str) -> None:
     assert problem in str(refused.value) and "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_only_pictures_of_bytes_are_encoded(prompter: Prompter) -> None:
     with pytest.raises(InputError, match=r"the image is float64 of shape \(4, 4\)"):
         prompter.encode(np.zeros((4, 4)))
 
 
+@pytest.mark.slow
 def test_a_head_belongs_to_its_trunk(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.symlink_to(find_model("s3_lite"))

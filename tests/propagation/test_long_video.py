@@ -65,6 +65,7 @@ def test_two_thousand_frames(tiny_network, lowerings, name):
     assert process.memory_info().rss - settled < ALLOWED_GROWTH
 
 
+@pytest.mark.slow
 def test_objects_compile_nothing_new_within_their_slots(tiny_network, video, lowerings):
     """Adding, correcting and deleting is free until a slot size is outgrown."""
     session = Session(TINY, tiny_network.variables, PropagationConfig(mem_every=3))

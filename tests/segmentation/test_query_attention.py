@@ -78,6 +78,7 @@ def test_positions_are_those_of_the_frame_before_padding_and_shrinking(variables
         assert ((positions >= 0) & (positions <= length - 0.5)).all()
 
 
+@pytest.mark.slow
 def test_queries_that_blend_pixels_show_the_largest_weight():
     config = dataclasses.replace(TINY, query_attention="multi_head", num_blocks=1)
     watched = WatchedSession(config, from_torch(state_dict(torch_shapes(config)), config), CONFIG)

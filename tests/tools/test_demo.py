@@ -90,6 +90,7 @@ def test_video_and_mask_belong_together(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_segment_by_name(shipped, davis, tmp_path):
     video, mask = davis / "JPEGImages/480p/bear", davis / "Annotations/480p/bear/00000.png"
     flags = ("tools.segment", f"--video={video}", f"--masks={mask}", f"--output={tmp_path / 'out'}")

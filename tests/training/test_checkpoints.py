@@ -54,7 +54,7 @@ def restore(workdir, settings=PLAIN):
         return restored.record, resumed(restored, state_of(settings, 99))
 
 
-@pytest.mark.parametrize("settings", [PLAIN, AVERAGED])
+@pytest.mark.parametrize("settings", [PLAIN, slow(AVERAGED)])
 def test_every_bit_comes_back(tmp_path, settings):
     save(tmp_path, 7, settings=settings)
     found, state = restore(tmp_path, settings)

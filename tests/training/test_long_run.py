@@ -22,12 +22,12 @@ from s3_jax.benchmarks.protocols import PROTOCOLS
 from s3_jax.benchmarks.validation import ValidationRules, validate
 from s3_jax.data.folders import evaluation_videos
 from s3_jax.errors import InputError
-from s3_jax.models.variables import initial_variables
 from s3_jax.training.fit import FitConfig, fit
 from s3_jax.training.progress import Evaluation, read_metrics
 from s3_jax.training.stopping import StopRequest, metadata_host
 from s3_jax.training.summary_page import chart_of
 from tests.benchmarks.benchmark_files import make_davis
+from tests.support.tiny_models import tiny_variables
 from tests.tools.fake_session import FakeSession
 from tests.training.tiny_run import MODEL
 
@@ -92,7 +92,7 @@ def trained(workdir: Path) -> list[dict]:
             yield {"x": np.ones((2, 8), np.float32), "y": np.ones((2, 8, 4), np.float32)}
 
     fit(
-        workdir, MODEL, initial_variables(MODEL, 0), loss=product_loss, optimizer=optax.sgd(0.1),
+        workdir, MODEL, tiny_variables(MODEL), loss=product_loss, optimizer=optax.sgd(0.1),
         data=data, steps=3, evaluate=lambda _: Evaluation(0.25), callbacks=[ShareOfPeak()],
         config=FitConfig(log_every=1, save_every=2),
     )  # fmt: skip

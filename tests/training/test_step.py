@@ -30,12 +30,14 @@ def toy_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clip_loss, "run_clip", frozen)
 
 
+@functools.cache
 def make(**config: Any) -> tuple[Trainer, TrainState]:
     model = S3(toy.CONFIG, trainable_blocks=config.pop("trainable_blocks", ()))
     trainer = make_trainer(model, dataclasses.replace(toy.SETTINGS, **config))
     return trainer, init_state(trainer, toy.variables(), seed=0)
 
 
+@functools.cache
 def compiled(trainer: Trainer) -> Any:
     return jax.jit(functools.partial(train_step, trainer))
 

@@ -95,6 +95,7 @@ def test_blocks_that_do_nothing_are_refused() -> None:
         CompactConfig(semantic_embedding=False, spatial_dependency=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_conversion_knows_every_variant(variant: str) -> None:
     config = dataclasses.replace(
@@ -106,6 +107,7 @@ def test_conversion_knows_every_variant(variant: str) -> None:
     assert all((back[key] == tensors[key]).all() for key in tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MODELS if name.startswith("s3_lite")])
 def test_named_ablations_are_recognised_from_their_tensors(name: str) -> None:
     assert recognise(torch_shapes(MODELS[name])) == (name, MODELS[name])
