@@ -31,8 +31,9 @@ PATIENCE = 10  # seconds that a cluster's head has to answer
 def connected(address: str) -> Iterator[Any]:
     """Connect to a Ray cluster until the block ends, and yield Ray.
 
-    address: address of the cluster's head; "auto" for the cluster that this machine belongs to; NEW
-      for the cluster that a Ray job runs in, or otherwise for workers on this machine.
+    Args:
+      address: address of the cluster's head; "auto" for the cluster that this machine belongs to;
+        NEW for the cluster that a Ray job runs in, or otherwise for workers on this machine.
 
     Raises:
       InputError: nothing answers at the address, or it runs another version of Ray or Python.
@@ -75,7 +76,8 @@ def spread(
 
     A part whose machine is lost is done again elsewhere; every item is yielded once.
 
-    weights: time that each item takes, in any unit.
+    Args:
+      weights: time that each item takes, in any unit.
     """
     import ray
 
@@ -108,8 +110,9 @@ def even_parts(weights: Sequence[int], count: int) -> list[list[int]]:
 def worker_options(resources: Mapping[str, float], workers: int | None) -> list[dict[str, Any]]:
     """Return Ray's options for one worker on every device of a cluster.
 
-    resources: the cluster's resources, as Ray lists them.
-    workers: number of workers; by default one per GPU or TPU chip, or else one per machine.
+    Args:
+      resources: the cluster's resources, as Ray lists them.
+      workers: number of workers; by default one per GPU or TPU chip, or else one per machine.
 
     Raises:
       InputError: there are more workers than devices, or than CPUs if there are no other devices.

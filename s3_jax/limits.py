@@ -40,7 +40,8 @@ def limit(name: str) -> float:
 def require_within(name: str, amount: float, what: str) -> None:
     """Raise an InputError with a remedy if `amount` is above the budget `name`.
 
-    what: the file and what it requests, such as "a.png has 169 megapixels".
+    Args:
+      what: the file and what it requests, such as "a.png has 169 megapixels".
     """
     if amount > limit(name):
         raise InputError(f"{what}, above the limit of {limit(name):g}: {remedy(name, amount)}")

@@ -107,8 +107,10 @@ class Annotator:
     def annotate(self, index: int, masks: Mapping[int, np.ndarray], prompts: Any = None) -> None:
         """Give masks for a frame; they replace earlier ones of the same objects.
 
-        masks: by object id, known or new; an empty mask means that the object is not in the frame.
-        prompts: the prompts behind all masks of the frame, a JSON value that is stored with them.
+        Args:
+          masks: by object id, known or new; an empty mask means that the object is not in the
+            frame.
+          prompts: the prompts behind all masks of the frame, a JSON value that is stored with them.
 
         Raises:
           InputError: there is no such frame, an id is not a positive integer, or a mask has the

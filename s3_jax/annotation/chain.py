@@ -41,10 +41,11 @@ class Chain:
         Frames before the span that are needed to know its objects are processed but not yielded. A
         span before the first given mask yields nothing.
 
-        given: masks of the whole video.
-        span: first and last position.
-        image: returns the frame at a position, or None for an unreadable one, which is skipped.
-        stop: called before every frame; True ends the run.
+        Args:
+          given: masks of the whole video.
+          span: first and last position.
+          image: returns the frame at a position, or None for an unreadable one, which is skipped.
+          stop: called before every frame; True ends the run.
         """
         first, last = span
         start = self._begin(given, first, last)

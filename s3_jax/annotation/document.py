@@ -100,7 +100,8 @@ class Document:
     def compose(self, frame: int, found: Ids | None) -> Ids:
         """Return the ids that a frame shows: the result of propagation under the user's masks.
 
-        found: ids from propagation, or None without a result.
+        Args:
+          found: ids from propagation, or None without a result.
         """
         ids = np.zeros(self.size, np.int32)
         if found is not None:

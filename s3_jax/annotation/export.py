@@ -86,8 +86,9 @@ def frames_of(
 ) -> Callable[[], Iterator[ExportFrame]]:
     """Return a function that yields the frames of an annotator that have a result.
 
-    names: name of every frame of the video.
-    file_names: names of its images, if it is a directory of images.
+    Args:
+      names: name of every frame of the video.
+      file_names: names of its images, if it is a directory of images.
     """
 
     def frames() -> Iterator[ExportFrame]:

@@ -51,7 +51,8 @@ class Prompts:
     ) -> Mask:
         """Return the mask for points (label 1: inside, 0: outside) and a box.
 
-        shown: the object's current mask, which clicks correct; a box alone starts over.
+        Args:
+          shown: the object's current mask, which clicks correct; a box alone starts over.
 
         Raises:
           InputError: there is no head, or the frame cannot be decoded.

@@ -14,8 +14,9 @@ _FINE = 4  # fractional bits of coordinates when drawing
 def brush(ids: Ids, points: Points, size: float, paint: int, only: int | None = None) -> Ids:
     """Draw a line with a round tip of `size` pixels.
 
-    paint: id of the painted pixels, 0 for background.
-    only: change only pixels of this id (an eraser takes nothing from other objects).
+    Args:
+      paint: id of the painted pixels, 0 for background.
+      only: change only pixels of this id (an eraser takes nothing from other objects).
     """
     area = np.zeros(ids.shape, np.uint8)
     line = _fixed(points)

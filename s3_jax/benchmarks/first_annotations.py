@@ -19,8 +19,9 @@ from s3_jax.media.writers import write_mask
 def write_first_annotations(source: Path, output: Path, void: int | None = None) -> dict[int, str]:
     """Write the masks in which objects first appear, without the objects that appeared earlier.
 
-    source: directory with the masks of a video.
-    void: id that is not an object.
+    Args:
+      source: directory with the masks of a video.
+      void: id that is not an object.
 
     Returns:
       The frame in which each object appears, by id.

@@ -36,7 +36,8 @@ class Context(NamedTuple):
 def nearest_neighbours(variables: Any) -> Baseline:
     """Return the baseline with the features of an EfficientNet-Lite0.
 
-    variables: {"params", "batch_stats"} of `EfficientNetLite0`.
+    Args:
+      variables: {"params", "batch_stats"} of `EfficientNetLite0`.
     """
     return functools.partial(_follow, variables)
 

@@ -104,9 +104,10 @@ def predict_on_cluster(
 ) -> tuple[list[dict[str, Any]], Outcome]:
     """Segment all groups on the connected cluster; return the devices and the outcome.
 
-    options: Ray's options, one mapping per actor. reached: called with the total number of frames
-      done.
-    stop: returns True to end early; a later run continues unfinished videos.
+    Args:
+      options: Ray's options, one mapping per actor. reached: called with the total number of frames
+        done.
+      stop: returns True to end early; a later run continues unfinished videos.
 
     Raises:
       OSError: a result could not be written.

@@ -33,7 +33,8 @@ def write_package(
 ) -> Path:
     """Pack the masks of all videos; the same masks give the same bytes.
 
-    masks: a directory with a folder of masks for each video.
+    Args:
+      masks: a directory with a folder of masks for each video.
 
     Raises:
       InputError: masks are missing; the message lists them, one video per line.

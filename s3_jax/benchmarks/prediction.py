@@ -160,8 +160,9 @@ def predict(
 
     Problems of a video are recorded in the outcome and do not affect other videos.
 
-    groups: videos to be segmented together, see `group_videos`.
-    make_batch: required for groups of more than one video.
+    Args:
+      groups: videos to be segmented together, see `group_videos`.
+      make_batch: required for groups of more than one video.
 
     Raises:
       OSError: a result could not be written; everything stops, and earlier results stay.

@@ -104,7 +104,8 @@ def group_of(
 ) -> Group | None:
     """Return "seen" or "unseen" for an object's category; None if it is unknown.
 
-    unseen: names of unseen categories or sequences, instead of the protocol's own.
+    Args:
+      unseen: names of unseen categories or sequences, instead of the protocol's own.
     """
     category = None if entry is None else entry.category
     if not protocol.grouped:

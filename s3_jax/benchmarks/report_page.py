@@ -62,7 +62,8 @@ class SequenceView:
 def write_page(path: Path, report: Report, pictures: Pictures) -> None:
     """Write the HTML report.
 
-    pictures: the worst frames of some or all sequences, shown with their curves.
+    Args:
+      pictures: the worst frames of some or all sequences, shown with their curves.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("s3_jax.benchmarks", "page"), autoescape=True

@@ -27,7 +27,8 @@ MASK_SUFFIX = ".png"
 def find_sequences(root: Path, what: str) -> dict[str, Path]:
     """Map sequence names to their folders, in natural order.
 
-    what: the flag that gave `root`, for messages.
+    Args:
+      what: the flag that gave `root`, for messages.
 
     Raises:
       InputError: no folder with PNG files was found.
@@ -121,8 +122,9 @@ def other_numbering(folder: Path, annotations: Path) -> str:
 def find_images(sequences: Mapping[str, Path], given: Path | None) -> Path | None:
     """Find the directory that holds a folder of frames for each sequence, or return None.
 
-    sequences: annotation folders by name.
-    given: where to look; if None, in the `JPEGImages` beside `Annotations`.
+    Args:
+      sequences: annotation folders by name.
+      given: where to look; if None, in the `JPEGImages` beside `Annotations`.
 
     Raises:
       InputError: the given directory has no folder for any of the sequences.

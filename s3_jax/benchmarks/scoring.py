@@ -131,7 +131,8 @@ def score_all(
 ) -> list[list[SequenceScores]]:
     """Run `score_sequence` for all tasks in `workers` processes, and return results in order.
 
-    progress: called whenever a sequence is done.
+    Args:
+      progress: called whenever a sequence is done.
 
     Raises:
       InputError: sequences cannot be scored; the message has one line for each.
@@ -168,8 +169,9 @@ def read_labels(
 ) -> tuple[Labels, MaskEncoding]:
     """Read the object ids of a mask file; binary protocols get 0 and 1.
 
-    encoding: that of an earlier mask of the folder, see `read_mask`.
-    annotation: for a result, the annotation with which it is compared.
+    Args:
+      encoding: that of an earlier mask of the folder, see `read_mask`.
+      annotation: for a result, the annotation with which it is compared.
     """
     mask = read_mask(path, encoding=encoding)
     if annotation is not None:

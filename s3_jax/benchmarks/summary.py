@@ -89,7 +89,8 @@ def summarize_run(
 ) -> RunSummary:
     """Compute all averages of one result.
 
-    groups: group of every object, by sequence and id.
+    Args:
+      groups: group of every object, by sequence and id.
     """
     summaries = {s.name: _summarize_sequence(s, groups[s.name]) for s in sequences}
     objects = [

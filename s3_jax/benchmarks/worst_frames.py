@@ -113,7 +113,8 @@ def picture_of(
 ) -> bytes:
     """Draw one result over a frame and return it as JPEG.
 
-    annotation, result: folders of the sequence; a mask that the result lacks counts as empty.
+    Args:
+      annotation, result: folders of the sequence; a mask that the result lacks counts as empty.
     """
     truth, _ = read_labels(annotation / f"{frame}{MASK_SUFFIX}", protocol)
     predicted = np.zeros_like(truth)

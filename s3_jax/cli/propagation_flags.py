@@ -47,7 +47,8 @@ _HELP = {
 def define_propagation_flags(defaults: Mapping[str, str] | None = None) -> list[flags.FlagHolder]:
     """Define a flag for every field of `PropagationConfig`.
 
-    defaults: fields whose default is decided later, with a description of it.
+    Args:
+      defaults: fields whose default is decided later, with a description of it.
     """
     fields = dataclasses.fields(PropagationConfig)
     return [_define(field, (defaults or {}).get(field.name)) for field in fields]

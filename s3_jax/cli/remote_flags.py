@@ -29,7 +29,8 @@ OWN_WAY = {("annotate", "output"): False, ("train", "workdir"): True}
 def on_this_machine(module: str, words: Sequence[str] = ()) -> Iterator[None]:
     """Replace what the flags of a command name in object stores by paths on this machine.
 
-    module: the command's. words: those that belong to no flag.
+    Args:
+      module: the command's. words: those that belong to no flag.
 
     Raises:
       InputError: a scheme is not supported, a flag takes no such path, or the store fails.

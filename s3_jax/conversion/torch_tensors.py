@@ -191,7 +191,8 @@ class Globals:
     def check(self, value: Any) -> None:
         """Raise MalformedError if the pickle used names that are neither built nor ignored.
 
-        value: the pickle's value; nothing is left if it is such an object itself.
+        Args:
+          value: the pickle's value; nothing is left if it is such an object itself.
         """
         if not self._refused:
             return

@@ -36,7 +36,8 @@ def sample_warps(
 ) -> list[Warp]:
     """Sample a warp for every frame of a clip from images of `size`.
 
-    still: the clip is made from one photograph, so each frame gets its own warp.
+    Args:
+      still: the clip is made from one photograph, so each frame gets its own warp.
     """
     if still:
         return image_warps(rng, size, config.crop, config.num_frames, config.image)
@@ -90,7 +91,8 @@ def _image_warp(
 ) -> Warp:
     """Build the warp of one frame.
 
-    draw: position of rotation, shear, scale and place (x, y) within their ranges, 0 to 1.
+    Args:
+      draw: position of rotation, shear, scale and place (x, y) within their ranges, 0 to 1.
     """
     height, width = size
     low, high = config.scale
@@ -132,7 +134,8 @@ def sample_zoom(rng: np.random.Generator, config: VideoAugmentationConfig) -> Zo
 def zoomed(warps: list[Warp], zoom: Zoom, pivot: tuple[Number, Number]) -> list[Warp]:
     """Return a clip's warps with a zoom added that grows evenly from zero in the first frame.
 
-    pivot: x, y in the last warp's crop that moves to `zoom.place` in the last frame.
+    Args:
+      pivot: x, y in the last warp's crop that moves to `zoom.place` in the last frame.
     """
     shares = np.linspace(0, 1, len(warps))
     return [

@@ -16,7 +16,8 @@ def sample_blurs(
 ) -> list[Kernel] | None:
     """Sample a blur kernel for each of `count` frames, or None for a sharp clip.
 
-    side: side of the crop in pixels.
+    Args:
+      side: side of the crop in pixels.
     """
     if config.share <= 0 or rng.random() >= config.share:
         return None
@@ -29,9 +30,10 @@ def sample_blurs(
 def path_kernel(length: Number, angle: Number, sigma: Number) -> Kernel:
     """Return the blur kernel of a point that moves along a line; it sums to 1.
 
-    length: length of the line in pixels.
-    angle: direction of the line in radians.
-    sigma: standard deviation of the defocused point in pixels.
+    Args:
+      length: length of the line in pixels.
+      angle: direction of the line in radians.
+      sigma: standard deviation of the defocused point in pixels.
     """
     radius = int(np.ceil(length / 2 + 3 * sigma)) + 1
     path = np.linspace(-length / 2, length / 2, STEPS)

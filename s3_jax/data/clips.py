@@ -40,7 +40,8 @@ def sample_clip(
 ) -> Clip | None:
     """Sample a clip of `config.num_frames` frames; None if no first frame shows an object.
 
-    skip: largest distance between neighbouring frames of the clip.
+    Args:
+      skip: largest distance between neighbouring frames of the clip.
 
     Raises:
       InputError: an image or mask is damaged or missing, or they differ in size.

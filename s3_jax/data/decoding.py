@@ -25,7 +25,8 @@ Ids = Integer[np.ndarray, "h w"]
 def decode_image(encoded: bytes, where: str, reduction: int = 1) -> UInt8[np.ndarray, "h w 3"]:
     """Decode an image as RGB, its sides divided by `reduction` (1, 2, 4 or 8) and rounded up.
 
-    where: name of the image in error messages.
+    Args:
+      where: name of the image in error messages.
 
     Raises:
       InputError: the data are damaged, truncated or not an image.

@@ -48,7 +48,8 @@ def annotated_videos(
 ) -> list[AnnotatedVideo]:
     """Return the annotated videos of a DAVIS-like folder, sorted by name.
 
-    path, images, annotations, subset: see `data.config.VideoFolderConfig`.
+    Args:
+      path, images, annotations, subset: see `data.config.VideoFolderConfig`.
 
     Raises:
       InputError: directories are missing, or so many of their files that the data set must be

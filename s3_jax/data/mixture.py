@@ -56,8 +56,9 @@ class Mixture:
         An item that cannot be read or shows no object is replaced by another one of the same
         source.
 
-        number: number of the clip in the whole run; seeds everything random in it.
-        progress: share of the training that is done.
+        Args:
+          number: number of the clip in the whole run; seeds everything random in it.
+          progress: share of the training that is done.
 
         Raises:
           InputError: no replacement worked either.

@@ -44,7 +44,8 @@ def make_pipeline(
 ) -> "Batches":
     """Return the endless batches of one host, starting at a step.
 
-    batch_size: clips per host.
+    Args:
+      batch_size: clips per host.
 
     Raises:
       InputError: a data set is missing, empty or incomplete.

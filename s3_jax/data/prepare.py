@@ -128,8 +128,9 @@ def check_all(
 ) -> list[Check]:
     """Return the checks of all videos in order; those found in the log are not repeated.
 
-    done: called after each video, to show progress.
-    spread: runs the checks instead of the threads.
+    Args:
+      done: called after each video, to show progress.
+      spread: runs the checks instead of the threads.
     """
     known = _read_log(log)
     checks = {i: known[x.name] for i, x in enumerate(items) if _still_holds(known.get(x.name), x)}

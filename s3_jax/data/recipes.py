@@ -28,8 +28,9 @@ MORE_VIDEOS = {
 def pretraining(root: str, **changes: Any) -> DataConfig:
     """Return the settings for static images: one-object clips of 3 frames at 384 pixels.
 
-    root: the directory with FSS-1000, DUTS-TR, DUTS-TE, ECSSD, BIG and HRSOD.
-    changes: fields of `DataConfig` to override.
+    Args:
+      root: the directory with FSS-1000, DUTS-TR, DUTS-TE, ECSSD, BIG and HRSOD.
+      changes: fields of `DataConfig` to override.
     """
     stage = DataConfig(
         sources=tuple(_below(root, source) for source in IMAGES),
@@ -45,9 +46,10 @@ def pretraining(root: str, **changes: Any) -> DataConfig:
 def main_training(root: str, more: tuple[str, ...] = (), **changes: Any) -> DataConfig:
     """Return the settings for videos: clips of 8 frames at 480 pixels with up to 3 objects.
 
-    root: the directory with DAVIS and YouTubeVOS, and those of MOSE, BURST and OVIS in `more`.
-    more: any of "mose", "burst", "ovis".
-    changes: fields of `DataConfig` to override.
+    Args:
+      root: the directory with DAVIS and YouTubeVOS, and those of MOSE, BURST and OVIS in `more`.
+      more: any of "mose", "burst", "ovis".
+      changes: fields of `DataConfig` to override.
 
     Raises:
       ValueError: a name in `more` is unknown.

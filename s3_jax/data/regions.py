@@ -15,8 +15,9 @@ def sample_objects(
 ) -> UInt8[np.ndarray, "h w"]:
     """Sample a mask of up to `count` disjoint objects, ids from 1; fewer if no more are found.
 
-    regions: a region number for every pixel.
-    area: smallest and largest share of the picture that an object may cover.
+    Args:
+      regions: a region number for every pixel.
+      area: smallest and largest share of the picture that an object may cover.
     """
     areas = np.bincount(regions.ravel()) / regions.size
     borders = shared_borders(regions)

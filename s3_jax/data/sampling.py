@@ -14,9 +14,10 @@ REDRAWS = 20  # attempts to draw frames whose first one is not known to be empty
 def max_skip(skips: Sequence[tuple[Number, int]], progress: Number, frame_interval: int) -> int:
     """Return the largest distance between neighbouring frames of a clip, in annotated frames.
 
-    skips: see `data.config.DataConfig`.
-    progress: share of the training that is done, 0 to 1.
-    frame_interval: the data set's distance between annotated frames.
+    Args:
+      skips: see `data.config.DataConfig`.
+      progress: share of the training that is done, 0 to 1.
+      frame_interval: the data set's distance between annotated frames.
     """
     skip = [distance for start, distance in skips if start <= progress][-1]
     return max(1, skip // frame_interval)
@@ -35,8 +36,9 @@ def draw_frames(
     A video of one frame is a photograph, which is repeated; one with fewer than `count` is played
     back and forth.
 
-    reverse: probability of playing backwards.
-    empty: frames the clip should not start with; it may if no other start was found.
+    Args:
+      reverse: probability of playing backwards.
+      empty: frames the clip should not start with; it may if no other start was found.
     """
     if num_frames == 1:
         return [0] * count

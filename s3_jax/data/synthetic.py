@@ -72,7 +72,8 @@ def sample_scene(
 ) -> Scene:
     """Sample a scene in which every object is visible at t = 0.
 
-    pictures: RGB photographs for background and surfaces, instead of procedural textures.
+    Args:
+      pictures: RGB photographs for background and surfaces, instead of procedural textures.
 
     Raises:
       ValueError: a size or count is out of range, or the frame has no room for so many objects.
@@ -154,8 +155,9 @@ def _sample_bodies(
 
     Each body starts in its own cell of a grid over the frame.
 
-    room: factor on the distance from the cell's centre and, down to 0.6, on the size; smaller
-      values give less overlap.
+    Args:
+      room: factor on the distance from the cell's centre and, down to 0.6, on the size; smaller
+        values give less overlap.
     """
     columns = int(np.ceil(np.sqrt(len(looks) * scene.width / scene.height)))
     rows = -(-len(looks) // columns)

@@ -14,7 +14,8 @@ Bend = RBFInterpolator  # places (m 2) -> displacements (m 2), in sides of the c
 def sample_bend(rng: np.random.Generator, strength: Number) -> Bend:
     """Sample a bend with random control points, one in each cell of a grid over the crop.
 
-    strength: standard deviation of the displacement at control points, in sides of the crop.
+    Args:
+      strength: standard deviation of the displacement at control points, in sides of the crop.
     """
     cells = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), axis=-1).reshape(-1, 2)
     points = (cells + rng.random(cells.shape)) / SIDE

@@ -56,7 +56,8 @@ def warp_image(
 ) -> UInt8[np.ndarray, "side side 3"]:
     """Resample an image bilinearly, after averaging if it shrinks much.
 
-    fill: the colour beyond the edges; None for the image's reflection.
+    Args:
+      fill: the colour beyond the edges; None for the image's reflection.
     """
     if warp.step > FINE:
         height, width = (max(1, round(length / warp.step)) for length in image.shape[:2])

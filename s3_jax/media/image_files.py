@@ -73,8 +73,9 @@ def list_images(directory: Path) -> list[Path]:
 def read_image(path: Path, white: float | None = None) -> UInt8[np.ndarray, "h w 3"]:
     """Read an image file as 8-bit RGB, upright according to its EXIF orientation.
 
-    white: the value that maps to 255 in images of more than 8 bits; by default the one that fits
-      this image (see `full_range`).
+    Args:
+      white: the value that maps to 255 in images of more than 8 bits; by default the one that fits
+        this image (see `full_range`).
 
     Raises:
       InputError: the file is missing, truncated or not an image.

@@ -51,9 +51,10 @@ def read_mask(
 ) -> Mask:
     """Read a mask file; pixels whose id is `void` count as background.
 
-    encoding: that of an earlier mask of the same video. If it is "rgb", an all-grey colour mask is
-      read as "rgb" too.
-    config: what the caller knows about the masks.
+    Args:
+      encoding: that of an earlier mask of the same video. If it is "rgb", an all-grey colour mask
+        is read as "rgb" too.
+      config: what the caller knows about the masks.
 
     Raises:
       InputError: the file is missing, damaged or lossy, or is an image that cannot be a mask.

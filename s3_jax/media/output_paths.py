@@ -10,7 +10,8 @@ _LONGEST = 255
 def inside(root: Path, name: str, source: object) -> Path:
     """Return `root / name` if it lies below `root`, links included.
 
-    source: where the name was read, for the error message.
+    Args:
+      source: where the name was read, for the error message.
 
     Raises:
       InputError: the name is empty, absolute, contains "..", holds characters that no file name

@@ -26,8 +26,9 @@ def draw_overlay(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Return a copy of the RGB frame with every object filled, outlined and labelled with its id.
 
-    ids: object id per pixel, 0 for background.
-    encoding: supplies the masks' own colours, if they have any; otherwise VOC colours are used.
+    Args:
+      ids: object id per pixel, 0 for background.
+      encoding: supplies the masks' own colours, if they have any; otherwise VOC colours are used.
     """
     picture = image.copy()
     regions = {i: _region(ids, i) for i in _present(ids)}
@@ -69,7 +70,8 @@ def write_video(
     sizes are padded with one repeated row or column. The index comes first, so playback starts
     before the whole file is loaded.
 
-    times: seconds from the first picture, for pictures that are not evenly spaced.
+    Args:
+      times: seconds from the first picture, for pictures that are not evenly spaced.
     """
     count = 0
     clock = iter(times) if times is not None else None

@@ -81,7 +81,8 @@ class VideoSource(Protocol):
 def open_video(path: str | Path, keep_going: bool = False) -> VideoSource:
     """Open a video file or a directory of images and decode its first frame.
 
-    keep_going: skip frames that cannot be decoded instead of raising an error.
+    Args:
+      keep_going: skip frames that cannot be decoded instead of raising an error.
 
     Raises:
       InputError: the path does not exist, has no frames, or is not a video.

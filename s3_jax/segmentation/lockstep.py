@@ -59,7 +59,8 @@ def segment_together(
 ) -> bool:
     """Segment all videos from their first frame on; return False if stopped before the end.
 
-    advanced: called after every frame of every video.
+    Args:
+      advanced: called after every frame of every video.
 
     Raises:
       InputError: a video cannot be started.

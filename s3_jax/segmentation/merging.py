@@ -20,8 +20,9 @@ Scores = tuple[Int32[np.ndarray, "_"], Float32[np.ndarray, "_ _ _"]]
 def merge_scores(runs: Sequence[Scores]) -> Int32[np.ndarray, "h w"]:
     """Return the object id with the highest summed probability at each pixel.
 
-    runs: object ids and probabilities (background first) of each run. The order of objects may
-      differ; an object that a run lacks has probability 0 there.
+    Args:
+      runs: object ids and probabilities (background first) of each run. The order of objects may
+        differ; an object that a run lacks has probability 0 there.
 
     Raises:
       InputError: the sizes differ.

@@ -125,8 +125,9 @@ class RunFolder:
     ) -> None:
         """Record that all `frames` frames are done, and delete the saved session.
 
-        results: number of frames with a result file, if not all.
-        notes: JSON values to keep.
+        Args:
+          results: number of frames with a result file, if not all.
+          notes: JSON values to keep.
         """
         results = frames if results is None else results
         self._record |= {"finished": True, "frames": frames, "results": results}

@@ -53,9 +53,10 @@ class RunRecord:
     ) -> None:
         """Add the measurements.
 
-        devices: JAX devices, or descriptions of those of other processes.
-        records: records of the finished videos.
-        problems: problems of the others.
+        Args:
+          devices: JAX devices, or descriptions of those of other processes.
+          records: records of the finished videos.
+          problems: problems of the others.
         """
         self.note(
             frames=sum(record["frames"] for record in records.values()),

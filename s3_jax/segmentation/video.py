@@ -177,9 +177,10 @@ def segment(
 
     Memory does not grow with the video.
 
-    save_seconds: interval between saves of the session.
-    save_at_end: also save after the last frame, for callers that have more to do before the video
-      is finished.
+    Args:
+      save_seconds: interval between saves of the session.
+      save_at_end: also save after the last frame, for callers that have more to do before the video
+        is finished.
 
     Returns:
       The number of finished frames, counted from the first, and the error of the frame after them,

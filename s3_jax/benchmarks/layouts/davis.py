@@ -29,9 +29,10 @@ def list_davis_videos(
 ) -> list[FolderVideo]:
     """Return the videos of a split; the mask of the first frame is used.
 
-    lists: candidates for the split file; if none exists, all videos with masks are used.
-    bases: directories below `data_dir` that may hold JPEGImages and Annotations.
-    one_object: everything that is not background is one object (DAVIS 2016).
+    Args:
+      lists: candidates for the split file; if none exists, all videos with masks are used.
+      bases: directories below `data_dir` that may hold JPEGImages and Annotations.
+      one_object: everything that is not background is one object (DAVIS 2016).
 
     Raises:
       InputError: images, masks or videos are missing.

@@ -38,9 +38,10 @@ def find_folders(
 ) -> Folders:
     """Find the directories of a split that the configuration does not name.
 
-    bases: directories below `data_dir` that may hold JPEGImages and Annotations.
-    resolutions: directories within these that may hold the videos, best first; full-resolution
-      images are used if the configuration asks for them.
+    Args:
+      bases: directories below `data_dir` that may hold JPEGImages and Annotations.
+      resolutions: directories within these that may hold the videos, best first; full-resolution
+        images are used if the configuration asks for them.
 
     Raises:
       InputError: the directories do not exist.
@@ -78,7 +79,8 @@ def chosen_names(
 ) -> list[str]:
     """Return the videos to run: those of the split file, or all found if there is none.
 
-    fallback: start of the warning if there is no file.
+    Args:
+      fallback: start of the warning if there is no file.
 
     Raises:
       InputError: the file names videos that are not in `where`.
@@ -123,8 +125,9 @@ def list_videos(
 ) -> list[FolderVideo]:
     """Return videos by name, from a directory of image folders and one of annotation folders.
 
-    saved: returns the frames whose masks are results, from a video's name and frame names.
-    rules: the other fields of `FolderVideo`.
+    Args:
+      saved: returns the frames whose masks are results, from a video's name and frame names.
+      rules: the other fields of `FolderVideo`.
 
     Raises:
       InputError: videos lack images or masks; the message lists all of them.
