@@ -1,7 +1,7 @@
-"""Random geometry and colour changes of a clip's frames, as described in the paper's section 4.1.
+"""Random geometry and colour changes of a clip's frames (paper section 4.1).
 
-Descriptions in the style of torchvision apply several steps in turn (rotate, resize, crop, ...).
-Here they are composed into one warp per frame, so a frame is resampled once and nothing is cut off
+A torchvision pipeline applies several steps in turn (rotate, resize, crop, ...). Here they are
+composed into one warp per frame, so each frame is resampled only once and nothing is cut off
 between steps.
 """
 
@@ -24,7 +24,7 @@ class Zoom:
     """A change of scale over a clip.
 
     log_scale: logarithms of the factors by which width and height have grown in the last frame.
-    place: position of the objects' centre in the crop of the last frame, from 0 to 1.
+    place: x, y position of the objects' centre in the crop of the last frame, each from 0 to 1.
     """
 
     log_scale: tuple[Number, Number]
@@ -34,10 +34,11 @@ class Zoom:
 def sample_warps(
     rng: np.random.Generator, size: Size, config: DataConfig, still: bool
 ) -> list[Warp]:
-    """Sample a warp for every frame of a clip from images of `size`.
+    """Sample a warp for every frame of a clip.
 
     Args:
-      still: the clip is made from one photograph, so each frame gets its own warp.
+      still: the clip is made from one photograph, so each frame gets its own warp; frames of a
+        video share one.
     """
     if still:
         return image_warps(rng, size, config.crop, config.num_frames, config.image)
@@ -47,7 +48,7 @@ def sample_warps(
 def sample_colours(
     rng: np.random.Generator, config: DataConfig, still: bool
 ) -> list[list[ColourChange]]:
-    """Sample the colour changes of every frame of a clip: first its own, then those of the clip."""
+    """Sample the colour changes of every frame of a clip: its own, then those of the whole clip."""
     chosen = config.image if still else config.video
     of_clip = [sample_colour(rng, chosen.clip_colour)]
     if rng.random() < chosen.grey:
@@ -59,7 +60,7 @@ def sample_colours(
 def image_warps(
     rng: np.random.Generator, size: Size, side: int, count: int, config: ImageAugmentationConfig
 ) -> list[Warp]:
-    """Sample an affine map, resizing, crop and bend per frame, then scale and flip the clip."""
+    """Sample an affine map, resize, crop and bend for each frame, then scale and flip the clip."""
     middle = ((side - 1) / 2, (side - 1) / 2)
     scale = rng.uniform(*config.clip_scale)
     to_crop = around(middle, np.eye(2) / scale)
@@ -70,15 +71,15 @@ def image_warps(
 
 
 def _walk(rng: np.random.Generator, count: int, reach: Number) -> Float[np.ndarray, "t 5"]:
-    """Draw numbers uniform in [0, 1], each within `reach` of the previous frame's.
+    """Draw numbers uniformly from [0, 1], each within `reach` of the previous frame's.
 
-    Reach 1 and above makes frames independent.
+    With a reach of 1 or more, frames are independent.
     """
     draws = rng.random((count, 5))
     if reach >= 1:
         return draws
     path = np.cumsum(np.vstack([draws[:1], reach * (2 * draws[1:] - 1)]), axis=0)
-    return 1 - np.abs(path % 2 - 1)  # reflected at both ends, which keeps it uniform
+    return 1 - np.abs(path % 2 - 1)  # reflecting at both ends keeps the distribution uniform
 
 
 def _image_warp(
@@ -110,7 +111,7 @@ def _image_warp(
 def video_warp(
     rng: np.random.Generator, size: Size, side: int, config: VideoAugmentationConfig
 ) -> Warp:
-    """Sample an affine map, a crop of random area and aspect ratio, resizing and a flip."""
+    """Sample an affine map, a crop of random area and aspect ratio, a resize and a flip."""
     height, width = size
     moved = rotation_shear(
         rng.uniform(-config.rotation, config.rotation), rng.uniform(-config.shear, config.shear)
@@ -123,7 +124,7 @@ def video_warp(
 
 
 def sample_zoom(rng: np.random.Generator, config: VideoAugmentationConfig) -> Zoom | None:
-    """Sample the change of scale of a clip, or None for a constant scale."""
+    """Sample a change of scale over a clip; None keeps the scale constant."""
     if max(config.zoom, config.zoom_aspect) <= 1 or rng.random() >= config.zoom_share:
         return None
     scale = rng.uniform(-1, 1) * np.log(config.zoom)
@@ -132,7 +133,7 @@ def sample_zoom(rng: np.random.Generator, config: VideoAugmentationConfig) -> Zo
 
 
 def zoomed(warps: list[Warp], zoom: Zoom, pivot: tuple[Number, Number]) -> list[Warp]:
-    """Return a clip's warps with a zoom added that grows evenly from zero in the first frame.
+    """Return a clip's warps with a zoom that grows evenly from none in the first frame.
 
     Args:
       pivot: x, y in the last warp's crop that moves to `zoom.place` in the last frame.

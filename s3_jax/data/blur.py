@@ -1,4 +1,4 @@
-"""Blur of a clip: defocus, and motion of the camera while the shutter is open."""
+"""Blur of a clip: defocus, and camera motion while the shutter is open."""
 
 import cv2
 import numpy as np
@@ -28,7 +28,7 @@ def sample_blurs(
 
 
 def path_kernel(length: Number, angle: Number, sigma: Number) -> Kernel:
-    """Return the blur kernel of a point that moves along a line; it sums to 1.
+    """Return the blur kernel of a point that moves along a line, normalized to sum to 1.
 
     Args:
       length: length of the line in pixels.
@@ -38,7 +38,7 @@ def path_kernel(length: Number, angle: Number, sigma: Number) -> Kernel:
     radius = int(np.ceil(length / 2 + 3 * sigma)) + 1
     path = np.linspace(-length / 2, length / 2, STEPS)
     grid = np.arange(-radius, radius + 1)
-    # At least about half a pixel wide, so a sharp point stays where it is.
+    # A kernel narrower than about half a pixel would shift a sharp point.
     spread = 2 * max(sigma, 0.3) ** 2
     across = np.exp(-((grid[None] - path[:, None] * np.cos(angle)) ** 2) / spread)
     down = np.exp(-((grid[None] - path[:, None] * np.sin(angle)) ** 2) / spread)

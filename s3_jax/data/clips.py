@@ -1,4 +1,4 @@
-"""One training clip from one video: sample frames, warp, recolour and number the objects."""
+"""Training clips, each made from one video: frames are sampled, warped and recoloured."""
 
 import dataclasses
 
@@ -61,9 +61,9 @@ def sample_clip(
 def sample_plan(
     rng: np.random.Generator, video: Video, config: DataConfig, skip: int
 ) -> Draft | None:
-    """Sample frames and warps for which the first frame shows an object; None if none were found.
+    """Sample frames and warps so that the first frame shows an object; None if that fails.
 
-    Only masks are decoded.
+    Only masks are decoded here, no images.
     """
     still = video.num_frames == 1
     for _ in range(config.seeds_tried):
@@ -86,7 +86,7 @@ def sample_plan(
 def _zoom(
     rng: np.random.Generator, warps: list[Warp], last: Ids, objects: list[int], config: DataConfig
 ) -> list[Warp]:
-    """Add a zoom to a clip's warps at random; `last` holds the ids of the last frame."""
+    """Add a zoom to some clips' warps, chosen at random; `last` holds the ids of the last frame."""
     zoom = sample_zoom(rng, config.video)
     if zoom is None:
         return warps
@@ -96,7 +96,7 @@ def _zoom(
 
 def _seen(ids: Ids, present: list[int], warp: Warp) -> list[int]:
     """Return the ids that are visible in a warped mask."""
-    if len(present) > 255:  # more than 8 bits can distinguish: use only the first ones
+    if len(present) > 255:  # more ids than 8 bits can hold: use only the first ones
         present = present[:255]
     labels = warp_labels(relabel(ids, present), warp)
     return [present[label - 1] for label in object_ids(labels)]
@@ -151,7 +151,7 @@ def _render(
 
 
 def _require_size(size: tuple[int, ...], expected: Size, divisor: int, what: str) -> None:
-    """Accept the expected size, or that size divided by `divisor` up to rounding.
+    """Require the expected size, or that size divided by `divisor` up to rounding.
 
     Raises:
       InputError: the size is different.

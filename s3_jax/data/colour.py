@@ -1,4 +1,4 @@
-"""Colour jitter: all changes of a frame, composed into one linear map of its colours."""
+"""Colour jitter: all changes of a frame, composed into one linear map on its colours."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ GREY = ColourChange(saturation=0.0)
 
 
 def sample_colour(rng: np.random.Generator, jitter: ColourConfig) -> ColourChange:
-    """Sample changes uniformly within the jitter, in random order."""
+    """Sample changes uniformly within the ranges of `jitter`, in random order."""
     brightness, contrast, saturation = (
         float(rng.uniform(max(0.0, 1 - most), 1 + most))
         for most in (jitter.brightness, jitter.contrast, jitter.saturation)
@@ -42,7 +42,7 @@ def sample_colour(rng: np.random.Generator, jitter: ColourConfig) -> ColourChang
 def recolour(
     image: UInt8[np.ndarray, "h w 3"], changes: list[ColourChange]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Apply the changes one after the other and clip to 0..255 once at the end."""
+    """Apply the changes one after the other, and clip to 0..255 only once, at the end."""
     linear, offset = np.eye(3), np.zeros(3)
     mean = image[::8, ::8].reshape(-1, 3).mean(axis=0, dtype=np.float64)
     for change in changes:
@@ -54,9 +54,9 @@ def recolour(
 
 
 def _step(change: ColourChange, step: int) -> tuple[Float[np.ndarray, "3 3"], Number]:
-    """Return a step as a matrix, and the share of the picture's mean luma that it adds.
+    """Return one change as a matrix, and the share of the picture's mean luma that it adds.
 
-    Contrast moves colours relative to that mean, saturation relative to the pixel's own luma.
+    Contrast scales colours about that mean, saturation about the pixel's own luma.
     """
     if step == 0:
         return change.brightness * np.eye(3), 0.0

@@ -1,7 +1,7 @@
 """Settings of the training data: sources, clip sampling and augmentation.
 
-Defaults are those of the published main training (paper section 4.1); `recipes.py` has both stages.
-A `DataConfig` determines every pixel of every batch.
+The defaults are those of the published main training (paper section 4.1); `recipes.py` has the
+settings of both stages. A `DataConfig` determines every pixel of every batch.
 """
 
 import dataclasses
@@ -21,17 +21,17 @@ Range = tuple[Number, Number]
 class VideoFolderConfig:
     """Frozen settings of a folder of videos: directories of images, some or all with masks.
 
-    path: holds `JPEGImages[/480p]/<video>/*.jpg` and `Annotations[/480p]/<video>/*.png`, directly
-      or in `train/`.
+    path: directory with `JPEGImages[/480p]/<video>/*.jpg` and `Annotations[/480p]/<video>/*.png`,
+      directly or in `train/`.
     images, annotations: directories within `path` to use instead of the above.
-    subset: a text file within `path` that lists the videos to use, one per line; "" for all.
-    empty_masks: a file written by `s3 prepare` that lists frames without objects.
-    binary: everything that is not background is one object; otherwise 255 marks void pixels, which
-      count as background.
+    subset: a text file within `path` that lists the videos to use, one per line; "" uses all.
+    empty_masks: a file, written by `s3 prepare`, that lists the frames without objects.
+    binary: treat everything that is not background as one object. Otherwise 255 marks void pixels,
+      which count as background.
     frame_interval: distance between annotated frames in frames of the original video;
       `DataConfig.skips` are divided by it.
-    multiplier: how often a video is used for each use of a video with multiplier 1.
-    videos: names of the videos to use; empty for all.
+    multiplier: number of times a video is used for each use of a video with multiplier 1.
+    videos: names of the videos to use; empty uses all.
     held_out: names of the videos to leave out.
     stills: treat every annotated frame as a photograph of its own.
     """
@@ -57,9 +57,9 @@ class ImageFolderConfig:
     An image `x.jpg` or `x_im.jpg` belongs to the mask `x.png` or `x_gt.png` beside it, or to the
     only mask of that name elsewhere below `path`.
 
-    instances: masks hold a number for every object, and 255 for void pixels; otherwise all that is
-      not background is one object. Instances smaller than `LEAST_INSTANCE` are background.
-    backgrounds: a directory of pictures; with probability `background_share` an object is cut out
+    instances: masks have a number for every object, and 255 for void pixels. Otherwise everything
+      that is not background is one object. Instances smaller than `LEAST_INSTANCE` are background.
+    backgrounds: a directory of pictures. With probability `background_share`, an object is cut out
       and moves over one of them, which moves too.
     """
 
@@ -75,8 +75,8 @@ class ImageFolderConfig:
 class RegionFolderConfig:
     """Frozen settings of a folder of photographs `images/x.jpg` with region maps `regions/x.png`.
 
-    Every pixel of a region map holds its region's number. An object is a region or a union of
-    neighbouring regions, sampled anew each time.
+    Every pixel of a region map holds the number of its region. An object is a region or a union of
+    neighbouring regions, sampled anew whenever the photograph is used.
 
     area: smallest and largest share of the picture that an object may cover.
     backgrounds, background_share: see `ImageFolderConfig`.
@@ -110,7 +110,7 @@ class SyntheticConfig:
     """Frozen settings of procedural videos, a new one for every clip.
 
     height, width, num_frames: size (pixels) and length of the videos from which clips are sampled.
-    scenes: number of videos that count as one pass over the source, for mixing with others.
+    scenes: number of videos that count as one pass over this source when sources are mixed.
     objects: smallest and largest number of objects.
     pictures: a directory of photographs for backgrounds and surfaces; "" for procedural textures.
     picture_share: probability that a scene uses photographs.
@@ -148,10 +148,11 @@ SOURCE_KINDS: dict[str, type] = {
 class BlurConfig:
     """Frozen settings of the blur of a clip's frames.
 
-    share: probability that a clip is blurred at all.
-    defocus: largest standard deviation of the Gaussian, in sides of the crop, drawn once per clip.
-    motion: longest path of the camera while the shutter is open, in sides of the crop; its
-      direction is drawn once per clip, its length for each frame.
+    share: probability that a clip is blurred.
+    defocus: largest standard deviation of the Gaussian, as a multiple of the crop's side, drawn
+      once per clip.
+    motion: longest path of the camera while the shutter is open, as a multiple of the crop's side.
+      Its direction is drawn once per clip, its length for each frame.
     """
 
     share: Number = 0.0
@@ -161,7 +162,7 @@ class BlurConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ColourConfig:
-    """Largest relative changes of brightness, contrast and saturation; of hue, in turns."""
+    """Largest relative changes of brightness, contrast and saturation, and of hue in turns."""
 
     brightness: Number = 0.0
     contrast: Number = 0.0
@@ -173,13 +174,14 @@ class ColourConfig:
 class ImageAugmentationConfig:
     """Frozen settings that turn one image into a clip.
 
-    Angles are in degrees; `clip_` values are drawn once per clip.
+    Angles are in degrees. Values whose names begin with `clip_` are drawn once per clip.
 
-    walk: largest change of a frame's angles, scale and place from the previous frame, as a share of
-      their range; 1 draws each frame independently, smaller values make smooth motion.
+    walk: largest change of a frame's angles, scale and position from the previous frame, as a share
+      of their ranges. 1 draws each frame independently; smaller values give smooth motion.
     flip, grey: probabilities of mirroring and of removing colour, per clip.
     bend: probability of a thin-plate-spline warp, per frame.
-    bend_strength: standard deviation of its control points, in sides of the crop.
+    bend_strength: standard deviation of its control points' shifts, as a multiple of the crop's
+      side.
     """
 
     flip: Number = 0.5
@@ -199,13 +201,13 @@ class ImageAugmentationConfig:
 class VideoAugmentationConfig:
     """Frozen settings that turn frames of a video into a clip.
 
-    Everything but `frame_colour` is drawn once per clip; angles are in degrees.
+    Everything except `frame_colour` is drawn once per clip. Angles are in degrees.
 
-    crop_area: the crop's share of the image's area.
-    crop_aspect: its width divided by its height.
-    zoom: largest factor by which the objects grow or shrink from the first frame to the last, which
-      brings them to the middle; 1 for a fixed crop.
-    zoom_aspect: largest factor by which width and height grow apart meanwhile.
+    crop_area: range of the crop's share of the image's area.
+    crop_aspect: range of the crop's width divided by its height.
+    zoom: largest factor by which the objects grow or shrink from the first frame to the last. They
+      also move near the middle of the last frame. 1 keeps the crop fixed.
+    zoom_aspect: largest factor by which the aspect ratio changes during a zoom.
     zoom_share: probability that a clip zooms.
     """
 
@@ -226,24 +228,24 @@ class VideoAugmentationConfig:
 class DataConfig:
     """Frozen settings that define the training data and how it is prefetched.
 
-    num_steps: length of the training, to which `skips` refers.
+    num_steps: length of the training run in steps, to which `skips` refers.
     crop: side of the square frames in pixels.
-    skips: pairs of a share of the training and the largest distance between neighbouring frames of
-      a clip from then on.
-    reverse, merge: probabilities of playing a clip backwards and of pasting the objects of another
-      clip over one with room for more.
+    skips: pairs of a share of the training run and the largest distance between neighbouring frames
+      of a clip from there on.
+    reverse, merge: probabilities of playing a clip backwards, and of pasting the objects of another
+      clip over one with fewer than `max_objects`.
     bounce: play videos with fewer annotated frames than a clip back and forth; otherwise they are
       left out.
-    occlude: probability of pasting the objects of another clip over one as mere occluders.
-    cross: probability that pasted objects travel across the objects below, or leave the picture and
-      come back, instead of only moving as they do in their own clip.
+    occlude: probability of pasting the objects of another clip over one as occluders without ids.
+    cross: probability that pasted objects move across the objects below, or leave the picture and
+      come back, in addition to their motion in their own clip.
     fill_colour: RGB colour beyond the image's edges.
     crops_tried, seeds_tried, sequences_tried: how often crop, frames and video are sampled again
     when the first frame shows no object.
-    max_failing: share of clips that damaged files may cost before training stops.
-    num_workers: processes that make clips; 0 for none.
-    num_threads: threads in each process.
-    clips_ahead: clips that each process prepares in advance.
+    max_failing: share of clips that may meet damaged files before training stops.
+    num_workers: number of processes that make clips; 0 makes them in this process.
+    num_threads: number of threads in each process.
+    clips_ahead: number of clips that each process prepares in advance.
 
     Raises:
       ValueError: a setting is out of range.
@@ -308,7 +310,7 @@ class DataConfig:
 
 
 def _refuse_negative(value: Any, where: str = "") -> None:
-    """Refuse negative numbers: no size, count, share or strength can be one."""
+    """Refuse negative numbers, since no size, count, share or strength can be negative."""
     if dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             _refuse_negative(getattr(value, field.name), f"{where}.{field.name}".lstrip("."))

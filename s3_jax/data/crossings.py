@@ -1,9 +1,9 @@
-"""Videos in which objects of different clips cross, to measure how well identities are kept.
+"""Videos in which objects from different clips cross, to measure how well identities are kept.
 
     for clip in crossing_clips(data, count=12): ...
 
-The objects come from the sources of a `DataConfig`, one from each clip. They are moved across one
-another and pasted, so every mask is known, including those of hidden objects.
+The objects come from the sources of a `DataConfig`, one from each clip. Each is moved across the
+others and pasted over them, so every mask is known, including those of hidden objects.
 """
 
 from collections.abc import Iterator
@@ -22,10 +22,10 @@ TRIES = 60
 
 
 def crossing_clips(data: DataConfig, count: int) -> Iterator[Clip]:
-    """Yield clips with two and three objects in turn, from different items, that hide one another.
+    """Yield clips in which two or three objects (in turn), from different items, hide one another.
 
-    In each clip, every object is visible in the first frame, and one is hidden by more than a third
-    in some frame and visible again in the last.
+    In each clip, every object is visible in the first frame. One of them loses more than a third of
+    its area to another in some frame, and is visible again in the last.
 
     Raises:
       InputError: a data set cannot be read, or `TRIES` samples gave no such clip.
@@ -54,7 +54,7 @@ def _layer(rng: np.random.Generator, sources: list[Source], data: DataConfig) ->
 
 
 def _stack(rng: np.random.Generator, layers: list[Clip]) -> Clip | None:
-    """Paste the layers over one another; each one passes over those below."""
+    """Paste the layers over one another, each passing over those below; None if none is hidden."""
     if len(layers) < 2:
         return None
     stacked, crossed = layers[0], False

@@ -1,4 +1,4 @@
-"""Fast decoding of images and masks for training; any damage raises an InputError."""
+"""Fast decoding of images and masks for training; damaged files raise an InputError."""
 
 import io
 
@@ -64,7 +64,7 @@ def decode_ids(encoded: bytes, where: str) -> Ids:
 
 
 def decode_foreground(encoded: bytes, where: str) -> UInt8[np.ndarray, "h w"]:
-    """Decode a mask of one object as 0 and 1; soft edges are cut at half the largest value.
+    """Decode a mask of one object as 0 and 1, with soft edges cut at half the largest value.
 
     Raises:
       InputError: the data are damaged, truncated or not a mask.
@@ -79,7 +79,7 @@ def decode_foreground(encoded: bytes, where: str) -> UInt8[np.ndarray, "h w"]:
 
 
 def without_void(ids: Ids, binary: bool) -> Ids:
-    """Return ids with void pixels as background or, if `binary`, all non-zero ids as object 1."""
+    """Return ids with void pixels set to 0 or, if `binary`, with all non-zero ids set to 1."""
     if binary:
         return (ids != 0).astype(np.uint8)
     if ids.dtype == np.uint8 and ids.max(initial=0) == VOID:

@@ -1,4 +1,4 @@
-"""Lists of masks without objects, which save training from decoding them in vain."""
+"""Lists of masks without objects, so training does not decode them in vain."""
 
 from pathlib import Path
 

@@ -21,10 +21,10 @@ _RESOLUTIONS = ("480p", "Full-Resolution")
 
 @dataclasses.dataclass(frozen=True)
 class AnnotatedVideo:
-    """The annotated frames of a video in order.
+    """The annotated frames of a video, in order.
 
     frames: pairs of file names, in `images` and in `annotations`.
-    num_images: number of all frames, with and without annotation.
+    num_images: number of all frames, annotated or not.
     """
 
     name: str
@@ -73,7 +73,7 @@ def annotated_videos(
 def chosen(
     videos: Sequence[AnnotatedVideo], names: Sequence[str], held_out: Sequence[str]
 ) -> list[AnnotatedVideo]:
-    """Return the videos with the given names (all if there are none) except those held out.
+    """Return the videos with the given names, or all if `names` is empty, except those held out.
 
     Raises:
       InputError: a name belongs to no video, or no video is left.
@@ -120,7 +120,7 @@ def video_roots(path: Path, images: str = "", annotations: str = "") -> tuple[Pa
 
 
 def image_mask_pairs(path: Path) -> list[tuple[Path, Path]]:
-    """Return the images below a directory with their masks, paired by `ImageFolderConfig`'s rule.
+    """Return the images below a directory and their masks, paired as in `ImageFolderConfig`.
 
     Raises:
       InputError: there are no pairs, or so many images lack a mask that the data set must be
@@ -151,10 +151,10 @@ def image_mask_pairs(path: Path) -> list[tuple[Path, Path]]:
 
 
 def region_pairs(path: Path) -> list[tuple[Path, Path]]:
-    """Return the images of `images/` with their region maps of `regions/`.
+    """Return the images of `images/` with their region maps from `regions/`.
 
     Raises:
-      InputError: as `image_mask_pairs`.
+      InputError: see `image_mask_pairs`.
     """
     for part in ("images", "regions"):
         if not (path / part).is_dir():
@@ -195,7 +195,7 @@ def list_files(path: Path) -> list[Path]:
 
 
 def _find(path: Path, part: str) -> Path:
-    """Find `part` in `path` or `path/train`, or its resolution subdirectory if there is one."""
+    """Find `part` in `path` or `path/train`, or its subdirectory for a resolution if it has one."""
     tried = [path / part, path / "train" / part]
     for root in tried:
         if root.is_dir():
@@ -259,7 +259,7 @@ def _bare(file: Path, ending: str) -> str:
 
 
 def _tolerate(names: Sequence[str], total: int, what: str) -> None:
-    """Warn about a few missing items; refuse many.
+    """Warn if a few items are missing, and raise if many are.
 
     Raises:
       InputError: more than a tenth is missing.

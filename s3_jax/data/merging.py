@@ -1,4 +1,4 @@
-"""Composition of clips: objects of one clip pasted over another."""
+"""Composition of clips: the objects of one clip are pasted over another."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ PASSING = 0.7  # share of motions that pass over other objects; the rest leave a
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clip:
-    """Frames and their masks with ids 1..num_objects; all objects appear in the first frame."""
+    """Frames and masks with ids 1..num_objects, all of which appear in the first frame."""
 
     frames: UInt8[np.ndarray, "t h w 3"]
     masks: UInt8[np.ndarray, "t h w"]
@@ -55,7 +55,7 @@ def across(rng: np.random.Generator, upper: Clip, lower: Clip) -> Clip:
 
 
 def over(rng: np.random.Generator, upper: Clip, lower: Clip) -> Clip:
-    """Move `upper` so its objects pass over those of `lower` in the middle of the clip.
+    """Move `upper` so that its objects pass over those of `lower` in the middle of the clip.
 
     The clip is returned unchanged if either has no objects.
     """
@@ -76,7 +76,7 @@ def _direction(rng: np.random.Generator) -> Float[np.ndarray, "2"]:
 def moved(clip: Clip, offsets: Float[np.ndarray, "t 2"]) -> Clip:
     """Shift every frame by its offset x, y, rounded to pixels.
 
-    Pixels that come in at the edges are black background.
+    Pixels uncovered at the edges become black background.
     """
     size = clip.masks.shape[2], clip.masks.shape[1]
     frames, masks = [], []
@@ -95,7 +95,7 @@ def hidden(lower: Clip, occluder: Clip) -> Clip:
 
 
 def limit(rng: np.random.Generator, clip: Clip, most: int) -> Clip:
-    """Keep at most `most` of the objects seen in the first frame; the others become background."""
+    """Keep up to `most` random objects of those in the first frame; others become background."""
     chosen = choose(rng, object_ids(clip.masks[0]), most)
     if len(chosen) == clip.num_objects:
         return clip

@@ -1,4 +1,4 @@
-"""All data sets of a training run as one numbered list of independent clips."""
+"""All data sets of a training run, as one numbered list of independent clips."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ from s3_jax.media.image_files import shortened
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Share:
-    """A source, its items that are long enough, and the number of clips it provides per epoch."""
+    """A source, those of its items that are long enough, and its number of clips per epoch."""
 
     source: Source
     items: list[int]
@@ -26,7 +26,7 @@ class Share:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
-    """A clip with ids 1..num_objects, and the failures met before it was found."""
+    """A clip with ids 1..num_objects, and messages about items that failed before it was found."""
 
     frames: UInt8[np.ndarray, "t h w 3"]
     masks: UInt8[np.ndarray, "t h w"]
@@ -35,7 +35,7 @@ class Sample:
 
 
 class Mixture:
-    """Clips by number; `len` of them make an epoch, to which each source contributes its share.
+    """Clips by number; an epoch has `len` of them, to which each source contributes its share.
 
     Raises:
       InputError: a data set is missing, empty, incomplete, or has no video as long as a clip.
@@ -58,10 +58,10 @@ class Mixture:
 
         Args:
           number: number of the clip in the whole run; seeds everything random in it.
-          progress: share of the training that is done.
+          progress: share of the training run that is done, 0 to 1.
 
         Raises:
-          InputError: no replacement worked either.
+          InputError: the replacements failed too.
         """
         config = self._config
         share, item = self._locate(entry, epoch)
@@ -81,15 +81,15 @@ class Mixture:
         raise InputError(_hopeless(share.source.name, config.sequences_tried, failures))
 
     def _locate(self, entry: int, epoch: int) -> tuple[Share, int]:
-        """Return the share that an entry falls into, and its item in this epoch."""
+        """Return the share to which an entry belongs, and its item in this epoch."""
         which = int(np.searchsorted(self._ends, entry, side="right"))
         share = self._shares[which]
         place = entry - int(self._ends[which]) + share.clips
-        # A share that is not a multiple of the items continues where the last epoch ended.
+        # If the clips per epoch are no multiple of the items, continue where the last epoch ended.
         return share, share.items[(place + epoch * share.clips) % len(share.items)]
 
     def _clip(self, rng: np.random.Generator, share: Share, item: int, skip: int) -> Clip | None:
-        """Return a clip of the item, possibly merged with one of another item of its source."""
+        """Return a clip of the item, possibly merged with a clip of another item of its source."""
         config = self._config
         clip = self._single(rng, share, item, skip)
         if clip is None:

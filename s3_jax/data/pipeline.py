@@ -1,10 +1,10 @@
 """Batches of training clips, prefetched by grain.
 
 A training run has an endless list of clips; clip i is a pure function of the configuration and i.
-Batch s of size n holds the clips s * n to (s + 1) * n - 1. Host h of m takes the h-th of m equal
-runs of each batch, so the hosts' rows, concatenated in order, are the batch; a training step
-numbers them the same way (`training.draws`). The position in the data is thus simply the step,
-independent of the number of hosts, worker processes and threads.
+Batch s of size n consists of clips s * n to (s + 1) * n - 1. Each batch is cut into m equal parts,
+and host h of m takes the h-th, so the hosts' rows, concatenated in order, are the batch. A training
+step numbers its rows the same way (`training.draws`). The position in the data is therefore the
+step, whatever the number of hosts, worker processes and threads.
 """
 
 import dataclasses
@@ -63,10 +63,10 @@ def make_pipeline(
 
 
 def clip_rows(config: DataConfig, global_batch_size: int) -> grain.MapDataset:
-    """Return the endless list of clips by number.
+    """Return the endless list of clips, addressed by number.
 
-    Each row is a dictionary of `frames`, `masks`, `num_objects` and `failures`, the same whenever
-    it is requested.
+    Each row is a dictionary of `frames`, `masks`, `num_objects` and `failures`. Requesting a row
+    again gives the same values.
 
     Raises:
       InputError: a data set is missing, empty or incomplete.
@@ -78,7 +78,7 @@ def clip_rows(config: DataConfig, global_batch_size: int) -> grain.MapDataset:
 
 
 class Batches(Iterator[Batch]):
-    """Batches of one host in order; close them after use, or use them as a context manager.
+    """Batches of one host, in order; close them after use, or use them as a context manager.
 
     Each batch is a dictionary of arrays of constant shape and dtype:
       frames: uint8 [b, t, h, w, 3], RGB.
@@ -163,7 +163,7 @@ class Batches(Iterator[Batch]):
 
 @dataclasses.dataclass(frozen=True)
 class _OwnRows:
-    """The clips of one host by number; number 0 is the first of step `start_step`."""
+    """The clips of one host by number, counted from the first one of step `start_step`."""
 
     clips: grain.MapDataset
     batch_size: int

@@ -1,7 +1,7 @@
-"""Checks of a data set, file by file, and storage of the usable videos as ArrayRecord.
+"""Checks every file of a data set, and storage of its usable videos as ArrayRecord.
 
-The checks of each video are kept in a log, so an interrupted run resumes where it stopped. The
-records are written in one go under a temporary name.
+The result for each video is kept in a log, so an interrupted run resumes where it stopped. The
+records are written in one pass under a temporary name.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from s3_jax.media.image_files import reason
 from s3_jax.media.json_files import parse_json
 
 VERSION = str(VideoBuilder.VERSION)
-# Applies a function to items, given their weights; places and results as they are done.
+# Applies a function to weighted items, and yields (index, result) as the items are done.
 Spread = Callable[
     [Callable[["Item"], "Check"], Sequence["Item"], Sequence[int]], Iterable[tuple[int, "Check"]]
 ]
@@ -37,7 +37,7 @@ LARGEST_ID = 254  # of the stored 8-bit masks, in which 255 is void
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A video, or a photograph as a one-frame video: the image and mask file of each frame."""
+    """A video, or a photograph as a video of one frame: the image and mask file of each frame."""
 
     name: str
     frames: tuple[tuple[Path, Path], ...]
@@ -45,7 +45,7 @@ class Item:
     mask_kind: Literal["ids", "binary", "foreground"]
 
     def read_mask(self, index: int) -> Ids:
-        """Return the ids of a frame; errors as `videos.Video.ids`."""
+        """Return the object ids of a frame; errors are those of `videos.Video.ids`."""
         path = self.frames[index][1]
         encoded = read_bytes(path)
         if self.mask_kind == "foreground":
@@ -73,7 +73,7 @@ class Check:
 
     @property
     def usable(self) -> bool:
-        """True if a frame shows an object and all ids can be stored."""
+        """True if at least one frame shows an object and all ids can be stored."""
         return len(self.kept) > len(self.empty) and len(self.ids) <= LARGEST_ID
 
 
@@ -96,7 +96,7 @@ def list_photographs(path: Path) -> list[Item]:
 
 
 def check(item: Item) -> Check:
-    """Decode every image and mask of a video and record all problems."""
+    """Decode every image and mask of a video, and return all problems."""
     kept: list[int] = []
     empty: list[int] = []
     ids: set[int] = set()
@@ -126,11 +126,11 @@ def check_all(
     done: Callable[[], object] = lambda: None,
     spread: Spread | None = None,
 ) -> list[Check]:
-    """Return the checks of all videos in order; those found in the log are not repeated.
+    """Check all videos and return the results in order; checks found in the log are not repeated.
 
     Args:
       done: called after each video, to show progress.
-      spread: runs the checks instead of the threads.
+      spread: runs the checks elsewhere; by default they run in `workers` threads.
     """
     known = _read_log(log)
     checks = {i: known[x.name] for i, x in enumerate(items) if _still_holds(known.get(x.name), x)}
@@ -173,7 +173,7 @@ def write_records(name: str, output: Path, items: Sequence[Item], checks: Sequen
 
 
 def report(items: Sequence[Item], checks: Sequence[Check]) -> dict[str, Any]:
-    """Return counts and problems, for display and as JSON."""
+    """Return counts and problems as JSON values, also for display."""
     unusable = [found.name for found in checks if not found.usable]
     return {
         "videos": len(items),
@@ -188,7 +188,7 @@ def report(items: Sequence[Item], checks: Sequence[Check]) -> dict[str, Any]:
 
 
 def empty_masks(items: Sequence[Item], checks: Sequence[Check]) -> dict[str, list[str]]:
-    """Map each video to the file stems of its masks without objects; see `empty_masks.read`."""
+    """Map each video to the file stems of its masks without objects (for `empty_masks.read`)."""
     return {
         item.name: [item.frames[index][1].stem for index in found.empty]
         for item, found in zip(items, checks, strict=True)
@@ -248,7 +248,7 @@ def _read_log(log: Path) -> dict[str, Check]:
 
 
 def _entry(found: Check) -> Entry:
-    """Return the index entry of a video; frames are renumbered if some were left out."""
+    """Return the index entry of a video, with its frames renumbered if some were left out."""
     place = {index: number for number, index in enumerate(found.kept)}
     return Entry(found.name, len(found.kept), frozenset(place[index] for index in found.empty))
 

@@ -1,6 +1,6 @@
-"""Pictures with object masks, all in memory, for training from clicks and boxes.
+"""Pictures with object masks, kept in memory to train masks from clicks and boxes.
 
-Pictures of any size are concatenated in one flat array, so a program of fixed shapes can sample
+Pictures of any size are concatenated into one flat array, so a program with fixed shapes can sample
 views of all of them.
 """
 
@@ -17,7 +17,7 @@ from s3_jax.errors import InputError
 
 # Unlabelled mask pixels; regions are numbered up to 254.
 UNKNOWN = 255
-# Every so many pictures of a folder, in order of names, one is held out from training.
+# One in this many pictures of a folder, in order of names, is held out from training.
 HELD_OUT_EVERY = 21
 
 
@@ -25,11 +25,11 @@ HELD_OUT_EVERY = 21
 class PictureFolderConfig:
     """Frozen settings of one folder of pictures.
 
-    images, masks: folders below the data's root; a mask has its image's name and ".png".
-    share: share of the sampled views.
-    binary: everything that is not 0 is one object; otherwise every id is one.
-    smallest: objects that cover a smaller share of the picture are left out.
-    every: subsampling of a video's pictures: one in `every` is used.
+    images, masks: folders below the data's root. A mask has the name of its image, with ".png".
+    share: share of the sampled views that come from this folder.
+    binary: treat everything that is not 0 as one object; otherwise every id is an object.
+    smallest: share of the picture below which objects are left out.
+    every: use only one in `every` pictures of a video.
     held_out: names of subfolders to leave out. In a folder without subfolders, one picture in
       `HELD_OUT_EVERY` is left out.
     """
@@ -44,12 +44,12 @@ class PictureFolderConfig:
 
 
 class Pictures(NamedTuple):
-    """All pixels of all pictures (p positions), and the m objects in them.
+    """All pixels of all pictures, p in total, and the m objects in them.
 
-    places: for every object the start of its picture, the picture's height and width, and the
-      object's value in the mask.
+    places: for every object, the position of its picture's first pixel, the picture's height and
+      width, and the object's value in the mask.
     boxes: left, top, right, bottom of every object, in pixels of its picture.
-    upto: cumulative probability of the objects.
+    upto: cumulative sampling probability of the objects.
     """
 
     pixels: UInt8[np.ndarray, "p 3"]
@@ -60,7 +60,7 @@ class Pictures(NamedTuple):
 
 
 def load_pictures(root: Path, folders: Sequence[PictureFolderConfig]) -> Pictures:
-    """Read all pictures of some folders that are not held out.
+    """Read the pictures of some folders, except those held out.
 
     Raises:
       InputError: a folder has no picture with an object.
@@ -97,7 +97,7 @@ def load_pictures(root: Path, folders: Sequence[PictureFolderConfig]) -> Picture
 def objects(
     ids: UInt8[np.ndarray, "h w"], smallest: float
 ) -> Iterator[tuple[int, tuple[int, int, int, int]]]:
-    """Yield value and box (left, top, right, bottom) of the objects that are large enough."""
+    """Yield value and box (left, top, right, bottom) of every object that is large enough."""
     for value in np.unique(ids):
         if value in (0, UNKNOWN) or (ids == value).mean() < smallest:
             continue
@@ -108,7 +108,7 @@ def objects(
 def held_out_objects(
     root: Path, folder: PictureFolderConfig
 ) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]]:
-    """Yield name, picture and mask of the largest object of every held-out picture."""
+    """Yield the name, the picture and the mask of the largest object of every held-out picture."""
     for i, (image, mask) in enumerate(_all_files(root, folder)):
         if _is_held_out(root, folder, i, image):
             picture, ids = _read(image, mask, folder)

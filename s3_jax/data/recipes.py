@@ -13,7 +13,7 @@ IMAGES = (
     ImageFolderConfig("BIG", multiplier=5),
     ImageFolderConfig("HRSOD", multiplier=5),
 )
-# DAVIS's folder also holds its validation videos, hence the list.
+# The list is needed because DAVIS's folder also has the validation videos.
 VIDEOS = (
     VideoFolderConfig("DAVIS", subset="ImageSets/2017/train.txt", frame_interval=2, multiplier=2),
     VideoFolderConfig("YouTubeVOS", frame_interval=5),
@@ -26,7 +26,7 @@ MORE_VIDEOS = {
 
 
 def pretraining(root: str, **changes: Any) -> DataConfig:
-    """Return the settings for static images: one-object clips of 3 frames at 384 pixels.
+    """Return the settings for static images: clips of one object, 3 frames at 384 pixels.
 
     Args:
       root: the directory with FSS-1000, DUTS-TR, DUTS-TE, ECSSD, BIG and HRSOD.

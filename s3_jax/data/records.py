@@ -1,6 +1,6 @@
-"""Videos in ArrayRecord files in TFDS's layout, read without decoding the frames.
+"""Videos in ArrayRecord files with TFDS's layout, read without decoding their frames.
 
-The features are those of TFDS's own `davis`, whose files can be read too:
+The features are those of TFDS's own `davis`, so its files can be read too:
 video: a sequence of {frames: image, segmentations: image of one channel}, and
 metadata: {num_frames, video_name}.
 """
@@ -30,7 +30,7 @@ class VideoRecord:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """Index entry of a video; `empty` holds the frames known to show no object."""
+    """Index entry of a video; `empty` lists the frames known to show no object."""
 
     name: str
     num_frames: int
@@ -38,10 +38,10 @@ class Entry:
 
 
 class VideoRecords:
-    """The videos of one split; files are opened at first use, so instances can be pickled.
+    """The videos of one split. Files are opened at first use, so instances can be pickled.
 
     Raises:
-      InputError: the path is not a prepared data set, or one with other features.
+      InputError: the path is not a prepared data set, or its features are different.
     """
 
     def __init__(self, path: Path, split: str):

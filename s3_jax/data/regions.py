@@ -5,7 +5,7 @@ from jaxtyping import Float, Integer, UInt8
 
 from s3_jax.data.config import Range
 
-# Objects seldom cover more of the picture's edge than this; sky and ground do.
+# Objects seldom cover more of the picture's edge than this, whereas sky and ground do.
 LARGEST_EDGE_SHARE = 0.25
 TRIES = 20
 
@@ -13,10 +13,11 @@ TRIES = 20
 def sample_objects(
     rng: np.random.Generator, regions: Integer[np.ndarray, "h w"], count: int, area: Range
 ) -> UInt8[np.ndarray, "h w"]:
-    """Sample a mask of up to `count` disjoint objects, ids from 1; fewer if no more are found.
+    """Sample a mask of up to `count` disjoint objects with ids from 1.
 
     Args:
-      regions: a region number for every pixel.
+      regions: the region number of every pixel.
+      count: number of objects; there are fewer if no more are found.
       area: smallest and largest share of the picture that an object may cover.
     """
     areas = np.bincount(regions.ravel()) / regions.size
@@ -32,7 +33,7 @@ def sample_objects(
 
 
 def shared_borders(regions: Integer[np.ndarray, "h w"]) -> Float[np.ndarray, "n n"]:
-    """Count the neighbouring pixel pairs of every two different regions."""
+    """Count the pairs of neighbouring pixels across the border of every two regions."""
     count = int(regions.max()) + 1
     borders = np.zeros((count, count))
     for one, other in ((regions[:, 1:], regions[:, :-1]), (regions[1:], regions[:-1])):
@@ -55,7 +56,7 @@ def _sample_union(
     taken: np.ndarray,
     area: Range,
 ) -> list[int]:
-    """Return the regions of one object of allowed size; empty if none was found."""
+    """Return the regions of one object of an allowed size, or an empty list if none was found."""
     allowed = ~taken & (areas > 0) & (areas <= area[1]) & (edge <= LARGEST_EDGE_SHARE)
     seeds = np.flatnonzero(allowed)
     for _ in range(TRIES if len(seeds) else 0):

@@ -1,4 +1,4 @@
-"""Sampling of the frames and objects that make a training clip (paper section 4.1)."""
+"""Sampling of the frames and objects of a training clip (paper section 4.1)."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from jaxtyping import Integer, UInt8
 
 from s3_jax.data.config import Number
 
-REDRAWS = 20  # attempts to draw frames whose first one is not known to be empty
+REDRAWS = 20  # attempts to draw frames that start with one not known to be empty
 
 
 def max_skip(skips: Sequence[tuple[Number, int]], progress: Number, frame_interval: int) -> int:
@@ -16,8 +16,8 @@ def max_skip(skips: Sequence[tuple[Number, int]], progress: Number, frame_interv
 
     Args:
       skips: see `data.config.DataConfig`.
-      progress: share of the training that is done, 0 to 1.
-      frame_interval: the data set's distance between annotated frames.
+      progress: share of the training run that is done, 0 to 1.
+      frame_interval: distance between annotated frames in frames of the original video.
     """
     skip = [distance for start, distance in skips if start <= progress][-1]
     return max(1, skip // frame_interval)
@@ -31,14 +31,14 @@ def draw_frames(
     reverse: Number,
     empty: frozenset[int] = frozenset(),
 ) -> list[int]:
-    """Draw `count` different frames in playing order, each within `skip` of another.
+    """Draw `count` different frames, in playing order, each within `skip` of another.
 
-    A video of one frame is a photograph, which is repeated; one with fewer than `count` is played
-    back and forth.
+    The single frame of a photograph is repeated, and a video with fewer than `count` frames is
+    played back and forth.
 
     Args:
       reverse: probability of playing backwards.
-      empty: frames the clip should not start with; it may if no other start was found.
+      empty: frames with which the clip should not start, unless no other start is found.
     """
     if num_frames == 1:
         return [0] * count
@@ -52,13 +52,13 @@ def draw_frames(
 
 
 def _back_and_forth(frames: list[int], count: int) -> list[int]:
-    """Continue a sequence to `count` frames, turning round at its ends."""
+    """Extend a sequence to `count` frames by turning round at its ends."""
     period = frames + frames[-2:0:-1]
     return [period[i % len(period)] for i in range(count)]
 
 
 def _draw_neighbours(rng: np.random.Generator, num_frames: int, count: int, skip: int) -> list[int]:
-    """Draw a random frame, then repeatedly one within `skip` of any drawn before; sorted."""
+    """Draw a random frame, then others within `skip` of any drawn before; return them sorted."""
     chosen = np.zeros(num_frames, bool)
     near = np.zeros(num_frames, bool)
     following = int(rng.integers(num_frames))
@@ -86,7 +86,7 @@ def choose(rng: np.random.Generator, present: Sequence[int], most: int) -> list[
 
 
 def relabel(ids: Integer[np.ndarray, "h w"], chosen: Sequence[int]) -> UInt8[np.ndarray, "h w"]:
-    """Relabel the chosen ids as 1, 2, ... in their order; all others become background."""
+    """Relabel the chosen ids as 1, 2, ... in their order; all other ids become background."""
     if ids.dtype == np.uint8:
         table = np.zeros(256, np.uint8)
         table[np.asarray(chosen, int)] = np.arange(1, len(chosen) + 1)

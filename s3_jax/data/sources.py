@@ -1,4 +1,4 @@
-"""Data sets as numbered items, each of which opens as a `Video`: frames and ids on demand.
+"""Data sets as numbered items; each opens as a `Video`, which decodes frames and ids on demand.
 
 A photograph is a video of one frame. Sources with random content (the objects of a region map, a
 synthetic scene) draw it from the generator passed to `open`.
@@ -43,7 +43,7 @@ class Source(Protocol):
         ...
 
     def open(self, item: int, rng: np.random.Generator, max_objects: int) -> Video:
-        """Open an item; `max_objects` bounds generated objects, not annotated ones.
+        """Open an item; `max_objects` limits generated objects, not annotated ones.
 
         Raises:
           InputError: the item is damaged or missing.
@@ -52,7 +52,7 @@ class Source(Protocol):
 
 
 def open_source(config: data_config.SourceConfig) -> Source:
-    """Open the source that a configuration describes; lists files but decodes none.
+    """Open the source that a configuration describes; files are listed but not decoded.
 
     Raises:
       InputError: the data set is missing, empty or incomplete.
@@ -154,7 +154,7 @@ class RegionFolderSource:
 
 
 class RecordSource:
-    """A TFDS data set of videos; each process opens the files at its first read."""
+    """A TFDS data set of videos, whose files each process opens at its first read."""
 
     def __init__(self, config: data_config.RecordsConfig):
         self.name = config.path
@@ -174,7 +174,7 @@ class RecordSource:
 
 
 class SyntheticSource:
-    """Procedural videos, a new one at every opening; items only count them."""
+    """Procedural videos; every opening makes a new one, so item numbers have no meaning."""
 
     def __init__(self, config: data_config.SyntheticConfig):
         self.name = "synthetic scenes"
@@ -208,11 +208,11 @@ class SyntheticSource:
 
 
 def decode_instances(encoded: bytes, where: str) -> UInt8[np.ndarray, "h w"]:
-    """Decode the instance numbers of a mask without small instances and void pixels.
+    """Decode the instance numbers of a mask; small instances and void pixels become 0.
 
     Raises:
-      InputError: the data are damaged, truncated, not a mask, or have more instances than 8 bits
-        can distinguish.
+      InputError: the data are damaged, truncated or not a mask, or have more instances than 8 bits
+        can hold.
     """
     ids = without_void(decode_ids(encoded, where), binary=False)
     if ids.dtype != np.uint8:
@@ -225,7 +225,7 @@ def decode_instances(encoded: bytes, where: str) -> UInt8[np.ndarray, "h w"]:
 
 
 class Backgrounds:
-    """Background pictures for a share of all samples; none if `path` is empty."""
+    """Background pictures for a share of all samples, or for none if `path` is empty."""
 
     def __init__(self, path: str, share: data_config.Number):
         self._files = folders.pictures(Path(path)) if path else []

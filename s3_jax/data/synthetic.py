@@ -1,11 +1,11 @@
-"""Synthetic videos with exact masks: textured bodies that move, bend and hide one another.
+"""Synthetic videos with exact masks: textured bodies move, bend and hide one another.
 
     for frame, mask in synthetic_video(100, 240, 432, num_objects=3, seed=0): ...
 
-A `Scene` is sampled once from a random generator; `render(scene, t)` then renders it at any time,
-so clips of any spacing, order and length can come from one scene. Everything is a function of the
+A `Scene` is sampled once from a random generator, and `render(scene, t)` renders it at any time, so
+clips of any spacing, order and length can come from one scene. Everything is a function of the
 generator's seed. Motion is smooth and bounded (sums of sine waves), depth is fixed, parts swing on
-their body, surfaces ripple, light drifts, and some bodies look alike.
+their bodies, surfaces ripple, light drifts, and some bodies look alike.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ LEAST_AREA = 12  # visible pixels of every object in the first frame; more in la
 class SceneConfig:
     """Frozen settings of a scene's difficulty.
 
-    distractors: number of bodies that move like objects and hide them but are background in the
-      mask.
-    lookalikes: probability that a body copies the shape and surface of an earlier one.
-    speed: factor on all motion; at 1 a body crosses the frame in 20 to 100 frames.
+    distractors: number of bodies that move like objects and may hide them, but are background in
+      the mask.
+    lookalikes: probability that a body has the shape and surface of an earlier one.
+    speed: factor on all motion; at 1, a body crosses the picture in 20 to 100 frames.
     deformation: factor on the bending of bodies; 0 keeps them rigid.
-    motion_blur: share of the frame interval for which the shutter is open; 0 for sharp frames.
+    motion_blur: share of the frame interval during which the shutter is open; 0 gives sharp frames.
     noise: standard deviation of the sensor noise, in grey levels.
     """
 
@@ -73,7 +73,7 @@ def sample_scene(
     """Sample a scene in which every object is visible at t = 0.
 
     Args:
-      pictures: RGB photographs for background and surfaces, instead of procedural textures.
+      pictures: RGB photographs for background and surfaces; without any, textures are procedural.
 
     Raises:
       ValueError: a size or count is out of range, or the frame has no room for so many objects.
@@ -151,13 +151,13 @@ def _sample_bodies(
     config: SceneConfig,
     room: float,
 ) -> tuple[Body, ...]:
-    """Sample objects, then distractors, in random depth order.
+    """Sample objects and distractors, and order them randomly in depth.
 
     Each body starts in its own cell of a grid over the frame.
 
     Args:
-      room: factor on the distance from the cell's centre and, down to 0.6, on the size; smaller
-        values give less overlap.
+      room: factor on the distance from the cell's centre and (but at least 0.6) on the size;
+        smaller values give less overlap.
     """
     columns = int(np.ceil(np.sqrt(len(looks) * scene.width / scene.height)))
     rows = -(-len(looks) // columns)
@@ -219,7 +219,7 @@ def _sample_part(
     waves = 3
     frequency = rng.uniform(2, 8, (waves, 1))
     angle = rng.uniform(0, 2 * np.pi, (waves, 1))
-    # At most 0.05 of the side for each wave, less for short ones, so nothing folds over.
+    # At most 0.05 of the side for each wave, and less for short ones, so the surface never folds.
     amplitude = config.deformation * rng.uniform(-0.2, 0.2, (waves, 2)) / frequency.clip(4)
     ripple = Ripple(
         amplitude.astype(np.float32),

@@ -13,7 +13,7 @@ Mask = UInt8[np.ndarray, "h w"]
 
 
 def render(scene: Scene, t: Number) -> tuple[Frame, Mask]:
-    """Render picture and mask at time t in frames; the mask is that of mid-exposure."""
+    """Render picture and mask at time `t`, in frames; the mask shows the middle of the exposure."""
     sharp, mask = compose(scene, t)
     if scene.motion_blur > 0:
         offsets = np.linspace(-0.5, 0.5, 5) * scene.motion_blur
@@ -23,7 +23,7 @@ def render(scene: Scene, t: Number) -> tuple[Frame, Mask]:
 
 
 def compose(scene: Scene, t: Number) -> tuple[Frame, Mask]:
-    """Draw background and bodies, back to front, without light and noise."""
+    """Draw background and bodies from back to front, without light and noise."""
     canvas = _seen_background(scene, t)
     mask = np.zeros((scene.height, scene.width), np.uint8)
     for body in scene.bodies:
@@ -34,7 +34,7 @@ def compose(scene: Scene, t: Number) -> tuple[Frame, Mask]:
 
 
 def _seen_background(scene: Scene, t: Number) -> Frame:
-    """Return the background as seen by a camera that pans, turns and zooms."""
+    """Return the background as the panning, turning and zooming camera sees it."""
     x, y, angle, zoom = scene.camera(t)
     tall, wide = scene.background.shape[:2]
     turn = _rotation(float(angle)) * np.exp(zoom)
@@ -89,7 +89,7 @@ def _draw(canvas: Frame, mask: Mask, part: Part, to_frame: Affine, body: Body, t
 
 
 def _bounding_box(to_frame: Affine, shape: tuple[int, ...]) -> tuple[slice, slice] | None:
-    """Return the rows and columns of the frame that a sprite can touch; None if there are none."""
+    """Return the rows and columns of the frame that a sprite may touch; None if it is outside."""
     margin = 0.65  # half the side, plus the largest ripple
     corners = np.array([[-1, -1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, 1]]) * [margin, margin, 1]
     points = corners @ to_frame.T
@@ -103,9 +103,10 @@ def _bounding_box(to_frame: Affine, shape: tuple[int, ...]) -> tuple[slice, slic
 def _sprite_coordinates(
     to_frame: Affine, ripple: Ripple, rows: slice, columns: slice, t: Number
 ) -> Float32[np.ndarray, "h w 2"]:
-    """Return the point of the sprite seen at each pixel of a box, in sides from its centre.
+    """Return the point of the sprite that each pixel of a box shows.
 
-    It is computed on a coarse grid that extends one cell beyond the box, and interpolated.
+    Points are measured from the sprite's centre in multiples of its side. They are computed on a
+    coarse grid that extends one cell beyond the box, and interpolated.
     """
     height, width = rows.stop - rows.start, columns.stop - columns.start
     y = rows.start + _grid_centres(height)
@@ -125,7 +126,7 @@ def _grid_centres(length: int) -> Float[np.ndarray, " n"]:
 
 
 def _expose(scene: Scene, frame: Frame, t: Number) -> Frame:
-    """Apply light that drifts over the scene and varies in strength, then sensor noise."""
+    """Apply light, which drifts over the scene and varies in strength, and sensor noise."""
     x, y, strength, contrast = scene.light(t)
     shift = np.array([[1, 0, x], [0, 1, y]])
     tall, wide = scene.light_map.shape
@@ -133,7 +134,7 @@ def _expose(scene: Scene, frame: Frame, t: Number) -> Frame:
     coarse = cv2.exp(np.float32(strength) + np.float32(contrast) * local)
     gain = cv2.resize(cv2.merge([coarse] * 3), (scene.width, scene.height))
     lit = cv2.multiply(frame, gain, dtype=cv2.CV_8U)
-    seed = round(t * 64)  # a different piece of the grain for every moment
+    seed = round(t * 64)  # a different part of the grain at every time
     top, left = (seed * 7919) % scene.height, (seed * 104729) % scene.width
     piece = scene.grain[top : top + scene.height, left : left + scene.width]
     return cv2.add(lit, piece, dtype=cv2.CV_8U)

@@ -12,7 +12,7 @@ Number = float | int
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Wave:
-    """base + sum of amplitude * sin(rate * t + phase) + drift * t, for each of d values."""
+    """Sum base + amplitude * sin(rate * t + phase) + ... + drift * t, for each of d values."""
 
     base: Float[np.ndarray, " d"]
     amplitude: Float[np.ndarray, "d n"]
@@ -27,7 +27,7 @@ class Wave:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ripple:
-    """A deformation of a sprite by travelling waves, in units of the sprite's side."""
+    """A deformation of a sprite by travelling waves, measured in multiples of the sprite's side."""
 
     amplitude: Float32[np.ndarray, "n 2"]
     direction: Float32[np.ndarray, "n 2"]
@@ -37,7 +37,7 @@ class Ripple:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Part:
-    """A sprite on a body: its position (in units of the body), size and swing."""
+    """A sprite on a body: its position and size (relative to the body) and its swing."""
 
     picture: Sprite
     offset: tuple[float, float]
@@ -48,11 +48,11 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Body:
-    """A moving thing of one or more parts; `object_id` is 0 for distractors.
+    """A moving body of one or more parts; `object_id` is 0 for distractors.
 
     position: x, y in pixels.
-    size: logarithm of the side in pixels, and of the aspect ratio.
-    angle: radians.
+    size: logarithms of the side in pixels and of the aspect ratio.
+    angle: rotation in radians.
     """
 
     object_id: int
@@ -66,11 +66,11 @@ class Body:
 class Scene:
     """Everything that defines a synthetic video except the time.
 
-    bodies: back to front.
+    bodies: all bodies, from back to front.
     camera: pan x, y in pixels, angle in radians, logarithm of the zoom.
-    light_map: coarse map of brightness, around 0.
-    light: its shift x, y in its own pixels, overall logarithmic strength, contrast.
-    grain: sensor noise, twice the frame's size.
+    light_map: coarse map of brightness, centred on 0.
+    light: the map's shift x, y in its own pixels, overall logarithmic strength, and contrast.
+    grain: sensor noise on an area of twice the frame's height and width.
     """
 
     height: int

@@ -12,9 +12,9 @@ Values = Float32[np.ndarray, "_ _"]
 
 
 def sprite(rng: np.random.Generator, size: int, pictures: Sequence[Picture] = ()) -> Sprite:
-    """Sample a textured shape in a square of `size` pixels: RGB and coverage.
+    """Sample a textured shape in a square of `size` pixels, as RGB and coverage.
 
-    The texture extends beyond the outline, so interpolation there does not darken it.
+    The texture extends beyond the outline, so interpolation does not darken the rim.
     """
     shape = _SHAPES[rng.integers(len(_SHAPES))](rng, size)
     colours = surface(rng, size, size, pictures).astype(np.float32)
@@ -36,7 +36,7 @@ def surface(
 def noise(
     rng: np.random.Generator, height: int, width: int, cells: float | int = 4, octaves: int = 4
 ) -> Values:
-    """Sample smooth noise in [0, 1]: a sum of random grids of `cells`, 2 `cells`, ... per side.
+    """Sample smooth noise in [0, 1] by adding random grids with `cells`, 2 * `cells`, ... per side.
 
     Each grid has half the weight of the one before.
     """
@@ -49,7 +49,7 @@ def noise(
 
 
 def _piece(rng: np.random.Generator, picture: Picture, height: int, width: int) -> Picture:
-    """Return a random crop of the right shape, at least half as large as the picture, resized."""
+    """Return a random crop of the right shape, at least half the picture's size, resized."""
     tall, wide = picture.shape[:2]
     scale = min(tall / height, wide / width) * rng.uniform(0.5, 1)
     rows, columns = max(1, int(height * scale)), max(1, int(width * scale))
@@ -59,7 +59,7 @@ def _piece(rng: np.random.Generator, picture: Picture, height: int, width: int) 
 
 
 def _coloured(rng: np.random.Generator, values: Values) -> Picture:
-    """Map values through a ramp of two to five random colours with some contrast."""
+    """Map values to a ramp of two to five random colours with some contrast."""
     count = int(rng.integers(2, 6))
     anchors = rng.uniform(0, 255, (count, 3))
     anchors[1] = (anchors[0] + rng.uniform(80, 175, 3)) % 256
@@ -180,7 +180,7 @@ def _polygon(size: int, angles: np.ndarray, radius: np.ndarray) -> Coverage:
 
 
 def _relief(rng: np.random.Generator, shape: Coverage) -> Values:
-    """Return the brightness of a rounded body lit from one side: darker towards edge and shadow."""
+    """Return the brightness of a rounded body that is lit from one side and darker at its rim."""
     size = shape.shape[0]
     depth = cv2.distanceTransform((shape > 127).astype(np.uint8), cv2.DIST_L2, 3)
     rounded = np.minimum(depth / max(0.15 * size, 1), 1)

@@ -1,9 +1,9 @@
-"""A TFDS builder that stores annotated videos as ArrayRecord, with the features of `davis`.
+"""TFDS builder that stores annotated videos as ArrayRecord, with the features of `davis`.
 
     builder = VideoBuilder("my_videos", Path("prepared"), entries, examples)
     builder.write()
 
-Frames keep the bytes of their files; segmentations are grey PNG images whose values are ids.
+Frames are stored as the bytes of their files, segmentations as grey PNGs whose values are ids.
 """
 
 import contextlib
@@ -25,9 +25,9 @@ SPLIT = "train"
 class VideoBuilder(  # type: ignore[call-arg]
     tfds.core.GeneratorBasedBuilder, skip_registration=True
 ):
-    """Builder of one data set with one split, in `directory / name / version`.
+    """Builder of a data set with one split, in `directory / name / version`.
 
-    entries: index entries of the stored videos, in order; they go into the data set's metadata.
+    entries: index entries of the stored videos, in order; they are stored in the metadata.
     records: returns the videos of the entries; called when they are written.
     """
 

@@ -23,5 +23,5 @@ def sample_bend(rng: np.random.Generator, strength: Number) -> Bend:
 
 
 def interpolate(points: Float[np.ndarray, "n 2"], moved: Float[np.ndarray, "n 2"]) -> Bend:
-    """Return the smoothest displacement that takes the given values at the given points."""
+    """Return the smoothest displacement with the given values at the given points."""
     return RBFInterpolator(points, moved, smoothing=STIFFNESS, kernel="thin_plate_spline")

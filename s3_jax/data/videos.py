@@ -23,10 +23,10 @@ Ids = Integer[np.ndarray, "_ _"]
 class Video(Protocol):
     """Annotated frames, numbered from 0 and decoded one at a time.
 
-    name: for messages.
+    name: name for messages.
     num_frames: number of annotated frames.
-    empty: frames known to show no object; others may turn out to show none either.
-    background: a picture over which the objects are shown instead of their own.
+    empty: frames known to show no object. Other frames may turn out to be empty as well.
+    background: a picture that replaces the objects' own background, if any.
     """
 
     @property
@@ -42,7 +42,7 @@ class Video(Protocol):
     def background(self) -> Path | None: ...
 
     def image(self, index: int, reduction: int = 1) -> Image:
-        """Return an RGB frame, which may be reduced by up to `reduction` (1, 2, 4, 8) for speed.
+        """Return an RGB frame, possibly reduced by up to `reduction` (1, 2, 4 or 8) for speed.
 
         Raises:
           InputError: the frame is damaged or missing.
@@ -50,7 +50,7 @@ class Video(Protocol):
         ...
 
     def ids(self, index: int) -> Ids:
-        """Return the object ids of a frame at full size, 0 for background; errors as `image`."""
+        """Return the object ids of a frame at full size, 0 for background; errors as in `image`."""
         ...
 
 
@@ -127,7 +127,7 @@ class RecordVideo:
 
 
 class SceneVideo:
-    """A synthetic scene at integer times; each is rendered once for its image and ids."""
+    """A synthetic scene at integer times, each rendered once for both image and ids."""
 
     empty: frozenset[int] = frozenset()
     background: Path | None = None

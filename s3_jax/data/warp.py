@@ -1,4 +1,4 @@
-"""A geometric transformation of an image and its mask, resampled once."""
+"""Geometric transformation of an image and its mask, applied in a single resampling."""
 
 import dataclasses
 
@@ -19,10 +19,10 @@ FINE = 1.5
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Warp:
-    """Map from a pixel of the result to the point of the source that it shows.
+    """Map from each pixel of the result to the point of the source that it shows.
 
-    source = to_source * (p + bend(p)) with p = to_crop * pixel, in homogeneous coordinates x, y, 1,
-    in pixels whose centres are at integers. The bend is in units of `side` pixels.
+    source = to_source * (p + bend(p)) with p = to_crop * pixel, in homogeneous coordinates x, y, 1
+    of pixels whose centres are at integers. The bend is measured in multiples of `side` pixels.
     """
 
     to_source: Matrix
@@ -37,27 +37,27 @@ class Warp:
 
     @property
     def step(self) -> float:
-        """Source pixels between neighbouring pixels of the result, on average."""
+        """Average number of source pixels between neighbouring pixels of the result."""
         return float(np.sqrt(abs(np.linalg.det(self.matrix[:2, :2]))))
 
     def for_size(self, size: tuple[int, int], original: tuple[int, int]) -> "Warp":
-        """Return the same warp for a source of another resolution; both are (height, width)."""
+        """Return the same warp for a source of another resolution; sizes are (height, width)."""
         scale = scaling(size[1] / original[1], size[0] / original[0])
         return dataclasses.replace(self, to_source=scale @ self.to_source)
 
 
 def reduction(step: Number) -> int:
-    """Return the largest decoding reduction that loses nothing visible after the warp."""
+    """Return the largest reduction at decoding that loses nothing visible after the warp."""
     return max(k for k in REDUCTIONS if k <= max(step, 1))
 
 
 def warp_image(
     image: UInt8[np.ndarray, "h w 3"], warp: Warp, fill: Colour | None
 ) -> UInt8[np.ndarray, "side side 3"]:
-    """Resample an image bilinearly, after averaging if it shrinks much.
+    """Resample an image bilinearly; it is averaged first if it shrinks a lot.
 
     Args:
-      fill: the colour beyond the edges; None for the image's reflection.
+      fill: the colour beyond the edges; None reflects the image there.
     """
     if warp.step > FINE:
         height, width = (max(1, round(length / warp.step)) for length in image.shape[:2])
@@ -73,7 +73,7 @@ def warp_labels(labels: UInt8[np.ndarray, "h w"], warp: Warp) -> UInt8[np.ndarra
 
 
 def scaling(x: Number, y: Number) -> Matrix:
-    """Return the matrix that stretches a picture and fixes the corner of the first pixel."""
+    """Return the matrix that stretches a picture about the outer corner of its first pixel."""
     return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1.0]])
 
 
@@ -83,14 +83,14 @@ def shift(x: Number, y: Number) -> Matrix:
 
 
 def around(centre: tuple[Number, Number], linear: Float[np.ndarray, "2 2"]) -> Matrix:
-    """Return the matrix of a linear map about a centre x, y."""
+    """Return the matrix of a linear map about the point x, y."""
     matrix = np.eye(3)
     matrix[:2, :2] = linear
     return shift(*centre) @ matrix @ shift(-centre[0], -centre[1])
 
 
 def rotation_shear(degrees: Number, shear: Number, scale: Number = 1.0) -> Float[np.ndarray, "2 2"]:
-    """Return horizontal shear, then rotation, then scaling; both angles in degrees."""
+    """Return the matrix of horizontal shear, then rotation, then scaling; angles are in degrees."""
     angle = np.deg2rad(degrees)
     cos, sin = np.cos(angle), np.sin(angle)
     turn = np.array([[cos, -sin], [sin, cos]])
@@ -115,7 +115,7 @@ def _resample(
 
 
 def _places(warp: Warp) -> Float[np.ndarray, "side side 2"]:
-    """Return the source point of every pixel: exact on a coarse grid, bilinear in between."""
+    """Return the source point of every pixel, exact on a coarse grid and bilinear in between."""
     assert warp.bend is not None
     cells = -(-warp.side // GRID) + 2  # one extra cell at either end, for interpolation
     centres = (np.arange(cells) - 0.5) * GRID - 0.5

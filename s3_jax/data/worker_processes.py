@@ -1,9 +1,9 @@
-"""Worker processes that start fast and stay small.
+"""Worker processes that start fast and need little memory.
 
-A spawned process imports its parent's main module, here a training script with everything it needs,
-and grain imports JAX if it is installed: hundreds of megabytes and seconds for each worker, none of
-which helps to make clips. Processes started inside `light_processes()` import this module as their
-main module instead, and it hides JAX from them.
+A spawned process imports its parent's main module (here a training script with everything it
+needs), and grain imports JAX if it is installed. That costs each worker hundreds of megabytes and
+seconds, and does not help to make clips. Processes started inside `light_processes()` import this
+module as their main module instead, which hides JAX from them.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ if __name__ == "__mp_main__":  # the name a spawned process gives its main modul
 
 @contextlib.contextmanager
 def light_processes() -> Iterator[None]:
-    """Keep processes spawned in this context from importing the main module and JAX."""
+    """Keep processes that are spawned in this context from importing the main module and JAX."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = sys.modules[__name__]
     try:
@@ -36,15 +36,15 @@ def light_processes() -> Iterator[None]:
 
 
 def set_up_worker(index: int, count: int) -> None:
-    """Limit a worker to one core: the processes share the cores among themselves."""
+    """Limit a worker to one core, so that the processes share the machine's cores."""
     cv2.setNumThreads(1)
     logging.set_verbosity(logging.WARNING)
 
 
 def require_shared_memory(size: int) -> None:
-    """Require `size` bytes of shared memory, through which workers hand over their clips.
+    """Require `size` bytes of shared memory, through which workers pass on their clips.
 
-    Processes die without a message when it runs out.
+    Without this check, processes would die without a message when it runs out.
 
     Raises:
       InputError: fewer bytes are free.
