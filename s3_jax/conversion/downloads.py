@@ -2,7 +2,7 @@
 
 A file in the cache is complete and has the published checksum: it is downloaded under a temporary
 name (`.part`, from which an interrupted download resumes), checked, and then renamed. Without a
-network, the file can be put there by other means; it is checked in the same way.
+network connection, the file can be put there by other means and is checked in the same way.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ PIECE = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class PublishedFile:
-    """One file as its authors publish it.
+    """A file as published by its authors.
 
-    algorithm, digest: checksum; a digest may be a prefix, as in torchvision's names.
+    algorithm, digest: the checksum. The digest may be a prefix, as in torchvision's file names.
     size: approximate size in bytes, for messages.
-    role: "network" for a whole network, else the flag of `s3 convert` that takes the file.
+    role: "network" for a whole network, otherwise the flag of `s3 convert` that takes the file.
     """
 
     url: str
@@ -91,10 +91,10 @@ def cache_directory() -> Path:
 
 
 def download(name: str) -> Path:
-    """Return a published file by its name, from the cache or else from its URL.
+    """Return a published file by its name, downloading it if the cache lacks it.
 
     Raises:
-      InputError: it cannot be downloaded; the message says what to fetch and where to put it.
+      InputError: it cannot be downloaded; the message names the file to fetch and where to put it.
     """
     published = PUBLISHED[name]
     target = cache_directory() / published.name
@@ -117,7 +117,7 @@ def download(name: str) -> Path:
 
 @contextlib.contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """Let one process in at a time; the others wait, and then find the file."""
+    """Let one process in at a time; the others wait, and find the file afterwards."""
     with target.with_name(f".{target.name}.lock").open("wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -176,7 +176,7 @@ def _require_space(part: Path, needed: int) -> None:
 
 
 def _check(published: PublishedFile, file: Path) -> None:
-    """Compare the checksum; delete a wrong file, since resuming it cannot help."""
+    """Verify the checksum, and delete a wrong file, since resuming it cannot help."""
     with file.open("rb") as opened:
         found = hashlib.file_digest(opened, published.algorithm).hexdigest()
     if not found.startswith(published.digest):

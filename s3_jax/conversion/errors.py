@@ -1,4 +1,4 @@
-"""Errors of checkpoint files: one exception with a one-line message of file, problem and fix."""
+"""Errors of checkpoint files; their one-line messages name the file, the problem and the fix."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ class TorchFileError(ValueError):
 class MalformedError(Exception):
     """Problem found inside a file by code that does not know the file's name.
 
-    It is always turned into a `TorchFileError` by `naming` before it reaches a caller.
+    `naming` always turns it into a `TorchFileError` before it reaches a caller.
     """
 
     def __init__(self, problem: str, fix: str = DAMAGED):
@@ -52,6 +52,6 @@ def naming(path: str | os.PathLike[str], action: str) -> Iterator[None]:
 
 
 def printable(text: str, limit: int = 100) -> str:
-    """Make text from a file safe to show: no control characters, at most `limit` characters."""
+    """Return text from a file without control characters, cut to `limit` characters."""
     shown = text if text.isprintable() else ascii(text)
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."

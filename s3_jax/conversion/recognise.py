@@ -1,7 +1,7 @@
-"""Recognition of the network that a PyTorch state dict belongs to, from keys and shapes.
+"""Recognition of the network to which a PyTorch state dict belongs, from keys and shapes.
 
-It works for every `ModelConfig`, not only the published ones. Shapes do not tell the number of
-heads of the object transformer: heads are assumed 32 wide, as in all published networks.
+It works for every `ModelConfig`, not only the published ones. Shapes do not determine the number of
+heads of the object transformer, so heads are assumed to be 32 wide, as in all published networks.
 """
 
 import dataclasses
@@ -28,12 +28,12 @@ _SHOWN_KEYS = 5
 
 
 def model_names() -> list[str]:
-    """Return the names that `named_model` knows."""
+    """Return the names that `named_model` accepts."""
     return [name + suffix for name in MODELS for suffix in ("", SINGLE_OBJECT)]
 
 
 def named_model(name: str) -> ModelConfig:
-    """Return the configuration of a published network; `<name>_single_object` is its first stage.
+    """Return a published network's configuration (for its first stage: `<name>_single_object`).
 
     Raises:
       ConversionError: there is no such network; the message lists the existing ones.
@@ -54,7 +54,7 @@ def name_of(config: ModelConfig) -> str:
 
 
 def recognise(shapes: Shapes) -> tuple[str, ModelConfig]:
-    """Return the name and configuration of the network that a state dict is for.
+    """Return the name and the configuration of the network to which a state dict belongs.
 
     Args:
       shapes: key -> shape. A prefix that all keys of the network share ("module.", "model.", ...)
@@ -65,7 +65,7 @@ def recognise(shapes: Shapes) -> tuple[str, ModelConfig]:
         fits it.
 
     Raises:
-      ConversionError: these are not the keys of a network; the message names what was missing.
+      ConversionError: these are not the keys of a network; the message names the missing key.
     """
     try:
         shapes, _ = network_part(shapes)
@@ -81,10 +81,10 @@ def recognise(shapes: Shapes) -> tuple[str, ModelConfig]:
 def network_part(
     tensors: Mapping[str, V], prefix: str | None = None
 ) -> tuple[dict[str, V], list[str]]:
-    """Split a file's tensors into a network's state dict and other keys.
+    """Split a file's tensors into the network's state dict and other keys.
 
     Args:
-      tensors: key -> anything.
+      tensors: values of any kind by key.
       prefix: prefix of the network's keys; None to detect it.
 
     Returns:
@@ -100,7 +100,7 @@ def network_part(
 
 
 def find_prefix(keys: Collection[str], anchor: str, what: str) -> str:
-    """Return the prefix of the only key that ends with `anchor`, up to a dot or empty.
+    """Return the prefix of the only key that ends with `anchor`; it ends in a dot or is empty.
 
     Raises:
       ConversionError: no key, or more than one, ends with the anchor.
@@ -124,7 +124,7 @@ def find_prefix(keys: Collection[str], anchor: str, what: str) -> str:
 
 
 class _Reader:
-    """Lookup of shapes; a missing key raises an error that names it."""
+    """Lookup of shapes by key; a missing key raises an error that names it."""
 
     def __init__(self, shapes: Shapes):
         self._shapes = shapes
@@ -201,7 +201,7 @@ class _Reader:
         return self._extractor_heads() or max(1, width // _VIT_HEAD_WIDTH)
 
     def _extractor_heads(self) -> int | None:
-        """Return the heads of the deformable attention, or None without one."""
+        """Return the number of heads of the deformable attention, or None if there is none."""
         key = f"{_EXTRACTOR}.attention_weights.bias"
         return self._shape(key, 1)[0] // POINTS if key in self._shapes else None
 

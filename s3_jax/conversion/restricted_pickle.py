@@ -1,9 +1,9 @@
-"""Pickle interpreter that builds plain data and never runs code.
+"""Pickle interpreter that builds plain data and never runs code from a file.
 
-Python's own unpickler imports and calls what a file names; even behind a restricted `find_class` it
-hashes, sizes and allocates whatever the file asks for. This one is a small stack machine. It knows
-the opcodes that pickle protocols 2 to 5 write for data, keeps containers as list, tuple and dict,
-and passes every global name and persistent id to its caller, which answers with inert values.
+Python's own unpickler imports and calls what a file names. Even with a restricted `find_class`, it
+hashes and allocates whatever the file asks for. This interpreter is a small stack machine. It knows
+the opcodes that pickle protocols 2 to 5 write for data, represents containers as list, tuple and
+dict, and passes every global name and persistent id to its caller, which answers with inert values.
 Python's `pickletools` splits the bytes into opcodes and their arguments. Work and memory are
 bounded by budgets (`s3_jax.limits`).
 """
@@ -30,20 +30,20 @@ class Inert:
 
 @dataclass(frozen=True)
 class Opaque(Inert):
-    """An object (or its class) that is ignored: nothing done to it has any effect."""
+    """An ignored object or class; operations on it have no effect."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Builder:
-    """A global that may be called; `build` takes the untrusted argument tuple."""
+    """A global that may be called; `build` receives the untrusted argument tuple."""
 
     build: Callable[[tuple[Any, ...]], Any]
 
 
 class Reader:
-    """The part of a file's interface that `pickletools` needs, on a buffer."""
+    """The part of a file's interface that `pickletools` needs, for a buffer."""
 
     def __init__(self, data: memoryview, position: int = 0):
         self._data = data
@@ -93,7 +93,7 @@ class _Machine:
         self._number_keys = limit("pickle_number_keys")
 
     def charge(self, operations: int) -> None:
-        """Count operations; raise MalformedError if the file exceeds its budget."""
+        """Count operations, and raise MalformedError if the file exceeds its budget."""
         self._operations -= operations
         if self._operations < 0:
             raise MalformedError(
@@ -102,7 +102,7 @@ class _Machine:
             )
 
     def charge_number_keys(self, count: int) -> None:
-        """Count keys that are not text, whose hashes a file can make collide."""
+        """Count dictionary keys that are not text, whose hashes a file can make collide."""
         self._number_keys -= count
         if self._number_keys < 0:
             raise _too_many_number_keys()
@@ -117,7 +117,7 @@ class _Machine:
             raise MalformedError("has a pickle that takes more values than it made")
 
     def top(self) -> Any:
-        """Return the last value, which stays on the stack."""
+        """Return the last value and leave it on the stack."""
         self._require(1)
         return self.stack[-1]
 
@@ -127,7 +127,7 @@ class _Machine:
         return self.stack.pop()
 
     def pop_many(self, count: int) -> tuple[Any, ...]:
-        """Remove the last values and return them, the first one first."""
+        """Remove the last values, and return them in the order in which they were pushed."""
         self._require(count)
         start = len(self.stack) - count
         values = tuple(self.stack[start:])
@@ -135,7 +135,7 @@ class _Machine:
         return values
 
     def pop_to_mark(self) -> tuple[Any, ...]:
-        """Remove the values since the last mark, and the mark, and return the values."""
+        """Remove the last mark and all values after it, and return the values."""
         if not self.marks:
             raise MalformedError("has a pickle without an expected mark")
         start = self.marks.pop()
@@ -160,15 +160,15 @@ def load(
       data: the whole file or record, as bytes.
       start: position of the pickle.
       find_global: returns the value for "module.name": a `Builder` if it may be called, otherwise
-        an `Inert` value. To refuse a name, raise `MalformedError`.
+        an `Inert` value. It raises `MalformedError` to refuse a name.
       persistent_load: returns the value for a persistent id.
 
     Returns:
-      The value, made of None, bool, int, float, str, bytes, list (for sets too), tuple, dict and
-        the results of the two functions; and the position after the pickle.
+      The value, which consists of None, bool, int, float, str, bytes, list (also for sets), tuple,
+      dict and the results of the two functions; and the position after the pickle.
 
     Raises:
-      MalformedError: the pickle is truncated, inconsistent, too large or uses other opcodes.
+      MalformedError: the pickle is truncated, inconsistent or too large, or uses other opcodes.
     """
     reader = Reader(data, start)
     machine = _Machine(find_global, persistent_load)
@@ -187,9 +187,10 @@ def load(
 
 
 def put_pairs(target: dict[Any, Any], pairs: Sequence[Sequence[Any]]) -> None:
-    """Add the pairs passed in one call to a dictionary; raise as `_put`.
+    """Add the pairs passed in one call to a dictionary; errors are those of `_put`.
 
-    Calls can be repeated at a few bytes each, so each may have only few keys that are not text.
+    A file can repeat a call at the cost of a few bytes, so each may have only a few keys that are
+    not text.
     """
     if _number_keys(key for key, _ in pairs) > _NUMBER_KEYS_OF_A_CALL:
         raise _too_many_number_keys()
@@ -210,9 +211,9 @@ def _too_many_number_keys() -> MalformedError:
 
 
 def _put(target: dict[Any, Any], items: Iterable[Sequence[Any]]) -> None:
-    """Add items to a dictionary; raise MalformedError for keys that are not plain scalars.
+    """Add items to a dictionary, and raise MalformedError for keys that are not plain scalars.
 
-    Tuples are refused too: hashing a deeply nested one overflows the interpreter's C stack.
+    Tuples are refused too, because hashing a deeply nested one overflows the interpreter's C stack.
     """
     for key, value in items:
         if type(key) not in _KEY_TYPES:
@@ -292,7 +293,7 @@ def _call(machine: _Machine, function: Any, arguments: Any) -> None:
 
 
 def _build(machine: _Machine, _: None) -> None:
-    """Drop the attributes of an object: no value here has any."""
+    """Drop the attributes that a pickle sets on an object, since no value here has any."""
     machine.pop()
     target = machine.top()
     if not isinstance(target, (Inert, dict)):

@@ -1,4 +1,4 @@
-"""Reading of safetensors files as views of the memory-mapped file."""
+"""Reader of safetensors files; arrays are views of the memory-mapped file."""
 
 import os
 from typing import Any
@@ -31,10 +31,10 @@ _MAX_DIMENSIONS = 64  # NumPy's limit
 def read_safetensors(
     path: str | os.PathLike[str], data: NDArray[np.uint8]
 ) -> dict[str, NDArray[Any]]:
-    """Read arrays by key.
+    """Read the arrays of a safetensors file, by key.
 
-    The library checks the header, including that the tensors follow each other without gap or
-    overlap up to the end of the file. Their order and sizes thus determine their positions.
+    The library checks the header, and that tensors follow each other without gaps or overlaps up to
+    the end of the file. Their order and sizes therefore determine their positions.
 
     Args:
       path: the file.

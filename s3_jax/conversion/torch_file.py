@@ -1,9 +1,9 @@
-"""Reading of checkpoint files without PyTorch and without running anything stored in them.
+"""Reader of checkpoint files that needs no PyTorch and runs nothing stored in them.
 
     file -> layout (zip, legacy, safetensors) -> pickle -> tree of `Tensor` -> arrays by key
 
 Arrays are views of the memory-mapped file wherever possible, so unused ones are not loaded. Do not
-change a file in place while its arrays are in use (replacing it is fine).
+modify a file in place while its arrays are in use (replacing it is fine).
 """
 
 import mmap
@@ -61,9 +61,9 @@ class Contents:
 
     layout: "zip", "legacy" or "safetensors".
     tensors: arrays by key. The keys of nested dictionaries and the indices of nested lists are
-      joined with "."; a file with a single bare tensor has the key "tensor". Arrays may be
-      read-only and share memory with the file and each other.
-    skipped: everything else, key -> kind, with one entry for each largest part without tensors.
+      joined with ".". The key of a single bare tensor is "tensor". Arrays may be read-only, and may
+      share memory with the file and each other.
+    skipped: everything else, as key -> kind, with one entry for each largest part without tensors.
     """
 
     layout: str
@@ -76,30 +76,30 @@ def read_tensors(path: str | os.PathLike[str], skip_globals: Collection[str] = (
 
     The format is detected from the content. Tensors keep their dtype: bool, (u)int8 to (u)int64,
     float16, float32, float64, bfloat16 (ml_dtypes). Strided, shared and empty tensors, scalars and
-    parameters are read; anything else in the checkpoint is left out (`read_contents` lists it). No
-    code that the file names is ever imported or run.
+    parameters can be read. Anything else in the checkpoint is left out (`read_contents` lists it).
+    No code that the file names is ever imported or run.
 
     Args:
       path: the file.
-      skip_globals: names ("module.name") of classes and functions, other than those of tensors,
-        whose objects are ignored instead of being refused.
+      skip_globals: names ("module.name") of classes and functions besides those of tensors, whose
+        objects are ignored instead of refused.
 
     Returns:
       Arrays by key, as described at `Contents.tensors`.
 
     Raises:
       TorchFileError: the file is missing, not a checkpoint, damaged, or holds objects or tensors of
-        other kinds. Damaged values are detected in the zip format (checksums), and in the other two
-        only if they change the structure.
+        other kinds. Damaged values are detected in the zip format, which has checksums. In the
+        other two, damage is detected only if it changes the structure.
     """
     return read_contents(path, skip_globals).tensors
 
 
 def read_contents(path: str | os.PathLike[str], skip_globals: Collection[str] = ()) -> Contents:
-    """Read tensors as `read_tensors` does, and return the layout and a list of non-tensors too."""
+    """Read tensors as `read_tensors` does, and also return the layout and a list of non-tensors."""
     with naming(path, "read"), _opened(pathlib.Path(path)) as file:
         data = _map(file)
-        # First, since its first eight bytes are a length and may look like anything.
+        # Safetensors first: its first eight bytes are a length and may look like any other format.
         if _starts(data, b"{", at=8):
             return Contents("safetensors", read_safetensors(path, data))
         _refuse_other_files(data)
@@ -114,10 +114,10 @@ def read_contents(path: str | os.PathLike[str], skip_globals: Collection[str] = 
 
 
 def describe(path: str | os.PathLike[str], skip_globals: Collection[str] = ()) -> str:
-    """Format a table of the tensors in a file (key, shape, dtype) and a list of what was skipped.
+    """Format a table of a file's tensors (key, shape, dtype) and a list of skipped parts.
 
     Raises:
-      TorchFileError: as `read_tensors`.
+      TorchFileError: see `read_tensors`.
     """
     contents = read_contents(path, skip_globals)
     tensors = contents.tensors
@@ -183,12 +183,12 @@ def _children(value: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _parts_with_tensors(value: Any) -> set[int]:
-    """Return the ids of all containers with a tensor somewhere below; each is visited once."""
+    """Return the ids of all containers with a tensor at any depth; each is visited once."""
     found: set[int] = set()
     visited: set[int] = set()
 
     def visit(part: Any, depth: int) -> bool:
-        """Return True if a part is a tensor or holds one, and note the containers that do."""
+        """Return True if a part is a tensor or contains one, and record the containers that do."""
         if isinstance(part, Tensor) or id(part) in visited:
             return isinstance(part, Tensor) or id(part) in found
         if depth > _MAX_DEPTH:

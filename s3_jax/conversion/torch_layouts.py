@@ -1,4 +1,4 @@
-"""Layouts of a checkpoint's pickle and bytes: the zip layout and the older legacy one."""
+"""Layouts of a checkpoint's pickle and bytes: the zip layout and the older legacy layout."""
 
 import re
 import struct
@@ -35,11 +35,11 @@ _UTF8_NAME = 0x800
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's value, with its tensors as `Tensor`, and its bytes.
+    """A checkpoint's value, whose tensors are `Tensor` objects, and its bytes.
 
     layout: "zip" or "legacy".
-    value: None, numbers, text, list, tuple, dict, Tensor, and inert stand-ins for the rest.
-    record: returns the bytes of a storage, checked against its size.
+    value: None, numbers, text, list, tuple, dict, Tensor, and inert stand-ins for anything else.
+    record: returns the bytes of a storage after checking their number.
     byte_order: "little" or "big".
     """
 
@@ -99,7 +99,7 @@ def _root(members: Collection[str]) -> str:
 
 
 class _ZipRecords:
-    """The members of a zip as views of its bytes; the checksum of each is verified once."""
+    """The members of a zip file as views of its bytes; each checksum is verified once."""
 
     def __init__(self, data: Bytes, members: dict[str, zipfile.ZipInfo], root: str):
         for member in members.values():
@@ -115,7 +115,7 @@ class _ZipRecords:
         return f"{self._root}/{name}" in self._members
 
     def named(self, name: str) -> Bytes:
-        """Return the bytes of a record, checked once."""
+        """Return the bytes of a record, whose checksum is verified at the first call."""
         if name not in self:
             raise MalformedError(f"has no record {printable(name)}")
         if name not in self._checked:
@@ -222,7 +222,7 @@ def _plain_pickle(buffer: memoryview, position: int) -> tuple[Any, int]:
 def _legacy_records(
     data: Bytes, position: int, keys: Any, storages: dict[str, Storage]
 ) -> Iterator[tuple[str, Bytes]]:
-    """Yield storages in the order of `keys`: an int64 count of elements, then the elements."""
+    """Yield storages in the order of `keys`; each is an int64 count followed by its elements."""
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise MalformedError("has a malformed list of storages")
     for key in keys:

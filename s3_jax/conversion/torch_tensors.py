@@ -1,4 +1,4 @@
-"""Content of a PyTorch pickle: storages, tensors on them, and the names it may use."""
+"""Content of a PyTorch pickle: storages, tensors that view them, and the names it may use."""
 
 import math
 import sys
@@ -70,16 +70,16 @@ _MAX_BYTES = 2**62
 
 @dataclass(frozen=True)
 class StorageType(Inert):
-    """The class of a storage; dtype is None for untyped bytes."""
+    """The class of a storage; `dtype` is None for untyped bytes."""
 
     dtype: np.dtype[Any] | None
 
 
 @dataclass(frozen=True)
 class Storage(Inert):
-    """Elements of a stored record: `numel` of record `key`, from element `start`; untyped: bytes.
+    """Elements of a record: `numel` (bytes if untyped) of the record `key`, from element `start`.
 
-    total: number of elements in the whole record, of which a view takes a part.
+    total: number of elements in the whole record, of which this may be a part.
     """
 
     key: str
@@ -111,7 +111,7 @@ class Tensor(Inert):
 
 
 def as_array(tensor: Tensor, raw: NDArray[np.uint8], byte_order: str) -> NDArray[Any]:
-    """Return the tensor's values, copied only if bytes must be swapped or aligned.
+    """Return a tensor's values, copied only if bytes must be swapped or aligned.
 
     Args:
       tensor: the tensor to read.
@@ -150,7 +150,7 @@ class Globals:
         self.storages: dict[str, Storage] = {}
 
     def find_global(self, name: str) -> Any:
-        """Return the value for "module.name"; unknown names are recorded for `check`."""
+        """Return the value for "module.name", and record unknown names for `check`."""
         if name in _BUILDERS:
             return Builder(_BUILDERS[name])
         if name in _UNSUPPORTED_TENSORS:
@@ -166,7 +166,7 @@ class Globals:
         return Opaque(name)
 
     def persistent_load(self, persistent_id: Any) -> Storage:
-        """Return the storage for a persistent id, which has 5 fields, or 6 in the legacy format."""
+        """Return the storage for a persistent id, which has 5 fields (6 in the legacy format)."""
         match persistent_id:
             case ("storage", StorageType() as kind, str(key), _, int(numel)) if numel >= 0:
                 storage = Storage(key, kind.dtype, 0, numel, numel)
@@ -192,7 +192,7 @@ class Globals:
         """Raise MalformedError if the pickle used names that are neither built nor ignored.
 
         Args:
-          value: the pickle's value; nothing is left if it is such an object itself.
+          value: the pickle's value. If it is such an object itself, skipping it is not suggested.
         """
         if not self._refused:
             return
@@ -226,7 +226,7 @@ def _storage_view(root: Storage, view: Any) -> Storage:
 
 
 def _tensor(storage: Any, dtype: Any, offset: Any, shape: Any, strides: Any) -> Tensor:
-    """Build a tensor; raise MalformedError unless every element is inside the storage."""
+    """Build a tensor, and raise MalformedError unless every element is inside the storage."""
     if isinstance(dtype, Opaque):
         raise MalformedError(f"holds a tensor of unsupported dtype {printable(dtype.name)}", _DENSE)
     if not isinstance(storage, Storage) or not isinstance(dtype, np.dtype):
@@ -259,7 +259,7 @@ def _malformed(function: str) -> MalformedError:
 
 
 def _rebuild_tensor(arguments: tuple[Any, ...]) -> Tensor:
-    """Build from either form: (storage, offset, shape, strides), or that with autograd's fields."""
+    """Build a tensor from (storage, offset, shape, strides), which autograd's fields may follow."""
     match arguments:
         case (storage, offset, shape, strides, *rest) if len(rest) in (0, 2, 3):
             _refuse_lazy_bits(rest)
@@ -276,7 +276,7 @@ def _rebuild_tensor_v3(arguments: tuple[Any, ...]) -> Tensor:
 
 
 def _refuse_lazy_bits(rest: list[Any]) -> None:
-    """Raise MalformedError for a tensor whose values are still to be negated or conjugated."""
+    """Raise MalformedError for a tensor with a pending negation or conjugation."""
     metadata = rest[2] if len(rest) > 2 else None
     if isinstance(metadata, dict) and any(metadata.get(bit) for bit in ("neg", "conj")):
         raise MalformedError("holds a lazily negated tensor", "save tensor.resolve_neg() instead")
@@ -290,7 +290,7 @@ def _rebuild_parameter(arguments: tuple[Any, ...]) -> Tensor:
 
 
 def _rebuild_from_type(arguments: tuple[Any, ...]) -> Tensor:
-    """Build a tensor with attributes: (builder, class, arguments, attributes)."""
+    """Build a tensor with attributes from (builder, class, arguments, attributes)."""
     match arguments:
         case (Builder(build), Inert(), tuple(inner), _) if build in _TENSOR_BUILDERS:
             return build(inner)
@@ -298,7 +298,7 @@ def _rebuild_from_type(arguments: tuple[Any, ...]) -> Tensor:
 
 
 def _ordered_dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    """Build a dictionary: Python 3 sets the items later, Python 2 passed a list of pairs."""
+    """Build a dictionary. Python 3 sets its items later; Python 2 passed a list of pairs."""
     result: dict[Any, Any] = {}
     match arguments:
         case ():

@@ -1,4 +1,4 @@
-"""Writing of checkpoints that PyTorch and safetensors can load, atomically."""
+"""Atomic writers of checkpoints that PyTorch and safetensors can load."""
 
 import os
 import pathlib
@@ -36,7 +36,7 @@ def write_torch_file(path: str | os.PathLike[str], tensors: Mapping[str, NDArray
 
     Args:
       path: the file to write, in an existing directory.
-      tensors: arrays by key, of the dtypes that `read_tensors` returns, with any strides.
+      tensors: arrays by key, with any dtype that `read_tensors` returns and any strides.
 
     Raises:
       TorchFileError: a key is not text, a dtype is unsupported, or the file cannot be written.
@@ -48,7 +48,7 @@ def write_torch_file(path: str | os.PathLike[str], tensors: Mapping[str, NDArray
 
 
 def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Write a safetensors file, marked as holding PyTorch tensors; see `write_torch_file`.
+    """Write a safetensors file that is marked as holding PyTorch tensors (see `write_torch_file`).
 
     Raises:
       TorchFileError: a key is not text, a dtype is unsupported, or the file cannot be written.
@@ -66,7 +66,7 @@ def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, NDArra
 
 
 def _checked(tensors: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Convert the tensors to arrays; raise MalformedError with all that cannot be written."""
+    """Convert tensors to arrays, and raise MalformedError if some of them cannot be written."""
     arrays = {key: np.asarray(value) for key, value in tensors.items()}
     problems = [f"key {key!r} is not text" for key in arrays if not _is_text(key)]
     for key, array in arrays.items():
@@ -91,7 +91,7 @@ def _is_text(key: Any) -> bool:
 
 
 def _write_archive(file: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write the members that torch.load expects, in the order in which torch.save writes them."""
+    """Write the members that torch.load expects, in the order of torch.save."""
     with zipfile.ZipFile(file, "w") as archive:
         _write_record(archive, file, "data.pkl", np.frombuffer(_pickle(arrays), np.uint8))
         _write_record(archive, file, "byteorder", np.frombuffer(b"little", np.uint8))

@@ -1,4 +1,4 @@
-"""Conversion of PyTorch state dicts to Flax variables and back, every tensor exactly once."""
+"""Conversion of PyTorch state dicts to Flax variables and back, using every tensor exactly once."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ Tensors = Mapping[str, np.ndarray]
 
 
 class Move(NamedTuple):
-    """Conversion of one tensor's axes from PyTorch to Flax and back."""
+    """Rearrangement of one tensor's axes from PyTorch to Flax and back."""
 
     to_flax: Callable[[np.ndarray], np.ndarray]
     to_torch: Callable[[np.ndarray], np.ndarray]
@@ -114,7 +114,7 @@ def from_torch(tensors: Tensors, config: ModelConfig) -> Variables:
 
     Returns:
       {"params": ..., "batch_stats": ..., "unused": {torch key: tensor}}, nested dictionaries of
-        NumPy arrays; "unused" holds tensors that checkpoints contain but no output uses.
+      NumPy arrays. "unused" has the tensors that checkpoints contain but no output uses.
 
     Raises:
       ConversionError: keys are missing, left over, or of the wrong shape; all are listed.
@@ -181,7 +181,7 @@ def _compare(
 
 
 def _wrong_constants(tensors: Tensors, config: ModelConfig) -> list[str]:
-    """Return problems of frequency tables that differ from those used here beyond rounding."""
+    """Return a problem for each frequency table that differs from ours by more than rounding."""
     expected = inverse_frequencies(config.width)
     # A half-precision file holds the rounded table.
     tables = [expected.astype(kind).astype(np.float32) for kind in _TABLE_PRECISIONS]
@@ -201,7 +201,7 @@ _TABLE_PRECISIONS = (np.float32, np.float16, ml_dtypes.bfloat16)
 
 
 def not_finite(tensors: Tensors) -> list[str]:
-    """Return problems of tensors that contain NaN or infinity."""
+    """Return a problem for each tensor that contains NaN or infinity."""
     return [
         f"not finite: {key} has NaN or infinite values, as a run that diverged leaves: take an "
         "earlier checkpoint"
@@ -216,7 +216,7 @@ def _is_floating(value: np.ndarray) -> bool:
 
 
 def _with_counters(tensors: Tensors, config: ModelConfig) -> Tensors:
-    """Add the step counters of batch normalization if a file has none; nothing depends on them."""
+    """Add the step counters of batch normalization if a file has none; nothing else uses them."""
     missing = [
         p.key for p in pairs(config)
         if p.key.endswith(".num_batches_tracked") and p.key not in tensors

@@ -41,7 +41,7 @@ def write_alpha_video(
 ) -> int:
     """Write RGBA pictures as a video and return the number of frames written.
 
-    Odd sizes are padded with one transparent row or column.
+    Odd heights and widths are padded with one transparent row or column.
 
     Raises:
       InputError: the installed FFmpeg lacks the encoder.

@@ -1,4 +1,4 @@
-"""Reading ahead and writing behind: threads with bounded queues around a loop."""
+"""Reading ahead of a loop and writing behind it, in threads with bounded queues."""
 
 import queue
 import threading
@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 def prefetch(items: Iterable[T], depth: int = 4) -> Generator[T, None, None]:
-    """Yield the same items, produced in a thread that runs at most `depth` items ahead.
+    """Yield the same items, but produce them in a thread that is at most `depth` items ahead.
 
-    An exception in the producer is raised here, after the items that came before it. The thread
-    ends with the items, or when this generator is closed.
+    An exception in the producer is raised here, after the items that were produced before it. The
+    thread ends after the last item, or when this generator is closed.
     """
     ahead: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
     closed = threading.Event()
@@ -44,7 +44,7 @@ def _produce(items: Iterable[Any], ahead: queue.Queue, closed: threading.Event) 
 
 
 def _put(ahead: queue.Queue, entry: tuple[str, Any], closed: threading.Event) -> bool:
-    """Put an entry into the queue; return False if the consumer has closed it."""
+    """Put an entry into the queue; return False if the consumer has stopped reading."""
     while not closed.is_set():
         try:
             ahead.put(entry, timeout=0.1)
@@ -55,10 +55,10 @@ def _put(ahead: queue.Queue, entry: tuple[str, Any], closed: threading.Event) ->
 
 
 class WriteBehind:
-    """Context manager that runs calls in worker threads, with at most `depth` of them waiting.
+    """Context manager that runs calls in worker threads while at most `depth` of them wait.
 
-    A failed call raises its exception from the next `submit` or `flush` that reaches it, in the
-    order of submission. Leaving the context without an error waits for all calls.
+    The exception of a failed call is raised by a later `submit` or `flush`, in the order of
+    submission. Leaving the context without an error waits for all calls.
     """
 
     def __init__(self, workers: int = 2, depth: int = 4):
@@ -67,7 +67,7 @@ class WriteBehind:
         self._depth = depth
 
     def submit(self, call: Callable[..., object], *args: object) -> None:
-        """Queue `call(*args)`, after waiting for the oldest call if the queue is full."""
+        """Queue `call(*args)`; if the queue is full, wait for the oldest call first."""
         while self._pending and (len(self._pending) >= self._depth or self._pending[0].done()):
             self._pending.popleft().result()
         self._pending.append(self._pool.submit(call, *args))

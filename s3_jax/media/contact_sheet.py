@@ -1,4 +1,4 @@
-"""Contact sheets: many pictures in a grid, each with a caption below it."""
+"""Contact sheets: many pictures in a grid, with a caption below each."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Tile(NamedTuple):
 
 
 def contact_sheet(tiles: Sequence[Tile], columns: int, width: int = 320) -> Picture:
-    """Lay out pictures row by row, each scaled to `width` pixels; a row is as high as its tallest.
+    """Lay out pictures row by row, scaled to `width` pixels; the tallest sets a row's height.
 
     Raises:
       ValueError: there are no tiles.
@@ -44,7 +44,7 @@ def contact_sheet(tiles: Sequence[Tile], columns: int, width: int = 320) -> Pict
 
 
 def fit_width(picture: Picture, width: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Scale a picture to a width in pixels and keep its aspect ratio."""
+    """Scale a picture to a width in pixels, keeping its aspect ratio."""
     height = max(1, round(picture.shape[0] * width / picture.shape[1]))
     smooth = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_LINEAR
     return cv2.resize(picture, (width, height), interpolation=smooth).astype(np.uint8)
@@ -68,7 +68,7 @@ def _place(sheet: Picture, tile: Tile, top: int, left: int) -> None:
 
 
 def _shortened(text: str, width: int) -> str:
-    """Cut a text to the width of its column."""
+    """Shorten a text to the width of its column."""
     while text and cv2.getTextSize(text, FONT, SCALE, 1)[0][0] > width:
         text = text[:-1]
     return text

@@ -13,8 +13,8 @@ def draw_heat(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Draw a probability map over the greyed frame, from dark blue (0) to dark red (1).
 
-    The frame shows through where the probability is low. `prob` may have another size than the
-    frame.
+    The frame shows through where the probability is low. `prob` is resized if its size differs from
+    the frame's.
     """
     height, width = image.shape[:2]
     prob = cv2.resize(prob, (width, height), interpolation=cv2.INTER_LINEAR).clip(0, 1)

@@ -1,4 +1,4 @@
-"""Image directories: which files count, their order, and how an image is decoded."""
+"""Image directories: the files that count as images, their order, and their decoding."""
 
 import contextlib
 import re
@@ -20,7 +20,7 @@ from s3_jax.limits import require_within
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 )
-# Exceptions that Pillow raises for damaged files: mostly OSError; the others for broken chunks,
+# Exceptions that Pillow raises for damaged files: mostly OSError, others for broken chunks,
 # bad headers, absurd sizes and multi-frame files.
 DECODE_ERRORS = (
     OSError,
@@ -36,7 +36,7 @@ _MOST_CUT_OFF = 1 << 26  # bytes of pixels that a truncated file may lack
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Return a sort key that puts `frame2` before `frame10`; the plain name breaks ties."""
+    """Return a sort key that puts `frame2` before `frame10`, with ties broken by the plain name."""
     parts = re.split(r"([0-9]+)", name.lower())
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
@@ -50,7 +50,7 @@ def trailing_number(stem: str) -> int | None:
 def list_images(directory: Path) -> list[Path]:
     """Return the images of a directory, recognized by suffix, in natural order.
 
-    Hidden files are skipped silently, other files with one warning that names them.
+    Hidden files are skipped silently. Other files are skipped with one warning that names them.
 
     Raises:
       InputError: the directory has no images, or two with the same stem.
@@ -74,7 +74,7 @@ def read_image(path: Path, white: float | None = None) -> UInt8[np.ndarray, "h w
     """Read an image file as 8-bit RGB, upright according to its EXIF orientation.
 
     Args:
-      white: the value that maps to 255 in images of more than 8 bits; by default the one that fits
+      white: the value that becomes 255 in images of more than 8 bits; by default the one that fits
         this image (see `full_range`).
 
     Raises:
@@ -92,11 +92,11 @@ def read_image(path: Path, white: float | None = None) -> UInt8[np.ndarray, "h w
 
 @contextlib.contextmanager
 def opened_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image file after checking the size in its header against the budget.
+    """Open an image file, and check the size in its header against the budget.
 
     Raises:
       InputError: the image is too large.
-      DECODE_ERRORS: the file is missing, its header is damaged, or it holds several pictures.
+      DECODE_ERRORS: the file is missing, its header is damaged, or it has several pictures.
     """
     require_file(path)
     _refuse_long_chunks(path)
@@ -108,13 +108,13 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
         size = f"{path} has {image.width}x{image.height} pixels, {pixels:.0f} megapixels"
         require_within("megapixels", pixels, size)
         pictures = getattr(image, "n_frames", 1)
-        if pictures > 1 and image.format != "MPO":  # in MPO files cameras store previews
+        if pictures > 1 and image.format != "MPO":  # cameras store previews in MPO files
             raise OSError(f"it holds {pictures} pictures: save each as a file of its own")
         yield image
 
 
 def require_file(path: Path) -> None:
-    """Raise an OSError for pipes and devices: reading a pipe would never end."""
+    """Raise an OSError for pipes and devices, because reading a pipe might never end."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError("it is not a regular file")
 
@@ -148,10 +148,10 @@ def read_deep(path: Path) -> Deep | None:
 
 
 def full_range(largest: float, dtype: np.dtype) -> float:
-    """Return the white level of a recording: the largest value of the smallest common bit depth.
+    """Return the white level of a recording: the maximum of the smallest bit depth that fits.
 
-    Cameras with 10, 12 or 14 bits store their values in 16-bit files, which would look nearly
-    black.
+    Cameras with 10, 12 or 14 bits store their values in 16-bit files, which would otherwise look
+    nearly black.
     """
     if np.issubdtype(dtype, np.floating) and largest <= 1:
         return 1.0
@@ -189,9 +189,9 @@ def _eight_bit(values: Deep, white: float) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _refuse_long_chunks(path: Path) -> None:
-    """Raise an OSError for a PNG chunk longer than the file: decoders would allocate its full size.
+    """Raise an OSError for a PNG chunk longer than the file, which decoders would allocate in full.
 
-    Pixel data that is merely truncated is reported when it is decoded.
+    Pixel data that is merely truncated is reported during decoding.
     """
     size = path.stat().st_size
     with path.open("rb") as file:

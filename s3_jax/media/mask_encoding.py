@@ -1,4 +1,4 @@
-"""Masks with their object ids, and the encodings that store ids in pixels."""
+"""Masks of object ids, and the encodings that store ids in pixels."""
 
 import dataclasses
 from pathlib import Path
@@ -21,7 +21,7 @@ LARGEST_ID: dict[Kind, int] = {
 
 @dataclasses.dataclass(frozen=True)
 class MaskEncoding:
-    """Encoding of ids in an image; `palette` holds R, G, B bytes for kind "palette"."""
+    """Encoding of ids in an image; for kind "palette", `palette` has its R, G, B bytes."""
 
     kind: Kind
     palette: bytes = b""
@@ -33,7 +33,7 @@ class MaskEncoding:
 
 
 def encoding_for(largest_id: int, palette: bytes) -> MaskEncoding:
-    """Return the most readable encoding for ids up to `largest_id`: a palette where possible."""
+    """Return the most readable encoding for ids up to `largest_id`, a palette if possible."""
     if largest_id <= LARGEST_ID["palette"]:
         return MaskEncoding("palette", palette)
     return MaskEncoding("grey16" if largest_id <= LARGEST_ID["grey16"] else "rgb")
@@ -41,9 +41,9 @@ def encoding_for(largest_id: int, palette: bytes) -> MaskEncoding:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mask:
-    """Object ids per pixel, 0 for background, and the encoding of their file.
+    """The object id of every pixel (0 for background), and the encoding of the mask's file.
 
-    from_alpha: the object was drawn in the alpha channel, over pixels of a single colour.
+    from_alpha: True if the object was drawn in the alpha channel, over pixels of a single colour.
     soft_alpha: number of pixels that are neither opaque nor fully transparent.
     """
 

@@ -1,17 +1,17 @@
-"""Mask images: object ids per pixel in several encodings, and the frame of each file.
+"""Mask images: object ids of pixels in several encodings, and the frame to which a file belongs.
 
-Encodings and the ids they give (0 is always background):
+Encodings and their ids (0 is always background):
 
 * palette ("P"): the palette index, as in DAVIS, YouTube-VOS and MOSE. The palette is kept.
-* grey ("L", also 16-bit and 1-bit): the grey value. A black-and-white mask with values 0 and
-  255 thus holds the single object 255; a 1-bit image the object 1.
+* grey ("L", also 16-bit and 1-bit): the grey value. A black-and-white mask with values 0 and 255
+therefore has the single object 255, and a 1-bit image the object 1.
 * colour ("RGB"): id = R + 256 G + 65536 B, for more than 255 objects. A file in which every
   pixel is grey (R = G = B) is a grey mask saved in colour, and the id is the grey value.
 
-Pixels that an alpha channel (or a palette's transparent entry) makes transparent are background.
-Where all pixels have the same colour, the opaque pixels are the object. Results are written in the
-encoding of the first mask, so ids and colours stay as given. JPEG and other lossy files cannot hold
-ids and are refused.
+Pixels that an alpha channel (or a palette's transparent entry) makes transparent are background. If
+all pixels have the same colour, the opaque pixels are the object. Results are written in the
+encoding of the first mask, so ids and colours stay as given. JPEG and other lossy files cannot
+store ids and are refused.
 """
 
 import dataclasses
@@ -37,10 +37,10 @@ from s3_jax.media.mask_gate import UNTOLD, MaskConfig, describe, findings, settl
 __all__ = ["VOID", "Mask", "MaskConfig", "MaskEncoding", "MaskFiles", "read_mask"]
 
 LOSSY_SUFFIXES = frozenset((".jpg", ".jpeg"))
-# More colours than this are a photograph, not a mask.
+# An image with more colours than this is a photograph, not a mask.
 MAX_COLOURS = 4096
 HALF_OPAQUE = 128
-CHECKED_FIRST = 32  # masks of a directory that are checked before any work begins
+CHECKED_FIRST = 32  # number of a directory's masks that are checked before any work begins
 
 
 def read_mask(
@@ -52,9 +52,9 @@ def read_mask(
     """Read a mask file; pixels whose id is `void` count as background.
 
     Args:
-      encoding: that of an earlier mask of the same video. If it is "rgb", an all-grey colour mask
-        is read as "rgb" too.
-      config: what the caller knows about the masks.
+      encoding: the encoding of an earlier mask of the same video. If it is "rgb", a colour mask
+        whose pixels are all grey is read as "rgb" too.
+      config: the caller's knowledge about the masks.
 
     Raises:
       InputError: the file is missing, damaged or lossy, or is an image that cannot be a mask.
@@ -85,14 +85,14 @@ class MaskFiles:
     """The mask files of a video, matched to its frames.
 
     A single file belongs to the first frame. The files of a directory are matched to frames by stem
-    or, if no stem fits, by the number at the end of the stems. For video files that number is the
+    or, if no stem fits, by the number at the end of the stem. For video files this number is the
     frame index, from 0.
 
-    fills_before: frames before the first mask are segmented too, so a late first mask raises no
+    fills_before: frames before the first mask are segmented too, so a late first mask causes no
       warning.
 
     Raises:
-      InputError: the path does not exist, or a file of the directory fits no frame.
+      InputError: the path does not exist, or a file in the directory matches no frame.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class MaskFiles:
         return mask
 
     def describe(self) -> str:
-        """Return a text that describes the first mask with objects."""
+        """Describe the first mask with objects."""
         others = len(self.files) - 1
         more = f" (and {others} more mask{'s' if others > 1 else ''})" if others else ""
         return f"{self.first.path}, frame {self.first_index}: {describe(self.first)}{more}"
@@ -161,7 +161,7 @@ class MaskFiles:
             logging.warning("%s: %s", mask.path, finding)
 
     def _refuse_other_ids(self, mask: Mask) -> None:
-        """Raise an InputError if a mask in another encoding brings new ids."""
+        """Raise an InputError if a mask in a different encoding introduces new ids."""
         new = [i for i in mask.object_ids if i not in self._known]
         kinds = {mask.encoding.kind, self.first.encoding.kind}
         if new and len(kinds) > 1 and kinds != {"grey", "grey_rgb"}:
@@ -173,7 +173,7 @@ class MaskFiles:
         self._known.update(new)
 
     def beyond(self, num_frames: int) -> list[str]:
-        """Return the names of mask files whose frame lies beyond the end of the video."""
+        """Return the names of mask files whose frames lie beyond the end of the video."""
         return [file.name for index, file in self.files.items() if index >= num_frames]
 
     def _first_with_objects(self) -> tuple[int, Mask]:
@@ -276,7 +276,7 @@ def _seen(mask: Mask, alpha: UInt8[np.ndarray, "h w"], threshold: int) -> Mask:
 def _match(
     directory: Path, files: Sequence[Path], frame_names: Sequence[str] | None, first_number: int
 ) -> dict[int, Path]:
-    """Frame index -> mask file."""
+    """Match mask files to frame indices."""
     if frame_names is None:
         return _match_numbers(directory, files, None, first_number)
     index_of = {name: index for index, name in enumerate(frame_names)}
@@ -318,7 +318,7 @@ def _match_numbers(
 
 
 def _index_by_number(frame_names: Sequence[str]) -> dict[int, int]:
-    """Map the number at the end of a frame's name to its index; empty if numbers repeat."""
+    """Map the number at the end of each frame's name to its index; empty if a number repeats."""
     numbers = [trailing_number(name) for name in frame_names]
     if len(set(numbers)) != len(numbers):
         return {}

@@ -1,7 +1,7 @@
-"""Checks on masks: a description of what was read, and findings about doubtful masks.
+"""Checks of masks: a description of their objects, and findings about doubtful masks.
 
-Masks of every encoding arrive as ids per pixel with the colours they stand for. A finding is a
-doubt that the pixels alone cannot settle, together with the flag that settles it.
+Masks of every encoding arrive as ids of pixels, with the colours that the ids stand for. A finding
+is a doubt that the pixels alone cannot settle, together with the flag that settles it.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from s3_jax.errors import InputError
 from s3_jax.media.mask_encoding import Mask, MaskEncoding
 
 JUDGED = 256  # pixels; smaller masks show too little to be judged
-MOST_OBJECTS = 100  # more have to be confirmed by the user
+MOST_OBJECTS = 100  # more must be confirmed by the user
 DARK = 64  # a colour without a brighter channel passes for black
 COVERED, BORDER = 0.95, 0.9
 _SHOWN = 8
@@ -26,10 +26,10 @@ Ids = Int32[np.ndarray, "h w"]
 class MaskConfig:
     """The caller's knowledge about the masks; None means "decide from the file".
 
-    threshold: there is a single object, where brightness (or opacity, for a mask drawn in its alpha
-      channel) is at least this value, 1 to 255.
-    background: the value of the background; objects of value 0 take its place.
-    objects: number of objects: the most frequent values, to which all others are rounded.
+    threshold: the mask has a single object, where the brightness (or the opacity, for a mask drawn
+      in its alpha channel) is at least this value, 1 to 255.
+    background: the value of the background. Pixels of value 0 become an object with this id.
+    objects: number of objects. They are the most frequent values, to which all others are rounded.
 
     Raises:
       InputError: a value is out of range, or `threshold` and `objects` are both set.
@@ -63,7 +63,7 @@ class Finding:
 
 
 def settle(mask: Mask, config: MaskConfig) -> Mask:
-    """Return the mask as read under the caller's settings.
+    """Return the mask as interpreted under the caller's settings.
 
     Raises:
       InputError: the mask has no background pixel, or fewer objects than `config` asks for.
@@ -124,7 +124,7 @@ def describe(mask: Mask) -> str:
 
 
 def id_name(object_id: int, encoding: MaskEncoding) -> str:
-    """Return an id as text, with its colour if it was made from one."""
+    """Return an id as text, with the colour that it stands for in an RGB mask."""
     if encoding.kind != "rgb":
         return str(object_id)
     red, green, blue = (object_id >> shift & 255 for shift in (0, 8, 16))
@@ -132,12 +132,12 @@ def id_name(object_id: int, encoding: MaskEncoding) -> str:
 
 
 def percent(share: float) -> str:
-    """Format a share as a percentage; small ones keep one significant digit."""
+    """Format a share as a percentage, with one significant digit if it is small."""
     return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1g} %"
 
 
 def features(values: Integer[np.ndarray, " n"], encoding: MaskEncoding) -> Float[np.ndarray, "n c"]:
-    """Return a vector for each value: its colour or, without colours, the value itself.
+    """Return a vector for each value: its colour, or the value itself without colours.
 
     The distance between two vectors measures how similar the values look.
     """
@@ -194,7 +194,7 @@ def _swapped(encoding: MaskEncoding, background: int) -> MaskEncoding:
 
 
 def _shades(mask: Mask) -> Finding | None:
-    """Return a finding if most values are only seams between others.
+    """Return a finding if most values occur only in seams between others.
 
     Soft edges, dithering and lossy compression leave such values.
     """
@@ -256,7 +256,7 @@ def _value_counts(ids: Integer[np.ndarray, "..."]) -> tuple[list[int], list[int]
 
 
 def _backgrounds(mask: Mask) -> Iterator[Finding]:
-    """Yield findings that suggest another value as the background."""
+    """Yield findings that suggest a different value as the background."""
     black = _black_entries(mask)
     if black:
         yield Finding(

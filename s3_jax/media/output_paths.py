@@ -8,14 +8,14 @@ _LONGEST = 255
 
 
 def inside(root: Path, name: str, source: object) -> Path:
-    """Return `root / name` if it lies below `root`, links included.
+    """Return `root / name` after checking that it lies below `root`, even after following links.
 
     Args:
-      source: where the name was read, for the error message.
+      source: the place where the name was read, for the error message.
 
     Raises:
-      InputError: the name is empty, absolute, contains "..", holds characters that no file name
-        should hold, or leads through a link out of `root`.
+      InputError: the name is empty or absolute, contains ".." or characters that no file name
+        should have, or leads out of `root` through a link.
     """
     parts = name.replace("\\", "/").split("/")
     bad = [part for part in parts if part in ("", ".", "..") or not part.isprintable()]

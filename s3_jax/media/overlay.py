@@ -24,11 +24,11 @@ def draw_overlay(
     ids: Integer[np.ndarray, "h w"],
     encoding: MaskEncoding | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Return a copy of the RGB frame with every object filled, outlined and labelled with its id.
+    """Return a copy of an RGB frame with every object filled, outlined and labelled with its id.
 
     Args:
       ids: object id per pixel, 0 for background.
-      encoding: supplies the masks' own colours, if they have any; otherwise VOC colours are used.
+      encoding: the masks' encoding, for their own colours if they have any; VOC colours otherwise.
     """
     picture = image.copy()
     regions = {i: _region(ids, i) for i in _present(ids)}
@@ -43,9 +43,10 @@ def draw_overlay(
 
 
 def object_colour(object_id: int, encoding: MaskEncoding | None = None) -> Colour:
-    """Return an object's own colour, or a VOC colour if it has none or one too dark to see.
+    """Return an object's own colour, or a VOC colour if it has none or if it is too dark to see.
 
-    In grey masks, 255 is the single object of a black-and-white mask and takes the first colour.
+    In grey masks, the id 255 is the single object of a black-and-white mask and gets the first
+    colour.
     """
     colour = None
     if encoding and encoding.kind.startswith("grey") and object_id == VOID:
@@ -64,13 +65,14 @@ def write_video(
     frame_rate: Fraction,
     times: Iterable[Fraction] | None = None,
 ) -> int:
-    """Write pictures as an MP4 that browsers play and return the number of frames written.
+    """Write pictures as an MP4 file that browsers play, and return the number of frames written.
 
-    The codec is H.264 if FFmpeg has an encoder for it, else MPEG-4; pixels are 4:2:0 in BT.709. Odd
-    sizes are padded with one repeated row or column. The index comes first, so playback starts
-    before the whole file is loaded.
+    The codec is H.264 if FFmpeg has an encoder for it, else MPEG-4. Pixels are 4:2:0 in BT.709. Odd
+    heights and widths are padded by repeating a row or column. The index comes first, so playback
+    can start before the whole file is loaded.
 
     Args:
+      frame_rate: frames per second.
       times: seconds from the first picture, for pictures that are not evenly spaced.
     """
     count = 0

@@ -7,8 +7,8 @@ from jaxtyping import UInt8
 def voc_palette(size: int = 256) -> UInt8[np.ndarray, "n 3"]:
     """Return the colour map of PASCAL VOC and DAVIS; entry 0 is black.
 
-    Bits 0, 1, 2 of an id become the highest bit of red, green, blue, bits 3, 4, 5 the second
-    highest, and so on (VOC2012 development kit, section "colormap").
+    Bits 0, 1 and 2 of an id become the highest bits of red, green and blue, bits 3, 4 and 5 the
+    second highest, and so on (VOC2012 development kit, section "colormap").
     """
     ids = np.arange(size)
     colours = np.zeros((size, 3), np.uint8)

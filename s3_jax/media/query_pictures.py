@@ -1,4 +1,4 @@
-"""Pictures of where object queries attend on a frame."""
+"""Pictures of the positions in a frame to which object queries attend."""
 
 from typing import NamedTuple
 
@@ -16,8 +16,9 @@ SHADE = 0.55  # brightness of the frame where foreground queries may not read
 class QueryChoices(NamedTuple):
     """Attended positions of the object queries, for l blocks and k object slots.
 
-    row, column: centre of the chosen token in pixels of the frame.
-    inside: tokens that foreground queries may read (all tokens if none may be read).
+    row, column: centre of the chosen token in pixels of the frame, for each head and query.
+    inside: True for tokens that foreground queries may read (for all tokens if there would be
+      none).
     """
 
     row: Float[np.ndarray, "l k heads q"]
@@ -28,9 +29,9 @@ class QueryChoices(NamedTuple):
 def draw_choices(image: Picture, choices: QueryChoices, block: int, slot: int) -> Picture:
     """Draw the tokens that the queries of an object attend to in a block.
 
-    Orange dots are choices of foreground queries, blue ones of background queries; a dot's area is
-    proportional to the number of queries and heads that choose the same pixel. The region that
-    foreground queries may read is bright.
+    Orange dots are choices of foreground queries, blue dots those of background queries. A dot's
+    area is proportional to the number of queries and heads that choose the same token. The region
+    that foreground queries may read is bright.
     """
     picture = _shaded(image, choices.inside[block, slot])
     positions = np.stack([choices.column[block, slot], choices.row[block, slot]], axis=-1)

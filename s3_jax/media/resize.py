@@ -9,9 +9,9 @@ Size = tuple[int, int]  # height, width
 
 
 def shrunk_size(size: Size, short_side: int) -> Size:
-    """Return the height and width with the short side at most `short_side`; <= 0 means no limit.
+    """Return the height and width whose short side is at most `short_side`; <= 0 means no limit.
 
-    The long side is rounded down, following the evaluation protocols; nothing is enlarged.
+    The long side is rounded down, following the evaluation protocols. Nothing is enlarged.
     """
     shortest = min(size)
     if short_side <= 0 or shortest <= short_side:
@@ -29,7 +29,7 @@ def shrink_image(image: UInt8[np.ndarray, "h w 3"], size: Size) -> UInt8[np.ndar
 
 
 def shrink_ids(ids: Integer[np.ndarray, "h w"], size: Size) -> Integer[np.ndarray, "h2 w2"]:
-    """Resize object ids by nearest neighbour with pixel centres aligned."""
+    """Resize object ids by nearest neighbour, with pixel centres aligned."""
     if ids.shape == size:
         return ids
     rows, columns = (
@@ -42,7 +42,7 @@ def shrink_ids(ids: Integer[np.ndarray, "h w"], size: Size) -> Integer[np.ndarra
 def resize_probabilities(
     prob: Float32[np.ndarray, "k h w"], size: Size
 ) -> Float32[np.ndarray, "k h2 w2"]:
-    """Resize every channel bilinearly with pixel centres aligned, without antialiasing."""
+    """Resize every channel bilinearly, with pixel centres aligned and without antialiasing."""
     if prob.shape[1:] == size:
         return prob
     width_height = (size[1], size[0])

@@ -1,4 +1,4 @@
-"""The record that a run keeps of itself: `run.json`, with one schema for all commands.
+"""The record of a run, `run.json`, with one schema for all commands.
 
     format, version   of this file
     kind              segmentation (one video), prediction (a benchmark), merging or training
@@ -7,7 +7,7 @@
     finished          True once all is done
     ...               extra entries of the kind: frames, notes, videos, problem, ...
 
-Files of earlier versions, which had one schema per kind, are converted when they are read.
+Files of earlier versions, which had a schema for each kind, are converted when they are read.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ def read_record(path: Path) -> Record:
 
     Raises:
       OSError: the file cannot be read.
-      ValueError: it is damaged, or is not a run record.
+      ValueError: it is damaged or is not a run record.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -69,9 +69,9 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def differences(recorded: Settings, mine: Settings) -> list[tuple[str, Any, Any]]:
-    """Return (name, recorded value, current value) of each setting that differs, sorted by name.
+    """Return (name, recorded value, current value) for each setting that differs, sorted by name.
 
-    Settings that are newer than the record count as their defaults.
+    Settings that did not exist when the record was written count as having their defaults.
     """
     old, new = _DEFAULTS | dict(recorded), _as_json(mine)
     return [
@@ -93,7 +93,7 @@ def _found_versions() -> tuple[tuple[str, str], ...]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of everything that decides results, and the git commit in a checkout."""
+    """Return the versions of all packages that affect results, and in a checkout the git commit."""
     return dict(_found_versions())
 
 
@@ -117,7 +117,7 @@ def _as_json(settings: Settings) -> dict[str, Any]:
     return json.loads(json.dumps(dict(settings)))
 
 
-# Values of settings that were added later, as they were before they could be chosen.
+# Settings that were added later, with the values that held before they could be chosen.
 _DEFAULTS = _as_json(dataclasses.asdict(PropagationConfig()) | {"first_number": 0})
 
 

@@ -1,12 +1,12 @@
-"""Random access to the frames of a video, each decoded on demand.
+"""Random access to the frames of a video, which are decoded on demand.
 
     frames = Frames(open_video(Path("video.mp4")))
     image = frames.image(1234)
 
-In a video file, the key frame before the requested frame is found by time stamp, and all frames
-from there on are decoded: a frame's number is its position among the time stamps, never a guess
-from the frame rate. Frames decoded on the way are cached within a byte budget, so stepping back is
-as quick as stepping forward.
+In a video file, the key frame before the requested frame is found by time stamp, and decoding
+starts there. A frame's number is its position among the time stamps, never a guess from the frame
+rate. Frames decoded on the way are cached within a byte budget, so stepping back is as quick as
+stepping forward.
 """
 
 import contextlib
@@ -29,8 +29,8 @@ _Pass = Generator[tuple[int, av.VideoFrame], None, None]
 class Frames:
     """Thread-safe random access to the frames of a video.
 
-    source: the video, which is opened independently of other readers.
-    megabytes: bound on the cache of decoded frames (at least two frames are kept).
+    source: the video, which is opened separately from other readers.
+    megabytes: limit for the cache of decoded frames (at least two frames are kept).
     """
 
     AHEAD = 48  # up to this distance, decoding onwards is preferred to seeking
@@ -83,7 +83,7 @@ class Frames:
             raise
 
     def _advance(self, index: int) -> None:
-        """Decode up to a frame and cache as many of the frames before it as fit."""
+        """Decode up to a frame, and cache as many of the frames before it as fit."""
         for place, frame in self._pass or ():
             self._next = place + 1
             if place > index - self._room:
@@ -114,7 +114,7 @@ class Frames:
         self._next = first[0] if first else 0
 
     def _frames(self, begin: int) -> _Pass:
-        """Yield number and frame, starting at the key frame before `begin`."""
+        """Yield frames with their numbers, starting at the key frame before `begin`."""
         assert isinstance(self._source, VideoFile)
         timeline, expected = self._source.timeline, 0
         with opened_container(self._source.path) as (container, stream):

@@ -1,7 +1,7 @@
 """Time stamps of a video file's frames, read from its packets before anything is decoded.
 
 A frame's number is its position among the time stamps of all packets, so a frame that cannot be
-decoded leaves a hole and does not shift the others.
+decoded leaves a hole but does not shift the others.
 """
 
 import bisect
@@ -31,7 +31,7 @@ Messages = list[tuple[int, str, str]]
 
 @contextlib.contextmanager
 def complaints() -> Iterator[list[str]]:
-    """Collect FFmpeg's error messages within the block; the list is filled when the block ends."""
+    """Collect FFmpeg's error messages within the block into a list, which is filled at its end."""
     found: list[str] = []
     with av.logging.Capture(local=True) as logs:
         try:
@@ -48,7 +48,7 @@ def complaints() -> Iterator[list[str]]:
 class Timeline:
     """Time stamps of all frames in display order.
 
-    stamps: in units of `time_base`; empty if packets carry none or repeat one.
+    stamps: time stamps in units of `time_base`; empty if packets have none or repeat one.
     holes: positions of frames for which no packet was found.
     packets: number of packets with data.
     problem: the demuxer's error message, if any.
@@ -69,7 +69,7 @@ class Timeline:
 
     @property
     def variable(self) -> bool:
-        """True if frames are spaced unevenly, by more than rounding."""
+        """True if frames are spaced unevenly, beyond rounding."""
         if len(self.stamps) < 3:
             return False
         first, steps = self.stamps[0], len(self.stamps) - 1
@@ -124,7 +124,7 @@ def ranges(numbers: Sequence[int]) -> str:
 def _is_shown(packet: av.Packet, codec: str) -> bool:
     """Return True if a packet yields a picture.
 
-    Some packets only help to decode others, or repeat the last picture.
+    Some packets only help to decode others, or repeat the previous picture.
     """
     if codec == "vp8":
         return bool(bytes(packet)[0] & 0x10)  # show_frame of RFC 6386, section 9.1

@@ -52,11 +52,11 @@ class VideoSource(Protocol):
     files: the files that are read, in order.
     size: height and width of every frame in pixels.
     frame_rate: frames per second, or None if the source has none.
-    num_frames: the length; an estimate or None for some video files, so use it only for progress
-      bars.
-    frame_names: the name of every frame if known in advance, else None.
-    times: seconds since the first frame if frames are spaced unevenly, else None.
-    lost: numbers of the frames that the last pass could not decode and skipped.
+    num_frames: the length in frames. For some video files it is an estimate or None, so use it only
+      for progress bars.
+    frame_names: the names of all frames if known in advance, else None.
+    times: the seconds of all frames since the first if they are spaced unevenly, else None.
+    lost: numbers of the frames that the last pass skipped because they could not be decoded.
     """
 
     path: Path
@@ -72,8 +72,7 @@ class VideoSource(Protocol):
         """Yield the frames from index `start` on, decoded on demand.
 
         Raises:
-          InputError: a frame is damaged or has another size; all frames before it have been
-            yielded.
+          InputError: a frame is damaged or differs in size; all frames before it have been yielded.
         """
         ...
 
@@ -155,12 +154,12 @@ _SAMPLED = 32  # frames from which the range of a recording is estimated
 
 
 class VideoFile:
-    """A video file; frames are named by their zero-padded index and rotated as its metadata says.
+    """A video file, with frames named by zero-padded index and rotated according to its metadata.
 
     A frame's index is its position among the time stamps of all frames, decoded or not. A file that
     is damaged or ends before its announced length yields all frames before the damage and then
-    raises an error; with `keep_going`, it yields all other frames too, and `lost` holds the numbers
-    of those that were skipped.
+    raises an error. With `keep_going`, it yields all other frames as well, and `lost` has the
+    numbers of those that were skipped.
     """
 
     def __init__(self, path: Path, keep_going: bool = False):
@@ -201,7 +200,7 @@ class VideoFile:
             yield Frame(index, f"{index:05d}", image)
 
     def _images(self) -> Iterator[tuple[int, UInt8[np.ndarray, "h w 3"]]]:
-        """Yield every frame that can be trusted, with its number."""
+        """Yield every trusted frame with its number."""
         expected = 0
         turn = Turn()
         with opened_container(self.path) as (container, stream):
@@ -222,7 +221,7 @@ class VideoFile:
         self.lost += missing
 
     def _finish(self, shown: int, decoding: "Decoding") -> None:
-        """Raise an InputError where the end is missing."""
+        """Raise an InputError if the end of the video is missing."""
         total = len(self.timeline.stamps)
         problem = decoding.problem or self._shortfall(shown, decoding)
         if not problem and shown >= total:
@@ -248,7 +247,7 @@ class VideoFile:
 
 @contextlib.contextmanager
 def opened_container(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
-    # "file:" and the list of protocols: a name like 12:30.mp4 is no address, and a playlist in a
+    # "file:" and the list of protocols: a name like 12:30.mp4 is not an address, and a playlist in a
     # file does not reach the network.
     """Open a video file and yield its container and its video stream.
 
@@ -287,10 +286,10 @@ def _require_decoder(path: Path, stream: av.VideoStream) -> None:
 
 
 class Decoding:
-    """The decoded frames of one pass with their positions, up to damage or skipping over it.
+    """The decoded frames of one pass with their positions; the pass ends at damage or skips it.
 
-    After damage, nothing is trusted until a key frame has been decoded: frames predicted from
-    damaged ones decode without an error.
+    After damage, no frame is trusted until a key frame has been decoded, because frames predicted
+    from damaged ones decode without an error.
     """
 
     def __init__(
@@ -305,7 +304,7 @@ class Decoding:
         self._end = Fraction(0)
 
     def frames(self) -> Iterator[tuple[int | None, av.VideoFrame]]:
-        """Yield position (None if time stamps do not give it) and frame."""
+        """Yield each frame with its position, which is None if time stamps do not determine it."""
         for packet in self._packets():
             yield from self._accepted(self._decode(packet))
             if self.problem and not self._keep_going:
@@ -318,7 +317,7 @@ class Decoding:
         """Return a message if the stream ended before its announced length, else ""."""
         rate = self._stream.average_rate or Fraction(1)
         seconds = _announced_seconds(self._stream)
-        # Containers round: half a second, or three frames of a slow video, is no truncation.
+        # Containers round lengths: half a second, or three frames of a slow video, is no truncation.
         if self._end and seconds - self._end > max(Fraction(1, 2), 3 / rate):
             return f"it ends at {float(self._end):.1f} s instead of {float(seconds):.1f} s"
         return ""
@@ -381,10 +380,10 @@ class Decoding:
 
 
 class Turn:
-    """Rotation of frames to upright.
+    """Rotation that makes frames upright.
 
-    The display matrix is read from the first frame only: reading it ties a frame to itself until
-    the garbage collector runs.
+    The display matrix is read from the first frame only, because reading it makes a reference cycle
+    that keeps the frame until the garbage collector runs.
     """
 
     def __init__(self) -> None:
@@ -396,7 +395,8 @@ class Turn:
     def upright(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
         """Return RGB pixels, rotated by quarter turns and mirrored as needed.
 
-        The matrix holds x' = a x + c y, y' = b x + d y as rows (a, b, .), (c, d, .), (., ., .).
+        The matrix stores x' = a x + c y, y' = b x + d y as the rows (a, b, .), (c, d, .), (., .,
+        .).
         """
         if frame.rotation != self._rotation:
             self._rotation, self._matrix = frame.rotation, _display_matrix(frame)
@@ -424,7 +424,7 @@ def _display_matrix(frame: av.VideoFrame) -> list[list[int]] | None:
 def _warn_of_appearance(
     path: Path, stream: av.VideoStream, image: UInt8[np.ndarray, "h w 3"]
 ) -> None:
-    """Warn if frames look different from what a player shows."""
+    """Warn if frames look different than in a player."""
     aspect, context = stream.sample_aspect_ratio, stream.codec_context
     if aspect and aspect > 0 and aspect != 1:
         logging.warning(
@@ -450,7 +450,7 @@ _HDR = {16: "PQ", 18: "HLG"}
 
 
 def warn_if_dark(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Warn that a frame is nearly black, as 10-bit or 12-bit recordings stored in 16 bits are."""
+    """Warn if a frame is nearly black, as are 10-bit or 12-bit recordings stored in 16 bits."""
     if image.max() < 32:
         logging.warning(
             "%s: the first frame is nearly black (largest value %d of 255): if the recording has "
@@ -461,7 +461,7 @@ def warn_if_dark(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
 
 
 def _announced_seconds(stream: av.VideoStream) -> Fraction:
-    """Return the time in seconds at which the stream should end; 0 if the file does not tell."""
+    """Return the time in seconds at which the stream should end; 0 if the file does not say."""
     time_base = stream.time_base or Fraction(0)
     start = (stream.start_time or 0) * time_base
     if stream.duration:
@@ -482,7 +482,7 @@ def _frame_rate(stream: av.VideoStream) -> Fraction | None:
 
 
 def _numbering_gaps(stems: list[str]) -> list[str]:
-    """Return missing numbers as text, if all stems are numbered in otherwise even steps."""
+    """Return the missing numbers as text, if the stems are otherwise numbered in even steps."""
     numbers = [n for n in map(trailing_number, stems) if n is not None]
     if len(numbers) < max(3, len(stems)):
         return []

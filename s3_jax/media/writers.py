@@ -1,4 +1,4 @@
-"""Writers of result files; each is written under a temporary name, so it is complete or absent."""
+"""Writers of result files, written under a temporary name so that each is complete or absent."""
 
 import csv
 import io
@@ -27,10 +27,10 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table, header first.
+    """Write a table whose first row is the header.
 
-    Text that a spreadsheet would run as a formula is prefixed with an apostrophe, which shows it as
-    text.
+    Text that a spreadsheet would run as a formula gets an apostrophe in front, so that it is shown
+    as text.
     """
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([*map(_as_text, row)] for row in rows)
@@ -67,11 +67,11 @@ def write_mask(path: Path, ids: Integer[np.ndarray, "h w"], encoding: MaskEncodi
 def write_scores(
     path: Path, prob: Float32[np.ndarray, "k h w"], object_ids: tuple[int, ...]
 ) -> None:
-    """Write probabilities as compressed npz: `prob`, and `ids` of all channels but the first.
+    """Write probabilities as compressed npz: `prob`, and the `ids` of all channels after the first.
 
-    `prob` has the background as its first channel. Equal values give equal bytes, since the
-    archive's time stamps are constant. Compression level 1 takes a fifth of numpy's time for about
-    the same size, as float32 noise hardly compresses.
+    The first channel of `prob` is the background. Equal values give equal bytes, because the
+    archive's time stamps are constant. Compression level 1 takes a fifth of NumPy's time for about
+    the same size, because float32 noise hardly compresses.
     """
     arrays = {"prob": np.asarray(prob, np.float32), "ids": np.asarray(object_ids, np.int32)}
     with (
@@ -86,7 +86,7 @@ def write_scores(
 
 
 def write_picture(path: Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Write an RGB picture as JPEG or PNG, depending on the suffix."""
+    """Write an RGB picture as JPEG or PNG, depending on the suffix of the path."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, 90] if path.suffix == ".jpg" else []
     encoded = cv2.imencode(path.suffix, picture[..., ::-1], quality)[1]
     with replacing(path) as temporary:
@@ -120,7 +120,7 @@ def _encode(ids: Integer[np.ndarray, "h w"], encoding: MaskEncoding) -> Image.Im
 
 
 def _long_enough(palette: bytes, largest_id: int) -> bytes:
-    """Return the palette, extended with VOC colours if an id lies beyond its end."""
+    """Return a palette, extended with VOC colours if an id lies beyond its end."""
     if len(palette) > 3 * largest_id:
         return palette
     return palette + voc_palette().tobytes()[len(palette) : 3 * (largest_id + 1)]
