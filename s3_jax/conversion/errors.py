@@ -52,6 +52,6 @@ def naming(path: str | os.PathLike[str], action: str) -> Iterator[None]:
 
 
 def printable(text: str, limit: int = 100) -> str:
-    """Return text from a file without control characters, cut to `limit` characters."""
+    """Return text from a file without control characters, and of at most `limit` characters."""
     shown = text if text.isprintable() else ascii(text)
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."

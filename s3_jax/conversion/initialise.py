@@ -9,10 +9,10 @@ The loading functions take and return state dicts with the names of the publishe
 
 Choices where the files leave them open:
 * A ViT without LayerScale (MAE, DINO) was trained as if all scales were 1, so they are set to 1.
-The usual initial value, 1e-5, would disable all its blocks.
+  The usual initial value, 1e-5, would disable all its blocks.
 * A patch kernel of a size other than 16 x 16 is resampled bilinearly with corners aligned.
 * A position table for a different grid is resized as the network resizes its own for an image with
-that many patches (bicubic, scale (n + 0.1) / grid). A table for the network's grid is kept.
+  that many patches (bicubic, scale (n + 0.1) / grid). A table for the network's grid is kept.
 * Register tokens are left out, because the network has none.
 """
 

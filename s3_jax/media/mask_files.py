@@ -4,7 +4,7 @@ Encodings and their ids (0 is always background):
 
 * palette ("P"): the palette index, as in DAVIS, YouTube-VOS and MOSE. The palette is kept.
 * grey ("L", also 16-bit and 1-bit): the grey value. A black-and-white mask with values 0 and 255
-therefore has the single object 255, and a 1-bit image the object 1.
+  therefore has the single object 255, and a 1-bit image the object 1.
 * colour ("RGB"): id = R + 256 G + 65536 B, for more than 255 objects. A file in which every
   pixel is grey (R = G = B) is a grey mask saved in colour, and the id is the grey value.
 
@@ -153,7 +153,7 @@ class MaskFiles:
         return f"{self.first.path}, frame {self.first_index}: {describe(self.first)}{more}"
 
     def _judge(self, mask: Mask) -> None:
-        """Raise for a doubtful mask, or only warn if the caller passed no `MaskConfig`."""
+        """Raise an InputError for a doubtful mask, or only warn if there is no `MaskConfig`."""
         _warn_of_void(mask, self.void)
         for finding in findings(mask, self._config or UNTOLD):
             if self._config is not None:

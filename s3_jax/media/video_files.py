@@ -247,7 +247,7 @@ class VideoFile:
 
 @contextlib.contextmanager
 def opened_container(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
-    # "file:" and the list of protocols: a name like 12:30.mp4 is not an address, and a playlist in a
+    # "file:" and the list of protocols: a name like 12:30.mp4 is no address, and a playlist in a
     # file does not reach the network.
     """Open a video file and yield its container and its video stream.
 
@@ -317,7 +317,7 @@ class Decoding:
         """Return a message if the stream ended before its announced length, else ""."""
         rate = self._stream.average_rate or Fraction(1)
         seconds = _announced_seconds(self._stream)
-        # Containers round lengths: half a second, or three frames of a slow video, is no truncation.
+        # Containers round times: half a second, or three frames of a slow video, is no truncation.
         if self._end and seconds - self._end > max(Fraction(1, 2), 3 / rate):
             return f"it ends at {float(self._end):.1f} s instead of {float(seconds):.1f} s"
         return ""
