@@ -1,7 +1,7 @@
 """Tracking without a trained network: baselines that any method of this kind has to beat.
 
-Each baseline takes the frames of a video and the object ids of the first one, and yields the ids of
-every frame in turn, including the first.
+Each baseline takes the frames of a video and the object ids of the first frame, and yields the ids
+of every frame in order, including the first.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +22,7 @@ def copy_first_mask(images: Iterable[Image], first: Ids) -> Iterator[Ids]:
 
 
 def warp_by_optical_flow(images: Iterable[Image], first: Ids) -> Iterator[Ids]:
-    """Warp the soft masks from frame to frame with DIS optical flow (medium preset).
+    """Warp soft masks from frame to frame by DIS optical flow (medium preset).
 
     Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016, as in OpenCV.
     """
@@ -46,7 +46,7 @@ def object_ids(ids: Ids) -> np.ndarray:
 
 
 def one_hot(ids: Ids, objects: np.ndarray) -> Float32[np.ndarray, "k h w"]:
-    """Return a channel of 0 and 1 for every object."""
+    """Return a channel of zeros and ones for every object."""
     return (ids[None] == objects[:, None, None]).astype(np.float32)
 
 
@@ -59,7 +59,7 @@ def hard_labels(soft: Float32[np.ndarray, "k h w"], objects: np.ndarray) -> Ids:
 def _warped(
     soft: Float32[np.ndarray, "k h w"], backward: Float32[np.ndarray, "h w 2"]
 ) -> Float32[np.ndarray, "k h w"]:
-    """Warp the previous frame's soft masks to this frame; flow points back to that frame."""
+    """Warp the previous frame's soft masks to this frame by the flow that points back to it."""
     height, width = backward.shape[:2]
     y, x = np.mgrid[:height, :width].astype(np.float32)
     places = (x + backward[..., 0], y + backward[..., 1])

@@ -1,16 +1,16 @@
 """Exact boundary matching of binary masks, eight rows per byte.
 
 The boundary measure asks for every boundary pixel of one mask whether the other mask has a boundary
-pixel within a disk. On arrays of pixels this is a dilation with a large kernel per object and
-frame. Here a mask is cut into eight horizontal bands, and bit i of a byte holds the pixel of band
-i. A shift by rows or columns is then a slice, the union of two sets is one OR, and each operation
-works on eight pixels per byte. The disk is dilated as the union of its rows (runs of pixels), and
-runs are grown by overlapping shifts. Nothing is approximated.
+pixel within a disk. On arrays of pixels, this is a dilation with a large kernel for each object and
+frame. Here a mask is cut into eight horizontal bands, and bit i of a byte holds a pixel of band i.
+A shift by rows or columns is then a slice, the union of two sets is an OR, and each operation works
+on eight pixels per byte. Dilation by the disk is the union of dilations by its rows (runs of
+pixels), and runs are grown by overlapping shifts. The result is exact.
 
 Packed masks are `UInt8[np.ndarray, "n rows columns"]`. The rows of the bands lie between two
 margins that repeat the neighbouring bands, and empty columns on the right keep shifts from reaching
-the next row. Whole arrays can thus be shifted as one line of bytes, which NumPy does several times
-faster than row by row. A margin is one pixel wider than the radius.
+the next row. Whole arrays can therefore be shifted as one line of bytes, which is several times
+faster in NumPy than shifts of rows. A margin is one pixel wider than the radius.
 """
 
 import dataclasses
@@ -28,12 +28,12 @@ Line = UInt8[np.ndarray, " bytes"]
 
 @dataclasses.dataclass(frozen=True)
 class BoundaryMatches:
-    """Boundary pixel counts of one annotation and r predictions, and of those with a match.
+    """Counts of boundary pixels of one annotation and r predictions, and of those with a match.
 
     annotation: boundary pixels of the annotation.
     predictions: boundary pixels of each prediction.
-    annotation_matched: the annotation's pixels near a boundary pixel of each prediction.
-    predictions_matched: each prediction's pixels near a boundary pixel of the annotation.
+    annotation_matched: boundary pixels of the annotation near one of each prediction.
+    predictions_matched: boundary pixels of each prediction near one of the annotation.
     """
 
     annotation: int
@@ -45,14 +45,14 @@ class BoundaryMatches:
 def match_boundaries(masks: UInt8[np.ndarray, "n h w"], radius: int) -> BoundaryMatches:
     """Count matching boundary pixels of `masks[0]` (annotation) and `masks[1:]` (predictions).
 
-    A pixel belongs to the boundary if it differs from its right, lower or lower-right neighbour;
-    beyond the last row and column the mask is continued by repeating them (Perazzi et al. 2016;
+    A pixel belongs to the boundary if it differs from its right, lower or lower-right neighbour.
+    Beyond its last row and column, the mask continues with the same values (Perazzi et al. 2016;
     Martin et al. 2004). Two boundary pixels match if their squared distance is at most radius
     squared.
 
     Args:
-      masks: 0 or 1.
-      radius: in pixels, at least 1.
+      masks: annotation and predictions, with values 0 and 1.
+      radius: largest distance of a match in pixels, at least 1.
     """
     _, height, width = masks.shape
     margin = radius + 1
@@ -70,7 +70,7 @@ def match_boundaries(masks: UInt8[np.ndarray, "n h w"], radius: int) -> Boundary
 
 
 def _pack(masks: UInt8[np.ndarray, "n h w"], margin: int) -> Packed:
-    """Pack masks with one more row and column, equal to their last."""
+    """Pack masks after repeating their last row and column once."""
     n, height, width = masks.shape
     rows = max(-(-(height + 1) // BITS), margin)
     columns = -(-(width + 1 + margin) // WORD) * WORD
@@ -98,7 +98,7 @@ def _fill_margins(packed: Packed, margin: int) -> None:
 
 
 def _boundary(packed: Packed, margin: int, height: int, width: int) -> Packed:
-    """Return the boundary map without row `height` and column `width`, which are repetitions."""
+    """Return the boundary map without row `height` and column `width`, which only repeat others."""
     _, all_rows, columns = packed.shape
     line = packed.reshape(-1)
     size = line.size - columns - 1
@@ -117,10 +117,10 @@ def _boundary(packed: Packed, margin: int, height: int, width: int) -> Packed:
 
 
 def _dilate(packed: Packed, radius: int) -> Packed:
-    """Return the union of the disks x^2 + y^2 <= radius^2 around all pixels; valid between margins.
+    """Return the union of disks x^2 + y^2 <= radius^2 around all pixels, valid between the margins.
 
-    Row y of the disk is a run of pixels to either side, longest in the middle. Runs are grown step
-    by step from the disk's poles, and each is added at the rows y above and below.
+    Row y of the disk is a run of pixels, the longest one in the middle. Runs are grown step by step
+    from the disk's poles, and each is added y rows above and y rows below.
     """
     columns = packed.shape[2]
     runs, half_width = packed.reshape(-1), 0
@@ -140,7 +140,7 @@ def _dilate(packed: Packed, radius: int) -> Packed:
 
 
 def _spread(runs: Line, step: int, keep_middle: bool) -> Line:
-    """Return the union of the copies shifted by `step` pixels to the left and to the right."""
+    """Return the union of two copies, shifted by `step` pixels to the left and to the right."""
     out = np.zeros(runs.size, np.uint8)
     np.bitwise_or(runs[: -2 * step], runs[2 * step :], out=out[step:-step])
     if keep_middle:

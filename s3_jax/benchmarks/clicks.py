@@ -1,7 +1,7 @@
-"""Simulated users who click and draw boxes, and the overlap (J) of the resulting masks.
+"""Simulated users who click and draw boxes, and the quality (J) of the resulting masks.
 
-A user clicks where the error is largest: on the point farthest from the edge of the missing or
-wrong region. The first click is the innermost point of the mask.
+A user clicks where the error is largest, on the point farthest from the edge of a missing or wrong
+region. The first click is on the innermost point of the mask.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ class Example(NamedTuple):
 
 
 def next_click(truth: Mask, guess: Mask) -> tuple[tuple[float, float], int] | None:
-    """Return position (x, y) and label of the next click, or None if the mask is correct."""
+    """Return position (x, y) and label of the next click; None if the mask is correct."""
     missed, wrong = _inner_distance(truth & ~guess), _inner_distance(guess & ~truth)
     deepest = missed if missed.max() >= wrong.max() else wrong
     if deepest.max() == 0:
@@ -41,7 +41,7 @@ def next_click(truth: Mask, guess: Mask) -> tuple[tuple[float, float], int] | No
 
 
 def clicked(answer: Answer, truth: Mask, clicks: int) -> Iterator[float]:
-    """Yield J after every click; no more clicks are made once the mask is correct."""
+    """Yield J after every click, up to `clicks` of them, until the mask is correct."""
     points: Points = []
     labels: list[int] = []
     found: Probability | None = None
@@ -57,20 +57,20 @@ def clicked(answer: Answer, truth: Mask, clicks: int) -> Iterator[float]:
 
 
 def boxed(answer: Answer, truth: Mask) -> float:
-    """Return J of the mask for the object's box."""
+    """Return J of the mask that answers the object's bounding box."""
     rows, columns = (np.flatnonzero(truth.any(axis)) for axis in (1, 0))
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     return overlap(truth, answer([], [], box, None) > 0.5)
 
 
 def overlap(truth: Mask, guess: Mask) -> float:
-    """Return J, intersection over union; 1 if both masks are empty."""
+    """Return J, the intersection over union; 1 if both masks are empty."""
     either = np.count_nonzero(truth | guess)
     return np.count_nonzero(truth & guess) / either if either else 1.0
 
 
 def prompter_answers(prompter: Prompter, image: Image) -> Answer:
-    """Return a function that answers prompts with a prompter; the image is encoded here."""
+    """Return a function that answers prompts with a prompter; the image is encoded once, here."""
     features = prompter.encode(image)
 
     def answer(
@@ -85,7 +85,7 @@ def prompter_answers(prompter: Prompter, image: Image) -> Answer:
 def grab_cut_answers(image: Image, iterations: int = 5) -> Answer:
     """Return a function that answers prompts with OpenCV's GrabCut.
 
-    Clicks and the area outside a box are certain for it, everything else is probable.
+    Clicks and the area outside a box are certain for GrabCut; everything else is only probable.
     """
     bgr = np.ascontiguousarray(image[..., ::-1])
 
@@ -114,7 +114,7 @@ def _marks(
 ) -> Shaped[np.ndarray, "h w"]:
     """Return GrabCut's initial labels.
 
-    A disc around the first click, as wide as half the short side, is probably the object.
+    A disc around the first click, with half the short side as its diameter, is probable object.
     """
     marks = np.full(size, cv2.GC_PR_BGD, np.uint8)
     if box is not None:
@@ -131,5 +131,5 @@ def _marks(
 
 
 def _inner_distance(mask: Mask) -> Float32[np.ndarray, "h w"]:
-    """Return the distance to the nearest pixel outside; beyond the edges counts as outside."""
+    """Return the distance to the nearest pixel outside the mask or beyond the picture's edges."""
     return cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]

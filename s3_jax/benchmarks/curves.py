@@ -1,4 +1,4 @@
-"""Curves over time, and the positions of their points in an SVG picture."""
+"""Curves over time, and the coordinates of their points in an SVG picture."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ TICKS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A named curve: value from 0 to 1 by frame name; `faint` for one of minor interest."""
+    """A named curve, with values from 0 to 1 by frame name; `faint` if it is of minor interest."""
 
     name: str
     values: Mapping[str, float]
@@ -17,7 +17,7 @@ class Curve:
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """A picture of width x height units, with margins around the area for curves."""
+    """A picture of width x height units, with margins around the area of the curves."""
 
     width: int
     height: int
@@ -45,7 +45,7 @@ class Plot:
         return self.top + self.box["height"] * (1 - value)
 
     def points(self, frames: Iterable[str], values: Mapping[str, float]) -> str:
-        """Return the points of a polyline over the frames that have a value."""
+        """Return the points of an SVG polyline over the frames that have a value."""
         frames = list(frames)
         return " ".join(
             f"{self.x(index, len(frames)):.1f},{self.y(values[frame]):.1f}"
@@ -54,7 +54,7 @@ class Plot:
         )
 
     def ticks(self, count: int) -> list[tuple[int, str]]:
-        """Return the indices of the frames named below the axis, and their texts' anchors."""
+        """Return the indices of the frames named below the axis, and their labels' text anchors."""
         anchors = {0: "start", count - 1: "end"}
         places = sorted({round((count - 1) * tick / (TICKS - 1)) for tick in range(TICKS)})
         return [(place, anchors.get(place, "middle")) for place in places]

@@ -1,6 +1,6 @@
 """Table of all benchmarks: file layout, settings, and form of submission.
 
-Settings are the standard protocols (the paper's section 4.1); a command's flags override them.
+Settings follow the standard protocols (paper section 4.1); a command's flags override them.
 """
 
 import dataclasses
@@ -25,8 +25,8 @@ ListVideos = Callable[[Path, LayoutConfig], Sequence[BenchmarkVideo]]
 class BenchmarkConfig:
     """Frozen settings that a protocol fixes.
 
-    short_side: frames are shrunk to this short side; -1 for no shrinking.
-    The rest: see `PropagationConfig`.
+    short_side: frames are shrunk to this short side in pixels; -1 keeps their size. For the other
+      settings see `PropagationConfig`.
     """
 
     short_side: int
@@ -45,10 +45,10 @@ class BenchmarkConfig:
 class Benchmark:
     """Frozen settings of one benchmark.
 
-    list_videos: lists its videos in a data directory.
+    list_videos: function that lists its videos in a data directory.
     plus: the settings for best results; None if the protocol has none.
     package: the form of a submission; None if results are scored locally.
-    score: the flags of `s3 score` for the results; "" if only the server has the annotations, or
+    score: the flags of `s3 score` for the results; "" if only the server has the annotations, or if
       the measure is a different one.
     """
 
@@ -69,7 +69,7 @@ def _davis(split: str, year: str = "2017", **more: Any) -> ListVideos:
 
 _SHORT, _SHORT_PLUS = BenchmarkConfig(480), BenchmarkConfig(720, mem_every=3, max_mem_frames=10)
 _YOUTUBE_PLUS = BenchmarkConfig(600, max_mem_frames=10)
-# 600 is S3's own choice; others run LVOS at 480.
+# 600 is the choice of S3's authors; others run LVOS at 480.
 _LVOS = BenchmarkConfig(600, long_term=True)
 _BURST = BenchmarkConfig(600, mem_every=10, long_term=True)
 

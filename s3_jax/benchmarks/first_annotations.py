@@ -1,7 +1,7 @@
-"""Annotations reduced to a method's input: the first mask of every object.
+"""Annotations reduced to the input of a method: the first mask of every object.
 
-Validation sets such as that of LVOS come with masks of every frame. A copy with only the first
-masks cannot leak any of the others.
+Some validation sets, such as that of LVOS, come with masks of every frame. A copy with only the
+first masks cannot leak the others.
 """
 
 import shutil
@@ -17,17 +17,18 @@ from s3_jax.media.writers import write_mask
 
 
 def write_first_annotations(source: Path, output: Path, void: int | None = None) -> dict[int, str]:
-    """Write the masks in which objects first appear, without the objects that appeared earlier.
+    """Write the masks in which objects first appear, without objects that appeared earlier.
 
     Args:
       source: directory with the masks of a video.
+      output: directory to write.
       void: id that is not an object.
 
     Returns:
       The frame in which each object appears, by id.
 
     Raises:
-      InputError: there are no masks, one is damaged, or none holds an object.
+      InputError: there are no masks, one is damaged, or none shows an object.
     """
     appeared: dict[int, str] = {}
     encoding: MaskEncoding | None = None

@@ -1,7 +1,7 @@
-"""Identity measure: the share of objects and frames in which an object keeps its identity.
+"""Identity measure: the share of frames in which objects keep their identities.
 
-An object keeps its identity in a frame if its own mask covers it more than any other object's mask
-does.
+An object keeps its identity in a frame if its own predicted mask covers it more than any other
+object's mask does.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ Ids = Integer[np.ndarray, "h w"]
 
 
 def kept_identities(annotation: Ids, prediction: Ids) -> dict[int, bool]:
-    """Map every object of a frame's annotation to True if it keeps its identity.
+    """Map every annotated object of a frame to True if it keeps its identity.
 
     Raises:
       ValueError: the masks differ in size.
@@ -34,9 +34,9 @@ def _kept(predicted: Integer[np.ndarray, " n"], object_id: int) -> bool:
 
 
 def identity_shares(annotations: Path, results: Path) -> dict[str, float]:
-    """Return for every sequence the share of object-frames that keep their identity.
+    """Return, for every sequence, the share of (object, frame) pairs with a kept identity.
 
-    The first frame, whose mask is given, does not count.
+    The first frame does not count, because its mask is given.
 
     Raises:
       InputError: a sequence or mask is missing, damaged or of another size, or a sequence has no

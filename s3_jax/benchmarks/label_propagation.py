@@ -1,8 +1,9 @@
-"""Tracking by nearest neighbours among the features of a network trained only on ImageNet.
+"""Tracking by nearest neighbours in the feature space of a network trained only on ImageNet.
 
-Every token of a frame finds the most similar tokens of the first frame and the last few, and takes
-the weighted mean of their labels (as in Jabri et al., "Space-Time Correspondence as a Contrastive
-Random Walk", NeurIPS 2020, but without a distance limit). There is nothing to train.
+For every token of a frame, the most similar tokens of the first and the last few frames are found,
+and the token's label is the weighted mean of theirs (as in Jabri et al., "Space-Time Correspondence
+as a Contrastive Random Walk", NeurIPS 2020, but without a distance limit). There is nothing to
+train.
 """
 
 import functools
@@ -26,7 +27,7 @@ STRIDE, MULTIPLE = 16, 32
 
 
 class Context(NamedTuple):
-    """Frames from which labels are taken: the first, then a ring buffer of the last ones."""
+    """Frames from which labels are taken: the first frame, then a ring buffer of the last ones."""
 
     features: Float[Array, "t n c"]
     labels: Float[Array, "t n k"]
@@ -63,7 +64,7 @@ def _follow(variables: Any, images: Iterable[Image], first: Ids) -> Iterator[Ids
 def _features(
     geometry: FrameGeometry, variables: Any, image: UInt8[Array, "h w 3"]
 ) -> Float[Array, "n c"]:
-    """Return the tokens of stride 16, normalized so that their products are cosines."""
+    """Return the tokens at stride 16, normalized so that their products are cosines."""
     maps: Any = EfficientNetLite0().apply(variables, prepare_image(image, geometry))
     tokens = maps.f16.reshape(-1, maps.f16.shape[-1])
     return tokens / jnp.maximum(jnp.linalg.norm(tokens, axis=-1, keepdims=True), 1e-6)
@@ -71,7 +72,7 @@ def _features(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _small_labels(geometry: FrameGeometry, masks: Float[Array, "k h w"]) -> Float[Array, "n k"]:
-    """Return the share of every object in every token's square."""
+    """Return the share of every object in the square of every token."""
     padded = pad(masks, geometry, axis=1)
     size = (padded.shape[1] // STRIDE, padded.shape[2] // STRIDE)
     small = resize_area(jnp.moveaxis(padded, 0, -1)[None], size)[0]
@@ -102,7 +103,7 @@ def _remember(
 def _propagate(
     geometry: FrameGeometry, context: Context, features: Float[Array, "n c"]
 ) -> tuple[Float[Array, "n k"], Float[Array, "k h w"]]:
-    """Return the labels of the frame's tokens, and the same at the frame's size."""
+    """Return the labels of a frame's tokens, and the same labels at the frame's size."""
     frames, tokens, channels = context.features.shape
     similarity = features @ context.features.reshape(-1, channels).T
     valid = jnp.repeat(context.valid, tokens)

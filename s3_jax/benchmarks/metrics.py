@@ -1,8 +1,9 @@
 """Region similarity J, boundary measure F and their statistics over time.
 
-Definitions of the DAVIS benchmarks (Perazzi et al., CVPR 2016; Pont-Tuset et al., 2017), equal to
-their public evaluation: J is the intersection over union of two masks, F the harmonic mean of
-boundary precision and recall with a tolerance of 0.8 % of the image diagonal.
+Definitions are those of the DAVIS benchmarks (Perazzi et al., CVPR 2016; Pont-Tuset et al., 2017),
+and values equal those of their public evaluation. J is the intersection over union of two masks. F
+is the harmonic mean of boundary precision and recall, with a tolerance of 0.8 % of the image
+diagonal.
 """
 
 import dataclasses
@@ -39,7 +40,7 @@ class FrameScores:
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """J or F over the frames of an object: mean, share above 0.5, and drop from start to end."""
+    """J or F over an object's frames: mean, share above 0.5, and drop from start to end."""
 
     mean: float
     recall: float
@@ -47,7 +48,7 @@ class Statistics:
 
 
 def boundary_radius(height: int, width: int) -> int:
-    """Return the largest distance in pixels between matching boundary pixels, for a frame size."""
+    """Return the tolerance of the boundary measure, in pixels, for frames of a size."""
     return math.ceil(BOUNDARY_TOLERANCE * math.hypot(height, width))
 
 
@@ -56,12 +57,12 @@ def score_frame(
 ) -> FrameScores:
     """Return J and F of every object in every prediction of a frame.
 
-    An object that is neither annotated nor predicted scores 1. Pixels that do not count must have
-    been cleared (`clear_void`).
+    An object that is neither annotated nor predicted scores 1. Void pixels must have been cleared
+    (`clear_void`).
 
     Args:
-      annotation: object ids, 0 for background.
-      predictions: the same for each of r results, in the annotation's size.
+      annotation: object id of every pixel, 0 for background.
+      predictions: the same for each of r results, at the annotation's size.
       ids: the k objects to score.
     """
     radius = boundary_radius(*annotation.shape)
@@ -81,7 +82,7 @@ def score_frame(
 def clear_void(
     annotation: Labels, predictions: Sequence[Labels], void: int
 ) -> tuple[Labels, list[Labels]]:
-    """Turn the pixels annotated as `void` into background, in the predictions too."""
+    """Set pixels annotated as `void` to background, in the annotation and in all predictions."""
     ignored = annotation == void
     if not ignored.any():
         return annotation, list(predictions)
@@ -92,9 +93,9 @@ def clear_void(
 def statistics(values: Float[np.ndarray, " t"]) -> Statistics:
     """Return mean, recall and decay of J or F over t >= 1 frames, as in the DAVIS evaluation.
 
-    The decay is the mean over the first quarter of the frames minus that over the last; frames at
-    the ends of a quarter belong to both sides. (The public evaluation stores the ends of quarters
-    in 8 bits, so its decay is wrong for objects with more than 256 frames.)
+    The decay is the mean over the first quarter of the frames minus that over the last quarter. A
+    frame on the border between two quarters belongs to both. (The public evaluation stores the ends
+    of quarters in 8 bits, so its decay is wrong for objects with more than 256 frames.)
     """
     edges = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
     first, last = values[edges[0] : edges[1] + 1], values[edges[3] : edges[4] + 1]
@@ -106,7 +107,7 @@ def statistics(values: Float[np.ndarray, " t"]) -> Statistics:
 
 
 def _crop(images: Sequence[Labels] | Binary) -> Integer[np.ndarray, "n inner_h inner_w"]:
-    """Crop all images to their common non-zero region, plus one pixel around it if possible."""
+    """Crop all images to their common non-zero region, with a border of one pixel if possible."""
     height, width = images[0].shape
     union = functools.reduce(np.bitwise_or, images)
     if union.dtype != np.uint8:

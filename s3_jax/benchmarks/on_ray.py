@@ -1,12 +1,12 @@
-"""Benchmarks on a Ray cluster: one actor per device, which segments group after group.
+"""Benchmarks on a Ray cluster, with one actor per device that segments group after group.
 
     with cluster.connected(address) as ray:
         outcome = predict_on_cluster(groups, job, workers, reached)
 
 An actor keeps its network and its compiled programs from one video to the next. The longest videos
-go first, each to any idle actor. If an actor is lost (a machine is taken away, a process is
-killed), another one continues its videos from the results on the shared disk, with the same bytes.
-The lost actor restarts when the cluster has room for it.
+go first, each to any idle actor. If an actor is lost (because a machine is taken away or a process
+is killed), another one continues its videos from the results on the shared disk and writes the same
+bytes. The lost actor restarts when the cluster has room for it.
 """
 
 import collections
@@ -33,16 +33,16 @@ from s3_jax.errors import InputError
 from s3_jax.segmentation.run_folder import Identity
 from s3_jax.segmentation.video import SegmentConfig
 
-TRIES = 5  # lost actors after which a group's own videos are taken to be the reason
+TRIES = 5  # number of lost actors after which the group's own videos are assumed to be the cause
 POLL = 0.5  # seconds between polls of the progress
 Group = Sequence[BenchmarkVideo]
 
 
 @dataclasses.dataclass(frozen=True)
 class ClusterJob:
-    """Settings that every actor needs; they are pickled.
+    """Settings that every actor needs; they are pickled to reach it.
 
-    device: returns the record of the actor's device for `run.json`, and the device as a workplace.
+    device: returns the record of an actor's device for `run.json`, and the device as a workplace.
     """
 
     output: Path
@@ -54,7 +54,7 @@ class ClusterJob:
 
 @dataclasses.dataclass
 class GroupResult:
-    """Result of one group: names of finished videos, problems by name, and number of frames."""
+    """Result of a group: names of finished videos, problems by name, and number of frames."""
 
     finished: list[str]
     problems: dict[str, str]
@@ -69,7 +69,7 @@ class VideoActor:
         self._frames = 0
 
     def ready(self) -> list[dict[str, Any]]:
-        """Acquire the device for the actor's lifetime, and return its description."""
+        """Acquire the device for the lifetime of the actor, and return its description."""
         described, workplace = self._job.device()
         folder = PredictionFolder(self._job.output, self._job.identity)
         progress = RunProgress(self._add, lambda: self._add(1))
@@ -105,8 +105,8 @@ def predict_on_cluster(
     """Segment all groups on the connected cluster; return the devices and the outcome.
 
     Args:
-      options: Ray's options, one mapping per actor. reached: called with the total number of frames
-        done.
+      options: Ray's options, one mapping per actor.
+      reached: called with the total number of frames done.
       stop: returns True to end early; a later run continues unfinished videos.
 
     Raises:
@@ -121,9 +121,9 @@ def predict_on_cluster(
 
 
 class _Run:
-    """State of a run: assignments of actors, and the remaining groups.
+    """State of a run: the assignments of actors, and the remaining groups.
 
-    An actor is coming (it has been asked to report that it is ready), busy, or idle.
+    An actor is coming (it has been asked to report when it is ready), busy or idle.
     """
 
     def __init__(self, groups: Sequence[Group], reached: Callable[[int], None]):
@@ -141,7 +141,7 @@ class _Run:
 
     @property
     def unfinished(self) -> bool:
-        """True while videos wait or are being predicted."""
+        """True while videos are waiting or being predicted."""
         return bool(self._waiting or self._busy)
 
     def hire(self, job: ClusterJob, options: Sequence[dict[str, Any]]) -> None:
@@ -165,7 +165,7 @@ class _Run:
         self._reached(self._frames + sum(self._running()))
 
     def _await(self, actor: Any) -> None:
-        """Request a ready report, which arrives when the cluster has room for the actor."""
+        """Ask an actor to report when it is ready, that is when the cluster has room for it."""
         self._coming[actor.ready.options(max_task_retries=-1).remote()] = actor
 
     def _greet(self, reference: Any) -> None:
@@ -203,7 +203,7 @@ class _Run:
         self.outcome.problems |= {video.name: problem for video in group}
 
     def _running(self) -> Iterator[int]:
-        """Yield the frames done in each group in progress whose actor answers."""
+        """Yield the number of frames done in each group in progress whose actor answers."""
         asked = [actor.frames.remote() for actor, _ in self._busy.values()]
         answered, _ = ray.wait(asked, num_returns=len(asked), timeout=POLL) if asked else ([], [])
         for reference in answered:

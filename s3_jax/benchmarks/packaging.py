@@ -1,4 +1,4 @@
-"""Submissions to a benchmark's server, made from a directory of result masks."""
+"""Submissions to benchmark servers, made from a directory of result masks."""
 
 import functools
 import json
@@ -18,7 +18,7 @@ from s3_jax.media.mask_files import MaskEncoding, read_mask
 from s3_jax.media.output_paths import inside
 from s3_jax.media.rle import encode_rle
 
-# A zip with the videos at its top, or inside Annotations/; or one JSON with masks as text.
+# A zip with the videos at its top level or inside Annotations/, or one JSON with masks as text.
 Package = Literal["videos", "annotations", "burst"]
 _TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -31,7 +31,7 @@ def package_path(output: Path, package: Package) -> Path:
 def write_package(
     package: Package, output: Path, masks: Path, videos: Sequence[BenchmarkVideo]
 ) -> Path:
-    """Pack the masks of all videos; the same masks give the same bytes.
+    """Pack the masks of all videos into a file; the same masks give the same bytes.
 
     Args:
       masks: a directory with a folder of masks for each video.
@@ -49,7 +49,7 @@ def write_package(
 
 
 def result_frames(masks: Path, videos: Sequence[BenchmarkVideo]) -> dict[str, list[str]]:
-    """Return the names of the result frames of every video, all of which exist.
+    """Return the names of the result frames of every video, after checking that all exist.
 
     Raises:
       InputError: masks are missing; the message lists them, one video per line.
@@ -69,7 +69,7 @@ def result_frames(masks: Path, videos: Sequence[BenchmarkVideo]) -> dict[str, li
 
 
 def _write_zip(path: Path, masks: Path, frames: dict[str, list[str]], inside: str) -> None:
-    """Store the PNGs, which are compressed already, with constant time stamps."""
+    """Store the PNG files without further compression, and with constant time stamps."""
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, stems in frames.items():
             for stem in stems:
@@ -79,7 +79,7 @@ def _write_zip(path: Path, masks: Path, frames: dict[str, list[str]], inside: st
 
 
 def _write_burst(path: Path, masks: Path, videos: Sequence[BurstVideo]) -> None:
-    """Write the annotation file again with every track's predicted masks, except empty ones."""
+    """Write the annotation file again, with every track's predicted masks except empty ones."""
     values = read_annotations(videos[0].source)
     of_name = {video.name: video for video in videos}
     sequences = []

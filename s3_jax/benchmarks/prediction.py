@@ -1,8 +1,8 @@
 """Benchmark runs: all videos, on all devices at once, resumable.
 
 `PredictionFolder` is the output directory, `share_out` selects the videos of one of several hosts,
-and `predict` works through them. Each video is segmented by `segmentation.segment`. A run that was
-stopped at any moment resumes where its videos stopped, with equal results.
+and `predict` segments them, each with `segmentation.video.segment`. A run can be stopped at any
+time. It resumes where its videos stopped, with equal results.
 """
 
 import dataclasses
@@ -40,12 +40,12 @@ class ResettableSegmenter(Segmenter, Protocol):
     """A session that can be used for one video after another."""
 
     def reset(self) -> None:
-        """Forget the video, for another one to begin."""
+        """Forget the video, so that another one can begin."""
         ...
 
 
 MakeBatch = Callable[[Sequence[ResettableSegmenter]], Batch]
-# A device, as a context manager whose value is a function that makes a session for it.
+# A device: a context manager whose value is a function that makes a session on it.
 Workplace = Callable[[], AbstractContextManager[Callable[[], ResettableSegmenter]]]
 
 
@@ -56,7 +56,7 @@ class PredictionFolder:
     scores/<video>/<frame>.npz        probabilities, if requested
     progress/<video>/                 record, and saved sessions of unfinished videos
 
-    identity: everything but the video that decides the results.
+    identity: everything that decides the results, except the video.
     """
 
     def __init__(self, path: Path, identity: Identity, overwrite: bool = False):
@@ -70,7 +70,7 @@ class PredictionFolder:
         """Open the run folder of one video.
 
         Raises:
-          InputError: it holds results of other settings or of another kind of run.
+          InputError: it has results of other settings or of another kind of run.
         """
         return RunFolder(
             self._progress(video),
@@ -81,7 +81,7 @@ class PredictionFolder:
         )
 
     def record(self, video: BenchmarkVideo) -> dict[str, Any] | None:
-        """Return the record of a video that was finished with the same settings, else None."""
+        """Return the record of a video if it was finished with the same settings, else None."""
         try:
             record = read_record(self._progress(video) / NAME)
         except (FileNotFoundError, ValueError):
@@ -95,7 +95,7 @@ class PredictionFolder:
 
 
 def share_out(videos: Sequence[BenchmarkVideo], index: int, count: int) -> list[BenchmarkVideo]:
-    """Return the videos of share `index` of `count`; all shares have about equally many frames."""
+    """Return the videos of share `index` of `count`; shares have about equal numbers of frames."""
     totals = [0] * count
     mine: set[str] = set()
     for video in sorted(videos, key=lambda v: (-v.num_frames, v.name)):
@@ -108,7 +108,7 @@ def share_out(videos: Sequence[BenchmarkVideo], index: int, count: int) -> list[
 
 @dataclasses.dataclass
 class Outcome:
-    """Result of a run: names of the videos finished so far, and the problems of the others."""
+    """Result of a run: names of the finished videos, and the problems of the others."""
 
     finished: list[str] = dataclasses.field(default_factory=list)
     problems: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -118,7 +118,7 @@ class Outcome:
 class RunProgress:
     """Callbacks of `predict`, called from several threads.
 
-    found: called with the number of a video's frames that earlier runs finished.
+    found: called with the number of frames of a video that earlier runs finished.
     advanced: called after every frame.
     stop: returns True to end after this frame.
     """
@@ -131,7 +131,7 @@ class RunProgress:
 def group_videos(videos: Sequence[BenchmarkVideo], most: int) -> list[list[BenchmarkVideo]]:
     """Group videos of one frame size and about equal length into batches of up to `most`.
 
-    A video whose masks may come later, or that cannot be opened, is alone.
+    A video that may have masks on later frames, or cannot be opened, is a group of its own.
     """
     alone, sized = [], []
     for video in videos:
@@ -156,16 +156,16 @@ def predict(
     progress: RunProgress = RunProgress(),
     make_batch: MakeBatch | None = None,
 ) -> Outcome:
-    """Segment all unfinished videos, the longest first, one group at each workplace.
+    """Segment all unfinished videos, the longest first, one group at a time per workplace.
 
     Problems of a video are recorded in the outcome and do not affect other videos.
 
     Args:
-      groups: videos to be segmented together, see `group_videos`.
+      groups: groups of videos that are segmented together (see `group_videos`).
       make_batch: required for groups of more than one video.
 
     Raises:
-      OSError: a result could not be written; everything stops, and earlier results stay.
+      OSError: a result could not be written; everything stops, and earlier results are kept.
     """
     outcome, failed = Outcome(), threading.Event()
     waiting = deque(sorted(groups, key=lambda g: (-sum(v.num_frames for v in g), g[0].name)))
@@ -173,7 +173,7 @@ def predict(
     progress = dataclasses.replace(progress, stop=lambda: asked() or failed.is_set())
 
     def work(workplace: Workplace) -> None:
-        """Predict groups of videos in one workplace until none is left."""
+        """Segment groups of videos at one workplace until none is left."""
         try:
             with workplace() as make_session:
                 worker = GroupWorker(make_session, make_batch, folder, config, progress, outcome)
@@ -195,7 +195,7 @@ def predict(
 
 
 def _taken(waiting: deque[Sequence[BenchmarkVideo]]) -> Iterator[Sequence[BenchmarkVideo]]:
-    """Take groups from a queue that other threads take from too."""
+    """Take groups from a queue that is shared with other threads."""
     while True:
         try:
             yield waiting.popleft()
@@ -204,9 +204,9 @@ def _taken(waiting: deque[Sequence[BenchmarkVideo]]) -> Iterator[Sequence[Benchm
 
 
 class GroupWorker:
-    """Worker that segments one group of videos after another; sessions are created on demand.
+    """Worker that segments one group of videos after another, creating sessions on demand.
 
-    outcome: record of finished videos and problems, which the worker fills in.
+    outcome: finished videos and problems, to which the worker adds.
     """
 
     def __init__(
@@ -224,7 +224,7 @@ class GroupWorker:
         self._sessions: list[ResettableSegmenter] = []
 
     def do(self, group: Sequence[BenchmarkVideo]) -> None:
-        """Segment the videos; record finished ones and problems in the outcome."""
+        """Segment the videos of a group, and record finished ones and problems in the outcome."""
         runs: list[tuple[BenchmarkVideo, RunFolder]] = []
         for video in group:
             try:
@@ -276,7 +276,7 @@ class GroupWorker:
         return True
 
     def _do_together(self, runs: Sequence[tuple[BenchmarkVideo, RunFolder]]) -> bool:
-        """Segment the videos as a batch; return False if that failed or was unnecessary."""
+        """Segment the videos as a batch; return False if this failed or was unnecessary."""
         finished = [folder.finished_frames for _, folder in runs]
         # If one video is unfinished, its whole batch is segmented again, so its bytes stay equal.
         if None not in finished or self._make_batch is None:
@@ -316,7 +316,7 @@ def _finish(
 
 
 class _Clock:
-    """Time per frame of videos segmented together, in total and after compilation."""
+    """Clock for videos segmented together, with the total time and the time after compilation."""
 
     def __init__(self, progress: RunProgress, videos: int = 1):
         self._progress = progress
@@ -326,7 +326,7 @@ class _Clock:
         self._frames = 0
 
     def frame_done(self) -> None:
-        """Count a frame that was predicted and written, and report it."""
+        """Count a frame that was predicted and written, and report progress."""
         self.frame_written()
         self._progress.advanced()
 

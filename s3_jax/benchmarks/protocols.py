@@ -28,14 +28,14 @@ class Protocol:
     """Scoring rules of a benchmark.
 
     title: name for display.
-    objects: "first_frame": objects annotated in the first frame; "any_frame": each object from its
-      own first frame on. That first frame is given to the method and never scored. As in the public
-      DAVIS evaluation, all ids from 1 to the largest of the first frame are scored, including
-      unused ones.
+    objects: the objects that are scored: "first_frame" for those annotated in the first frame,
+      "any_frame" for each object from its own first frame on. This first frame is given to the
+      method and never scored. As in the public DAVIS evaluation, all ids from 1 to the largest of
+      the first frame are scored, including unused ones.
     skip_last: the last frame is not scored either (Pont-Tuset et al., 2017).
-    binary: everything that is not background is one object.
-    void: the label of pixels that do not count, in 8-bit annotations.
-    grouped: objects of categories unseen in training are averaged separately, if these are known.
+    binary: treat everything that is not background as one object.
+    void: label of the pixels that do not count, in 8-bit annotations.
+    grouped: average objects of categories unseen in training separately, if these are known.
     seen: categories of the training set, if the benchmark fixes them.
     """
 
@@ -84,7 +84,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
 
 @dataclasses.dataclass(frozen=True)
 class ObjectMeta:
-    """A meta file's entry for an object; fields are None if the file lacks them.
+    """An object's entry in a meta file; fields are None if the file lacks them.
 
     category: the object's category.
     frames: names of its annotated frames.
@@ -105,7 +105,7 @@ def group_of(
     """Return "seen" or "unseen" for an object's category; None if it is unknown.
 
     Args:
-      unseen: names of unseen categories or sequences, instead of the protocol's own.
+      unseen: names of unseen categories or sequences, which replace the protocol's own.
     """
     category = None if entry is None else entry.category
     if not protocol.grouped:
@@ -118,7 +118,7 @@ def group_of(
 
 
 def read_meta(path: Path) -> dict[str, SequenceMeta]:
-    """Read objects by sequence and id from a `meta.json` of YouTube-VOS or LVOS.
+    """Read the objects, by sequence and id, from a `meta.json` of YouTube-VOS or LVOS.
 
     Raises:
       InputError: the file is missing, not JSON, or not of this form:

@@ -21,7 +21,7 @@ Row = list[str]
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Scores of one or several results against the same annotations.
+    """Scores of one or more results against the same annotations.
 
     annotations: the folder they were scored against.
     """
@@ -37,11 +37,11 @@ class Report:
 
     @property
     def notes(self) -> list[str]:
-        """Caveats that a reader needs to judge the numbers, one sentence each."""
+        """Caveats that a reader must know to judge the numbers, one sentence each."""
         return [*_missing_notes(self.runs), *_unscored_notes(self)]
 
     def worst_first(self) -> list[str]:
-        """Return the sequence names, those with the lowest J&F over all results first."""
+        """Return the sequence names, ordered by J&F over all results, lowest first."""
         return sorted(
             self.runs[0].sequences,
             key=lambda name: (sum(run.sequences[name].overall.score for run in self.runs), name),
@@ -49,7 +49,7 @@ class Report:
 
 
 def terminal_table(report: Report) -> str:
-    """Format overall scores of every result and J&F of the (worst) sequences, in percent."""
+    """Format the overall scores of every result and the J&F of the worst sequences, in percent."""
     overall = [_overall_header(report), *(_overall_row(report, run) for run in report.runs)]
     lines = [report.protocol.title + ": " + report.protocol.rules, "", *_aligned(overall), ""]
     names = report.worst_first()
@@ -61,12 +61,12 @@ def terminal_table(report: Report) -> str:
 
 
 def write_csv(path: Path, report: Report) -> None:
-    """Write one line for each result as a whole, group, sequence and object; values are 0 to 1."""
+    """Write a line for each result as a whole and each group, sequence and object (0 to 1)."""
     writers.write_csv(path, [CSV_HEADER, *(row for run in report.runs for row in _csv_rows(run))])
 
 
 def write_scores_json(path: Path, report: Report) -> None:
-    """Write all scores, down to J and F of every object on every frame; values are 0 to 1."""
+    """Write all scores, down to J and F of every object on every frame (0 to 1)."""
     values = {
         "protocol": report.protocol.name,
         "rules": report.protocol.rules,
@@ -183,7 +183,7 @@ def _sequence_values(sequence: SequenceSummary) -> dict[str, Any]:
 
 
 def _lists_on_one_line(text: str) -> str:
-    """Put the innermost lists of indented JSON, which are long, on one line each."""
+    """Put each innermost list of indented JSON, which may be long, on one line."""
     return re.sub(r"\[\n[^\[\]{}]*\]", lambda match: re.sub(r"\s*\n\s*", " ", match.group()), text)
 
 

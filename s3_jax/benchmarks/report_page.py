@@ -1,7 +1,7 @@
-"""Scores as one HTML file: tables, curves of J over time, pictures of the worst frames.
+"""Scores as one HTML file, with tables, curves of J over time, and pictures of the worst frames.
 
-The file loads nothing, neither from the network nor from disk; the script only adds sorting and
-values under the pointer. Template, style and script are in `page/`.
+The file loads nothing from the network or from disk. Its script only adds sorting and shows values
+under the pointer. Template, style and script are in `page/`.
 """
 
 import base64
@@ -27,7 +27,7 @@ Pictures = Mapping[str, Sequence[Sequence[WorstFrame]]]
 
 @dataclasses.dataclass(frozen=True)
 class SequenceView:
-    """A sequence on the page; `results` has one entry per run, in their order."""
+    """A sequence on the page; `results` has one entry per run, in the order of the runs."""
 
     name: str
     results: Sequence[SequenceSummary]
@@ -35,7 +35,7 @@ class SequenceView:
 
     @property
     def first(self) -> SequenceSummary:
-        """The result from which object and frame counts are taken."""
+        """The result from which the numbers of objects and frames are taken."""
         return self.results[0]
 
     @property
@@ -45,7 +45,7 @@ class SequenceView:
 
     @property
     def anchor(self) -> str:
-        """The id that links point to."""
+        """The id of the element to which links point."""
         return f"sequence-{self.name}".replace(" ", "-")
 
     @property

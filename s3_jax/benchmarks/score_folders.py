@@ -1,7 +1,7 @@
-"""Folders of annotations and results: locations of sequences, and checks for missing files.
+"""Folders of annotations and results: where sequences are, and checks for missing files.
 
-A root holds a folder of PNG masks for each sequence, directly or in one of the folders that the
-benchmarks put around them (`Annotations`, `Annotations/480p`, ...).
+A root has a folder of PNG masks for each sequence, either directly or in one of the usual parent
+folders of benchmarks (`Annotations`, `Annotations/480p`, ...).
 """
 
 import difflib
@@ -28,7 +28,7 @@ def find_sequences(root: Path, what: str) -> dict[str, Path]:
     """Map sequence names to their folders, in natural order.
 
     Args:
-      what: the flag that gave `root`, for messages.
+      what: the flag with which `root` was given, for messages.
 
     Raises:
       InputError: no folder with PNG files was found.
@@ -56,7 +56,7 @@ def frame_names(folder: Path) -> list[str]:
 def read_sequence_list(path: Path) -> list[str]:
     """Read a split file, one sequence per line; blank lines and `#` comments are skipped.
 
-    A line with image and annotation paths (DAVIS 2016) names the folder that holds these.
+    A line with image and annotation paths, as in DAVIS 2016, names the folder of these files.
 
     Raises:
       InputError: the file is missing, not text, or empty.
@@ -97,7 +97,7 @@ def choose_sequences(
 
 
 def missing_frames(folder: Path | None, needed: Sequence[str]) -> list[str]:
-    """Return the needed frames without a mask in a result folder; all if there is no folder."""
+    """Return the needed frames that have no mask in a result folder; all if there is no folder."""
     present = set() if folder is None else set(frame_names(folder))
     return [name for name in needed if name not in present]
 
@@ -105,7 +105,7 @@ def missing_frames(folder: Path | None, needed: Sequence[str]) -> list[str]:
 def other_numbering(folder: Path, annotations: Path) -> str:
     """Return a message if a result's files are named differently from the annotations, else "".
 
-    With another numbering, a file named like one frame may be the mask of another.
+    With a different numbering, a file with the name of one frame may be the mask of another.
     """
     found, annotated = frame_names(folder), frame_names(annotations)
     if len(found) != len(annotated) or found == annotated:
@@ -124,7 +124,7 @@ def find_images(sequences: Mapping[str, Path], given: Path | None) -> Path | Non
 
     Args:
       sequences: annotation folders by name.
-      given: where to look; if None, in the `JPEGImages` beside `Annotations`.
+      given: the directory to search; None searches the `JPEGImages` beside `Annotations`.
 
     Raises:
       InputError: the given directory has no folder for any of the sequences.
@@ -147,7 +147,7 @@ def find_images(sequences: Mapping[str, Path], given: Path | None) -> Path | Non
 
 
 def distinct_names(roots: Sequence[Path]) -> list[str]:
-    """Return short names of result folders: just enough trailing parts of their paths to differ.
+    """Return short names of result folders, with just enough trailing path components to differ.
 
     Raises:
       InputError: a folder is given twice.

@@ -1,6 +1,6 @@
-"""Scoring of result folders against annotations, sequence by sequence, frame by frame.
+"""Scoring of result folders against annotations, by sequence and frame.
 
-Sequences are streamed: a worker holds one frame of the annotation and of every compared result.
+Sequences are streamed: a worker has one frame of the annotation and of each result in memory.
 """
 
 import concurrent.futures
@@ -45,7 +45,7 @@ class SequenceTask:
     roots: the result folders.
     results: the sequence's folder in every result, or None if a result lacks it.
     meta: the sequence's objects in the meta file, if there is one.
-    allow_unknown_ids: ids that are not annotated anywhere count as background.
+    allow_unknown_ids: treat ids that are not annotated anywhere as background.
     """
 
     name: str
@@ -69,9 +69,9 @@ class ObjectScores:
 
 @dataclasses.dataclass(frozen=True)
 class SequenceScores:
-    """Scores of a sequence in one result; objects are in ascending order of their ids.
+    """Scores of a sequence in one result, with objects in ascending order of their ids.
 
-    missing: scored frames for which the result has no mask; scored as empty.
+    missing: scored frames for which the result has no mask; they are scored as empty.
     unscored: annotated objects that the protocol leaves out.
     """
 
@@ -113,7 +113,7 @@ def refuse_missing(tasks: Sequence[SequenceTask]) -> None:
 def score_sequence(task: SequenceTask) -> list[SequenceScores]:
     """Return the scores of a sequence, one entry for each result.
 
-    Masks that a result lacks count as empty (`refuse_missing` refuses them).
+    Masks that a result lacks count as empty; call `refuse_missing` first to refuse them.
 
     Raises:
       InputError: there is nothing to score, or a mask is damaged, differs from the annotation in
@@ -129,7 +129,7 @@ def score_sequence(task: SequenceTask) -> list[SequenceScores]:
 def score_all(
     tasks: Sequence[SequenceTask], workers: int, progress: Callable[[], object]
 ) -> list[list[SequenceScores]]:
-    """Run `score_sequence` for all tasks in `workers` processes, and return results in order.
+    """Run `score_sequence` for all tasks in `workers` processes, and return the results in order.
 
     Args:
       progress: called whenever a sequence is done.
@@ -151,7 +151,7 @@ def score_all(
 
 
 def looks_binary(folders: Iterable[Path]) -> bool:
-    """Return True if the first annotations hold only 0 and 255: one object in black and white."""
+    """Return True if the first annotations have only 0 and 255, one object in black and white."""
     values: set[int] = set()
     for folder in folders:
         first = read_mask(folder / f"{frame_names(folder)[0]}{MASK_SUFFIX}")
@@ -170,8 +170,8 @@ def read_labels(
     """Read the object ids of a mask file; binary protocols get 0 and 1.
 
     Args:
-      encoding: that of an earlier mask of the folder, see `read_mask`.
-      annotation: for a result, the annotation with which it is compared.
+      encoding: the encoding of an earlier mask of the folder (see `read_mask`).
+      annotation: for the mask of a result, the annotation to compare it with.
     """
     mask = read_mask(path, encoding=encoding)
     if annotation is not None:
@@ -212,7 +212,7 @@ _VOC_IDS = {
 def _outcomes(
     tasks: Sequence[SequenceTask], workers: int
 ) -> Iterator[tuple[int, list[SequenceScores] | str]]:
-    """Yield the index of each task with its scores or its problem, as they complete."""
+    """Yield the index of each task with its scores or its problem, in order of completion."""
     if workers <= 1 or len(tasks) <= 1:
         yield from ((index, _attempt(task)) for index, task in enumerate(tasks))
         return
@@ -240,7 +240,7 @@ def _first(problems: list[str]) -> list[str]:
 
 
 def _start_worker() -> None:
-    """Use one core, and leave interrupts to the parent process."""
+    """Limit the process to one core, and leave interrupts to its parent."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -292,7 +292,7 @@ def _score_frames(
 
 
 class _Reader:
-    """Reader of a folder's masks, all with the encoding of the first colour mask."""
+    """Reader of a folder's masks, which reads all in the encoding of the first colour mask."""
 
     def __init__(self, folder: Path | None, protocol: Protocol):
         self._folder = folder
@@ -300,7 +300,7 @@ class _Reader:
         self._encoding: MaskEncoding | None = None
 
     def read(self, frame: str, annotation: Integer[np.ndarray, "h2 w2"] | None = None) -> Labels:
-        """Read the mask of a frame; if an annotation is given, sizes must be equal."""
+        """Read the mask of a frame, which must have the size of its annotation if one is given."""
         assert self._folder is not None
         path = self._folder / f"{frame}{MASK_SUFFIX}"
         labels, encoding = read_labels(path, self._protocol, self._encoding, annotation)
@@ -315,7 +315,7 @@ class _Reader:
 
 
 class _Tally:
-    """Scores so far of every object in every result, and the ids encountered."""
+    """Scores of every object in every result so far, and the ids encountered."""
 
     def __init__(self, task: SequenceTask):
         self._task = task
@@ -342,7 +342,7 @@ class _Tally:
         scores: FrameScores,
         ids: Sequence[int],
     ) -> set[int]:
-        """Record the ids of a frame; return those annotated in it besides the scored ones."""
+        """Record the ids of a frame, and return those that are annotated in it but not scored."""
         annotated = _other_ids(annotation, int(scores.annotation_areas.sum()), ids)
         self._annotated |= annotated.union(ids)
         for seen, prediction, areas in zip(
@@ -390,7 +390,7 @@ class _Tally:
 
 
 def _other_ids(labels: Labels, known_area: int, known: Sequence[int]) -> set[int]:
-    """Return the ids other than the known ones, searching only if areas do not add up."""
+    """Return the ids other than known ones; they are searched only if the areas do not add up."""
     if np.count_nonzero(labels) == known_area:
         return set()
     return {int(i) for i in np.unique(labels) if i} - set(known)

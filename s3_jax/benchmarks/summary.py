@@ -1,4 +1,4 @@
-"""Averages of scores: of an object over frames, of sequences and data sets over objects."""
+"""Averages of scores: an object's over frames, a sequence's and a data set's over objects."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ class Summary:
 
     @property
     def score(self) -> float:
-        """J&F: the mean of the means."""
+        """J&F, the mean of the means of J and F."""
         return (self.region.mean + self.boundary.mean) / 2
 
     def columns(self) -> dict[str, float]:
@@ -35,7 +35,7 @@ class Summary:
 
 @dataclasses.dataclass(frozen=True)
 class SequenceSummary:
-    """A sequence in one result, with the scores behind its averages."""
+    """A sequence in one result, with its averages and the scores behind them."""
 
     scores: SequenceScores
     objects: dict[int, Summary]
@@ -58,8 +58,8 @@ class SequenceSummary:
 class RunSummary:
     """Scores of one result folder.
 
-    name: short and unique among the compared results.
-    folder: its path.
+    name: short name, unique among the compared results.
+    folder: path of the result folder.
     overall: average over all objects.
     groups: averages over objects seen and unseen in training.
     """
@@ -74,7 +74,8 @@ class RunSummary:
     def benchmark_score(self) -> float:
         """The score by which the benchmark ranks methods.
 
-        It is G, the mean of J and F over seen and unseen objects, if both exist; else J&F.
+        If there are both seen and unseen objects, it is G, the mean of J and F over both groups.
+        Otherwise it is J&F.
         """
         if len(self.groups) == 2:
             return float(np.mean([group.score for group in self.groups.values()]))
@@ -90,7 +91,7 @@ def summarize_run(
     """Compute all averages of one result.
 
     Args:
-      groups: group of every object, by sequence and id.
+      groups: the group of every object, by sequence and id.
     """
     summaries = {s.name: _summarize_sequence(s, groups[s.name]) for s in sequences}
     objects = [

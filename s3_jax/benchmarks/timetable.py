@@ -13,10 +13,10 @@ class Timetable:
     """Scored objects per frame, from the meta file or from the annotations seen so far.
 
     frames: names of the annotated frames, in order.
-    meta: objects of this sequence; None, or without frames, to rely on the annotations alone.
+    meta: objects of this sequence. If it is None or lists no frames, only annotations are used.
 
     Raises:
-      InputError: the meta file lists frames that are not annotated, or lists none for some objects.
+      InputError: the meta file lists frames that are not annotated, or has none for some objects.
     """
 
     def __init__(self, protocol: Protocol, frames: Sequence[str], meta: SequenceMeta | None):
@@ -35,7 +35,7 @@ class Timetable:
             self._first[1] = 0
 
     def needed(self) -> list[str]:
-        """Return the frames on which an object may be scored, which results must therefore have."""
+        """Return the frames on which an object may be scored, for which results need masks."""
         if self._listed:
             listed = frozenset().union(*self._listed.values())
             return [frame for frame in self.frames if frame in listed]
@@ -55,7 +55,7 @@ class Timetable:
         if self._listed or (self._protocol.objects == "first_frame" and index > 0):
             return
         if self._protocol.objects == "first_frame" and not self._protocol.binary:
-            # The public evaluation also scores ids that the first frame skips. It has palette
+            # The public evaluation also scores ids that the first frame skips. It uses palette
             # masks; larger ids are colours, which skip almost all numbers.
             last = max(ids, default=0)
             ids = range(1, last + 1) if last <= PALETTE_IDS else ids

@@ -25,10 +25,11 @@ from s3_jax.segmentation.video import Segmenter, at_size
 
 @dataclasses.dataclass(frozen=True)
 class ValidationRules:
-    """Rules of what is segmented and scored.
+    """Rules for the frames that are segmented and scored.
 
-    short_side: frames are shrunk to it; -1 for never. Scores are those at the original size.
-    max_frames: number of frames used of each video, from the first; 0 for all.
+    short_side: frames are shrunk to this short side in pixels; -1 keeps their size. Scores are
+      computed at the original size.
+    max_frames: number of frames to use of each video, from the first; 0 for all.
     """
 
     protocol: Protocol
@@ -62,10 +63,10 @@ def validate(
       new_session: makes a session, one for each video.
       advanced: called after every video.
       share: (i, n) for the i-th of n processes, each of which validates every n-th video.
-      gather: returns the results of all processes.
+      gather: returns the results of all processes, given those of this one.
 
     Raises:
-      InputError: a video cannot be read, or has nothing to score, in any process.
+      InputError: in any process, a video cannot be read or has nothing to score.
     """
     index, count = share
     scored: list[SequenceScores] = []
@@ -149,7 +150,7 @@ def _not_ids(rules: ValidationRules) -> set[int]:
 def _given(
     frame: _Frame, session: Segmenter, annotated: dict[str, int], rules: ValidationRules
 ) -> Labels | None:
-    """Return the mask of the objects that this frame introduces, or None if there are none."""
+    """Return the mask of the objects that a frame introduces, or None if there are none."""
     if rules.protocol.objects == "first_frame" and annotated[frame.name] > 0:
         return None
     assert frame.labels is not None

@@ -1,4 +1,4 @@
-"""Pictures of the worst frames: the prediction filled, the annotation outlined."""
+"""Pictures of the worst frames, with the prediction filled and the annotation outlined."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ Picture = UInt8[np.ndarray, "h w 3"]
 
 @dataclasses.dataclass(frozen=True)
 class WorstFrame:
-    """A frame of one result: its scores, averaged over objects, and a picture as JPEG."""
+    """A frame of one result, with its scores (averaged over objects) and its picture as JPEG."""
 
     frame: str
     region: float
@@ -35,9 +35,9 @@ class WorstFrame:
 
 
 def choose_worst_frames(sequences: Sequence[SequenceSummary], count: int) -> list[str]:
-    """Return the names of up to `count` frames of a sequence with the lowest scores of any result.
+    """Return the names of up to `count` frames of a sequence with the lowest scores in any result.
 
-    They are at least a tenth of the sequence apart, so one mistake is not shown several times.
+    Frames are at least a tenth of the sequence apart, so one mistake is not shown several times.
     """
     means = [sequence.frame_means() for sequence in sequences]
     frames = list(means[0])
@@ -60,9 +60,9 @@ def _distance(index: int, others: Sequence[int]) -> int:
 def draw_worst_frames(
     report: Report, tasks: Sequence[SequenceTask], images: Path | None, count: int
 ) -> dict[str, list[list[WorstFrame]]]:
-    """Draw up to `count` frames of each sequence: sequence -> frames -> results.
+    """Draw up to `count` frames of each sequence, and return them by sequence, frame and result.
 
-    Only the worst sequences get pictures if there would be more than `MOST_PICTURES`. A sequence
+    If there would be more than `MOST_PICTURES`, only the worst sequences get pictures. A sequence
     whose frames are not found in the directory `images` gets none.
     """
     pictures: dict[str, list[list[WorstFrame]]] = {}
@@ -84,7 +84,7 @@ def draw_worst_frames(
 def _draw(
     task: SequenceTask, sequences: Sequence[SequenceSummary], images: Path, frame: str
 ) -> list[WorstFrame]:
-    """Draw a frame in every result; return nothing if its image is missing or damaged."""
+    """Draw a frame for every result; return an empty list if its image is missing or damaged."""
     image = find_image(images, frame)
     if image is None:
         return []
@@ -97,13 +97,13 @@ def _draw(
             )
             for sequence, folder in zip(sequences, task.results, strict=True)
         ]
-    except InputError as error:  # scores are worth more than pictures
+    except InputError as error:  # scores matter more than pictures
         logging.warning("no picture of %s: %s", image, error)
         return []
 
 
 def find_image(folder: Path, frame: str) -> Path | None:
-    """Return the image of a frame in any format, or None."""
+    """Return the image file of a frame, in any format, or None."""
     candidates = (folder / f"{frame}{suffix}" for suffix in sorted(IMAGE_SUFFIXES))
     return next((path for path in candidates if path.is_file()), None)
 

@@ -5,8 +5,8 @@
     done, problem = segment(session, source, masks, folder, config)      # forwards, as always
     finished = fill_backwards(session, source, masks, folder, config, given)
 
-The second pass starts at the last mask and ends at the first frame. Frames that already have a
-forward result get both results joined (`propagation.joining`). Both passes can be interrupted and
+The second pass starts at the last mask and ends at the first frame. In frames that already have a
+forward result, both results are joined (`propagation.joining`). Both passes can be interrupted and
 resumed.
 """
 
@@ -38,15 +38,15 @@ from s3_jax.segmentation.video import (
     save_result,
 )
 
-READ_AT_ONCE = 256 * 2**20  # bytes of frames decoded forwards at a time, to be used in reverse
+READ_AT_ONCE = 256 * 2**20  # bytes of frames that are decoded forwards at a time and then used in reverse
 
 
 @runtime_checkable
 class Rewindable(Segmenter, Protocol):
-    """A session that can be restarted, with capacity for objects that are known in advance."""
+    """A session that can be restarted, and can reserve capacity for objects known in advance."""
 
     def reset(self) -> None:
-        """Forget the video, for another one to begin."""
+        """Forget the video, so that another one can begin."""
         ...
 
     def reserve(self, objects: int, buckets: int) -> None:
@@ -56,16 +56,16 @@ class Rewindable(Segmenter, Protocol):
 
 @runtime_checkable
 class ListedMasks(MaskSource, Protocol):
-    """Masks whose frames are known; `files` maps frame index to file."""
+    """Masks whose frames are known; `files` maps frame indices to files."""
 
     files: dict[int, Path]
 
 
 @dataclasses.dataclass(frozen=True)
 class GivenMasks:
-    """The masks of a video that are used.
+    """The masks of a video that a run uses.
 
-    wanted: for each frame, the objects whose mask is taken from it.
+    wanted: for each frame, the objects whose masks are taken from it.
     clears: frames whose empty mask removes all objects.
     """
 
@@ -84,21 +84,21 @@ class GivenMasks:
         return {i: [f for f in sorted(self.wanted) if i in self.wanted[f]] for i in ids}
 
     def shares(self, index: int) -> dict[int, Share]:
-        """Return the weight of the forward pass in a frame for each object."""
+        """Return the weight of the forward result of each object in a frame."""
         return {
             id_: share(sorted({*shown, *self.clears}), shown, index)
             for id_, shown in self.frames_of.items()
         }
 
     def reserve(self, session: Rewindable, forwards: bool) -> None:
-        """Reserve capacity for all objects of one direction, to avoid later recompilation."""
+        """Reserve capacity for all objects of one direction, to avoid recompilation later."""
         end = min if forwards else max
         entries = {end(shown) for shown in self.frames_of.values()}
         session.reserve(len(self.frames_of), len(entries))
 
 
 def masks_used(masks: ListedMasks, config: SegmentConfig) -> GivenMasks:
-    """Return the masks that `segment` uses: all, or the first of each object.
+    """Return the masks that `segment` uses, either all or the first of each object.
 
     Raises:
       InputError: a mask cannot be used.
@@ -130,7 +130,10 @@ def fill_backwards(
 ) -> bool:
     """Segment from the last mask back to the first frame, resuming where the last run stopped.
 
-    Results of frames before that mask are rewritten. Memory does not grow with the video. Returns
+    Results of frames before that mask are rewritten. Memory does not grow with the length of the
+    video.
+
+    Returns:
     True if the first frame was reached.
 
     Raises:
@@ -162,7 +165,7 @@ def fill_backwards(
 
 
 def backwards(source: VideoSource, last: int) -> Iterator[Frame]:
-    """Yield frames from `last` to the first in descending order, decoded one piece at a time.
+    """Yield frames from `last` down to the first, decoding one piece of the video at a time.
 
     Raises:
       InputError: a frame is damaged and the source does not skip such frames.
@@ -177,7 +180,7 @@ def backwards(source: VideoSource, last: int) -> Iterator[Frame]:
 
 
 def _until(frames: Iterator[Frame], end: int) -> list[Frame]:
-    """Return the frames before `end`; the frame after, which may be damaged, is not decoded."""
+    """Return the frames before `end`, without decoding the next one, which may be damaged."""
     piece: list[Frame] = []
     while not piece or piece[-1].index < end - 1:
         frame = next(frames, None)
@@ -209,7 +212,7 @@ def _keep(
     result: Result,
     shares: Mapping[int, Share],
 ) -> None:
-    """Write a frame's result, joined with that of the other direction if there is one."""
+    """Write a frame's result, joined with the result of the other direction if there is one."""
     if config.saved is not None and step.frame.name not in config.saved:
         return
     other = folder.forward / f"{step.frame.name}.npz"

@@ -1,7 +1,7 @@
-"""Segmentation of several videos in lockstep, for devices that one video cannot keep busy.
+"""Segmentation of several videos in lockstep, for devices that a single video cannot keep busy.
 
-The grouping depends only on the list of videos, so a resumed run computes the same batches and thus
-the same bytes.
+Groups depend only on the list of videos, so a resumed run computes the same batches and writes the
+same bytes.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ class Batch(Protocol):
     """The part of `propagation.batch.SessionBatch` that is used here."""
 
     def start(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> list[Any]:
-        """Start all videos at their first frames and masks; return one result per video."""
+        """Start all videos with their first frames and masks, and return one result per video."""
         ...
 
     def step(self, images: Sequence[np.ndarray]) -> list[Any]:
-        """Segment the next frame of every video; return one result per video."""
+        """Segment the next frame of every video, and return one result per video."""
         ...
 
 
@@ -41,9 +41,9 @@ class Batch(Protocol):
 class Job:
     """One video of a batch.
 
-    folder: where its results go; None if they exist already.
+    folder: the folder for its results; None if they exist already.
     done: number of frames segmented.
-    problem: the error that ended it before its last frame.
+    problem: the error that ended it before its last frame, if any.
     """
 
     source: VideoSource
@@ -57,10 +57,11 @@ class Job:
 def segment_together(
     batch: Batch, jobs: Sequence[Job], advanced: Callable[[], None], stop: Callable[[], bool]
 ) -> bool:
-    """Segment all videos from their first frame on; return False if stopped before the end.
+    """Segment all videos from their first frames on; return False if stopped before the end.
 
     Args:
       advanced: called after every frame of every video.
+      stop: returns True to end after this frame.
 
     Raises:
       InputError: a video cannot be started.
@@ -107,7 +108,7 @@ def _first(job: Job, stream: Iterator[Step]) -> Step:
 
 
 def _next(job: Job, stream: Iterator[Step]) -> Step | None:
-    """Return the next frame; None at the end or if it is damaged."""
+    """Return the next frame, or None at the end or if it is damaged."""
     if job.problem is not None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Merging of the probabilities of several runs, such as different scales: sum, then argmax."""
+"""Merging of several runs, at different scales for example: argmax of summed probabilities."""
 
 import zipfile
 import zlib
@@ -22,7 +22,7 @@ def merge_scores(runs: Sequence[Scores]) -> Int32[np.ndarray, "h w"]:
 
     Args:
       runs: object ids and probabilities (background first) of each run. The order of objects may
-        differ; an object that a run lacks has probability 0 there.
+        differ; an object that a run lacks has probability 0 in it.
 
     Raises:
       InputError: the sizes differ.
@@ -99,7 +99,7 @@ def refuse_different_frames(runs: Sequence[Path], frames: Sequence[dict[str, lis
 
 
 def mask_encoding(folder: Path) -> MaskEncoding:
-    """Return the encoding of a video's masks: colour if any mask has one, else that of the first.
+    """Return the encoding of a video's masks: RGB if any mask has it, else that of the first mask.
 
     Raises:
       InputError: there are no masks, or one is damaged.

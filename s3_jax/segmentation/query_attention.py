@@ -1,4 +1,4 @@
-"""A session that reports where its object queries attend (`s3_jax.propagation.explain`)."""
+"""Session that reports where its object queries attend (`s3_jax.propagation.explain`)."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -9,7 +9,7 @@ from s3_jax.propagation.session import Session
 
 
 class WatchedSession(Session):
-    """A session that reports what its queries would attend to in the next frame."""
+    """Session that reports the tokens to which its queries would attend in the next frame."""
 
     def choices(self, image: UInt8[np.ndarray, "h w 3"]) -> QueryChoices:
         """Return the attended tokens for every slot; objects must have been annotated."""

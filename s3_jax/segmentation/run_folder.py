@@ -1,4 +1,4 @@
-"""The output directory of a segmentation run: its files, its identity, and its saved sessions.
+"""Output directory of a segmentation run: its files, its identity, and its saved sessions.
 
 masks/<frame>.png  scores/<frame>.npz  overlay.mp4   results
 run.json                                             settings and fingerprints of the inputs
@@ -6,7 +6,7 @@ resume_<n>.state                                     the session after n frames,
 backward_<n>.state                                   the same for the backward pass
 forward_probabilities/<frame>.npz                    forward results, to be joined with it
 
-Masks and scores may be elsewhere, so the results of many videos can share one directory.
+Masks and scores may be in other directories, which the results of many videos can share.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ Pass = Literal["resume", "backward"]  # as the files of a saved session are name
 
 @runtime_checkable
 class Saveable(Protocol):
-    """A session whose whole state can be written to a file and read back."""
+    """A session whose complete state can be written to a file and read back."""
 
     def save(self, path: Path) -> None:
         """Write the state to a file."""
@@ -37,7 +37,7 @@ class Saveable(Protocol):
 
 
 def fingerprint(names: Iterable[str], files: Iterable[Path] = ()) -> str:
-    """Return a short digest of names, and of the size, beginning and end of some files."""
+    """Return a short digest of names, and of the sizes, beginnings and ends of files."""
     digest = hashlib.sha256("\n".join(names).encode())
     for path in files:
         size = path.stat().st_size
@@ -50,7 +50,7 @@ def fingerprint(names: Iterable[str], files: Iterable[Path] = ()) -> str:
 
 
 def named_fingerprint(path: Path) -> str:
-    """Return the name of a directory with a digest of the names and contents of its files."""
+    """Return the name of a directory, followed by a digest of its files' names and contents."""
     files = [file for file in sorted(path.rglob("*")) if file.is_file()]
     return f"{path.resolve().name} {fingerprint((f.name for f in files), files)}"
 
@@ -59,13 +59,13 @@ _SAMPLE = 64 * 1024
 
 
 class RunFolder:
-    """An output directory that belongs to one run, new or resumed.
+    """The output directory of one run, which may be new or resumed.
 
     identity: everything that decides the results, as a flat dictionary of JSON values. An existing
       directory must have been made with an equal one.
-    inputs: paths that the run reads, which must not be among its results.
+    inputs: paths that the run reads. They must not be among its results.
     overwrite: delete the results of an earlier run, but no other files.
-    masks, scores: directories of the results; by default those of these names in `path`.
+    masks, scores: directories for the results; by default `path / "masks"` and `path / "scores"`.
 
     Raises:
       InputError: the directory cannot be written, belongs to another run or to none, or is in use
@@ -136,7 +136,7 @@ class RunFolder:
         self._drop_work()
 
     def save_session(self, session: Saveable, frames_done: int, which: Pass = "resume") -> None:
-        """Save the session after `frames_done` frames, replacing earlier ones."""
+        """Save the session after `frames_done` frames, replacing earlier saved sessions."""
         state = self.path / f"{which}_{frames_done:06d}.state"
         with replacing(state) as temporary:
             session.save(temporary)
@@ -145,7 +145,7 @@ class RunFolder:
                 other.unlink()
 
     def load_session(self, session: Saveable, which: Pass = "resume") -> int:
-        """Restore the session of an interrupted run; return the number of frames done.
+        """Restore the session of an interrupted run, and return the number of frames done.
 
         Raises:
           InputError: the saved session cannot be loaded.
@@ -207,7 +207,7 @@ class RunFolder:
         return any(True for found in files for _ in found)
 
     def _clear(self) -> None:
-        # States first: a run killed at this point must not be resumed with cleared results.
+        # States come first: a run killed at this point must not be resumed after its results are gone.
         self._drop_work()
         self.overlay.unlink(missing_ok=True)
         for folder, pattern in ((self.masks, "*.png"), (self.scores, "*.npz")):

@@ -1,4 +1,4 @@
-"""The record of a run over many videos: settings, versions, speed and memory."""
+"""Record of a run over many videos: settings, versions, speed and memory."""
 
 import resource
 import sys
@@ -13,11 +13,11 @@ from s3_jax.segmentation.run_folder import Identity
 
 
 class RunRecord:
-    """The `run.json` of an output directory, or `run_<i>_of_<n>.json` if n processes share it.
+    """The file `run.json` of an output directory, or `run_<i>_of_<n>.json` if n processes share it.
 
     Raises:
-      InputError: the directory holds results of a run with other settings, or of no recorded run,
-        or is in use by another process.
+      InputError: the directory has results of a run with other settings or without a record, or is
+        in use by another process.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class RunRecord:
         """Add the measurements.
 
         Args:
-          devices: JAX devices, or descriptions of those of other processes.
+          devices: JAX devices, or descriptions of devices of other processes.
           records: records of the finished videos.
           problems: problems of the others.
         """
@@ -118,7 +118,7 @@ def _refuse_other_run(output: Path, identity: Identity) -> None:
 
 
 def describe_devices(devices: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return kind and peak memory in bytes (None if unknown) of JAX devices."""
+    """Return the kind and the peak memory in bytes (None if unknown) of JAX devices."""
     return [
         device
         if isinstance(device, dict)
@@ -138,10 +138,10 @@ def peak_host_memory() -> int:
 
 
 def speed(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the frames per second of a device over finished videos.
+    """Return the frames per second of one device over finished videos.
 
-    One value is the total, including compilation; the other omits the first frames of every video.
-    Both include reading and writing.
+    One value includes compilation; the other leaves out the first frames of every video. Both
+    include reading and writing.
     """
     notes = [record.get("notes", {}) for record in records]
     total = {key: float(sum(note.get(key, 0) for note in notes))

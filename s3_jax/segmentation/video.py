@@ -45,7 +45,7 @@ class Result(Protocol):
 
     @property
     def object_ids(self) -> tuple[int, ...]:
-        """The ids of the objects, in the order of the probabilities."""
+        """Ids of the objects, in the order of the probabilities."""
         ...
 
     @property
@@ -79,7 +79,7 @@ class MaskSource(Protocol):
     """Masks given for some frames of a video (see `media.mask_files.MaskFiles`).
 
     path: the file or directory they come from.
-    first: the first mask with objects.
+    first: the first mask that shows objects.
     """
 
     path: Path
@@ -94,13 +94,13 @@ class MaskSource(Protocol):
 class SegmentConfig:
     """Frozen settings of file handling around the network.
 
-    short_side: frames are shrunk to this short side with antialiasing before segmentation; -1 for
-      never.
+    short_side: frames are shrunk, with antialiasing, to this short side in pixels before
+      segmentation; -1 keeps their size.
     all_masks: use every given mask, not only the first of each object.
     save_scores: write probabilities in addition to masks.
-    saved: names of the frames that get result files; None for all.
-    size_of_masks: masks may differ from the frames in size, and results have the size of the masks;
-      otherwise all have the frames' size.
+    saved: names of the frames for which results are written; None for all.
+    size_of_masks: masks may differ from the frames in size, and results have the size of the masks.
+      Otherwise all have the frames' size.
     empty_clears: with `all_masks`, a mask without any object removes all objects.
     keep_before: for frames before this index, also keep 8-bit probabilities in the folder's
       `forward_probabilities`, which `both_directions.fill_backwards` reads.
@@ -120,9 +120,9 @@ class Progress:
     """Callbacks of `segment`.
 
     started: called once with the number of frames done by an earlier run.
-    advanced: called after every frame, whose results may still be pending.
+    advanced: called after every frame, even if its results have not been written yet.
     stop: returns True to end after this frame.
-    written: called from other threads when a frame's results have been written.
+    written: called, from other threads, when a frame's results have been written.
     """
 
     started: Callable[[int], None] = lambda done: None
@@ -133,7 +133,7 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
-    """One frame at the size the session sees, and the ids that a mask file gives for it."""
+    """One frame at the size that the session sees, and the ids given for it by a mask file."""
 
     frame: Frame
     image: UInt8[np.ndarray, "h w 3"]
@@ -173,21 +173,21 @@ def segment(
     save_seconds: float = SAVE_SECONDS,
     save_at_end: bool = True,
 ) -> tuple[int, InputError | None]:
-    """Segment from where the folder's last run stopped to the end of the video.
+    """Segment a video from where the folder's last run stopped to the end.
 
-    Memory does not grow with the video.
+    Memory does not grow with the length of the video.
 
     Args:
-      save_seconds: interval between saves of the session.
-      save_at_end: also save after the last frame, for callers that have more to do before the video
-        is finished.
+      save_seconds: seconds between saves of the session.
+      save_at_end: also save after the last frame, for callers with more to do before the video is
+        finished.
 
     Returns:
       The number of finished frames, counted from the first, and the error of the frame after them,
         if any.
 
     Raises:
-      OSError: a result could not be written; earlier results stay.
+      OSError: a result could not be written; earlier results are kept.
     """
     done = folder.load_session(session)
     progress.started(done)
@@ -225,7 +225,7 @@ def _keep(
     result: Result | None,
     progress: Progress,
 ) -> None:
-    """Write a frame's requested results, or wait until it is computed, and count it."""
+    """Write a frame's requested results, or wait until it has been computed, and count it."""
     if config.saved is None or step.frame.name in config.saved:
         save_result(folder, config, first, step, result)
     elif result is not None:
@@ -237,7 +237,7 @@ def _keep(
 
 
 class Saver:
-    """Periodic saving of the session, once all results before it are on disk."""
+    """Periodic saves of the session, each after all earlier results are on disk."""
 
     def __init__(
         self, session: Segmenter, folder: RunFolder, seconds: float, which: Pass = "resume"
@@ -267,7 +267,7 @@ def render_overlay(
     frame_rate: Fraction,
     advanced: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write `overlay.mp4` from the first `num_frames` frames and their written masks."""
+    """Write `overlay.mp4` from the first `num_frames` frames and their mask files."""
     with contextlib.closing(prefetch(source.frames())) as frames:
         shown: list[int] = []
 
@@ -306,7 +306,7 @@ def frame_steps(
 
 
 def _with_last(frames: Iterator[Frame]) -> Iterator[tuple[Frame, bool]]:
-    """Yield each frame, with True if it is known to be the last."""
+    """Yield each frame with a flag that is True if it is known to be the last."""
     held: Frame | None = None
     while True:
         try:
@@ -323,7 +323,7 @@ def _with_last(frames: Iterator[Frame]) -> Iterator[tuple[Frame, bool]]:
 
 
 def given_ids(mask: Mask, wanted: set[int], size: Size) -> Int32[np.ndarray, "h w"] | None:
-    """Return the wanted ids of a mask at the size the session sees, or None if there are none."""
+    """Return the wanted ids of a mask at the size that the session sees; None if there are none."""
     if not wanted:
         return None
     ids = shrink_ids(np.where(np.isin(mask.ids, sorted(wanted)), mask.ids, 0), size)
@@ -340,7 +340,7 @@ def given_ids(mask: Mask, wanted: set[int], size: Size) -> Int32[np.ndarray, "h 
 
 
 def advance(session: Segmenter, step: Step) -> Result | None:
-    """Return the session's result for a frame, or None until an object is given.
+    """Return the session's result for a frame, or None before the first object.
 
     Raises:
       InputError: the session refuses the mask.
@@ -370,7 +370,7 @@ def save_result(
     size = first.ids.shape if config.size_of_masks else frame.image.shape[:2]
     resized = step.image.shape[:2] != size
     if result is not None and not resized and not config.save_scores:
-        ids = result.index_mask()  # probabilities need not even leave the accelerator
+        ids = result.index_mask()  # probabilities can stay on the accelerator
     else:
         ids, prob = at_size(result, size)
         if config.save_scores:
@@ -380,7 +380,7 @@ def save_result(
 
 
 def at_size(result: Result | None, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Return resized object ids and probabilities; all background without a result."""
+    """Return object ids and probabilities at a size; all are background if there is no result."""
     if result is None:
         return np.zeros(size, np.int32), np.ones((1, *size), np.float32)
     prob = resize_probabilities(np.asarray(result.prob), size)

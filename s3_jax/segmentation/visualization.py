@@ -29,7 +29,7 @@ Picture = UInt8[np.ndarray, "h w 3"]
 
 @dataclasses.dataclass(frozen=True)
 class SheetConfig:
-    """Number of frames on a sheet, number of columns, and width of a column in pixels."""
+    """Number of frames on a sheet, number of its columns, and their width in pixels."""
 
     frames: int = 12
     columns: int = 4
@@ -38,7 +38,7 @@ class SheetConfig:
 
 @runtime_checkable
 class Watcher(Protocol):
-    """A session that reports where its queries attend before it takes a step."""
+    """A session that can report, before each step, where its queries will attend."""
 
     @property
     def object_ids(self) -> tuple[int, ...]: ...
@@ -71,7 +71,7 @@ def write_sheet(path: Path, source: VideoSource, masks: Path, config: SheetConfi
 
 
 def write_overlay(path: Path, source: VideoSource, masks: Path, frame_rate: Fraction) -> int:
-    """Write all frames that have a mask as a video; return their number.
+    """Write all frames that have a mask as a video, and return their number.
 
     Raises:
       InputError: there are no masks, or none belongs to a frame.
@@ -88,7 +88,7 @@ def write_overlay(path: Path, source: VideoSource, masks: Path, frame_rate: Frac
 def write_heat_maps(
     stem: Path, source: VideoSource, scores: Path, config: SheetConfig
 ) -> list[Path]:
-    """Write `<stem>_<id>.jpg` for every object: evenly spaced frames and a colour scale.
+    """Write `<stem>_<id>.jpg` for every object, with evenly spaced frames and a colour scale.
 
     Raises:
       InputError: there are no probabilities, or none belong to a frame.
@@ -117,7 +117,7 @@ def write_query_choices(
     short_side: int,
     config: SheetConfig,
 ) -> list[Path]:
-    """Write `<stem>_<id>.jpg` for every object: a row per chosen frame, a column per block.
+    """Write `<stem>_<id>.jpg` for every object, with a row per chosen frame and a column per block.
 
     The session segments the video from its beginning up to the last frame shown.
 
@@ -203,7 +203,7 @@ def _stems(folder: Path, suffix: str) -> list[str]:
 
 
 def _overlaid(frame: Frame, masks: Path, encoding: MaskEncoding) -> Picture:
-    """Draw the objects over a frame, at the masks' size if that differs."""
+    """Draw the objects over a frame, at the size of the mask if it differs."""
     ids = read_mask(masks / f"{frame.name}.png", encoding=encoding).ids
     height, width = ids.shape
     image = frame.image

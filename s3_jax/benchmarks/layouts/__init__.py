@@ -1,1 +1,1 @@
-"""File layouts of the benchmarks; every module turns a directory into a list of videos."""
+"""File layouts of the benchmarks. Every module makes a list of videos from a directory."""

@@ -32,7 +32,7 @@ NEEDED = ("dataset", "seq_name", "width", "height", "annotated_image_paths", "se
 
 
 def annotation_file(data_dir: Path, config: LayoutConfig, split: str) -> Path:
-    """Return the path of the file of masks.
+    """Return the path of the annotation file of a split.
 
     Raises:
       InputError: the file does not exist.
@@ -46,7 +46,7 @@ def annotation_file(data_dir: Path, config: LayoutConfig, split: str) -> Path:
 def list_burst_videos(data_dir: Path, config: LayoutConfig, *, split: str) -> "list[BurstVideo]":
     """Return the videos of a split.
 
-    The annotated frames are saved, and the first mask of each track is used.
+    Results are saved for the annotated frames, and the first mask of each track is used.
 
     Raises:
       InputError: frames, masks or videos are missing, or the file is of another split or kind.
@@ -88,7 +88,7 @@ def read_sequences(path: Path, split: str | None = None) -> Sequences:
 
 
 def read_annotations(path: Path) -> dict[str, Any]:
-    """Return the whole content of an annotation file; errors as `read_sequences`."""
+    """Return the whole content of an annotation file; errors are those of `read_sequences`."""
     try:
         values = read_json(path)
         sequences = values["sequences"]

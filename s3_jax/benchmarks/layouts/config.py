@@ -10,12 +10,12 @@ from s3_jax.media.mask_gate import UNTOLD, MaskConfig
 
 @dataclasses.dataclass(frozen=True)
 class LayoutConfig:
-    """Frozen settings, the same for all benchmarks; None means the benchmark's own value.
+    """Frozen settings for all benchmarks; None means the benchmark's own value.
 
     sequences: text file with the names of the videos.
     images, annotations: directories of the videos' images and masks, within the data directory or
       absolute; for BURST the annotations are a JSON file.
-    rule: which masks are used.
+    rule: the masks that are used (see `MaskRule`).
     void: id of pixels that count as background: "auto" for 255 in 8-bit masks.
     full_resolution: use full-resolution images if the benchmark has them.
     threshold, background, objects: interpretation of the masks (`MaskConfig`).
@@ -33,7 +33,7 @@ class LayoutConfig:
 
     @property
     def reading(self) -> MaskConfig | None:
-        """The settings for reading masks; None if all are unset, so doubts only cause warnings."""
+        """Settings for reading masks; None if all are unset, so that doubts only cause warnings."""
         said = MaskConfig(self.threshold, self.background, self.objects)
         return None if said == UNTOLD else said
 

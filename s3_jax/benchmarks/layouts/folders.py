@@ -1,4 +1,4 @@
-"""Folder data sets: a directory of images and one of annotations, with a folder per video."""
+"""Data sets with a directory of images and one of annotations, each with a folder per video."""
 
 import dataclasses
 import difflib
@@ -61,7 +61,7 @@ def find_folders(
 
 
 def existing(root: Path, candidates: Iterable[str], what: str) -> Path:
-    """Return the first of some paths below `root` that exists.
+    """Return the first existing path among candidates below `root`.
 
     Raises:
       InputError: none exists.
@@ -123,10 +123,10 @@ def list_videos(
     saved: SavedFrames = lambda name, frames: None,
     **rules: Any,
 ) -> list[FolderVideo]:
-    """Return videos by name, from a directory of image folders and one of annotation folders.
+    """Return the videos with the given names, from a directory of images and one of annotations.
 
     Args:
-      saved: returns the frames whose masks are results, from a video's name and frame names.
+      saved: returns the frames for which results are saved, given a video's name and frame names.
       rules: the other fields of `FolderVideo`.
 
     Raises:

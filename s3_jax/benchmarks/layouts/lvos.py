@@ -1,4 +1,4 @@
-"""LVOS: {val,test}/{JPEGImages,Annotations}/<video>, much longer than those of other benchmarks.
+"""LVOS: {val,test}/{JPEGImages,Annotations}/<video>; videos are much longer than elsewhere.
 
 The validation set comes with masks of all frames, of which only the first of each object is used.
 """
@@ -19,7 +19,7 @@ from s3_jax.benchmarks.layouts.video import FolderVideo
 def list_lvos_videos(data_dir: Path, config: LayoutConfig, *, split: str) -> list[FolderVideo]:
     """Return the videos of a split.
 
-    Frames with an image in its JPEGImages are saved, even if --images names a directory with more
+    Results are saved for the frames in its JPEGImages, even if --images names a directory with more
     frames.
 
     Raises:

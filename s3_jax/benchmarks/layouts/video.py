@@ -1,4 +1,4 @@
-"""A video of a benchmark: its frames, the masks that may be used, and the frames to be saved."""
+"""Videos of a benchmark: their frames, the masks that may be used, and the frames to be saved."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ VOID = 255
 
 @runtime_checkable
 class BenchmarkVideo(Protocol):
-    """A video as listed by the layouts, which read no pixels.
+    """A video as listed by the layouts, without reading any pixels.
 
-    name: also the directory of its results, with slashes if the benchmark nests videos.
+    name: name of the video and of the directory of its results, with slashes if videos are nested.
     num_frames: number of frames to segment, an estimate for video files.
-    saved: names of the frames whose masks are results; None for all.
-    all_masks: masks also correct objects that are already tracked.
-    first_frame_only: no masks but that of the first frame are used.
+    saved: names of the frames for which results are saved; None for all.
+    all_masks: True if masks also correct objects that are already tracked.
+    first_frame_only: True if only the mask of the first frame is used.
     """
 
     @property
@@ -64,7 +64,7 @@ class BenchmarkVideo(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """Return a digest of the names of its files and of its first mask."""
+        """Return a digest of the names of the video's files and of its first mask."""
         ...
 
 
@@ -72,8 +72,8 @@ class BenchmarkVideo(Protocol):
 class FolderVideo:
     """A directory of frames (or a video file) and a directory of masks (or a single mask).
 
-    rule: which masks are used.
-    one_object: everything that is not background is one object.
+    rule: the masks that are used (see `MaskRule`).
+    one_object: treat everything that is not background as one object.
     void: id of pixels that count as background; "auto": 255 in 8-bit masks, none in others.
     reading: the user's settings for reading the masks.
     """

@@ -32,7 +32,7 @@ ALL_FRAMES = (
 def list_youtube_vos_videos(data_dir: Path, config: LayoutConfig) -> list[FolderVideo]:
     """Return the videos of meta.json, with all frames if these were downloaded.
 
-    Every given mask is used, and the frames that meta.json lists are saved.
+    Every given mask is used, and results are saved for the frames that meta.json lists.
 
     Raises:
       InputError: images, masks, meta.json or videos are missing.
