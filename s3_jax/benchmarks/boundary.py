@@ -28,7 +28,7 @@ Line = UInt8[np.ndarray, " bytes"]
 
 @dataclasses.dataclass(frozen=True)
 class BoundaryMatches:
-    """Counts of boundary pixels of one annotation and r predictions, and of those with a match.
+    """Numbers of boundary pixels of one annotation and r predictions, and of those with a match.
 
     annotation: boundary pixels of the annotation.
     predictions: boundary pixels of each prediction.

@@ -38,7 +38,7 @@ from s3_jax.segmentation.video import (
     save_result,
 )
 
-READ_AT_ONCE = 256 * 2**20  # bytes of frames that are decoded forwards at a time and then used in reverse
+READ_AT_ONCE = 256 * 2**20  # bytes of frames decoded forwards at a time, then used in reverse
 
 
 @runtime_checkable

@@ -207,7 +207,7 @@ class RunFolder:
         return any(True for found in files for _ in found)
 
     def _clear(self) -> None:
-        # States come first: a run killed at this point must not be resumed after its results are gone.
+        # States come first: a run killed here must not be resumed when its results are gone.
         self._drop_work()
         self.overlay.unlink(missing_ok=True)
         for folder, pattern in ((self.masks, "*.png"), (self.scores, "*.npz")):
