@@ -1,7 +1,6 @@
 """The baselines as a user runs them."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +8,14 @@ import pytest
 
 from s3_jax.media.mask_files import read_mask
 from tests.benchmarks.benchmark_files import make_davis
+from tests.support import commands
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("--method=first_mask", "--method=optical_flow")
 
 
 def _run(module: str, *flags: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", module, *flags], cwd=ROOT, capture_output=True, text=True,
-        timeout=120,
-    )  # fmt: skip
+    return commands.run(module, *flags)
 
 
 @pytest.mark.parametrize(("year", "protocol"), [("2016", "DAVIS 2016"), ("2017", "DAVIS 2017")])

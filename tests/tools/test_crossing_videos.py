@@ -1,7 +1,6 @@
 """The multi-object validation set as files, and the identities that results on it keep."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +8,14 @@ import pytest
 from PIL import Image
 
 from s3_jax.cli.crossing_videos import HELD_OUT
+from tests.support import commands
 
 ROOT = Path(__file__).parents[2]
 
 
 def _run(**flags: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "tools.crossing_videos"]
-    command += [f"--{name}={value}" for name, value in flags.items()]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    return commands.run("tools.crossing_videos", *words)
 
 
 def _save(ids: np.ndarray, images: Path, masks: Path, name: str) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from s3_jax.training.run_config import RunConfig, StageConfig
 from s3_jax.training.stages import first_variables
 from s3_jax.training.step_config import ClipConfig, StepConfig
 from tests.benchmarks.benchmark_files import make_davis
+from tests.support import commands
 from tests.support.tiny_models import TINY_RESNET, tiny_variables
 
 ROOT = Path(__file__).parents[2]
@@ -43,10 +43,7 @@ def davis(tmp_path_factory) -> Path:
 def _run(module: str, *arguments: str, **environment: object) -> subprocess.CompletedProcess:
     settings = {"JAX_PLATFORMS": "cpu", "S3_JAX_CACHE": str(ROOT / ".cache/xla")}
     settings |= {name: str(value) for name, value in environment.items()}
-    return subprocess.run(
-        [sys.executable, "-m", module, *arguments], cwd=ROOT, capture_output=True, text=True,
-        timeout=300, env=os.environ | settings,
-    )  # fmt: skip
+    return commands.run(module, *arguments, env=os.environ | settings)
 
 
 def test_the_clip(tmp_path):

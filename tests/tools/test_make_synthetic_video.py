@@ -1,5 +1,4 @@
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +7,14 @@ import pytest
 from s3_jax.data.synthetic import synthetic_video
 from s3_jax.media.mask_files import read_mask
 from s3_jax.media.video_files import open_video
+from tests.support import commands
 
 ROOT = Path(__file__).parents[2]
 
 
 def _run(**flags) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "tools.make_synthetic_video"]
-    command += [f"--{name}={value}" for name, value in flags.items()]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    return commands.run("tools.make_synthetic_video", *words)
 
 
 def test_frames_masks_and_video_file(tmp_path):

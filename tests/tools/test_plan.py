@@ -1,7 +1,6 @@
 """The plan command's messages where nothing can be compiled."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,13 @@ from s3_jax.config import MODELS
 from s3_jax.errors import InputError
 from s3_jax.training import run_config
 from s3_jax.training.step_config import MAIN_TRAINING
+from tests.support import commands
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def _plan(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tools.plan", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return commands.run("tools.plan", *arguments)
 
 
 def test_a_wrong_topology_is_one_line_that_lists_the_right_ones() -> None:

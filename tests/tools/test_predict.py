@@ -14,6 +14,7 @@ import pytest
 from s3_jax.checkpoints.model import save_model
 from s3_jax.media.mask_files import read_mask
 from tests.benchmarks.benchmark_files import make_davis, make_youtube, numbered
+from tests.support import commands
 from tests.support.tiny_models import TINY_RESNET, tiny_variables
 
 ROOT = Path(__file__).parents[2]
@@ -30,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _command(folder: Path, module: str, flags: dict[str, object]) -> list[str]:
+def _flags(folder: Path, flags: dict[str, object]) -> list[str]:
     defaults = {
         "dataset": "davis2017-val",
         "data_dir": folder / "davis",
@@ -38,16 +39,17 @@ def _command(folder: Path, module: str, flags: dict[str, object]) -> list[str]:
         "output": folder / "out",
     }
     given = {name: value for name, value in (defaults | flags).items() if value is not None}
-    return [sys.executable, "-m", module, *(f"--{name}={value}" for name, value in given.items())]
+    return [f"--{name}={value}" for name, value in given.items()]
+
+
+def _command(folder: Path, module: str, flags: dict[str, object]) -> list[str]:
+    return [sys.executable, "-m", module, *_flags(folder, flags)]
 
 
 def _run(
     folder, module="tests.tools.fake_predict", environment=ENVIRONMENT, **flags
 ) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        _command(folder, module, flags), cwd=ROOT, capture_output=True, text=True, timeout=300,
-        env=environment,
-    )  # fmt: skip
+    return commands.run(module, *_flags(folder, flags), env=environment)
 
 
 def _fails(result: subprocess.CompletedProcess, *parts: str) -> None:

@@ -13,6 +13,7 @@ from s3_jax.data.config import RecordsConfig
 from s3_jax.data.empty_masks import read
 from s3_jax.data.sources import open_source
 from tests.data.datasets import make_photographs, make_videos, read_json
+from tests.support import commands
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,9 +23,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+    return commands.run("tools.prepare_dataset", *arguments)
 
 
 def test_videos_are_prepared_and_reported(tmp_path):

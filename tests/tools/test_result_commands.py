@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -15,16 +14,14 @@ from s3_jax.media.mask_files import read_mask
 from s3_jax.media.writers import write_scores
 from tests.benchmarks.benchmark_files import SIZE, make_youtube, mask, write_masks
 from tests.propagation.conftest import TINY
+from tests.support import commands
 from tests.support.weights import state_dict
-from tests.tools.test_predict import ENVIRONMENT, ROOT
+from tests.tools.test_predict import ENVIRONMENT
 
 
 def _run(module: str, **flags) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", f"tools.{module}"]
-    command += [f"--{name}={value}" for name, value in flags.items()]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=ENVIRONMENT
-    )
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    return commands.run(f"tools.{module}", *words, env=ENVIRONMENT)
 
 
 def _fails(result: subprocess.CompletedProcess, message: str) -> None:

@@ -18,13 +18,13 @@ from tests.benchmarks.sequences import (
     squares,
     write_sequence,
 )
+from tests.support import commands
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def score(*flags: str, module: str = "score") -> subprocess.CompletedProcess:
-    command = [sys.executable, "-W", "error", "-m", f"tools.{module}", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return commands.run(f"tools.{module}", *flags, warnings_are_errors=True)
 
 
 def scored(output: Path, *flags: str) -> dict:
@@ -167,7 +167,8 @@ def test_input_that_cannot_be_scored_is_named(tmp_path: Path) -> None:
 
 
 def test_help_teaches() -> None:
-    text = score("--help").stdout
+    command = [sys.executable, "-W", "error", "-m", "tools.score", "--help"]
+    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300).stdout
     for word in ("--results=DIR", "youtube_vos", "--allow_missing", "report.html", "Examples"):
         assert word in text
 

@@ -19,6 +19,7 @@ from s3_jax.media.palette import voc_palette
 from s3_jax.media.video_files import open_video
 from s3_jax.media.writers import write_mask
 from tests.media.videos import moving_pictures, write_video_file
+from tests.support import commands
 
 ROOT = Path(__file__).parents[2]
 FAKE = "tests.tools.fake_session"  # the command, with a network that shifts masks
@@ -43,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _command(folder: Path, module: str, flags: dict[str, object]) -> list[str]:
+def _flags(folder: Path, flags: dict[str, object]) -> list[str]:
     defaults = {
         "video": folder / "frames",
         "masks": folder / "masks",
@@ -51,12 +52,15 @@ def _command(folder: Path, module: str, flags: dict[str, object]) -> list[str]:
         "output": folder / "out",
     }
     given = {name: value for name, value in (defaults | flags).items() if value is not None}
-    return [sys.executable, "-m", module, *(f"--{name}={value}" for name, value in given.items())]
+    return [f"--{name}={value}" for name, value in given.items()]
 
 
-def _run(folder, module=FAKE, **flags) -> subprocess.CompletedProcess:
-    command = _command(folder, module, flags)
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+def _command(folder: Path, module: str, flags: dict[str, object]) -> list[str]:
+    return [sys.executable, "-m", module, *_flags(folder, flags)]
+
+
+def _run(folder, **flags) -> subprocess.CompletedProcess:
+    return commands.run(FAKE, *_flags(folder, flags))
 
 
 def _fails(result: subprocess.CompletedProcess, *parts: str) -> None:
