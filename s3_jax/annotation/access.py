@@ -1,7 +1,7 @@
-"""Access control of the server: requests need its token, its own address and its own origin.
+"""Access control of the server: requests must have its token, address and origin.
 
-A page of another site that is open in a browser can send requests here too. But it does not know
-the token, its Origin differs, and a host name that it has pointed to this machine shows up in Host.
+A page of another site that is open in a browser can send requests here too. However, it does not
+know the token, its Origin differs, and Host reveals a host name that was pointed to this machine.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Access:
     port: int
 
     def refusal(self, scope: Scope) -> str:
-        """Return the reason for refusing a request, or "" to accept it."""
+        """Return the reason for refusing a request, or "" if it is accepted."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         origin = headers.get("origin")
@@ -63,7 +63,7 @@ class Access:
 
 
 class Guard:
-    """Middleware that refuses requests according to `Access`, and adds headers to all answers."""
+    """Middleware that refuses requests according to `Access`, and adds headers to all responses."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access
@@ -95,7 +95,7 @@ def _with_headers(send: Send) -> Send:
 
 
 def _is_number(name: str) -> bool:
-    """Return True for numeric addresses, which no other site can point here."""
+    """Return True for a numeric address, which no other site can point to this machine."""
     try:
         ipaddress.ip_address(name.strip("[]"))
     except ValueError:

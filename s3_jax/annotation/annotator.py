@@ -1,4 +1,4 @@
-"""Masks of one video during annotation: given, propagated and corrected.
+"""Masks of a video during annotation: given, propagated and corrected.
 
     annotator = Annotator(session, frame, frame_count)      # frame(index) gives (h, w, 3) uint8
     annotator.annotate(40, {1: mask})                       # (h, w) bool, any frame
@@ -8,9 +8,10 @@
     for span in annotator.due():                            # only what the correction affects
         for found in annotator.propagate(*span): ...
 
-A frame between two given masks of an object is propagated from both sides and joined
-(`propagation.joining`). A correction affects the frames between the neighbouring given masks;
-frames beyond them stay as they are. Corrections start from the nearest snapshot of the session.
+An object in a frame between two given masks is propagated from both sides, and the results are
+joined (`propagation.joining`). A correction affects the frames up to the neighbouring given masks;
+frames beyond them stay as they are. Propagation after a correction starts from the nearest snapshot
+of the session.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,15 +39,15 @@ class Annotator:
     """Given and propagated masks of one video, to be used by one thread at a time.
 
     Args:
-      session: provides settings and network; its memory is cleared.
-      frame: returns the RGB pixels of a frame by index; raises an InputError for a damaged frame,
-        which is then skipped.
+      session: session whose settings and network are used; its memory is cleared.
+      frame: returns the RGB pixels (h, w, 3) of a frame by index, or raises an InputError for a
+        damaged frame, which is then skipped.
       frame_count: number of frames in the video.
       given, found: stores of the given masks and of the results, which may already hold some; by
         default in memory, compressed. Those of `annotation.project` are on disk.
-      snapshot_every: frames between two snapshots of the session.
-      snapshot_bytes: memory for all snapshots, half of it for each direction. If they would take
-        more, fewer are kept, evenly spread.
+      snapshot_every: number of frames from one snapshot of the session to the next.
+      snapshot_bytes: memory for all snapshots, half of it for each direction. If they need more,
+        fewer are kept, evenly spread.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Annotator:
 
     @property
     def annotated(self) -> Mapping[int, Mapping[int, Mask]]:
-        """Given masks by frame, in ascending order, and object id."""
+        """Given masks by frame (in ascending order) and object id."""
         return {index: self._given.masks(index) for index in self._given.frames}
 
     @property
@@ -84,11 +85,11 @@ class Annotator:
 
     @property
     def found_frames(self) -> list[int]:
-        """Frames with a result, up to date or not, in ascending order."""
+        """Frames with a result, whether up to date or not, in ascending order."""
         return sorted(self._found)
 
     def found(self, index: int) -> Found | None:
-        """Return the latest result of a frame, up to date or not, or None if it has none."""
+        """Return the latest result of a frame, which may be outdated, or None if it has none."""
         return self._found.get(index)
 
     @property
@@ -105,16 +106,16 @@ class Annotator:
         return self._given.prompts(index)
 
     def annotate(self, index: int, masks: Mapping[int, np.ndarray], prompts: Any = None) -> None:
-        """Give masks for a frame; they replace earlier ones of the same objects.
+        """Set given masks of a frame, replacing earlier ones of the same objects.
 
         Args:
-          masks: by object id, known or new; an empty mask means that the object is not in the
-            frame.
+          masks: (h, w) bool masks by object id, which may be new. An empty mask means that the
+            object is not in the frame.
           prompts: the prompts behind all masks of the frame, a JSON value that is stored with them.
 
         Raises:
           InputError: there is no such frame, an id is not a positive integer, or a mask has the
-            wrong dtype or size. Nothing is changed then.
+            wrong dtype or size. Nothing is changed in this case.
         """
         self._check(index, masks)
         changed = {int(id_): mask for id_, mask in masks.items()}
@@ -123,9 +124,9 @@ class Annotator:
         self._show_given(index)
 
     def withdraw(self, index: int, ids: Iterable[int] | None = None) -> None:
-        """Remove given masks from a frame, by default all; the frame's result becomes due again.
+        """Remove given masks from a frame, by default all; this makes its result due again.
 
-        An object without any given mask left is deleted (see `delete`).
+        An object that has no given mask left is deleted (see `delete`).
         """
         masks = self._given.masks(index)
         taken = set(masks if ids is None else ids) & set(masks)
@@ -177,21 +178,21 @@ class Annotator:
         both_directions: bool = True,
         stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[Found]:
-        """Propagate all given masks over a span of frames, and yield results as they are made.
+        """Propagate all given masks over a span of frames, yielding results as they are computed.
 
         Given frames come first, then forward results in ascending order, then backward or joined
-        results in descending order. A frame between two given ones thus comes twice, the second
-        time final.
+        results in descending order. A frame between two given ones therefore comes twice; its
+        second result is final.
 
         Args:
           first, last: the span, both included.
-          both_directions: also propagate backwards from given frames; otherwise only forwards.
-          stop: called before every frame; True ends the run, and results yielded so far are kept. A
-            later run resumes from a snapshot. Giving or removing a mask during a run ends it as
+          both_directions: also propagate backwards from given frames, not only forwards.
+          stop: called before every frame; returns True to end the run. Results yielded so far are
+            kept, and a later run resumes from a snapshot. Setting or removing a mask ends a run as
             well.
 
         Raises:
-          InputError: no given mask shows an object, or the span is not in the video.
+          InputError: no given mask shows an object, or the span is not within the video.
         """
         if not 0 <= first <= last < self.frame_count:
             raise InputError(
@@ -231,7 +232,7 @@ class Annotator:
     def _run(
         self, direction: int, wanted: list[int], stop: Callable[[], bool]
     ) -> Iterator[tuple[int, FrameResult]]:
-        """Yield index and result of the wanted frames in one direction."""
+        """Yield the index and the result of every wanted frame in one direction."""
         if not wanted:
             return
         given = Along(self._given, direction)
@@ -267,7 +268,7 @@ class Annotator:
         return found
 
     def _show_given(self, index: int) -> Found:
-        """Paint given masks over the current result; it is final if all objects are given."""
+        """Paint given masks over the current result, which is final if all objects are given."""
         before = self._found.get(index)
         shape = next(iter(self._given.masks(index).values())).shape
         below = (before.ids, before.confidence) if before else (np.zeros(shape, np.uint8), {})
@@ -279,7 +280,7 @@ class Annotator:
         return self._given.ids(index) >= set(self.object_ids)
 
     def _touch(self, index: int, ids: set[int]) -> None:
-        """Mark the results affected by a change of some objects' masks in a frame.
+        """Mark as due the results affected by a change of some objects' masks in a frame.
 
         These are all frames up to the next given masks that show the objects, on both sides.
         """

@@ -9,7 +9,7 @@ from s3_jax.media.rle import encode_rle
 
 
 def given_of(project: Project) -> Given:
-    """Return the masks that the follower has already received."""
+    """Return the masks that the follower has received so far."""
     given = project.given
     return {
         frame: {id_: encode_rle(mask) for id_, mask in given.masks(frame).items()}
@@ -18,7 +18,7 @@ def given_of(project: Project) -> Given:
 
 
 def cells_of_project(project: Project, given: Given) -> Cells:
-    """Return the objects and masks of a project that was made without the page."""
+    """Return the objects and masks of a project that was created without the page."""
     ids = {*project.objects, *(id_ for runs in given.values() for id_ in runs)}
     cells: Cells = {}
     for id_ in sorted(ids):

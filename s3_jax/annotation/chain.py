@@ -1,7 +1,7 @@
-"""A session run over the frames of a video in one direction, from the nearest possible start.
+"""A session that runs over a video in one direction, from the nearest possible start.
 
-Positions count along the direction: a frame's index forwards, its negative backwards. Everything
-here uses positions, so both directions share the same code.
+Positions increase along the direction: forwards, a frame's position is its index, backwards the
+negative index. Everything here uses positions, so both directions share the same code.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from s3_jax.annotation.given import Along
 from s3_jax.annotation.snapshots import Snapshots
 from s3_jax.propagation.session import FrameResult, Session
 
-SLACK = 4  # snapshot intervals before the anchor for which a snapshot's context is worth it
+SLACK = 4  # a snapshot up to this many intervals before the anchor is preferred, for its context
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Chain:
     """One direction of a video.
 
     direction: 1 or -1.
-    snapshots: states to return to.
+    snapshots: states of the session to return to.
     """
 
     session: Session
@@ -36,16 +36,16 @@ class Chain:
         image: Callable[[int], UInt8[np.ndarray, "h w 3"] | None],
         stop: Callable[[], bool],
     ) -> Iterator[tuple[int, FrameResult]]:
-        """Yield the position and the result of every frame of a span, in order.
+        """Yield the position and the result of every frame in a span, in order.
 
-        Frames before the span that are needed to know its objects are processed but not yielded. A
-        span before the first given mask yields nothing.
+        Frames before the span that introduce its objects are processed but not yielded. A span
+        before the first given mask yields nothing.
 
         Args:
           given: masks of the whole video.
           span: first and last position.
           image: returns the frame at a position, or None for an unreadable one, which is skipped.
-          stop: called before every frame; True ends the run.
+          stop: called before every frame; returns True to end the run.
         """
         first, last = span
         start = self._begin(given, first, last)
@@ -63,23 +63,23 @@ class Chain:
                 yield position, result
 
     def forget(self, position: int, ids: set[int], given: Along) -> None:
-        """Drop the snapshots that new masks of some ids at a position make obsolete.
+        """Drop the snapshots that become outdated when masks of some ids change at a position.
 
-        These are the snapshots up to the next position that shows the object.
+        These are the snapshots up to the next position whose given masks show the object.
         """
         for id_ in ids:
             later = (p for p in given.positions if p > position and id_ in given.shown(p))
             self.snapshots.drop(position, min(later, default=None))
 
     def _give(self, given: Along, position: int) -> None:
-        """Pass a position's masks to the session; an object's first mask must not be empty."""
+        """Pass the masks of a position to the session; an object's first mask must not be empty."""
         useful = given.shown(position) | (given.ids(position) & set(self.session.object_ids))
         if useful:
             masks = given.masks(position)
             self.session.add({id_: masks[id_] for id_ in sorted(useful)})
 
     def _begin(self, given: Along, first: int, last: int) -> int:
-        """Bring the session to a state before the span; return the position to continue from."""
+        """Bring the session to a state before the span, and return the position to go on from."""
         anchor = anchor_of(given, first, last)
         if anchor is None:
             return last + 1
@@ -96,9 +96,9 @@ class Chain:
         return start
 
     def _reserve(self, given: Along, start: int, last: int) -> None:
-        """Reserve capacity for all objects of the video, equal in both directions.
+        """Reserve capacity for all objects of the video, the same in both directions.
 
-        No frame then waits for the compiler, and one program serves both directions.
+        No frame has to wait for the compiler then, and one program serves both directions.
         """
         ways = [Along(given.given, direction) for direction in (1, -1)]
         whole = [_entries(way, way.positions[0], way.positions[-1]) for way in ways]
@@ -114,9 +114,9 @@ class Chain:
 
 
 def anchor_of(given: Along, first: int, last: int) -> int | None:
-    """Return the position from which a span's objects are all given, or as early as they can be.
+    """Return the position from which on all objects of a span are given, as far as possible.
 
-    It is None if there is no mask before the span's end.
+    The result is None if there is no mask before the end of the span.
     """
     nearest: dict[int, int] = {}
     for position in (p for p in given.positions if p <= last):
@@ -127,7 +127,7 @@ def anchor_of(given: Along, first: int, last: int) -> int | None:
 
 
 def _entries(given: Along, first: int, last: int) -> dict[int, int]:
-    """Return the first position within a span that gives each object."""
+    """Return, for each object, the first position within a span that has a mask of it."""
     entries: dict[int, int] = {}
     for position in (p for p in given.positions if first <= p <= last):
         for id_ in given.shown(position):

@@ -1,9 +1,9 @@
 """The user's edits of a video: objects, masks of frames, and the clicks behind them.
 
-Everything is a *cell*: a value under a key, such as an object's name and colour, or its mask in one
-frame as run lengths. A change is a set of cells with new values; undoing it restores the previous
-values. The number of changes is unlimited, and they survive the program, since each is a line of
-the journal.
+All content consists of *cells*: values under keys, such as an object's name and colour, or its mask
+in one frame as run lengths. A change is a set of cells with new values, and undoing it restores the
+previous values. The number of changes is unlimited. They outlive the program, because each is a
+line of the journal.
 """
 
 import dataclasses
@@ -27,9 +27,9 @@ Ids = Integer[np.ndarray, "h w"]
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """A change that can be undone: cells before and after it (None: no such cell).
+    """A change that can be undone: its cells before and after (None for a missing cell).
 
-    frame: the frame that shows it; None for changes of the objects themselves.
+    frame: the frame in which it shows; None for changes of the objects themselves.
     """
 
     label: str
@@ -39,9 +39,9 @@ class Change:
 
 
 class Document:
-    """Objects, masks and prompts of one video, with their whole history.
+    """Objects, masks and prompts of one video, with their complete history.
 
-    path: the journal's file, which is read if it exists.
+    path: the file of the journal, which is read if it exists.
     size: height and width of the frames.
     """
 
@@ -57,7 +57,7 @@ class Document:
 
     @property
     def is_new(self) -> bool:
-        """True if nothing has ever been done."""
+        """True if there has never been a change."""
         return not self._cells and not self._done and not self._undone
 
     @property
@@ -94,7 +94,7 @@ class Document:
         return {id_: decode_rle(text, self.size) for id_, text in self.runs(frame).items()}
 
     def prompt(self, frame: int, object_id: int) -> dict[str, Any]:
-        """Return the clicks and the box given for an object in a frame."""
+        """Return the clicks and the box that the user gave for an object in a frame."""
         return self._cells.get(("prompt", frame, object_id)) or {"points": [], "labels": []}
 
     def compose(self, frame: int, found: Ids | None) -> Ids:
@@ -124,19 +124,19 @@ class Document:
         return {("mask", frame, object_id): encode_rle(ids == object_id)}
 
     def new_object(self) -> tuple[int, dict[str, str]]:
-        """Return an id that was never used in this project, with a name and a colour."""
+        """Return an id that has never been used in this project, with a name and a colour."""
         changes = (change.after for change in (*self._done, *self._undone))
         used = {key[1] for cells in (self._cells, *changes) for key in cells if key[0] == "object"}
         id_ = max(used | {0}) + 1
         return id_, {"name": f"Object {id_}", "colour": "#{:02x}{:02x}{:02x}".format(*_bright(id_))}
 
     def start(self, cells: Cells) -> None:
-        """Begin with cells that cannot be undone."""
+        """Set initial cells, which cannot be undone."""
         if cells:
             self._record({"start": _listed(cells)}, ("", 0))
 
     def is_known(self, author: Author) -> bool:
-        """Return True if a page's change has arrived before."""
+        """Return True if a page's change has been received before."""
         return self._authors.get(author[0], 0) >= author[1]
 
     def change(self, label: str, frame: int | None, cells: Mapping[Key, Any], by: Author) -> bool:

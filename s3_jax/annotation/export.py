@@ -1,9 +1,9 @@
-"""Export of annotated videos to formats of other programs.
+"""Export of annotated videos to the formats of other programs.
 
     what = Export("bear", frames_of(annotator, frame_names), looks, Fraction(24))
     path = FORMATS["coco"](what, folder)
 
-Each writer makes one file or one directory in the folder, atomically, and replaces the output of an
+Each writer atomically creates one file or one directory in the folder, replacing the output of an
 earlier export. `annotation.importing` reads the same masks back.
 """
 
@@ -35,9 +35,9 @@ Image = UInt8[np.ndarray, "h w 3"]
 class ExportFrame:
     """A frame with its masks.
 
-    name: stem of its output files.
+    name: stem of the frame's output files.
     file_name: name of the frame's own file, if the video is a directory of images.
-    image: decodes its RGB pixels.
+    image: function that decodes its RGB pixels.
     """
 
     index: int
@@ -52,8 +52,8 @@ class Export:
     """Content of an export.
 
     name: name of the video.
-    frames: returns an iterator over its annotated frames in order; called repeatedly.
-    looks: names and colours of the objects; others are named and coloured by their ids.
+    frames: returns an iterator over the annotated frames, in order; may be called repeatedly.
+    looks: names and colours of objects. Other objects are named and coloured by their ids.
     only: objects to export; None for all.
     """
 
@@ -64,7 +64,7 @@ class Export:
     only: frozenset[int] | None = None
 
     def chosen(self) -> Iterator[ExportFrame]:
-        """Yield the frames with only the masks of the objects to export."""
+        """Yield the frames, keeping only the masks of the objects to export."""
         for frame in self.frames():
             if self.only is not None:
                 ids = np.where(np.isin(frame.ids, sorted(self.only)), frame.ids, 0)
@@ -76,7 +76,7 @@ class Export:
         return self.looks.get(object_id, default_look(object_id))
 
     def encoding(self) -> MaskEncoding:
-        """Return one encoding that holds the ids of all frames."""
+        """Return an encoding that can store the ids of all frames."""
         largest = max((int(frame.ids.max(initial=0)) for frame in self.chosen()), default=0)
         return encoding_for(largest, palette_of(self.looks))
 
@@ -88,7 +88,7 @@ def frames_of(
 
     Args:
       names: name of every frame of the video.
-      file_names: names of its images, if it is a directory of images.
+      file_names: names of the image files, if the video is a directory of images.
     """
 
     def frames() -> Iterator[ExportFrame]:
@@ -135,7 +135,7 @@ def write_youtube_vos(what: Export, folder: Path) -> Path:
 
 
 def write_coco(what: Export, folder: Path) -> Path:
-    """Write `coco.json`: an image per frame, a category per object, masks as run lengths.
+    """Write `coco.json`, with an image per frame, a category per object, and masks as run lengths.
 
     An annotation's `track_id` is its object's id, and an image's `frame` is its frame's index.
     """
@@ -167,7 +167,7 @@ def write_coco(what: Export, folder: Path) -> Path:
 
 
 def write_overlay(what: Export, folder: Path) -> Path:
-    """Write `overlay.mp4`: the video with its objects in their colours."""
+    """Write `overlay.mp4`, the video with its objects drawn in their colours."""
     encoding = MaskEncoding("palette", palette_of(what.looks))
     pictures = (draw_overlay(frame.image(), frame.ids, encoding) for frame in what.chosen())
     write_video(folder / "overlay.mp4", pictures, what.frame_rate)
@@ -175,7 +175,7 @@ def write_overlay(what: Export, folder: Path) -> Path:
 
 
 def write_cutouts(what: Export, folder: Path) -> Path:
-    """Write `cutouts/<frame>.png`: the objects on a transparent background."""
+    """Write `cutouts/<frame>.png`, the objects on a transparent background."""
     with _directory(folder, "cutouts") as root:
         for frame in what.chosen():
             write_rgba(inside(root, f"{frame.name}.png", what.name), cut_out(frame))
@@ -183,12 +183,12 @@ def write_cutouts(what: Export, folder: Path) -> Path:
 
 
 def write_cutout_mov(what: Export, folder: Path) -> Path:
-    """Write `cutout.mov`: the cut-outs as a ProRes 4444 video."""
+    """Write `cutout.mov`, the cut-outs as a ProRes 4444 video."""
     return _cutout_video(what, folder / "cutout.mov", "prores")
 
 
 def write_cutout_webm(what: Export, folder: Path) -> Path:
-    """Write `cutout.webm`: the cut-outs as a VP9 video."""
+    """Write `cutout.webm`, the cut-outs as a VP9 video."""
     return _cutout_video(what, folder / "cutout.webm", "vp9")
 
 
@@ -234,7 +234,7 @@ def _present(ids: Integer[np.ndarray, "h w"]) -> list[int]:
 
 @contextlib.contextmanager
 def _directory(folder: Path, name: str) -> Iterator[Path]:
-    """Yield a new directory that replaces the one of this name once it is complete."""
+    """Yield a new directory that replaces the existing one of this name once it is complete."""
     final, fresh, old = (folder / part for part in (name, f".{name}.tmp", f".{name}.old"))
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Results of frames, and a store that keeps them compressed."""
+"""Results of frames, and a store that keeps them compressed in memory."""
 
 import dataclasses
 import zlib
@@ -14,13 +14,13 @@ Ids = Integer[np.ndarray, "h w"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Found:
-    """The masks of one frame.
+    """Result of one frame.
 
     index: index of the frame.
-    ids: the object at every pixel, 0 for background.
-    confidence: for each object, the mean probability over the pixels it wins; 0 if it wins none, 1
-      if its mask was given.
-    origin: "given" if all its masks were given, otherwise the direction they come from.
+    ids: object id of every pixel, 0 for background.
+    confidence: for each object, its mean probability over the pixels of its mask; 0 if the mask is
+      empty, 1 if it was given.
+    origin: "given" if all masks were given, otherwise the direction that they come from.
     """
 
     index: int
@@ -51,7 +51,7 @@ class _Packed:
 class FoundInMemory(MutableMapping[int, Found]):
     """Compressed results by frame; a 480p frame with a few objects takes about 5 kB.
 
-    settled: frames whose result is up to date; others are due.
+    settled: frames whose results are up to date; all others are due.
     """
 
     def __init__(self) -> None:

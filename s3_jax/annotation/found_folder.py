@@ -1,4 +1,4 @@
-"""Results in a folder: a mask file for every frame, and a log with their metadata."""
+"""Results in a folder: a mask file for every frame, and a log of their metadata."""
 
 import contextlib
 import json
@@ -18,12 +18,12 @@ LOG = "found.jsonl"
 
 
 class FoundFolder(FoundInMemory):
-    """Results that are on disk, in masks/<frame>.png, as soon as they are stored.
+    """Results that are on disk, as masks/<frame>.png, as soon as they are stored.
 
     Args:
-      path: the project's folder; existing results are read.
+      path: the folder of the project; existing results are read.
       frame_names: name of every frame.
-      palette: colours of ids as R, G, B bytes, for files written from then on.
+      palette: colours of ids as R, G, B bytes, for the files written from now on.
     """
 
     def __init__(self, path: Path, frame_names: Sequence[str], palette: bytes) -> None:
@@ -85,7 +85,7 @@ class FoundFolder(FoundInMemory):
             file.write(json.dumps(line) + "\n")
 
     def _replay(self) -> None:
-        """Read the log; invalid lines, as after a power failure, are ignored."""
+        """Read the log, ignoring invalid lines such as a power failure leaves behind."""
         log = self._path / LOG
         for text in log.read_text("utf-8", "replace").splitlines() if log.exists() else ():
             with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):

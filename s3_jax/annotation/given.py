@@ -13,7 +13,7 @@ Mask = Bool[np.ndarray, "h w"]
 
 @dataclasses.dataclass(frozen=True)
 class _Packed:
-    """Masks of one frame, one bit per pixel and compressed; `shown`: objects with any pixel."""
+    """Masks of one frame, compressed from one bit per pixel; `shown` has ids of non-empty ones."""
 
     shape: tuple[int, int]
     masks: dict[int, bytes]
@@ -61,7 +61,7 @@ class Given:
         return packed.prompts if packed else None
 
     def put(self, index: int, masks: Mapping[int, Mask], prompts: Any = None) -> None:
-        """Replace all masks of a frame; without masks, the frame is removed."""
+        """Replace all masks of a frame; with no masks, the frame is removed."""
         if not masks:
             self._packed.pop(index, None)
             return
@@ -76,7 +76,7 @@ class Given:
 
 @dataclasses.dataclass(frozen=True)
 class Along:
-    """Given masks by position in a direction: a frame's index forwards, its negative backwards."""
+    """Given masks by position along a direction (see `annotation.chain`)."""
 
     given: Given
     direction: int

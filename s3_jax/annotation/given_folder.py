@@ -1,4 +1,4 @@
-"""Given masks in a folder: one file per frame, replaced as a whole with every change."""
+"""Given masks in a folder, with one file per frame that every change replaces as a whole."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,10 +32,10 @@ class GivenFolder(Given):
             self._read(file, frame_count)
 
     def put(self, index: int, masks: Mapping[int, Mask], prompts: Any = None) -> None:
-        """Replace all masks of a frame, see `Given.put`.
+        """Replace all masks of a frame (see `Given.put`).
 
         Raises:
-          OSError: the file cannot be written; nothing is changed then.
+          OSError: the file cannot be written; nothing is changed in this case.
         """
         file = self._path / f"{index:06d}.json"
         if masks:

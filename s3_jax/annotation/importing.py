@@ -3,9 +3,9 @@
     for index, masks in import_masks(path, frame_names, size).frames():
         annotator.annotate(index, masks)
 
-The layout is recognized by its files: a JSON file is COCO, `Annotations/<video>` the layout of
-YouTube-VOS and DAVIS, `masks/` that of `s3 segment` and `s3 annotate`. Anything else is a directory
-of masks or a single mask for the first frame, as `s3 segment` takes them.
+The layout is recognized by its files: a JSON file is COCO, `Annotations/<video>` is the layout of
+YouTube-VOS and DAVIS, and `masks/` that of `s3 segment` and `s3 annotate`. Anything else is a
+directory of masks, or a single mask for the first frame, as `s3 segment` accepts them.
 """
 
 import dataclasses
@@ -35,8 +35,8 @@ Masks = dict[int, Mask]
 class Imported:
     """Masks found at a path.
 
-    frames: yields the index of every frame that shows an object, in order, with its masks by object
-      id.
+    frames: returns an iterator over the frames that show objects, in order: the frame's index and
+      its masks by object id.
     names: names of the objects, if the files contain any.
     """
 
@@ -45,10 +45,10 @@ class Imported:
 
 
 def import_masks(path: Path, frame_names: Sequence[str], size: Size) -> Imported:
-    """Open masks of a video whose frames have these names and this size (height, width).
+    """Open the masks of a video whose frames have these names and this size (height, width).
 
     Raises:
-      InputError: nothing was found, the format is unknown, or masks match no frame or have another
+      InputError: nothing was found, the format is unknown, or masks match no frame or differ in
         size.
     """
     if path.suffix.lower() == ".json":
@@ -132,7 +132,7 @@ def _read_coco(
 def _annotations_by_frame(
     path: Path, content: dict[str, Any], frame_names: Sequence[str], size: Size
 ) -> dict[int, list[dict[str, Any]]]:
-    """Group annotations by frame; those of images that are not frames are left out."""
+    """Group annotations by frame, leaving out those of images that are not frames."""
     images = {image["id"]: image for image in content["images"]}
     index_of = _frames_of_images(path, images, frame_names)
     for key in index_of:
@@ -150,7 +150,7 @@ def _annotations_by_frame(
 def _frames_of_images(
     path: Path, images: Mapping[Any, dict[str, Any]], frame_names: Sequence[str]
 ) -> dict[Any, int]:
-    """Map image ids to frame indices: by file name, else by `frame`, else by trailing number."""
+    """Map image ids to frame indices by file name, else by `frame`, else by trailing number."""
     by_name = {name: index for index, name in enumerate(frame_names)}
     by_number = {trailing_number(name): index for index, name in enumerate(frame_names)}
     found: dict[Any, int] = {}
@@ -172,9 +172,10 @@ def _frames_of_images(
 def _identities(
     path: Path, by_frame: Mapping[int, list[dict[str, Any]]]
 ) -> Callable[[dict[str, Any]], int]:
-    """Return a function from an annotation to its object id.
+    """Return a function that maps an annotation to its object id.
 
-    The object is its track or, without tracks, its category if no frame has a category twice.
+    The object is the annotation's track. Without tracks it is the category, if no frame has a
+    category twice.
     """
     everything = list(itertools.chain(*by_frame.values()))
     tracks = [_track(annotation) for annotation in everything]
@@ -191,7 +192,7 @@ def _identities(
 
 
 def _track(annotation: dict[str, Any]) -> Any:
-    """Return an annotation's track, its own or among its attributes as in CVAT, or None."""
+    """Return an annotation's track id, which CVAT puts among the attributes, or None."""
     for place in (annotation, annotation.get("attributes")):
         for field in ("track_id", "instance_id", "object_id"):
             if isinstance(place, dict) and field in place:
@@ -202,7 +203,7 @@ def _track(annotation: dict[str, Any]) -> Any:
 def _positive(
     path: Path, everything: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]], Any]
 ) -> Callable[[dict[str, Any]], int]:
-    """Return a function to object ids: the values themselves if all are positive, else numbers."""
+    """Return a function to object ids: the values themselves if all are positive, else 1, 2, ..."""
     values = sorted({value(a) for a in everything}, key=lambda v: (isinstance(v, str), v))
     require_within("objects", float(len(values)), f"{path} has {len(values)} objects")
     usable = all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values)
@@ -211,7 +212,7 @@ def _positive(
 
 
 def _segment(path: Path, annotation: dict[str, Any], size: Size) -> Mask:
-    """Decode an annotation's mask: run lengths as text or numbers, or polygons."""
+    """Decode an annotation's mask, which is run lengths (text or numbers) or polygons."""
     segmentation = annotation["segmentation"]
     if isinstance(segmentation, list):
         return _polygons(segmentation, size)

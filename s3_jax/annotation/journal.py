@@ -1,7 +1,7 @@
-"""A file of changes, one JSON line each, flushed to disk at once.
+"""A file of changes, with one JSON line for each, flushed to disk at once.
 
-After a crash it is read back; a truncated last line is dropped. While the disk is full, lines wait
-in memory and are written with the next line that succeeds.
+After a crash it is read back, dropping a truncated last line. While the disk is full, lines wait in
+memory. They are written together with the next line that can be written.
 """
 
 import json
@@ -18,7 +18,7 @@ Entry = dict[str, Any]
 class Journal:
     """The lines of one file.
 
-    problem: why the last attempt to write failed, or "".
+    problem: reason why the last attempt to write failed, or "".
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,10 +28,10 @@ class Journal:
         self._end = 0
 
     def read(self) -> Iterator[Entry]:
-        """Yield all entries, and continue writing after them.
+        """Yield all entries; later lines are written after them.
 
         Raises:
-          InputError: a line other than a truncated last one is damaged.
+          InputError: a line is damaged, other than a truncated last one.
         """
         content = self.path.read_bytes() if self.path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
@@ -66,7 +66,7 @@ class Journal:
         return True
 
     def _write(self, text: bytes) -> None:
-        """Write after the last complete line, over the remains of a failed attempt."""
+        """Write after the last complete line, replacing the remains of a failed attempt."""
         with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
             file.truncate(self._end)
             file.seek(self._end)

@@ -35,7 +35,7 @@ def default_look(object_id: int) -> ObjectLook:
 
 
 def palette_of(looks: Mapping[int, ObjectLook]) -> bytes:
-    """Return R, G, B bytes for 256 ids: VOC colours, and those of the given objects."""
+    """Return R, G, B bytes for 256 ids: the given objects' colours, otherwise VOC colours."""
     palette = voc_palette()
     for object_id, look in looks.items():
         if object_id < len(palette):

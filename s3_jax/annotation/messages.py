@@ -1,7 +1,7 @@
-"""Messages of the page, each checked completely before anything is done.
+"""Messages from the page, each of which is checked completely before anything is done.
 
-A message is a JSON object with a `type`. Messages that change something carry `seq`, a number that
-the page increments, so a message sent twice is carried out once.
+A message is a JSON object with a `type`. Messages that change something have `seq`, a number that
+the page increments, so a message that is sent twice is carried out only once.
 """
 
 import dataclasses
@@ -27,8 +27,8 @@ _PAGE = re.compile(r"[A-Za-z0-9-]{8,64}")
 class Message:
     """A checked message.
 
-    seq: 0 for messages that change nothing.
-    values: field values, checked as `_FIELDS` defines.
+    seq: the message's number; 0 for messages that change nothing.
+    values: values of the fields, checked as `_FIELDS` defines.
     """
 
     kind: str
@@ -40,7 +40,7 @@ def parse(text: str) -> Message:
     """Parse a message from the page.
 
     Raises:
-      InputError: it is too large, not JSON, of unknown type, or has an invalid field.
+      InputError: it is too large, is not JSON, is of an unknown type, or has an invalid field.
     """
     if len(text) > LARGEST:
         raise InputError(f"a message has {len(text)} characters; {LARGEST} are allowed")

@@ -1,13 +1,13 @@
-"""An annotation project in a folder: saved with every change, and reopened in the same state.
+"""An annotation project in a folder, saved with every change and reopened in the same state.
 
     project.json        the video's identity; objects with names and colours; settings
     given/<index>.json  given masks of a frame as run lengths, and the prompts behind them
     masks/<frame>.png   results, in the layout that `s3 segment` reads and writes
     found.jsonl         confidence and origin of every result, a line for every change
 
-Each file but the last is replaced atomically; a truncated last line of `found.jsonl` is ignored.
-Whenever the process is killed, everything saved before survives. One process at a time can open a
-project.
+Files are replaced atomically, except `found.jsonl`, whose last line is ignored if it is truncated.
+Everything that was saved survives if the process is killed. A project can be opened by one process
+at a time.
 
     project = Project(folder, video_identity(source, count), frame_names)
     annotator = Annotator(session, frame, count, given=project.given, found=project.found)
@@ -34,7 +34,7 @@ VERSION = 1
 
 
 def video_identity(source: VideoSource, frame_count: int) -> dict[str, Any]:
-    """Return the values that distinguish a video from others, as JSON."""
+    """Return the values that distinguish a video from others, as a JSON object."""
     return {
         "name": source.path.resolve().name,
         "fingerprint": fingerprint(source.frame_names or (), source.files[:1]),
@@ -47,13 +47,13 @@ class Project:
     """An open project.
 
     Args:
-      path: its folder, created if necessary.
+      path: the project's folder, created if necessary.
       video: the video's identity, from `video_identity`.
       frame_names: names of all frames, used for their result files.
 
     Raises:
-      InputError: the folder belongs to another video or holds something else, a file in it is
-        damaged or cannot be written, or another process has the project open.
+      InputError: the folder belongs to another video or has other content, a file in it is damaged
+        or cannot be written, or the project is open in another process.
     """
 
     def __init__(self, path: Path, video: dict[str, Any], frame_names: Sequence[str]) -> None:
@@ -77,14 +77,14 @@ class Project:
 
     @property
     def objects(self) -> dict[int, ObjectLook]:
-        """The look of every object that was given one, by id."""
+        """The looks that were set, by object id."""
         return {
             int(id_): ObjectLook(look["name"], tuple(look["colour"]), look["visible"])
             for id_, look in self._record["objects"].items()
         }
 
     def look(self, object_id: int) -> ObjectLook:
-        """Return the look of an object, by default derived from its id."""
+        """Return the look of an object, derived from its id unless it was set."""
         return self.objects.get(object_id, default_look(object_id))
 
     def set_look(self, object_id: int, look: ObjectLook) -> None:
@@ -110,7 +110,7 @@ class Project:
         self._write()
 
     def close(self) -> None:
-        """Let other processes open the project."""
+        """Release the project, so that other processes can open it."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -150,7 +150,7 @@ class Project:
 
 
 def _refuse_strangers(path: Path) -> None:
-    """Raise an InputError for a folder with results that do not belong to a project."""
+    """Raise an InputError if a folder has results that do not belong to a project."""
     for name in ("masks", "given", "found.jsonl"):
         if (path / name).exists():
             raise InputError(
@@ -159,7 +159,7 @@ def _refuse_strangers(path: Path) -> None:
 
 
 def _locked(path: Path) -> IO[bytes]:
-    """Return a file that this process has locked for as long as it runs."""
+    """Return a file that is locked for other processes as long as this one runs."""
     file = (path / ".lock").open("ab")
     with contextlib.suppress(ImportError):  # not on Windows
         import fcntl

@@ -1,4 +1,4 @@
-"""Masks from clicks and boxes: the only caller of the prompt head."""
+"""Masks from clicks and boxes; this module is the only caller of the prompt head."""
 
 import threading
 from collections import OrderedDict
@@ -20,7 +20,7 @@ class Prompts:
     """Masks of one video from clicks and boxes.
 
     load: makes the head, which has `encode(image)` and `prompt(features, points, labels, box,
-      previous_mask)`; called once, when it is first needed.
+      previous_mask)`. It is called once, when the head is first needed.
     image: returns a frame by its index.
     """
 
@@ -37,7 +37,7 @@ class Prompts:
         self._last: tuple[int, Probabilities] | None = None  # frame and answer
 
     def problem(self) -> str:
-        """Load the head if necessary; return the reason if it cannot be loaded, else ""."""
+        """Load the head if necessary, and return the reason if it cannot be loaded, else ""."""
         with self._lock:
             if self._head is None and not self._problem:
                 try:
@@ -52,6 +52,7 @@ class Prompts:
         """Return the mask for points (label 1: inside, 0: outside) and a box.
 
         Args:
+          points: positions (x, y) in pixels.
           shown: the object's current mask, which clicks correct; a box alone starts over.
 
         Raises:
@@ -67,7 +68,7 @@ class Prompts:
             return self._last[1] > 0.5
 
     def _previous(self, frame: int, shown: Mask) -> Probabilities | Mask | None:
-        """Return the mask to correct, as probabilities if it is still the last answer."""
+        """Return the mask to correct, as probabilities if it is the unchanged last answer."""
         if not shown.any():
             return None
         if self._last and self._last[0] == frame and np.array_equal(self._last[1] > 0.5, shown):

@@ -7,7 +7,7 @@ from s3_jax.propagation.joining import Share, share
 
 
 def shares_of(given: Given) -> Callable[[int], dict[int, Share]]:
-    """Return a function from a frame to the weight of the forward direction for each object."""
+    """Return a function that maps a frame to each object's weight of the forward direction."""
     frames = {i: [f for f in given.frames if i in given.ids(f)] for i in given.object_ids}
     shown = {i: [f for f in given.frames if i in given.shown(f)] for i in given.object_ids}
 

@@ -8,9 +8,9 @@ from s3_jax.propagation.session import SessionSnapshot
 class Snapshots:
     """States of a session after some positions of a video.
 
-    every: positions between two snapshots.
+    every: number of positions from one snapshot to the next.
     most_bytes: memory bound. If it is exceeded, the snapshots whose neighbours are closest together
-      are dropped, so the rest stays evenly spread; at least one is kept.
+      are dropped, so that the others stay evenly spread. At least one is kept.
     """
 
     def __init__(self, every: int, most_bytes: int) -> None:
@@ -34,7 +34,7 @@ class Snapshots:
             del self._kept[self._least_needed()]
 
     def before(self, position: int) -> tuple[int, SessionSnapshot] | None:
-        """Return the last snapshot before a position, with its position, or None."""
+        """Return the last snapshot before a position, together with its own position, or None."""
         earlier = [p for p in self._kept if p < position]
         return (max(earlier), self._kept[max(earlier)]) if earlier else None
 

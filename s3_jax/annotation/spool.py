@@ -1,4 +1,4 @@
-"""Temporary storage of many frames' probabilities in bounded memory."""
+"""Temporary storage for the probabilities of many frames, in bounded memory."""
 
 import tempfile
 import zlib
@@ -8,7 +8,7 @@ import numpy as np
 
 from s3_jax.propagation.joining import Quantized
 
-IN_MEMORY = 64 * 2**20  # bytes; beyond it everything goes to a temporary file
+IN_MEMORY = 64 * 2**20  # bytes; if more are needed, everything is in a temporary file
 
 
 class _Place(NamedTuple):
@@ -19,7 +19,7 @@ class _Place(NamedTuple):
 
 
 class Spool:
-    """Probabilities of frames that wait for the other direction, in memory and then on disk."""
+    """Probabilities of frames that wait for the other direction, first in memory, then on disk."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 see __exit__

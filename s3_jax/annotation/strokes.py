@@ -1,4 +1,4 @@
-"""Drawing tools that edit a frame's ids at full size; coordinates are pixels, x first."""
+"""Drawing tools that edit a frame's ids at full size; coordinates are x, y in pixels."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ def brush(ids: Ids, points: Points, size: float, paint: int, only: int | None = 
 
     Args:
       paint: id of the painted pixels, 0 for background.
-      only: change only pixels of this id (an eraser takes nothing from other objects).
+      only: change only pixels of this id, so that an eraser takes nothing from other objects.
     """
     area = np.zeros(ids.shape, np.uint8)
     line = _fixed(points)
@@ -29,7 +29,7 @@ def brush(ids: Ids, points: Points, size: float, paint: int, only: int | None = 
 
 
 def polygon(ids: Ids, points: Points, paint: int, only: int | None = None) -> Ids:
-    """Fill a polygon, including every part that a self-crossing edge encloses."""
+    """Fill a polygon, including all parts enclosed by edges that cross one another."""
     area = np.zeros(ids.shape, np.uint8)
     cv2.fillPoly(area, [_fixed(points)], 1, cv2.LINE_8, _FINE)
     outlines, _ = cv2.findContours(area, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -38,7 +38,7 @@ def polygon(ids: Ids, points: Points, paint: int, only: int | None = None) -> Id
 
 
 def fill_holes(ids: Ids, object_id: int) -> Ids:
-    """Give an object the background that it encloses."""
+    """Add to an object the background that it encloses."""
     inside = (ids == object_id).astype(np.uint8)
     outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(inside, outlines, -1, 1, -1)
@@ -46,9 +46,9 @@ def fill_holes(ids: Ids, object_id: int) -> Ids:
 
 
 def pieces_at(mask: Bool[np.ndarray, "h w"], points: Points) -> Bool[np.ndarray, "h w"]:
-    """Keep the connected components of a mask that contain a point; all if none does.
+    """Keep the connected components of a mask that contain a point, or all if none does.
 
-    A click on one of several similar objects thus selects only that one.
+    A click on one of several similar objects therefore selects only that one.
     """
     _, pieces = cv2.connectedComponents(mask.astype(np.uint8))
     height, width = mask.shape
@@ -58,7 +58,7 @@ def pieces_at(mask: Bool[np.ndarray, "h w"], points: Points) -> Bool[np.ndarray,
 
 
 def put(ids: Ids, mask: Bool[np.ndarray, "h w"], object_id: int) -> Ids:
-    """Replace an object's mask; it takes pixels from other objects."""
+    """Replace an object's mask; pixels of other objects may change to this one."""
     without = np.where(ids == object_id, 0, ids)
     return np.where(mask, object_id, without).astype(np.int32)
 

@@ -1,6 +1,6 @@
-"""One video being annotated: handles the page's requests and publishes changes.
+"""A video under annotation: handling of the page's requests, and publication of changes.
 
-The page's messages come from one thread at a time, results from the worker's thread; a lock
+The page's messages come from one thread at a time and results from the worker's thread, so a lock
 protects the document. This module knows nothing about HTTP.
 """
 
@@ -41,9 +41,9 @@ class Studio:
     rate: playback rate in frames per second.
     frames: frames of the video.
     names: names of the frames' files.
-    document: the user's edits, from which the project's results are made.
+    document: the user's edits, from which the results of the project are made.
     prompts: masks from clicks.
-    load: makes the follower of objects.
+    load: makes the follower, which propagates masks.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Studio:
         """Carry out a message from the page.
 
         Raises:
-          InputError: it cannot be done; nothing was changed then.
+          InputError: it cannot be carried out; nothing is changed in this case.
         """
         if message.seq and self.document.is_known((self.page, message.seq)):
             self._acknowledge(message.seq)
@@ -102,7 +102,7 @@ class Studio:
             return self.document.compose(frame, None if found is None else found.ids)
 
     def state(self) -> dict[str, Any]:
-        """Return the whole state except frames, for the page."""
+        """Return the complete state for the page, except frames."""
         document = self.document
         id_, new = document.new_object()
         objects = [{"id": i, **about} for i, about in document.objects.items()]
@@ -117,7 +117,7 @@ class Studio:
         }
 
     def welcome(self) -> dict[str, Any]:
-        """Return the information that a page needs at its start."""
+        """Return the information that a page needs when it starts."""
         height, width = self.document.size
         view_height, view_width = view_size(self.document.size)
         return {
@@ -184,7 +184,7 @@ class Studio:
         return cells or self.document.confirmed(frame, before, id_)
 
     def _prompt(self, frame: int, id_: int, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the clicks and the box so far, with the new one."""
+        """Return the clicks and the box given so far, including the new one."""
         earlier = self.document.prompt(frame, id_)
         if values["tool"] == "box":
             return {"points": [], "labels": [], "box": _box(values["points"], self.document.size)}
@@ -256,7 +256,7 @@ class Studio:
         threading.Thread(target=self._write, args=(layout,), name="export", daemon=True).start()
 
     def _write(self, layout: str) -> None:
-        """Export the frames as they are shown now."""
+        """Export the frames as they are shown at present."""
         rate = Fraction(self.rate).limit_denominator(1001)
         name = Path(self.name).stem
         what = Export(name, self._frames_with_masks, self.project.objects, rate)
@@ -288,7 +288,7 @@ class Studio:
         self._acknowledge(seq)
 
     def _after(self, frame: int | None) -> None:
-        """Publish the state; a change without a frame affects objects and thus any frame."""
+        """Publish the state; a change without a frame concerns objects and may affect any frame."""
         if frame is None:
             self._version += 1
             self._save_looks()
@@ -333,7 +333,7 @@ class Studio:
         return index
 
     def _update(self, follower: Follower) -> list[int]:
-        """Pass changes since the last call to the follower; return the frames with masks."""
+        """Pass changes since the last call to the follower, and return the frames with masks."""
         with self._lock:
             now = {frame: self.document.runs(frame) for frame in self.document.annotated}
         for frame in sorted({*now, *self._given}):

@@ -1,6 +1,6 @@
-"""Data for display on the page: frames as JPEG and masks as runs, no larger than a screen.
+"""Data for the page: frames as JPEG and masks as runs, no larger than a screen.
 
-Masks are kept at the frame's size and reduced here by nearest neighbour.
+Masks are stored at the frame's size and reduced here by nearest neighbour.
 """
 
 import json
@@ -16,7 +16,7 @@ _QUALITY = 88
 
 
 def view_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Return the height and width at which frames of a size are displayed."""
+    """Return the height and width at which frames of a (height, width) are displayed."""
     scale = min(1.0, LONGEST_SIDE / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
@@ -31,7 +31,7 @@ def jpeg(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
 
 
 def mask_message(ids: Integer[np.ndarray, "h w"], about: Mapping[str, Any]) -> bytes:
-    """Return a mask for the page: the length of a JSON text, the text, and the runs.
+    """Return a mask for the page, as the length of a JSON text, the text, and the runs.
 
     Length and runs are little-endian uint32; the text is padded with spaces so the runs start at a
     multiple of 4 bytes.

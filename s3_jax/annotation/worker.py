@@ -34,7 +34,7 @@ class Follower(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """A span of frames to propagate over; `backwards`: also from masks that come later."""
+    """A span of frames to propagate over; if `backwards`, also from masks on later frames."""
 
     first: int
     last: int
@@ -43,7 +43,7 @@ class Span:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Progress of a span; `rate` is in recent frames per second, 0 before the second frame."""
+    """Progress of a span; `rate` is that of recent frames per second, 0 before the second one."""
 
     doing: str
     done: int = 0
@@ -59,10 +59,10 @@ class Progress:
 class Worker:
     """Worker thread that propagates masks over spans of frames.
 
-    load: makes the follower in the worker's thread, when the first span arrives.
+    load: makes the follower; called in the worker's thread when the first span arrives.
     update: passes the user's changes to the follower before each span, and returns the frames that
       have masks.
-    found: receives each frame's result.
+    found: receives the result of each frame.
     report: receives the progress.
     failed: receives error messages.
     """
@@ -91,7 +91,7 @@ class Worker:
         return bool(self.progress.doing)
 
     def follow(self, job: Span | Literal["due"]) -> None:
-        """Start a span, or "due": all frames whose results are missing or outdated.
+        """Start a span or, for "due", all frames whose results are missing or outdated.
 
         Raises:
           InputError: a span is already in progress.
@@ -103,7 +103,7 @@ class Worker:
         self._jobs.put(job)
 
     def stop(self) -> None:
-        """End the span at the next frame; results so far are kept."""
+        """End the span at the next frame, keeping the results so far."""
         self._stop.set()
 
     def close(self) -> None:
@@ -156,7 +156,7 @@ class Worker:
 
 
 def _steps(span: Span, given: set[int]) -> int:
-    """Return the number of results of a span; frames between given ones get two."""
+    """Return the number of results of a span, which is two for frames between given ones."""
     inside = range(span.first, span.last + 1)
     others = [frame for frame in inside if frame not in given]
     forward = sum(frame > min(given) for frame in others)

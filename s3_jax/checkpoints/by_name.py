@@ -1,4 +1,4 @@
-"""Networks published by others, by name: downloaded, converted once, and kept in the cache."""
+"""Published networks by name, which are downloaded, converted once, and kept in the cache."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,8 @@ def published_model(name: str, save: Callable[..., None]) -> Path:
     """Return the checkpoint of a published network, created on first use.
 
     Args:
-      save: `save_model`.
+      name: one of `published_names()`.
+      save: `save_model`, which this module cannot import.
 
     Raises:
       InputError: it cannot be downloaded.

@@ -32,7 +32,7 @@ _ADDRESS = re.compile(r"hf:/{1,2}(?P<repo>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w./-
 
 
 class Address(NamedTuple):
-    """A repository of the Hub and, if one is named, a revision of it."""
+    """A repository of the Hub and, if the address names one, its revision."""
 
     repo: str
     revision: str | None
@@ -84,9 +84,9 @@ def hub_model(path: str | os.PathLike[str]) -> Path:
 
 
 def push_model(checkpoint: Path, path: str | os.PathLike[str], private: bool = False) -> str:
-    """Upload a model checkpoint's directory with a card, and return the address of its page.
+    """Upload a model checkpoint with a model card, and return the address of its page.
 
-    The repository is created if it does not exist. Earlier networks stay in its history.
+    The repository is created if it does not exist. Earlier uploads stay in its history.
 
     Raises:
       InputError: the checkpoint cannot be uploaded.

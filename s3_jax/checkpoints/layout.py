@@ -4,7 +4,7 @@
     DIR/manifest.ocdbt ... the arrays, as `orbax.checkpoint.PyTreeCheckpointHandler` lays them out
 
 config.json is written last, so a directory that has it is complete. The checksums are needed
-because orbax itself detects neither flipped bits nor every missing file.
+because orbax detects neither flipped bits nor every missing file.
 """
 
 import dataclasses
@@ -65,11 +65,11 @@ class ModelSave(ocp.args.CheckpointArgs):
 
 @dataclasses.dataclass
 class ModelRestore(ocp.args.CheckpointArgs):
-    """Arguments of `ModelHandler.restore`, which restores everything on the host."""
+    """Arguments of `ModelHandler.restore`, which restores everything in host memory."""
 
 
 class ModelHandler(ocp.AsyncCheckpointHandler):
-    """Orbax handler of a model checkpoint: the arrays, and config.json once they are complete."""
+    """Orbax handler of a model checkpoint: the arrays, and then config.json."""
 
     def __init__(self) -> None:
         self._arrays = ocp.PyTreeCheckpointHandler()
@@ -80,7 +80,7 @@ class ModelHandler(ocp.AsyncCheckpointHandler):
         self._arrays.save(directory, args=self._prepare(args))
 
     async def async_save(self, directory: os.PathLike[str], args: ModelSave) -> Any:
-        """Start to save a checkpoint in a directory, and return orbax's futures."""
+        """Start saving a checkpoint in a directory, and return orbax's futures."""
         return await self._arrays.async_save(directory, args=self._prepare(args))
 
     def finalize(self, directory: os.PathLike[str]) -> None:
@@ -153,7 +153,7 @@ def _overflows(variables: Variables, dtype: Any) -> list[str]:
 
 
 def _misfits(shapes: Mapping[str, Any], config: ModelConfig) -> list[str]:
-    """Return how variables of these shapes differ from those of the network."""
+    """Return the differences between variables of these shapes and those of the network."""
     try:
         expected = flatten(network_shapes(config))
     except InputError as error:
@@ -180,7 +180,7 @@ def _write_header(directory: Path, config: ModelConfig, metadata: Mapping[str, A
 
 
 def record_files(directory: Path, name: str, content: Mapping[str, Any]) -> None:
-    """Write a JSON file with `content`, and size and CRC-32 of all other files."""
+    """Write a JSON file with `content` and the size and CRC-32 of all other files."""
     files = {_name(path, directory): path for path in sorted(directory.rglob("*"))}
     recorded = {
         other: "{} {:08x}".format(*_size_and_checksum(path))
@@ -192,10 +192,10 @@ def record_files(directory: Path, name: str, content: Mapping[str, Any]) -> None
 
 
 def check_recorded(directory: Path, name: str) -> dict[str, Any]:
-    """Return the content of a file written by `record_files` after checking all files against it.
+    """Check all files against a file that `record_files` wrote, and return its content.
 
     Raises:
-      CheckpointError: it, or one of the other files, is missing or damaged.
+      CheckpointError: this file or one of the others is missing or damaged.
     """
     path = directory / name
     try:
@@ -216,7 +216,8 @@ def read_header(directory: Path) -> Header:
     """Read config.json.
 
     Raises:
-      CheckpointError: it is damaged, not a model checkpoint's, or written by another version.
+      CheckpointError: it is damaged, does not belong to a model checkpoint, or was written by
+        another version.
     """
     path = directory / CONFIG_FILE
     try:

@@ -1,14 +1,14 @@
-"""Model checkpoints: a directory with a network's weights and the configuration they belong to.
+"""Model checkpoints: directories with a network's weights and the configuration of the network.
 
-`s3_jax.checkpoints.layout` describes its content. Training writes the same directory as the item
-"model" of each of its checkpoints, beside the items that only training needs:
+`s3_jax.checkpoints.layout` describes their content. Training writes the same directory as the item
+"model" of each of its checkpoints, next to the items that only training needs:
 
     manager = ocp.CheckpointManager(
         WORKDIR / "checkpoints", item_handlers={"model": ModelHandler(), "training": ...})
     manager.save(step, args=ocp.args.Composite(model=ModelSave(config, variables), training=...))
 
-WORKDIR/checkpoints/<step>/model can therefore be copied anywhere and used, and
-`load_model(WORKDIR)` finds the one with the best validation score, or the last.
+WORKDIR/checkpoints/<step>/model can therefore be copied anywhere and used. `load_model(WORKDIR)`
+finds the one with the best validation score, or the last one.
 """
 
 import atexit
@@ -63,7 +63,7 @@ __all__ = [
 
 ITEM = "model"
 log = python_logging.getLogger("s3_jax")
-# After an error, threads of the writer may keep adding files to the deleted directory for a while.
+# After an error, the writer's threads may keep adding files to the deleted directory for a while.
 REMOVALS = 50
 CALM = 5  # number of checks, a tenth of a second apart, that must find nothing
 SHIPPED = Path(__file__).parent
@@ -84,10 +84,11 @@ def save_model(
 
     Args:
       path: the directory to create, with missing parents.
+      config: configuration of the network.
       variables: {"params", "batch_stats", and optionally "unused"}, nested dictionaries of arrays.
       metadata: JSON values to keep in config.json.
-      dtype: storage type of all floating point arrays (float32, bfloat16, float16); None keeps
-        each array's own. `load_model` gives float32 in any case.
+      dtype: storage type of all floating point arrays (float32, bfloat16, float16); None keeps each
+        array's own. `load_model` returns float32 in any case.
 
     Raises:
       CheckpointError: `path` exists and is not a checkpoint, it cannot be written, or the
@@ -126,15 +127,15 @@ def load_model(path_or_name: str | os.PathLike[str]) -> tuple[ModelConfig, Varia
     """Read a model checkpoint.
 
     Args:
-      path_or_name: what `find_model` takes.
+      path_or_name: a path or name that `find_model` accepts.
 
     Returns:
       The configuration, and {"params", "batch_stats", "unused"}, nested dictionaries of NumPy
       arrays; floating point arrays are float32.
 
     Raises:
-      CheckpointError: there is no checkpoint, it is damaged, or its arrays and configuration do
-        not fit; in the last two cases every problem is listed.
+      CheckpointError: there is no checkpoint, it is damaged, or its arrays do not fit its
+        configuration; in the last two cases every problem is listed.
     """
     directory = find_model(path_or_name).absolute()  # Orbax refuses others
     with ocp.Checkpointer(ModelHandler()) as checkpointer:
@@ -142,7 +143,7 @@ def load_model(path_or_name: str | os.PathLike[str]) -> tuple[ModelConfig, Varia
 
 
 def read_header(path_or_name: str | os.PathLike[str]) -> Header:
-    """Return configuration, metadata and list of files of a model checkpoint, without its arrays.
+    """Return a model checkpoint's configuration, metadata and list of files, but no arrays.
 
     Raises:
       CheckpointError: there is no checkpoint or its config.json is damaged.
@@ -151,7 +152,7 @@ def read_header(path_or_name: str | os.PathLike[str]) -> Header:
 
 
 def stored_arrays(path_or_name: str | os.PathLike[str]) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Return shape and storage type of a model checkpoint's arrays, by slash-separated path.
+    """Return the shape and storage type of a checkpoint's arrays, by slash-separated path.
 
     Raises:
       CheckpointError: there is no checkpoint or it is damaged.
@@ -171,13 +172,13 @@ def find_model(path_or_name: str | os.PathLike[str]) -> Path:
     """Return the directory of a model checkpoint.
 
     Args:
-      path_or_name: a checkpoint's directory; a training run's directory, or its `checkpoints`;
-        one step's directory; or, if there is no such path, the name of a checkpoint that comes
-        with the package, or of a published one (`downloads.PUBLISHED`), which is downloaded when
-        first used; or an address of the Hugging Face Hub, hf://org/name, or of a directory in an
-        object store (gs://, s3://, az://), which is fetched. Of a run, the step with the best
-        validation score is taken among those of the network that it trained last; without
-        validation, the last step. A log line says which.
+      path_or_name: the directory of a checkpoint, of a training run or its `checkpoints`, or of one
+        of its steps. If there is no such path: the name of a checkpoint that comes with the
+        package, or of a published one (`downloads.PUBLISHED`), which is downloaded when first used.
+        Or an address on the Hugging Face Hub (hf://org/name) or of a directory in an object store
+        (gs://, s3://, az://), which is fetched. For a run, the step with the best validation score
+        is used, among the steps of the network that it trained last; without validation, the last
+        step. A log line names it.
 
     Raises:
       CheckpointError: there is no checkpoint; the message says what was found instead.
@@ -191,7 +192,7 @@ def find_model(path_or_name: str | os.PathLike[str]) -> Path:
 
 
 def _find(path: Place) -> Place:
-    """Return the directory of a model checkpoint, which is an `epath.Path` if it is in a store."""
+    """Return the directory of a model checkpoint, as an `epath.Path` if it is in a store."""
     for candidate in (path, path / ITEM):
         if _is_model(candidate):
             return candidate
@@ -211,7 +212,7 @@ def _find(path: Place) -> Place:
 def _errors_told_once() -> Iterator[None]:
     """Silence the tracebacks that orbax logs for each array in addition to the error it raises.
 
-    After an error the hook stays, because the writing threads end later and complain then.
+    After an error the hook stays installed, because the writing threads end, and report, later.
     """
 
     def hook(unraisable: Any) -> None:
@@ -240,14 +241,14 @@ def _is_model(path: Place) -> bool:
 
 
 def _steps(path: Place) -> list[Place]:
-    """Return the model items of a training run's steps in `path`, latest first."""
+    """Return the model items of a training run's steps in `path`, the latest first."""
     steps = (step for step in path.glob("*") if step.name.isdecimal())
     ordered = sorted(steps, key=lambda step: int(step.name), reverse=True)
     return [step / ITEM for step in ordered if _is_model(step / ITEM)]
 
 
 def _best(run: Place, steps: list[Place]) -> Place:
-    """Return the step of a run to use, and log the reason."""
+    """Return the step of a run to use, and log the reason for the choice."""
     last, number = steps[0], int(steps[0].parent.name)
     scores = _scores(steps)
     if not scores:
@@ -262,7 +263,7 @@ def _best(run: Place, steps: list[Place]) -> Place:
 
 
 def _scores(steps: list[Place]) -> dict[Place, float]:
-    """Return the validation scores of the steps whose network equals the last step's.
+    """Return the validation scores of the steps that trained the same network as the last step.
 
     An earlier stage may have trained a narrower network, for single objects.
     """
@@ -329,8 +330,8 @@ def _beside(path: Any, role: str) -> Any:
 def _replace(path: Path, new: Path) -> None:
     """Move `new` to `path`.
 
-    Not every system can exchange directories in one step; in between, the old one is at
-    `previous`, where `find_model` looks too.
+    Not every system can exchange directories atomically. In between, the old one is at `previous`,
+    where `find_model` looks too.
     """
     previous = _beside(path, "previous")
     if path.exists():
@@ -340,7 +341,7 @@ def _replace(path: Path, new: Path) -> None:
 
 
 def _recover(path: Path) -> None:
-    """Finish a replacement that was killed half-way."""
+    """Finish a replacement that was interrupted half-way."""
     previous = _beside(path, "previous")
     if path.exists():
         _remove(previous)
@@ -349,7 +350,7 @@ def _recover(path: Path) -> None:
 
 
 def _clear_unfinished(new: Path) -> bool:
-    """Delete the files of an unfinished save; return True if there were any."""
+    """Delete the files of an unfinished save, and return True if there were any."""
     beside = new.parent.iterdir() if new.parent.is_dir() else ()
     temporary = f"{new.name}.orbax-checkpoint-tmp"
     unfinished = [x for x in beside if x.name == new.name or x.name.startswith(temporary)]
@@ -359,7 +360,7 @@ def _clear_unfinished(new: Path) -> bool:
 
 
 def _outlast_writers(new: Path) -> None:
-    """Delete what a failed save keeps writing, until it has written nothing for a while.
+    """Delete the files that a failed save keeps writing, until it has been quiet for a while.
 
     Anything it writes later is deleted when this process ends.
     """

@@ -1,7 +1,7 @@
-"""Prompt head of a checkpoint: among the network's own parameters, or in a separate file.
+"""Prompt head of a checkpoint, stored among the network's parameters or in a separate file.
 
 A training run keeps it among the network's parameters. The one that comes with the package is a
-separate file, `<name>_prompts.safetensors`, with a checksum of the trunk it was trained on.
+separate file, `<name>_prompts.safetensors`, with a checksum of the trunk on which it was trained.
 """
 
 import os
@@ -32,7 +32,7 @@ def load_prompt_variables(
     """Return the variables of a checkpoint's EfficientNet-Lite0, and its prompt head's parameters.
 
     Args:
-      path_or_name: what `find_model` takes.
+      path_or_name: a path or name that `find_model` accepts.
 
     Raises:
       CheckpointError: there is no checkpoint, it has no prompt head, or one of the two is damaged.

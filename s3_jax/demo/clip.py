@@ -1,6 +1,6 @@
-"""Files of the shipped clip, and the agreement of masks with the true ones.
+"""Files of the bundled clip, and the agreement of masks with the true ones.
 
-`s3 demo-clip` makes the files from `s3_jax.demo.pond`.
+`s3 demo-clip` renders the files from `s3_jax.demo.pond`.
 """
 
 import dataclasses
@@ -24,8 +24,7 @@ class Agreement:
 
     region: mean J (intersection over union) with the true mask.
     least: the smallest J.
-    kept: True if, after the crossing, its mask was on the object and not on a distractor in every
-      frame.
+    kept: True if, in every frame after the crossing, its mask was on the object and not on another.
     """
 
     object_id: int
@@ -63,7 +62,7 @@ def compare(found: Masks, true: Masks, after_crossing: int = AFTER_CROSSING) -> 
 
 def _overlaps(found: UInt8[np.ndarray, "h w"], true: UInt8[np.ndarray, "h w"],
               ids: Sequence[int]) -> Float[np.ndarray, "k k"]:  # fmt: skip
-    """Return J of every found object (rows) with every true one (columns); 1 if both are absent."""
+    """Return J of every found object (rows) with every true one (columns), 1 if both are absent."""
     count = max(*ids, int(found.max()), int(true.max())) + 1
     pairs = found.astype(np.int64) * count + true
     joint = np.bincount(pairs.ravel(), minlength=count * count).reshape(count, count)

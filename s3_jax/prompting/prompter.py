@@ -1,6 +1,6 @@
-"""Masks from clicks and boxes: an image is encoded once, then every prompt gives a mask.
+"""Masks from clicks and boxes: an image is encoded once, and then every prompt gives a mask.
 
-A prompt is answered twice: on the whole image, and on a window close to the first answer.
+A prompt is answered twice, first on the whole image, then on a window around the first answer.
 """
 
 import functools
@@ -53,7 +53,7 @@ class View(NamedTuple):
 
 
 class Said(NamedTuple):
-    """A checked prompt in pixels of the image."""
+    """A checked prompt, in pixels of the image."""
 
     points: Float32[np.ndarray, "n 2"]
     labels: Shaped[np.ndarray, "n"]
@@ -113,11 +113,12 @@ class Prompter:
         """Return the probability of one object at every pixel.
 
         Args:
-          features: the image's, from `encode`.
-          points: positions (x, y) in pixels; all clicks for this object so far.
-          labels: 1 for a point on the object (the default for all), 0 for a point off it.
+          features: the encoded image, from `encode`.
+          points: positions (x, y) in pixels of all clicks for this object so far.
+          labels: for each point, 1 if it is on the object (the default), 0 if it is not.
           box: approximate left, top, right, bottom of the object.
-          previous_mask: the previous answer, or any mask to correct: bool, or probabilities.
+          previous_mask: the previous answer, or any mask to correct, as (h, w) bool or
+            probabilities.
 
         Raises:
           InputError: no argument locates the object, or the arguments do not match the image.
@@ -134,9 +135,9 @@ class Prompter:
         return nearby * seen + found * (1 - seen)
 
     def prepare(self, size: Size) -> None:
-        """Compile the programs for images of a height and width, or load them from JAX's cache.
+        """Compile the programs for images of a (height, width), or load them from JAX's cache.
 
-        The first click is then as quick as later ones.
+        The first click is then as fast as later ones.
         """
         blank = np.zeros((*size, 3), np.uint8)
         said = check_prompt(size, [(0.5, 0.5)], None, None, None)
@@ -149,7 +150,7 @@ class Prompter:
         return View(window, size, self._encode(self._trunk, seen))
 
     def _answer(self, view: View, size: Size, said: Said) -> Float32[np.ndarray, "h w"]:
-        """Return probabilities on an image of a size; 0 outside the view."""
+        """Return probabilities for an image of a size, which are 0 outside the view."""
         prompts = prompts_in_view(view.window, view.size, said)
         found = self._decode(self._head, view.maps, prompts)
         return view.window.back(np.asarray(found), size)
@@ -162,9 +163,10 @@ def prompt(
     box: Values | None = None,
     previous_mask: np.ndarray | None = None,
 ) -> Float32[np.ndarray, "h w"]:
-    """Return the probability of one object at every pixel of an image (uint8), with s3_lite.
+    """Return the probability of one object at every pixel of a uint8 RGB image, using s3_lite.
 
-    For several prompts on an image, a `Prompter` is faster; see it for the arguments and errors.
+    For several prompts on an image, a `Prompter` is faster. See `Prompter.prompt` for arguments and
+    errors.
     """
     prompter = _usual_prompter()
     return prompter.prompt(prompter.encode(image), points, labels, box, previous_mask)
@@ -222,7 +224,7 @@ def _around(found: Float32[np.ndarray, "h w"], said: Said) -> tuple[float, float
 
 
 def _detail(window: Window, size: Size) -> float:
-    """Return the pixels of a view per pixel of the image, along a side."""
+    """Return the number of pixels of a view per pixel of the image, along one side."""
     return math.sqrt(size[0] * size[1] / (window.width * window.height))
 
 

@@ -20,7 +20,7 @@ Numbers = tuple[float, ...]
 
 @dataclasses.dataclass(frozen=True)
 class ObjectPrompt:
-    """The prompt for one object: points on it, points off it, a box."""
+    """The prompt for one object: points on it, points outside it, and a box."""
 
     on: tuple[Numbers, ...] = ()
     beside: tuple[Numbers, ...] = ()
@@ -30,10 +30,10 @@ class ObjectPrompt:
 def parse_prompts(
     points: Sequence[str], negative_points: Sequence[str], boxes: Sequence[str]
 ) -> dict[int, ObjectPrompt]:
-    """Parse the prompts of every object, by its id.
+    """Parse prompts, and return them by object id.
 
     Raises:
-      InputError: a text is malformed, an object has two boxes, or only negative points.
+      InputError: a text is malformed, or an object has two boxes or only negative points.
     """
     found: dict[int, ObjectPrompt] = {}
     for flag, texts in (("points", points), ("negative_points", negative_points), ("box", boxes)):
@@ -82,10 +82,10 @@ def _how(flag: str, text: str) -> str:
 def prompted_ids(
     prompter: Prompter, image: UInt8[np.ndarray, "h w 3"], prompts: Mapping[int, ObjectPrompt]
 ) -> Int32[np.ndarray, "h w"]:
-    """Return object ids per pixel, 0 for background; the likelier object wins an overlap.
+    """Return the object id of every pixel (0 for background); the likelier object wins an overlap.
 
     Raises:
-      InputError: a prompt does not match the image, or nothing of an object is visible.
+      InputError: a prompt does not match the image, or no pixel belongs to an object.
     """
     features = prompter.encode(image)
     likeliest = np.full(image.shape[:2], 0.5, np.float32)

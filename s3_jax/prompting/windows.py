@@ -1,4 +1,4 @@
-"""Windows of an image: the parts that the network sees, at fixed sizes."""
+"""Windows of an image, which the network sees at fixed sizes."""
 
 import math
 from typing import NamedTuple
@@ -12,7 +12,7 @@ Size = tuple[int, int]  # height, width
 # Sizes at which whole images are encoded, by falling width per height; each one is compiled.
 WHOLE_SIZES: tuple[Size, ...] = ((320, 576), (448, 448), (576, 320))
 CLOSE_SIZE: Size = (384, 384)
-# A close window's sides in sides of the box around the object, and the shortest side in pixels.
+# A close window's sides as multiples of those of the box, and the shortest side in pixels.
 MARGIN, SMALLEST = 1.4, 48.0
 # Largest ratio of a close window's longer side to its shorter side.
 STRETCH = 1.3
@@ -21,7 +21,7 @@ BEYOND = 127.0
 
 
 class Window(NamedTuple):
-    """Part of an image in pixels; it may extend beyond the edges."""
+    """Part of an image, in pixels, that may extend beyond the edges."""
 
     left: float
     top: float
@@ -47,7 +47,7 @@ class Window(NamedTuple):
         return _warp(picture, (across, down), shift, size, beyond)
 
     def back(self, view: Float32[np.ndarray, "h2 w2"], size: Size) -> Float32[np.ndarray, "h w"]:
-        """Resample a view's values to the image; 0 outside the window."""
+        """Resample a view's values to the image, with 0 outside the window."""
         scale = (self.width / view.shape[1], self.height / view.shape[0])
         return _warp(view, scale, (self.left, self.top), size, 0.0)
 
@@ -59,7 +59,7 @@ def _warp(
     size: Size,
     fill: float,
 ) -> NDArray:
-    """Scale and shift a picture, where pixel i is the interval from i to i + 1."""
+    """Scale and shift a picture, in coordinates where pixel i is the interval from i to i + 1."""
     matrix = np.array(
         [
             [scale[0], 0, shift[0] + (scale[0] - 1) / 2],
@@ -81,7 +81,7 @@ def whole_window(size: Size) -> tuple[Window, Size]:
 
 
 def close_window(box: tuple[float, float, float, float], size: Size) -> Window:
-    """Return a window around a box (left, top, right, bottom), inside the image if it fits."""
+    """Return a window around a box (left, top, right, bottom), within the image if it fits."""
     wide, high = (max(box[i + 2] - box[i], 1) * MARGIN for i in (0, 1))
     wide, high = max(wide, high / STRETCH, SMALLEST), max(high, wide / STRETCH, SMALLEST)
     left = _within((box[0] + box[2] - wide) / 2, wide, size[1])
