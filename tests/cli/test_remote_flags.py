@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import commands
+
 PREPARED = """
     import sys
     from pathlib import Path
@@ -79,11 +81,7 @@ def test_results_among_what_is_read_are_refused(tmp_path: Path) -> None:
 def test_what_is_not_supported_is_said_in_a_line(
     words: list[str], said: str, tmp_path: Path
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "s3_jax", *words],
-        capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path,
-        env={**__import__("os").environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
+    done = commands.run("s3_jax", *words, cwd=tmp_path)
     assert done.returncode == 1
     assert said in done.stderr and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())

@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from s3_jax.cli.large_pages import VARIABLE
+
 ROOT = Path(__file__).parents[2]
 # What commands import; nothing that defines flags, which would be in the way of other commands.
 PRELOADED = [
@@ -59,6 +61,7 @@ def _execute(
         os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), descriptor)
     os.environ.clear()
     os.environ.update(env)
+    os.environ.setdefault(VARIABLE, "")  # else the command would start anew, as `python -m` does
     os.chdir(cwd)
     sys.path.insert(0, str(cwd))
     sys.argv = ["-m", *arguments]

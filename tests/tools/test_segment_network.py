@@ -3,10 +3,8 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,11 +16,12 @@ from s3_jax.media.mask_files import MaskEncoding, MaskFiles
 from s3_jax.media.palette import voc_palette
 from s3_jax.media.video_files import open_video
 from s3_jax.media.writers import write_mask
-from s3_jax.models.s3 import S3
 from s3_jax.propagation.session import Session
 from s3_jax.segmentation.run_folder import RunFolder
 from s3_jax.segmentation.video import Progress, SegmentConfig, segment
 from tests.propagation.conftest import TINY
+from tests.support import commands
+from tests.support.tiny_models import tiny_variables
 
 ROOT = Path(__file__).parents[2]
 COUNT = 12
@@ -35,8 +34,7 @@ LONG_TERM = PropagationConfig(
 
 @pytest.fixture(scope="module")
 def variables():
-    image, masks = np.zeros((1, 64, 64, 3), np.float32), np.zeros((1, 1, 64, 64), np.float32)
-    return jax.jit(S3(TINY).init)(jax.random.key(0), image, masks)
+    return tiny_variables(TINY)
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +98,9 @@ def checkpoint(variables, tmp_path_factory) -> Path:
 
 
 def _command(**flags) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "tools.segment"]
-    command += [f"--{name}={value}" for name, value in flags.items()]
+    words = [f"--{name}={value}" for name, value in flags.items()]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "S3_JAX_CACHE": str(ROOT / ".cache/xla")}
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment
-    )
+    return commands.run("tools.segment", *words, env=environment)
 
 
 @pytest.mark.slow
