@@ -1,11 +1,11 @@
-"""Work on a Ray cluster: an existing one, or a temporary one on this machine.
+"""Work on a Ray cluster, either an existing one or a temporary one on this machine.
 
     with connected("10.0.0.1:6379"):
         for place, result in spread(check, items, weights): ...
 
 Ray is an extra, `pip install 's3_jax[ray]'`, and is imported only if a command is given `--ray`.
-Arguments for other machines are pickled: s3_jax has to be installed there in the same version, and
-files have to have the same paths.
+Arguments for other machines are pickled, so they need the same version of s3_jax, and files must
+have the same paths there.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def _expect_answer(address: str) -> None:
-    """Connect to HOST:PORT or ray://HOST:PORT once, because Ray itself tries without end."""
+    """Connect to HOST:PORT or ray://HOST:PORT once, because Ray itself would retry forever."""
     try:
         parts = urlsplit(address if "://" in address else f"//{address}")
         place = (parts.hostname, parts.port)
@@ -72,9 +72,9 @@ def _expect_answer(address: str) -> None:
 def spread(
     function: Callable[[T], R], items: Sequence[T], weights: Sequence[int]
 ) -> Iterator[tuple[int, R]]:
-    """Yield the indices of items and the function's results for them, as they are done.
+    """Apply a function to items on the cluster, and yield (index, result) as they are done.
 
-    A part whose machine is lost is done again elsewhere; every item is yielded once.
+    If a machine is lost, its part of the items is done again elsewhere; every item is yielded once.
 
     Args:
       weights: time that each item takes, in any unit.
@@ -85,7 +85,7 @@ def spread(
         """Apply the function to the items of one part."""
         return [(place, function(item)) for place, item in part]
 
-    # An item is a pure function of files: however often its machine fails, it is done again.
+    # Results depend only on files, so an item can be done again however often its machine fails.
     task = ray.remote(run).options(max_retries=-1, scheduling_strategy="SPREAD")
     count = int(ray.cluster_resources().get("CPU", 1)) * PARTS_PER_CPU
     waiting = [task.remote([(i, items[i]) for i in part]) for part in even_parts(weights, count)]
@@ -96,7 +96,7 @@ def spread(
 
 
 def even_parts(weights: Sequence[int], count: int) -> list[list[int]]:
-    """Return item indices in at most `count` parts of about equal weight, heaviest part first."""
+    """Divide item indices into at most `count` parts of about equal weight, the heaviest first."""
     parts: list[list[int]] = [[] for _ in range(max(1, min(count, len(weights))))]
     totals = [0] * len(parts)
     for place in sorted(range(len(weights)), key=lambda i: (-weights[i], i)):
@@ -127,7 +127,7 @@ def worker_options(resources: Mapping[str, float], workers: int | None) -> list[
     cpus = int(resources.get("CPU", 1))
     count = _at_most(cpus, workers or max(1, machines), "CPU")
     each = cpus // count
-    # Threads of XLA's CPU client; it would start one for each CPU of the machine in every worker.
+    # Threads of XLA's CPU client; otherwise every worker would start one per CPU of the machine.
     # A single thread divides products into other blocks than several do, and rounds differently.
     threads = str(max(2, each))
     limited = {"env_vars": {"NPROC": threads, "OMP_NUM_THREADS": threads}}

@@ -41,9 +41,9 @@ def _require_positive(config: Any) -> None:
 
 
 class _Network:
-    """Settings of a network or of a part of it, whose sizes have a budget when they are loaded.
+    """Settings of a network or one of its parts, whose sizes have a budget when they are loaded.
 
-    Building an oversized network can take hours before it turns out that no weights fit.
+    Without the budget, an oversized network might take hours to build before weights do not fit.
     """
 
     def require_within_limits(self) -> None:
@@ -57,7 +57,7 @@ class _Network:
 class ViTConfig(_Network):
     """Frozen settings of a plain vision transformer with patches of 16 x 16 pixels.
 
-    position_grid: side of the square grid for which position embeddings are stored.
+    position_grid: side of the square grid, in patches, for which position embeddings are stored.
     """
 
     embed_dim: int = 768
@@ -108,7 +108,7 @@ class ResNetConfig:
 
 @dataclasses.dataclass(frozen=True)
 class NoSettings:
-    """Settings of an encoder that has none."""
+    """Empty settings, for encoders without any."""
 
 
 class BuiltIn(NamedTuple):
@@ -140,7 +140,7 @@ def load_encoder(name: str) -> Any:
 
 
 def load_query_attention(name: str) -> Any:
-    """Return the class of the attention of that name (`s3_jax.models.object_attention`)."""
+    """Return the attention class that a configuration names (`s3_jax.models.object_attention`)."""
     return references.load(name, QUERY_ATTENTIONS, "query_attention")
 
 
@@ -161,7 +161,7 @@ def encoder_settings_class(name: str) -> type:
     return typing.cast(type, settings)
 
 
-# Before version 0.1, every configuration had the settings of all encoders, under these names.
+# Before version 0.1, a configuration had settings for all encoders, under these names.
 _SETTINGS_BEFORE = {
     "spatial_semantic": "vit",
     "feature_pyramid": "vit",
@@ -171,7 +171,7 @@ _SETTINGS_BEFORE = {
 
 
 def _settings_of(encoder: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recorded settings, or none if they belong to another kind of encoder."""
+    """Return the recorded settings, or an empty dictionary if they belong to another encoder."""
     own = {name: value for name, value in values.items() if name != "of"}
     other = values.get("of", encoder)
     _require(isinstance(other, str), "encoder_settings.of", other, "a name")
@@ -188,15 +188,15 @@ class ModelConfig(_Network):
     """Frozen settings that determine a network's parameters and what they compute.
 
     encoder: image encoder; one of `ENCODERS`, or any other as `package.module:Name`.
-    encoder_settings: the encoder's own; its frozen dataclass, a mapping of the fields that differ
-      from its defaults, or None for the defaults.
+    encoder_settings: settings of the encoder: its frozen dataclass, a mapping of the fields that
+      differ from its defaults, or None for the defaults.
     query_attention: cross attention from object queries to pixels: "discriminative" is S3's masked
       attention (the most similar pixel per head), "multi_head" is that of its ancestor Cutie, and
       any other is named as `package.module:Name`.
     mask_encoder_width: channels of the first layers of the mask encoder's ResNet-18.
     single_object: the network of the static pre-training stage, whose mask encoder and pixel fuser
       do not see the other objects.
-    size_multiple: frames are padded to a multiple of this many pixels.
+    size_multiple: frames are padded so that height and width are multiples of this many pixels.
 
     Raises:
       ValueError: a setting is out of range, or a named part is unknown.
@@ -233,15 +233,15 @@ class ModelConfig(_Network):
             load_query_attention(self.query_attention)  # refuses unknown ones
 
     def recorded(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return `values` with the encoder's name in its settings.
+        """Return `values` with the name of the encoder added to its settings.
 
-        A single flag can then change the encoder.
+        With it, a single flag can change the encoder.
         """
         return values | {"encoder_settings": {"of": self.encoder, **values["encoder_settings"]}}
 
     @staticmethod
     def upgraded(values: dict[str, Any]) -> dict[str, Any]:
-        """Return `values` of an older version in today's layout.
+        """Return `values` of an older version in the current layout.
 
         Settings that belong to another encoder are left out.
         """
@@ -261,22 +261,25 @@ class ModelConfig(_Network):
 class PropagationConfig:
     """Frozen settings of video processing (protocol of the paper's section 4.1).
 
-    mem_every: a frame is written to memory every this many frames.
-    max_mem_frames: frames in working memory, including the permanent first frame.
+    mem_every: interval, in frames, at which a frame is written to memory.
+    max_mem_frames: number of frames in working memory, including the permanent first frame.
     stagger: number of frames per memory interval at which the decoder updates sensory memory.
-    top_k: memory tokens read per query pixel.
-    memory_policy: decides what is kept, read and evicted: "first_in_first_out", "long_term", "auto"
-      to follow `long_term`, or any other as `package.module:Name` (docs/extend.md).
+    top_k: number of memory tokens read per query pixel.
+    memory_policy: policy that decides what is kept, read and evicted: "first_in_first_out",
+      "long_term", "auto" to follow `long_term`, or any other as `package.module:Name`
+      (docs/extend.md).
     long_term: compress old working memory into long-term prototypes; the `lt_` values below then
       replace `max_mem_frames`.
-    lt_max_frames: working-memory frames (including the permanent one) that trigger consolidation.
-    lt_min_frames: working-memory frames kept by a consolidation.
-    lt_prototypes: tokens made by a consolidation.
+    lt_max_frames: number of working-memory frames, including the permanent one, that triggers
+      consolidation.
+    lt_min_frames: number of working-memory frames that consolidation keeps.
+    lt_prototypes: number of tokens that consolidation makes.
     lt_max_tokens: capacity of long-term memory in tokens.
-    lt_buffer_tokens: tokens freed when long-term memory is full.
+    lt_buffer_tokens: number of tokens freed when long-term memory is full.
     flip: also run the mirrored frame and average the results.
-    chunk_size: objects processed at a time; -1 for all. Bounds memory, never changes a result.
-    max_internal_size: frames whose short side is longer are segmented at this size; -1 for never.
+    chunk_size: number of objects processed at a time; -1 for all. It limits memory use and never
+      changes a result.
+    max_internal_size: short side, in pixels, at which larger frames are segmented; -1 for no limit.
 
     Raises:
       ValueError: a setting is out of range.
@@ -372,7 +375,7 @@ MODELS |= {
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Convert a dataclass to plain dictionaries, lists and numbers (for JSON)."""
+    """Convert a dataclass to dictionaries, lists and numbers, as in JSON."""
     values = {
         field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)
     }
@@ -392,6 +395,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "") -> T:
     method `recorded`, which post-processes the output of `to_dict`.
 
     Args:
+      values: values by field name; omitted fields have their defaults.
       where: prefix of key names in messages.
 
     Raises:

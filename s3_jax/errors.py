@@ -1,4 +1,4 @@
-"""Errors caused by a user's input rather than by the program."""
+"""Errors that are caused by a user's input rather than by the program."""
 
 _SHOWN = 40
 
@@ -24,7 +24,7 @@ def visible(text: str) -> str:
 
 
 def listed(problems: list[str]) -> str:
-    """Format one problem as it is; several with their number and one line each, at most 40."""
+    """Format one problem as it is, and several as their number and one line each (up to 40)."""
     if len(problems) == 1:
         return problems[0]
     more = len(problems) - _SHOWN

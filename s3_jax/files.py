@@ -14,8 +14,8 @@ from s3_jax.errors import InputError
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block ends without error.
 
-    The content is flushed to disk first: after a power failure, an empty file would be no result.
-    An OSError that names no file, or the temporary one, is raised again with the name `path`.
+    The content is flushed to disk first, so that a power failure cannot leave an empty file. An
+    OSError that names no file, or the temporary one, is raised again with the name `path`.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -34,18 +34,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _names(error: OSError, temporary: Path) -> bool:
-    """Return True if an error is about the temporary file, which FFmpeg calls `file:...`."""
+    """Return True if an error names the temporary file, which FFmpeg calls `file:...`."""
     return error.filename is None or str(error.filename).removeprefix("file:") == str(temporary)
 
 
 class Lock:
-    """Lock of a directory, held until the block ends, or the process, or the object is deleted.
+    """Lock of a directory until the block or the process ends, or the object is deleted.
 
-    It leaves no file behind, however the process ends. On a file system without locks, nothing is
-    locked.
+    It leaves no file behind, however the process ends. On a file system without locks, it has no
+    effect.
 
     flag: the flag that selects another directory, for the message.
-    shared: exclude only processes that do not share the lock.
+    shared: exclude only processes that do not ask for a shared lock.
 
     Raises:
       InputError: another process holds the lock.
@@ -81,7 +81,7 @@ class Lock:
 def _owners(file: int) -> list[int]:
     """Return the processes that hold a lock of a file (its inode number), if the system lists them.
 
-    Lines are like `1: FLOCK ADVISORY WRITE 1234 fe:00:5678 0 EOF`.
+    The system's lines look like `1: FLOCK ADVISORY WRITE 1234 fe:00:5678 0 EOF`.
     """
     try:
         locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]

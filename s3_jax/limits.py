@@ -1,6 +1,6 @@
-"""Budgets for what a file may request, checked before memory or time is spent.
+"""Budgets for the resources that a file may request, checked before memory or time is spent.
 
-Each has a default that ordinary data never reaches. The environment raises (or lowers) them:
+Each has a default that ordinary data never reaches. An environment variable changes them:
 
   S3_JAX_LIMITS=megapixels=200,objects=1000 s3 segment ...
 """
@@ -41,7 +41,7 @@ def require_within(name: str, amount: float, what: str) -> None:
     """Raise an InputError with a remedy if `amount` is above the budget `name`.
 
     Args:
-      what: the file and what it requests, such as "a.png has 169 megapixels".
+      what: the file and its request, such as "a.png has 169 megapixels".
     """
     if amount > limit(name):
         raise InputError(f"{what}, above the limit of {limit(name):g}: {remedy(name, amount)}")

@@ -1,4 +1,4 @@
-"""Parts that a configuration names: built-in ones briefly, others as `package.module:Name`."""
+"""Parts that a configuration names: built-in ones by a short name, others by an import path."""
 
 import importlib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from s3_jax.errors import InputError, reason
 
 
 class MissingPartError(InputError):
-    """A named part cannot be imported; the message names it and the fix."""
+    """Error for a named part that cannot be imported; the message names the part and the fix."""
 
 
 def load(reference: str, known: Mapping[str, str], what: str) -> Any:

@@ -1,13 +1,13 @@
 """Paths in object stores: `gs://`, `s3://` and `az://`, through `etils.epath`.
 
-Inputs are first fetched to this machine. Outputs are first written on this machine, then copied
-to the store, both while they are being produced and at the end:
+Inputs are fetched to this machine before use. Outputs are written on this machine and copied to the
+store, both during a run and at its end:
 
     file = fetched("gs://bucket/cats.mp4")
     with mirrored("gs://bucket/run") as workdir: ...
 
-Programs in between (FFmpeg, Orbax, ArrayRecord) therefore see ordinary files, which they can seek
-in, memory-map and rename. Both functions return a path on this machine unchanged.
+FFmpeg, Orbax and ArrayRecord therefore see ordinary files, which can be memory-mapped, renamed and
+read from any position. Both functions return a path on this machine unchanged.
 """
 
 import concurrent.futures
@@ -109,7 +109,7 @@ def refuse_remote(path: AnyPath, what: str) -> None:
 def fetched(path: AnyPath, what: str = "") -> Path:
     """Return a local file or directory: `path` itself, or a copy of it if it is in a store.
 
-    Copies stay in the cache; a file is fetched again if its size or date has changed.
+    Copies stay in the cache. A file is fetched again if its size or date has changed.
 
     Raises:
       InputError: the remote file or directory does not exist, or cannot be fetched.
@@ -142,11 +142,11 @@ def cache_directory() -> Path:
 def mirrored(path: AnyPath, what: str = "", writes: bool = True) -> Iterator[Path]:
     """Yield a local path for a file or directory: `path` itself, or a mirror of a remote one.
 
-    A mirror starts with the content of the store, so that a run can resume. Completed files are
-    copied to the store every half minute, and at the end of the block, even after an error.
+    A mirror starts with the content of the store, so that a run can resume. Finished files are
+    copied to the store every half minute and at the end of the block, even after an error.
 
     Args:
-      writes: copy to the store; False on all hosts of a run but the first.
+      writes: copy files to the store. False on all hosts of a run except the first.
 
     Raises:
       InputError: the store cannot be read or written. Files that could not be copied stay on this
@@ -173,7 +173,7 @@ class Mirror:
     Only changes made by this process are copied, so several processes can share a directory of a
     store if they write different files. Files that are still being written are left out.
 
-    needed: True once files could not be copied at the end, so that this is their only copy.
+    needed: True if files could not be copied at the end, so that these are the only copies.
     """
 
     def __init__(self, remote: epath.Path, local: Path):
@@ -217,7 +217,7 @@ class Mirror:
 
     @contextlib.contextmanager
     def in_background(self) -> Iterator[None]:
-        """Push every half minute, and at the end of the block.
+        """Push every half minute within the block, and at its end.
 
         Raises:
           InputError: the store cannot be written at the end; earlier failures are only logged.
@@ -269,7 +269,7 @@ def upload_directory(local: Path, remote: epath.Path) -> None:
 
 
 def _remote_files(directory: epath.Path, prefix: str = "") -> dict[str, epath.Path]:
-    """Return the files below a store's directory by their path within it."""
+    """Return the files below a directory of a store, by their path within it."""
     files: dict[str, epath.Path] = {}
     for entry in directory.iterdir():
         if entry.name in ("", directory.name) and entry == directory:
@@ -290,7 +290,7 @@ def _local_files(directory: Path) -> list[str]:
 
 
 def _signatures(path: Path) -> dict[str, Signature]:
-    """Return size and date of a directory's files by name, or those of a file under ""."""
+    """Return the size and date of a directory's files by name, or of a single file by ""."""
     names = [""] if path.is_file() else _local_files(path)
     signatures = {}
     for name in names:
@@ -301,7 +301,7 @@ def _signatures(path: Path) -> dict[str, Signature]:
 
 
 def _in_order(names: Sequence[str] | set[str], last: bool) -> list[str]:
-    """Return names with those of `LAST` at the end or at the beginning."""
+    """Return names with those of `LAST` moved to the end or to the beginning."""
     return sorted(names, key=lambda name: ((Path(name).name in LAST) == last, name))
 
 

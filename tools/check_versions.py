@@ -1,11 +1,11 @@
-"""Runs a quick set of tests with the oldest and the newest versions that pyproject.toml allows.
+"""Run a quick set of tests with the oldest and the newest versions that pyproject.toml allows.
 
   make test-versions                                           both ends, with this Python
   python -m tools.check_versions --python=3.11 --ends=oldest   or with others, named or by path
   python -m tools.check_versions --python=3.13 --ends=newest
 
-uv resolves and installs them, each end into a virtual environment of its own in .cache/versions.
-Warnings are errors in the tests, so that a deprecated name fails them.
+uv resolves and installs the versions, each end in its own virtual environment in .cache/versions.
+Tests treat warnings as errors, so deprecated names make them fail.
 """
 
 import subprocess
@@ -18,7 +18,7 @@ from s3_jax.cli import command
 
 ROOT = Path(__file__).parent.parent
 RESOLUTIONS = {"oldest": "lowest-direct", "newest": "highest"}
-# What touches every dependency, and takes minutes.
+# Tests that use every dependency, and take only minutes.
 TESTS = (
     "tests/test_config.py", "tests/test_cluster.py", "tests/test_files.py", "tests/cli/test_s3.py",
     "tests/ops/test_top_k.py", "tests/media/test_video_files.py",
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def _check(end: str) -> int:
-    """Install and test; the exit code."""
+    """Install the versions of one end, run the tests, and return the exit code."""
     home = ROOT / ".cache" / "versions" / f"{end}-{PYTHON.value.replace('/', '_').strip('_')}"
     python = home / "bin" / "python"
     uv = [sys.executable, "-m", "uv"]

@@ -1,11 +1,11 @@
-r"""Check the network on a GPU in one command: right numbers first, then speed, memory and forms.
+r"""Check the network on a GPU in one command: first its numbers, then speed, memory and forms.
 
   python -m tools.gpu_check --output=gpu_check.md
 
-Needs a checkout (the recordings of the published networks lie in tests/goldens), JAX for the GPU,
-and neither a network connection nor data. Weights and frames are random where speed is measured:
-it does not depend on them. Programs are compiled side by side and measured one at a time; what
---minutes leaves no time for is listed as "not run".
+The command needs a checkout (recordings of the published networks are in tests/goldens) and JAX for
+the GPU, but neither a network connection nor data. Speed is measured with random weights and
+frames, because it does not depend on them. Programs are compiled in parallel and measured one at a
+time. Those for which --minutes leaves no time are listed as "not run".
 
 "of peak" compares a program's matrix products and convolutions with the rate of a large matrix
 product of the same number type, measured in the same run. "memory" is what the compiler reserves
@@ -54,7 +54,7 @@ GOLDENS = Path(__file__).parent.parent / "tests" / "goldens"
 RECORDED = ("cutie_small", "s3_resnet18", "s3_vitb_depthanything", "s3_fpn_vitb")
 SECTIONS = ("recordings", "video", "training", "forms")
 FRAMES = 10  # of a scan: two memory intervals
-# Network, objects, number type; the most telling first, as time may run out.
+# Network, objects, dtype; the most informative come first, since time may run out.
 VIDEOS = (
     ("s3_lite", 1, "bfloat16"),
     ("s3_vitb_depthanything", 1, "bfloat16"),
@@ -66,13 +66,13 @@ VIDEOS = (
     ("cutie_small", 8, "bfloat16"),
     ("s3_vitl", 1, "bfloat16"),
 )
-# Network, clips of a step, number type.
+# Network, clips per step, dtype.
 TRAININGS = (("s3_vitb", 2, "bfloat16"), ("s3_resnet18", 4, "bfloat16"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A program to time. unit, units: what a run makes, and how many; flops: of a run."""
+    """A program to time; a run makes `units` of `unit` and takes `flops`."""
 
     section: str
     name: str
@@ -123,7 +123,7 @@ def _say(lines: list[str], line: str) -> None:
 
 
 def matmul_rate(dtype: str) -> float:
-    """FLOP/s of a large product of random matrices; float32 at JAX's default precision."""
+    """Return the FLOP/s of a large matrix product; float32 is at JAX's default precision."""
     n = 8192 if jax.default_backend() == "gpu" else 1024
     x = jax.random.normal(jax.random.key(0), (n, n), jnp.dtype(dtype))
     product = jax.jit(lambda a, b: a @ b)
@@ -131,7 +131,7 @@ def matmul_rate(dtype: str) -> float:
 
 
 def _compare_recordings(lines: list[str]) -> bool:
-    """Compares every stage with what the published networks computed; True if any differs."""
+    """Compare every stage with recordings of the published networks; return True if any differs."""
     _say(
         lines, "\n| recording | arrays | wrong | largest share of a tolerance |\n|---|---|---|---|"
     )
@@ -153,7 +153,7 @@ def _compare_recordings(lines: list[str]) -> bool:
 
 
 def _share(recording: Any, name: str, ours: dict[str, np.ndarray]) -> float:
-    """Difference from the recorded array as a share of its tolerance."""
+    """Return the difference from a recorded array as a share of its tolerance."""
     value = ours.get(name, ours.get(name.removesuffix("_sub")))
     if value is None:
         return float("inf")
@@ -161,7 +161,7 @@ def _share(recording: Any, name: str, ours: dict[str, np.ndarray]) -> float:
 
 
 def _builders(sections: list[str] | tuple[str, ...]) -> Iterator[Callable[[], Program]]:
-    """Functions that compile one program each."""
+    """Yield functions that compile one program each."""
     if "video" in sections:
         for video in _chosen(VIDEOS):
             yield functools.partial(_video, *video)
@@ -177,7 +177,7 @@ def _chosen(programs: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def _video(name: str, objects: int, dtype: str) -> Program:
-    """The scan over frames of a video whose memory is full."""
+    """Compile the scan over frames of a video whose memory is full."""
     config, settings = MODELS[name], PropagationConfig()
     size = command.frame_size(SIZE.value)
     model = S3(config, dtype=jnp.dtype(dtype))
@@ -203,7 +203,7 @@ def _next_video(result: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _training(name: str, batch_size: int, dtype: str) -> Program:
-    """A step of the main training stage."""
+    """Compile a step of the main training stage."""
     task = TrainingTask(MODELS[name], batch_size=batch_size, crop=CROP.value, dtype=dtype)
     trainer = make_trainer(S3(task.model, dtype=jnp.dtype(dtype)), task.step)
     state = init_state(trainer, random_variables(task.model), 0)
@@ -220,7 +220,7 @@ def _next_step(result: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _forms() -> Iterator[Callable[[], Program]]:
-    """Equal forms of one computation, as chosen for a GPU and for a TPU."""
+    """Yield equivalent forms of computations, as chosen for a GPU and for a TPU."""
     from s3_jax.analysis.forms import FORMS, computations
 
     for name, (function, shapes) in computations().items():

@@ -112,7 +112,7 @@ def _studio(
 
 
 def _import(document: "Document", masks: Path, names: Sequence[str]) -> None:
-    """Start a project with masks from other programs."""
+    """Start a project with masks that other programs made."""
     from s3_jax.annotation.beginning import cells_of_import
     from s3_jax.annotation.importing import import_masks
 
@@ -143,7 +143,7 @@ def _annotator(
 
 
 def _prompter(checkpoint: Path, size: tuple[int, int]) -> Any:
-    """Return a prompt head that is ready to answer: the checkpoint's own, or that of s3_lite."""
+    """Return a prompt head that is ready to answer, the checkpoint's own or that of s3_lite."""
     from s3_jax.cli.compilation_cache import enable_compilation_cache
     from s3_jax.prompting import Prompter
 
@@ -195,7 +195,7 @@ def _listening() -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST.value, port))
-            listener.listen()  # a browser that connects before the server runs waits for it
+            listener.listen()  # a browser that connects early waits until the server runs
             return listener
         except OSError as error:
             listener.close()

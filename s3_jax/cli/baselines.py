@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _run(baseline: Baseline, video: FolderVideo, folder: Path) -> None:
-    """Write the video's masks; the folder appears when they are complete."""
+    """Write a video's masks to a folder that appears when they are complete."""
     source = video.open_frames()
     first = video.open_masks(source.frame_names).first
     unfinished = folder.with_name(f".{folder.name}.unfinished")

@@ -1,4 +1,4 @@
-"""Shared behaviour of commands: errors are one line with exit code 1, not a traceback."""
+"""Behaviour that commands share: errors are one line with exit code 1 instead of a traceback."""
 
 import inspect
 import re
@@ -24,12 +24,12 @@ _COMMAND = re.compile(rf"(?m)(?P<line>^ +)?\bs3 (?P<name>{_NAMES})\b(?P<flags>(?
 def run(main: Callable[..., int | None]) -> None:
     """Parse the flags, run `main` and exit.
 
-    The exit code is what `main` returns, or 0; 1 after an error; 130 after Ctrl-C. A `main` with a
-    parameter receives the arguments that are not flags. --help shows the docstring and the flags of
-    the module of `main`.
+    The exit code is the result of `main` (0 for None), 1 after an error, and 130 after Ctrl-C. A
+    `main` with a parameter receives the arguments that are not flags. --help shows the docstring
+    and the flags of the module of `main`.
     """
     sys.modules["__main__"].__doc__ = as_typed(sys.modules[main.__module__].__doc__ or "")
-    for module in (main.__module__, __name__):  # the latter for --debug: errors point to it
+    for module in (main.__module__, __name__):  # this module for --debug, which errors mention
         for flag in flags.FLAGS.get_key_flags_for_module(module):
             flag.help = as_typed(flag.help or "")
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
@@ -37,7 +37,7 @@ def run(main: Callable[..., int | None]) -> None:
 
 
 def as_typed(text: str) -> str:
-    """Rewrite command names in the form the user typed.
+    """Rewrite command names in the form that the user typed.
 
     If this one was started as `python -m tools.segment`, `s3 score --...` becomes `python -m
     tools.score --...`, and `s3 score` alone `tools.score`.
@@ -58,7 +58,7 @@ def _is_s3() -> bool:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Return the arguments that are not flags; exit with one line for invalid ones."""
+    """Return the arguments that are not flags; invalid flags end the command with one line."""
     try:
         return flags.FLAGS(argv)
     except SystemExit:  # after --help, for which absl has another exit code

@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 
 class Command(NamedTuple):
-    """One command.
+    """A command of `s3`.
 
-    module: of `s3_jax.cli`, which has its flags, its help text, and `main`.
-    tool: the same command in a checkout without installation, `python -m tools.<tool>`.
-    purpose: a line for `s3 --help`.
+    module: the module of `s3_jax.cli` with the command's flags, its help text, and `main`.
+    tool: name of the command in a checkout without installation, `python -m tools.<tool>`.
+    purpose: one line for `s3 --help`.
     """
 
     module: str
@@ -94,7 +94,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "Measure": tuple(name for name in COMMANDS if name.startswith("bench ")),
     "For work on s3_jax itself": ("demo-clip",),
 }
-# These run large compiled programs, and start again to have their memory in large pages.
+# These run large compiled programs, and restart to get their memory in large pages.
 LARGE_PAGES = frozenset(
     {"segment", "annotate", "train", "predict", "bench frame", "bench training", "bench curves"}
 )

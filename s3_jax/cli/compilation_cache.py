@@ -1,4 +1,4 @@
-"""Cache of compiled programs on disk, so only a command's first run waits for the compiler."""
+"""Cache of compiled programs on disk, so that only a command's first run waits for the compiler."""
 
 import os
 from pathlib import Path
@@ -15,13 +15,14 @@ _SHORTEST_COMPILATION = 0.1
 
 
 def enable_compilation_cache() -> Path | None:
-    """Enable the cache, for commands; call it before the first compilation.
+    """Enable the cache for a command; call this before the first compilation.
 
-    The directory is $S3_JAX_CACHE if set (empty: no cache), else ~/.cache/s3_jax/xla. It may be
-    deleted at any time. A cache that was configured in JAX otherwise is left unchanged.
+    The directory is $S3_JAX_CACHE if it is set (an empty value disables the cache), else
+    ~/.cache/s3_jax/xla. It may be deleted at any time. A cache that was configured in JAX by other
+    means is left unchanged.
 
     Returns:
-      The directory, or None without a cache.
+      The directory, or None if there is no cache.
     """
     chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
     if chosen:

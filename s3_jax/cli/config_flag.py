@@ -1,4 +1,4 @@
-"""The flag --config: the name of a training configuration, or your own file."""
+"""The flag --config, which takes the name of a training configuration or your own file."""
 
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,13 @@ def define_config_flag() -> flags.FlagHolder:
 
 
 def find_config(name: str) -> str:
-    """Return the value of --config as a file and, after a colon, its argument.
+    """Return the value of --config as a file, followed by a colon and its argument if it has one.
 
     A file has precedence over a name. Networks trained with the published recipe have their own
     names: `train_s3_vitb:base` is `published:s3_vitb,base`.
 
     Raises:
-      InputError: there is neither such a file nor such a name.
+      InputError: there is no such file or name.
     """
     refuse_remote(name, "--config")
     file, colon, argument = name.partition(":")
@@ -60,7 +60,7 @@ def names() -> list[str]:
 def folder() -> Path:
     """Return the directory of the configurations.
 
-    It is in the package if that is installed, beside the package in a checkout.
+    It is inside an installed package, but next to the package in a checkout.
     """
     installed = _PACKAGE / "configs"
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"

@@ -185,7 +185,7 @@ def _listing(path: Path) -> str:
 
 
 def _check_output(output: Path) -> None:
-    """Refuse early what would be refused, or would be a surprise, after all the work."""
+    """Refuse an output early that would be refused, or be a surprise, after all the work."""
     is_file_name = output.suffix in _WRITERS
     if TO_PYTORCH.value and not is_file_name:
         raise InputError(f"--output={output} must end in {' or '.join(_WRITERS)}")
@@ -252,7 +252,7 @@ def _read_file(path: Path) -> Network:
 
 
 def _other_network(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig) -> str:
-    """Return a hint if the tensors look like a different network."""
+    """Return a hint if the tensors look like those of a different network."""
     try:
         name, found = recognise(shapes)
     except ConversionError:
@@ -275,7 +275,7 @@ def _chosen_model() -> ModelConfig:
 
 
 def _fill(network: Network) -> Network:
-    """Load public weights and widen the network, in this order, as requested."""
+    """Load public weights and then widen the network, as far as requested."""
     files = {name: flag.value for name, flag in _PUBLIC_WEIGHTS.items() if flag.value}
     if not files and not WIDEN.value:
         return network

@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def crossing_data(root: Path, frames: int) -> DataConfig:
-    """Return the settings of the objects' sources and motion, without changes of colour."""
+    """Return the settings for the objects' sources and motion, without colour changes."""
     return DataConfig(
         sources=(
             VideoFolderConfig(str(root / "davis2016_train"), binary=True, videos=HELD_OUT),

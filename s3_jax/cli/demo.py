@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _free_directory(output: Path) -> Path:
-    """Return `result`, or `result_2`, ... where earlier ones have results, which are kept."""
+    """Return `result`, or `result_2`, ... if earlier directories have results, which are kept."""
     names = itertools.chain(["result"], (f"result_{n}" for n in itertools.count(2)))
     free = next(output / name for name in names if not (output / name / NAME).exists())
     if free.name != "result":
@@ -69,7 +69,7 @@ def _report(masks: Path) -> str:
 
 
 def _run(name: str, *arguments: str) -> None:
-    """Run and print a command as a user would; exit with its code if it fails."""
+    """Print and run a command as a user would, and exit with its code if it fails."""
     is_tool = name.startswith("tools.")
     shown = ["python", "-m", name] if is_tool else name.split()
     module = [name] if is_tool else ["s3_jax", *name.split()[1:]]

@@ -1,4 +1,4 @@
-"""Packages that only some commands need, and the extra of `pip install` that brings them."""
+"""Packages that only some commands need, and the pip extras that install them."""
 
 EXTRAS = {
     "array_record": "train",

@@ -1,8 +1,8 @@
 """Large memory pages (2 MiB), for commands that spend their time in large compiled CPU programs.
 
 XLA allocates a program's temporary memory anew for every run (1 to 2 GB for a training step), and
-the kernel provides and clears it page by page. With the usual 4 KiB, that is a tenth to a sixth of
-a step.
+the kernel provides and clears it page by page. With the usual pages of 4 KiB, this takes a tenth to
+a sixth of the time of a step.
 """
 
 import os
@@ -15,11 +15,11 @@ _KERNEL_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def ask_for_large_pages() -> None:
-    """Restart this command in the same process, with glibc requesting large pages from the kernel.
+    """Restart this command in the same process, so that glibc requests large pages from the kernel.
 
-    glibc reads that setting only when a process starts. Nothing happens if the variable is already
+    glibc reads this setting only when a program starts. Nothing happens if the variable is already
     set, if the kernel does not grant large pages on request, or outside the project's own commands
-    (in a test or a notebook).
+    (in a test or a notebook, for example).
     """
     if VARIABLE in os.environ or not _is_own_command() or not _can_be_asked():
         return

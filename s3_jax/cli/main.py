@@ -1,6 +1,6 @@
-"""The command `s3`: finds the named command and runs it.
+"""The command `s3`, which finds the named command and runs it.
 
-Only that command's module is imported, so flags of different commands do not collide and help
+Only that command's module is imported, so that flags of different commands do not collide and help
 appears at once.
 """
 
@@ -29,7 +29,7 @@ s3 COMMAND --help explains a command and its flags. s3 --version prints the vers
 
 
 def main() -> None:
-    """Run the command on the command line, and exit with its code."""
+    """Run the command that the command line names, and exit with its code."""
     words = sys.argv[1:]
     name = " ".join(words[:2]) if words[:1] == ["bench"] else " ".join(words[:1])
     if name in COMMANDS:

@@ -174,7 +174,7 @@ def _compile_training(
 
 
 def _training_task() -> "TrainingTask":
-    """Return the task of the configuration or the published main stage, with the flags' changes."""
+    """Return the task of the configuration or of the published main stage, changed by the flags."""
     from s3_jax.analysis.programs import TrainingTask, task_of_stage
 
     run = _run_config()
@@ -190,7 +190,7 @@ def _training_task() -> "TrainingTask":
 
 
 def _given(**values: Any) -> dict[str, Any]:
-    """Return only the values of flags that were given."""
+    """Return the values of those flags that were given."""
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -163,7 +163,7 @@ flags.adopt_module_key_flags(ray_flags)
 
 
 def main() -> None:
-    """Check everything that can be checked quickly, then load the model and work."""
+    """Check everything that can be checked quickly, then load the model and segment."""
     quiet_logging()
     benchmark = BENCHMARKS[_required(DATASET)]
     settings = benchmark.plus if PLUS.value else benchmark.config
@@ -209,7 +209,7 @@ def _run(
     size: int,
     checkpoint: Path,
 ) -> None:
-    """Segment this shard's videos, pack the results if all are there, and report."""
+    """Segment this shard's videos, pack the results if they are complete, and report."""
     mine = share_out(videos, *record.shard)
     options = SegmentConfig(
         short_side=size,
@@ -253,14 +253,14 @@ def _predict_on_ray(
     bar: FrameBar,
     stop: Callable[[], bool],
 ) -> tuple[list[dict[str, Any]], Outcome]:
-    """The actors' devices, and what they did."""
+    """Segment on a Ray cluster; return the descriptions of the actors' devices and the outcome."""
     with cluster.connected(address) as ray:
         from s3_jax.benchmarks.on_ray import ClusterJob, predict_on_cluster
 
         workers = cluster.worker_options(ray.cluster_resources(), RAY_WORKERS.value)
-        if OVERWRITE.value:  # here: actors go on from what others of this run began
+        if OVERWRITE.value:  # once, here: actors continue results that others of this run began
             for video in itertools.chain.from_iterable(groups):
-                with contextlib.suppress(InputError):  # whoever does it will say what is wrong
+                with contextlib.suppress(InputError):  # reported by the actor that segments it
                     folder.open_video(video)
         job = ClusterJob(folder.path, folder.identity, options, device, _make_batch)
         return predict_on_cluster(groups, job, workers, bar.reached, stop)
@@ -317,7 +317,7 @@ def _find_checkpoint(path_or_name: str) -> Path:
 
 
 def _shard() -> tuple[int, int]:
-    """Index and number of shares."""
+    """Return the index of this share and the number of shares."""
     if RAY.value and SHARD.value is not None:
         raise InputError("--ray spreads the videos itself: leave --shard out")
     if RAY.value:
@@ -361,7 +361,7 @@ def _workplaces(checkpoint: Path, config: PropagationConfig) -> tuple[list[Any],
 def _local_workplaces(
     checkpoint: Path, config: PropagationConfig, dtype: str
 ) -> tuple[list[Any], list[Workplace]]:
-    """The local devices, and a workplace on each; the model is loaded when first needed."""
+    """Return the local devices, and a workplace on each that loads the model when first needed."""
     import jax
     import jax.numpy as jnp
 

@@ -13,7 +13,7 @@ BAR_FORMAT = (
 
 
 class FrameBar:
-    """Thread-safe frame counter; frames of earlier runs do not count towards the speed."""
+    """Thread-safe frame counter, whose speed does not include frames of earlier runs."""
 
     def __init__(self, bar: tqdm):
         self._bar = bar
@@ -31,7 +31,7 @@ class FrameBar:
             self._bar.update()
 
     def reached(self, frames: int) -> None:
-        """So many frames are done altogether; fewer than before where a part is done again."""
+        """Set the total number of finished frames, which falls if a part is done again."""
         with self._lock:
             self._bar.update(frames - self._bar.n)
 

@@ -1,4 +1,4 @@
-"""Flags for a first mask from clicks and boxes, and the function that makes it."""
+"""Flags that define a first mask by clicks and boxes, and the function that makes it."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def given() -> bool:
 def make_first_mask(
     image: UInt8[np.ndarray, "h w 3"], checkpoint: Path, output: Path, overwrite: bool
 ) -> Path:
-    """Write the mask for the flags, and a picture of it, into a directory.
+    """Write the mask that the flags define, and a picture of it, to a directory.
 
     Raises:
       InputError: the flags are invalid, nothing is found, or a different mask exists already.

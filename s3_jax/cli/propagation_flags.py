@@ -1,4 +1,4 @@
-"""Flags shared by commands that segment videos: checkpoint, and fields of `PropagationConfig`."""
+"""Flags of commands that segment videos: the checkpoint, and fields of `PropagationConfig`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ def define_propagation_flags(defaults: Mapping[str, str] | None = None) -> list[
     """Define a flag for every field of `PropagationConfig`.
 
     Args:
-      defaults: fields whose default is decided later, with a description of it.
+      defaults: descriptions of those defaults that are decided later, by field.
     """
     fields = dataclasses.fields(PropagationConfig)
     return [_define(field, (defaults or {}).get(field.name)) for field in fields]
@@ -57,7 +57,7 @@ def define_propagation_flags(defaults: Mapping[str, str] | None = None) -> list[
 def propagation_config(
     holders: list[flags.FlagHolder], chosen: Mapping[str, Any] | None = None
 ) -> PropagationConfig:
-    """Return the settings of the flags, with `chosen` as defaults for those decided later.
+    """Return the settings that the flags give, with `chosen` as defaults that are decided later.
 
     Raises:
       InputError: a value is out of range.

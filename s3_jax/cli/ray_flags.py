@@ -6,7 +6,7 @@ from s3_jax.cluster import NEW
 
 
 class _AddressParser(flags.ArgumentParser):
-    """Parser of `--ray` alone, which absl passes as "true", and of `--ray=ADDRESS`."""
+    """Parser for `--ray` alone, which absl passes as "true", and for `--ray=ADDRESS`."""
 
     def parse(self, argument: str) -> str | None:
         return {"true": NEW, "false": None}.get(argument, argument)

@@ -1,6 +1,6 @@
-"""Flags that name files in an object store: read from a copy here, written here and copied there.
+"""Flags that name files in an object store: inputs are fetched, outputs are copied to the store.
 
-Commands see paths on this machine. A flag that is in none of the lists below takes no other.
+Commands see only paths on this machine. Flags that are in none of the lists below accept no others.
 """
 
 import contextlib
@@ -19,21 +19,22 @@ READ = frozenset(
      "scores", "sequences", "unseen", "video", "vit", "widen")
 )  # fmt: skip
 WRITTEN = frozenset(("csv", "output", "workdir"))
-# Of these the program itself takes what it needs.
+# The program itself fetches what it needs of these.
 KNOWN_INSIDE = frozenset(("checkpoint", "config", "to"))
-# They keep a directory open for hours, or are several processes that share one.
+# These commands keep a directory open for hours, or share one among several processes.
 OWN_WAY = {("annotate", "output"): False, ("train", "workdir"): True}
 
 
 @contextlib.contextmanager
 def on_this_machine(module: str, words: Sequence[str] = ()) -> Iterator[None]:
-    """Replace what the flags of a command name in object stores by paths on this machine.
+    """Replace paths in object stores, in the flags of a command, by paths on this machine.
 
     Args:
-      module: the command's. words: those that belong to no flag.
+      module: module of the command.
+      words: arguments that belong to no flag.
 
     Raises:
-      InputError: a scheme is not supported, a flag takes no such path, or the store fails.
+      InputError: a scheme is not supported, a flag accepts no such path, or the store fails.
     """
     for word in words:
         refuse_remote(word, f"{word!r}")

@@ -136,7 +136,7 @@ def main() -> None:
         refuse_missing(tasks)
     image_root = find_images(sequences, Path(IMAGES.value) if IMAGES.value else None)
     output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=output):  # find out now, not when all is scored
+    with tempfile.TemporaryFile(dir=output):  # fail now rather than after scoring
         scores = _scores(tasks)
     groups = _groups(protocol, scores, meta, unseen)
     runs = [
@@ -159,7 +159,7 @@ def _required(flag: flags.FlagHolder[str | None]) -> Path:
 
 
 def _sequences(annotations: Path) -> tuple[dict[str, Path], dict[str, SequenceMeta]]:
-    """Return annotation folders of the sequences to score, and the content of the meta file."""
+    """Return the annotation folders of the sequences to score, and the content of the meta file."""
     found = find_sequences(annotations, "--annotations")
     meta = read_meta(Path(META.value)) if META.value else {}
     listed = read_sequence_list(Path(SEQUENCES.value)) if SEQUENCES.value else None
@@ -228,7 +228,7 @@ def _groups(
     meta: Mapping[str, SequenceMeta],
     unseen: frozenset[str] | None,
 ) -> dict[str, dict[int, Group | None]]:
-    """Return "seen" or "unseen", by sequence and object."""
+    """Return "seen" or "unseen" for every object, by sequence and id."""
     groups = {
         first.name: {
             entry.object_id: group_of(

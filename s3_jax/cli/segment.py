@@ -170,7 +170,7 @@ def main() -> int:
 
 
 def _segment_video() -> int:
-    """Check everything that can be checked quickly, then load the model and work."""
+    """Check everything that can be checked quickly, then load the model and segment."""
     begin = time.monotonic()
     config = propagation_config(_PROPAGATION_FLAGS)
     video = Path(_required("video", VIDEO.value))
@@ -199,7 +199,7 @@ def _segment_video() -> int:
 def _run(
     session: Rewindable, source: VideoSource, masks: MaskFiles, folder: RunFolder, begin: float
 ) -> int:
-    """Segment, draw and report; return the exit code."""
+    """Segment, draw and report, and return the exit code."""
     config = SegmentConfig(
         SIZE.value, ALL_MASKS.value, SAVE_SCORES.value, empty_clears=ALL_MASKS.value
     )
@@ -257,7 +257,7 @@ def _fill(
     config: SegmentConfig,
     given: GivenMasks,
 ) -> bool:
-    """Segment backwards from the last mask; return True unless interrupted."""
+    """Segment backwards from the last mask, and return True unless interrupted."""
     with interruption() as interrupted, _bar(source, "backwards") as bar:
 
         def resume_at(frames: int) -> None:
@@ -272,7 +272,7 @@ def _fill(
 
 
 def _report_lost(source: VideoSource, folder: RunFolder, lost: Sequence[int]) -> int:
-    """Report the frames without a result; return the exit code."""
+    """Report the frames without a result, and return the exit code."""
     if not lost:
         return 0
     return command.fail(
@@ -283,11 +283,11 @@ def _report_lost(source: VideoSource, folder: RunFolder, lost: Sequence[int]) ->
 
 
 class _Pace:
-    """Speed of frames, with those that wait for loading and compilation kept apart.
+    """Speed in frames per second, without the frames that wait for loading and compilation.
 
-    A frame counts once its results are written, not while a device still computes it.
+    A frame counts when its results have been written, not while a device still computes it.
 
-    begin: start of the command on the clock of `time.monotonic`.
+    begin: time at which the command started, by `time.monotonic`.
     """
 
     SLOW = 2  # the frame whose mask is given, and the first one that is segmented

@@ -1,4 +1,4 @@
-"""Output of a command with control characters escaped, as names in its input may contain some."""
+"""Command output with escaped control characters, which names in its input may contain."""
 
 import contextlib
 import logging as python_logging
@@ -31,7 +31,7 @@ class _Output:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, as `TextIO.write`."""
+        """Write escaped text, as `TextIO.write` does."""
         self._stream.write(visible(text))
         return len(text)
 

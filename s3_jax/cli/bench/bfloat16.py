@@ -83,7 +83,7 @@ def _frame(multiple: int) -> tuple[Any, Any]:
 
 
 def _made_up(size: tuple[int, int], objects: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a smooth picture with discs on it."""
+    """Draw a smooth picture with discs on it, and return it with its masks."""
     height, width = size
     y, x = np.mgrid[:height, :width]
     wave = [np.sin(x / (7.0 + c) + y / (11.0 - c)) for c in range(3)]

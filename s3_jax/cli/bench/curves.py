@@ -119,7 +119,7 @@ def _measurements() -> "dict[str, Callable[[], Iterator[Point]]]":
 
 
 def _integers(flag: str, texts: list[str]) -> list[int]:
-    """Parse a flag's numbers, in ascending order."""
+    """Parse the numbers of a flag, and return them in ascending order."""
     if not texts or not all(text.strip().isdigit() and int(text) for text in texts):
         raise InputError(f"--{flag}={','.join(texts)}; write whole numbers above 0, like 1,2,4")
     return sorted(int(text) for text in texts)

@@ -49,7 +49,7 @@ BASELINE_VIDEOS = flags.DEFINE_integer(
 STEP_SECONDS = flags.DEFINE_float("step_seconds", 0.0, "Time of a training step in seconds.", 0.0)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Clips per training step.", lower_bound=1)
 
-# Stages and the functions that they consist of, with everything these call.
+# Stages, and the functions of which they consist (with everything that these call).
 STAGES = {
     "decode images": ("decode_image",),
     "decode masks": ("decode_ids", "decode_foreground"),

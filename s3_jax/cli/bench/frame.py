@@ -146,7 +146,7 @@ def _seconds(function: Callable[..., Any], args: tuple, repeats: int) -> list[fl
 
 
 def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
-    """Yield the names of the stages, with functions that make their programs and arguments."""
+    """Yield the name of each stage with a function that makes its program and arguments."""
     import jax
     import jax.numpy as jnp
 

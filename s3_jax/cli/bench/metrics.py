@@ -40,7 +40,7 @@ Pair = tuple[Labels, Labels]
 
 
 def straightforward_scores(pair: Pair, ids: Sequence[int]) -> list[tuple[float, float]]:
-    """Return J and F of each object by whole-frame shifts and dilations."""
+    """Compute J and F of each object by shifts and dilations of whole frames."""
     annotation, prediction = pair
     counts = annotation != VOID
     return [
@@ -89,7 +89,7 @@ def _disk(radius: int) -> UInt8[np.ndarray, "d d"]:
 
 
 def fast_scores(pair: Pair, ids: Sequence[int]) -> list[tuple[float, float]]:
-    """Return the same scores computed by the library."""
+    """Compute the same scores with the library."""
     annotation, predictions = clear_void(pair[0], [pair[1]], VOID)
     scores = score_frame(annotation, predictions, ids)
     return list(zip(scores.region[0].tolist(), scores.boundary[0].tolist(), strict=True))
@@ -144,7 +144,7 @@ def _annotated_cases(root: Path) -> dict[str, list[Pair]]:
 
 
 def _drawn_cases() -> dict[str, list[Pair]]:
-    """Draw wobbly discs of several sizes, and three in one frame."""
+    """Draw wobbly discs of several sizes, and a frame with three of them."""
     rng = np.random.default_rng(0)
     sizes = {"small": [40], "medium": [90], "large": [170], "three": [50, 90, 130]}
     return {

@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _next_frame(session: Session, rng: np.random.Generator, t: int) -> np.ndarray:
-    """Draw a frame, and let objects come and go."""
+    """Draw a frame, and let objects enter and leave the session."""
     image = rng.integers(0, 60, (SIZE, SIZE, 3), np.uint8)
     if t % LIFE == 0:
         if len(session.object_ids) == OBJECTS:

@@ -63,7 +63,7 @@ UTILISATION = flags.DEFINE_float(
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """Size of a stage's step: clips of `frames` frames of `crop` x `crop` pixels."""
+    """Size of a stage's step, on clips of `frames` frames of `crop` x `crop` pixels."""
 
     stage: str
     crop: int
@@ -74,7 +74,7 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Measurements of a stage, None if not measured; `seconds` is the time of a step."""
+    """Measurements of a stage, or None where not measured; `seconds` is the time of a step."""
 
     shape: Shape
     gflop: float
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def shapes() -> list[Shape]:
-    """Return the sizes of the requested stages, with the flags' changes.
+    """Return the sizes of the requested stages, changed by the flags.
 
     Raises:
       InputError: the network cannot take frames of this size.
@@ -149,7 +149,7 @@ def measure(shape: Shape) -> tuple[Row, list[str]]:
 
 
 def feeding(row: Row, clips_per_core: float) -> list[str]:
-    """Return lines with the calculation of how many cores must prepare clips."""
+    """Return lines that calculate how many cores must prepare clips."""
     batch, supply = row.shape.batch_size, CORES.value * clips_per_core
     on_paper = 1e-3 * row.gflop / (PEAK_TFLOPS.value * UTILISATION.value)
     steps = [(f"on paper, {row.gflop * 1e-3:.2f} TFLOP / ({PEAK_TFLOPS.value:g} TFLOP/s x "
