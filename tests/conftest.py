@@ -1,7 +1,7 @@
 """Settings and fixtures of all tests.
 
-Runs on the CPU unless JAX_PLATFORMS says otherwise. Compiled programs are kept in `.cache/xla` of
-the repository, and shapes and types of s3_jax's annotations are checked while testing.
+Tests run on the CPU unless JAX_PLATFORMS says otherwise. Compiled programs are cached in
+`.cache/xla` of the repository, and the shapes and types in s3_jax's annotations are checked.
 """
 
 import ctypes
@@ -47,9 +47,9 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 def forget_programs() -> Iterator[None]:
     """Free compiled programs after a file when they have become many; until then files share them.
 
-    Those of all files together take 10 GB, and more memory maps than Linux allows a process, at
-    which the compiler crashes. What the compiler used goes back to the system only when glibc is
-    asked to.
+    The programs of all files together take 10 GB, and more memory maps than Linux allows a process,
+    which crashes the compiler. Memory of the compiler returns to the system only on a request to
+    glibc.
     """
     yield
     if psutil.Process().memory_info().rss > LARGE or _memory_maps() > MANY:
@@ -73,7 +73,7 @@ def modules(goldens: Path) -> Recording:
 
 @pytest.fixture(scope="session")
 def recordings(goldens: Path) -> Path:
-    """All recordings where they are at hand, or else those that come with the repository."""
+    """All recordings if they are available, otherwise those that come with the repository."""
     complete = _shared() / "golden"
     return complete if complete.is_dir() else goldens
 

@@ -1,6 +1,6 @@
-"""Files written by an earlier version load, and what was half done goes on.
+"""Files written by an earlier version can be loaded, and interrupted runs resumed.
 
-How they were made is in tests/goldens/before/README.md.
+tests/goldens/before/README.md describes how they were made.
 """
 
 import dataclasses

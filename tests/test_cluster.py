@@ -1,4 +1,4 @@
-"""How work is divided over a cluster; what runs on one is in tests/tools/test_ray.py."""
+"""Division of work over a cluster; tests/tools/test_ray.py has tests on an actual cluster."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Configurations: what the version before wrote, and what one flag changes."""
+"""Configurations: files of the previous version, and the effect of a single flag."""
 
 import copy
 import dataclasses

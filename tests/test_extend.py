@@ -1,4 +1,4 @@
-"""The files of docs/extend.md, used from outside the package as a stranger would."""
+"""The files of docs/extend.md, used from outside the package as a reader would use them."""
 
 import dataclasses
 import re

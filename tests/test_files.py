@@ -1,4 +1,4 @@
-"""A directory belongs to one process at a time, however that ends."""
+"""A directory belongs to one process at a time, however that process ends."""
 
 import os
 import signal

@@ -1,8 +1,8 @@
-"""Damaged and hostile inputs: right, or one line that names the file, within time and memory.
+"""Damaged and hostile inputs: correct results or one line that names the file, within limits.
 
   FUZZ_SECONDS=3600 FUZZ_SEED=7 python -m pytest tests/test_fuzz.py -s
 
-Every kind gets its share of the time; by default a few seconds, with the same inputs every time.
+The kinds of input share the time, by default a few seconds with the same inputs every time.
 """
 
 import io

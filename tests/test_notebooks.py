@@ -1,4 +1,4 @@
-"""The notebooks of examples/: small, with outputs, and what they print is what they print today."""
+"""The notebooks of examples/: small, with outputs that equal those of a run today."""
 
 import json
 import os

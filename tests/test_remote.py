@@ -1,4 +1,4 @@
-"""Object stores, in memory behind fsspec: fetched, mirrored, and what cannot be had is told."""
+"""Object stores (in memory, behind fsspec): fetching, mirroring, and messages of failures."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rounds of loops, memory traffic, and where costs come from."""
+"""Rounds of loops, memory traffic, and the origins of costs."""
 
 import pytest
 

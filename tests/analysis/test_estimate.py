@@ -1,4 +1,4 @@
-"""Estimates from a stored program, their reports, and the search for one that fits."""
+"""Estimates from a stored program, their reports, and the search for a step that fits."""
 
 import dataclasses
 import json

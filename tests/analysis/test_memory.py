@@ -1,4 +1,4 @@
-"""Memory of programs, and of those that do not fit."""
+"""Memory of programs, including those that do not fit."""
 
 import types
 

@@ -1,4 +1,4 @@
-"""Profiles: instructions' times, under the module they come from."""
+"""Profiles: the times of instructions, by the module to which they belong."""
 
 import importlib.metadata
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Programs over four devices exchange nothing where nothing need be exchanged."""
+"""Programs over four devices exchange no data where none is needed."""
 
 import json
 import os

@@ -3,8 +3,8 @@
     python -m tests.annotation.measure_memory --frames=3000 --height=480 --width=854 \
         --max_internal_size=128
 
-Prints the resident memory of the server's process as a table, and where it is at the end. Not a
-test: 3,000 frames take the better part of an hour on two cores.
+Prints the resident memory of the server's process as a table, and its final value. This is not a
+test: 3,000 frames take most of an hour on two cores.
 """
 
 import argparse

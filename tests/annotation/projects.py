@@ -1,4 +1,4 @@
-"""A small project with a follower that needs no network: it shows given masks, moved on."""
+"""A small project with a follower that needs no network, because it moves the given masks."""
 
 from collections.abc import Iterator
 from pathlib import Path

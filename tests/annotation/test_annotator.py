@@ -1,4 +1,4 @@
-"""Masks given at any frame, found from them in both directions, and corrected."""
+"""Masks that are given in any frame, propagated in both directions, and corrected."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Memory is bounded and nothing is compiled on the way, however long the video and its history."""
+"""Memory is bounded and nothing is recompiled, however long the video and its history are."""
 
 import gc
 from collections.abc import Iterator

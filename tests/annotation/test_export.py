@@ -1,4 +1,4 @@
-"""Exported masks come back the same; what is written is there as a whole, inside its folder."""
+"""Exported masks are read back unchanged; outputs are complete and stay inside their folder."""
 
 import functools
 import json

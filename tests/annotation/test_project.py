@@ -1,4 +1,4 @@
-"""A project's folder: what is saved is there after a kill, and nothing else is taken for one."""
+"""A project's folder: saved content survives a kill, and other folders are refused."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Baselines follow what can be followed without training, and know where it is."""
+"""Baselines follow objects that can be followed without training, to the right place."""
 
 import functools
 from typing import Any

@@ -1,4 +1,4 @@
-"""Running many videos with a stand-in session, whose results can be told beforehand."""
+"""Runs over many videos with a stand-in session, whose results are known in advance."""
 
 import contextlib
 import errno

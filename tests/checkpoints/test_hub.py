@@ -1,4 +1,4 @@
-"""Networks on the Hugging Face Hub, whose part a server on this machine plays."""
+"""Networks on the Hugging Face Hub, which a local server stands in for."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Model checkpoints: what is saved is loaded, and nothing is lost, half-written or misread."""
+"""Model checkpoints are loaded as saved; nothing is lost, half-written or misread."""
 
 import dataclasses
 import json

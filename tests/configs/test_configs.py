@@ -1,4 +1,4 @@
-"""Every file in configs/ gives a valid run, and the published recipe says what it says."""
+"""Every file in configs/ gives a valid run, and the published recipe has the published values."""
 
 import ast
 import dataclasses

@@ -1,4 +1,4 @@
-"""Checkpoints made by hand, to say what PyTorch would never write."""
+"""Checkpoints made by hand, with content that PyTorch would never write."""
 
 import pathlib
 import pickle

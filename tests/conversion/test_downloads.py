@@ -1,4 +1,4 @@
-"""Published weights by name, from a server on this machine that misbehaves where asked."""
+"""Published weights by name, from a local server that misbehaves on request."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""Hostile pickles: nothing runs, nothing grows, and the message says what was refused."""
+"""Hostile pickles: nothing runs, memory does not grow, and the message names what was refused."""
 
 import os
 import pathlib

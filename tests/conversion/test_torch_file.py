@@ -1,4 +1,4 @@
-"""Reading files that PyTorch and safetensors wrote, against what those libraries read."""
+"""Files written by PyTorch and safetensors are read as those libraries read them."""
 
 import json
 import pathlib

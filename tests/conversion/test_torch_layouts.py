@@ -1,4 +1,4 @@
-"""Damaged and hostile containers: sizes and places are checked before they are believed."""
+"""Damaged and hostile containers: sizes and positions are checked before they are used."""
 
 import pathlib
 import struct

@@ -1,4 +1,4 @@
-"""Writing: what is written is read back bit by bit, and never half."""
+"""Written checkpoints are read back bit for bit, and are never incomplete."""
 
 import pathlib
 import resource

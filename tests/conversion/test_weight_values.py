@@ -1,4 +1,4 @@
-"""Values of weights as people save them: in half precision, without counters, or broken."""
+"""Weights as people save them: in half precision, without counters, or broken."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Clips in which objects cross: who hides whom is known, and identities can be told apart."""
+"""Clips in which objects cross: it is known which hides which, and identities can be measured."""
 
 from pathlib import Path
 

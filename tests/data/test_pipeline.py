@@ -1,4 +1,4 @@
-"""Batches: what is in them, and that nothing but the configuration and the step decides it."""
+"""Batches: their content, which depends only on the configuration and the step."""
 
 import dataclasses
 import os

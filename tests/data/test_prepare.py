@@ -1,4 +1,4 @@
-"""Preparing data sets: what is checked, what is stored, and that it trains like the folder."""
+"""Preparation of data sets: checks, stored records, and training as from the folder."""
 
 import dataclasses
 import io

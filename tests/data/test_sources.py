@@ -1,4 +1,4 @@
-"""Data sets on disk, sound and broken, and what opens out of them."""
+"""Data sets on disk, intact and broken, and the videos that they open."""
 
 import dataclasses
 import json

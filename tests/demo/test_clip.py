@@ -1,4 +1,4 @@
-"""The shipped clip is the scene's, and agreement with its masks is measured rightly."""
+"""The bundled clip is the one that the scene renders, and agreement with its masks is correct."""
 
 import numpy as np
 import pytest

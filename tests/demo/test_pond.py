@@ -1,4 +1,4 @@
-"""The shipped clip's scene shows what it is made to show."""
+"""The scene of the bundled clip shows what it is meant to show."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Names and numbers in files that would lead outside the output, or to memory without end."""
+"""Names and numbers in files that would lead outside the output or use unbounded memory."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Masks as people bring them: what is doubtful stops, with the flag that settles it."""
+"""Masks as people have them: doubtful ones are refused, with the flag that settles the doubt."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One schema of what runs write about themselves, and the three it took the place of."""
+"""The schema of a run's record, and the three schemas that it replaced."""
 
 import json
 from pathlib import Path

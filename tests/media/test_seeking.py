@@ -1,4 +1,4 @@
-"""Frames by number equal those of a pass over the whole video, in whatever order they are asked."""
+"""Frames by number, in any order, equal those of a pass over the whole video."""
 
 import numpy as np
 import pytest

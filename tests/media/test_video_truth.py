@@ -1,4 +1,4 @@
-"""Frames as recordings have them: depth, time, damage, and names that look like addresses."""
+"""Frames as they were recorded: bit depth, time, damage, and names that look like addresses."""
 
 import gc
 from fractions import Fraction

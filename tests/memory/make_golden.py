@@ -2,7 +2,7 @@
 
     python -m tests.memory.make_golden RECORDINGS
 
-`tolerance.NAME` is what the recordings' README accepts for an array: ten times the difference
+`tolerance.NAME` is the tolerance of an array by the recordings' README: ten times the difference
 between float32 and float64, plus 1e-6.
 """
 

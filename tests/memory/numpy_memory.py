@@ -1,4 +1,4 @@
-"""The memory written down plainly, with Python lists that grow and shrink, for comparison."""
+"""Plain reference implementation of the memory, with Python lists that grow and shrink."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Whole lives of a memory, against the plain one and the recordings' token counts."""
+"""A memory over whole videos, against the plain implementation and the recorded token counts."""
 
 from functools import partial
 

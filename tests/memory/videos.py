@@ -1,4 +1,4 @@
-"""Random videos driven through the memory and through `numpy_memory`, slot by slot."""
+"""Random videos that are run through the memory and through `numpy_memory`, slot by slot."""
 
 import collections
 import dataclasses

@@ -1,4 +1,4 @@
-"""Multi-head attention: every form equals the textbook's, values and gradients."""
+"""Multi-head attention: every form equals the textbook definition, in values and gradients."""
 
 from typing import Any
 

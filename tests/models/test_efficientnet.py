@@ -1,4 +1,4 @@
-"""The compact semantic prior computes what its layers say, and is frozen unless told otherwise."""
+"""The compact semantic prior computes what its layers define, and is frozen by default."""
 
 import functools
 from typing import Any

@@ -1,4 +1,4 @@
-"""Building blocks: recordings where there are some, PyTorch's rules computed by hand elsewhere."""
+"""Building blocks, against recordings or else against PyTorch's rules computed by hand."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Soft aggregation of masks, and what an object sees of the others."""
+"""Soft aggregation of masks, and the part of other objects' masks that an object sees."""
 
 import hypothesis
 import hypothesis.extra.numpy as hnp

@@ -1,4 +1,4 @@
-"""Values that attentions offer for pictures are found wherever they sow them."""
+"""Values that attentions offer for pictures are found wherever they are sown."""
 
 import jax.numpy as jnp
 import pytest

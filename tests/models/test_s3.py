@@ -1,4 +1,4 @@
-"""The whole network on one small frame: what must change nothing changes nothing, and so on."""
+"""The whole network on one small frame, and settings that must not change its results."""
 
 from typing import Any
 

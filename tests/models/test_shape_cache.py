@@ -1,4 +1,4 @@
-"""Shapes of a network's variables are kept on disk, and found again only for the same network."""
+"""Shapes of a network's variables are cached on disk, and used only for the same network."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A network for single objects made one for several, with and without PyTorch's names between."""
+"""Widening of a single-object network for several objects, directly and through PyTorch's names."""
 
 import dataclasses
 

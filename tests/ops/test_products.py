@@ -1,4 +1,4 @@
-"""Products with operands of bfloat16: what they round, and where they are used."""
+"""Products with bfloat16 operands: what is rounded, and where they are used."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Both forms of taking entries by number are the same, gradients included."""
+"""Both forms of selecting entries by index are equal, including gradients."""
 
 from collections.abc import Callable
 from typing import Any

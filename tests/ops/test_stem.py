@@ -1,4 +1,4 @@
-"""A ResNet's first layers on blocks of pixels are the plain ones, gradients included."""
+"""A ResNet's first layers on blocks of pixels equal the plain ones, including gradients."""
 
 from typing import Any
 

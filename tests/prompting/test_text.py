@@ -1,4 +1,4 @@
-"""Prompts as text, and what is wrong with some of them."""
+"""Prompts as text, both valid and malformed."""
 
 import pytest
 

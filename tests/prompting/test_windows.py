@@ -1,4 +1,4 @@
-"""Windows: what of an image is seen, and back."""
+"""Windows: the part of an image that they show, and the way back to the image."""
 
 import numpy as np
 import pytest

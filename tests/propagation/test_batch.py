@@ -1,4 +1,4 @@
-"""Videos in a batch give what they give alone."""
+"""Videos in a batch give the same results as alone."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A session goes back to snapshots of itself, and makes room beforehand."""
+"""A session returns to snapshots of itself, and reserves capacity in advance."""
 
 import numpy as np
 import pytest

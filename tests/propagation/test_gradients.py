@@ -1,4 +1,4 @@
-"""Gradients through a video are those of finite differences, and take memory that does not grow."""
+"""Gradients through a video equal finite differences, and their memory use does not grow."""
 
 import functools
 

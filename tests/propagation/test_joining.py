@@ -1,4 +1,4 @@
-"""Joining the two directions: nearer and surer counts more; better than either of them alone."""
+"""Joining of two directions: the nearer and surer counts more, and the result beats either one."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A long video costs what a short one costs: nothing is compiled anew, memory does not grow."""
+"""A long video costs as much per frame as a short one: no recompilation, no growth of memory."""
 
 import gc
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Whole videos against recordings of the published network: every frame and the final state.
 
-Where the published network differs from ours on purpose (docs/propagation.md, section 3), the test
-does to our session what the published network does, and everything must be equal again.
+Where ours intentionally differs from the published network (docs/propagation.md, section 3), the
+test makes our session do what the published network does, and everything must be equal again.
 """
 
 from collections.abc import Mapping

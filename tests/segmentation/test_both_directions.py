@@ -1,4 +1,4 @@
-"""Masks on later frames fill what is before them; both passes can be continued."""
+"""Masks on later frames also fill the frames before them; both passes can be resumed."""
 
 import dataclasses
 from pathlib import Path

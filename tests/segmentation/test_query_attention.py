@@ -1,4 +1,4 @@
-"""The choices of the queries, told from the network's own stages."""
+"""The choices of the queries, derived from the network's own stages."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The file that tells how results were made."""
+"""The file that records how results were made."""
 
 import json
 

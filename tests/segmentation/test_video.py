@@ -1,4 +1,4 @@
-"""Segmenting with a stand-in session, whose results can be told beforehand."""
+"""Segmentation with a stand-in session, whose results are known in advance."""
 
 import errno
 import os

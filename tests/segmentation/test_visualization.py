@@ -1,4 +1,4 @@
-"""Pictures of videos: which frames, which objects, what is seen in them."""
+"""Pictures of videos: the frames and objects that they show."""
 
 from fractions import Fraction
 

@@ -1,7 +1,7 @@
-"""Commands of this repository, run as a user does but without a second of imports each.
+"""Commands of this repository, run as by a user, but without a second of imports for each.
 
-They are forked from one process that has imported what most commands do, and that is kept for the
-other tests of a worker. Tests of starting itself, of `--help`, and of signals use `subprocess`.
+They are forked from one process that has imported what most commands import, and is kept for the
+other tests of a worker. Tests of startup, of `--help` and of signals use `subprocess`.
 """
 
 import atexit

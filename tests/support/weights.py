@@ -1,4 +1,4 @@
-"""Weights that the recordings were made with: each tensor follows from its key and shape alone.
+"""Weights of the recordings: each tensor follows from its key and shape alone.
 
 The rule is part of the recordings. A key seeds a generator (CRC-32 of the key, combined with the
 seed), which draws standard normal numbers once; what they become depends on the kind of tensor.

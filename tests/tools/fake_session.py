@@ -1,4 +1,4 @@
-"""A stand-in for the session: quick, stateful, and with results that can be told beforehand.
+"""A stand-in for the session: quick, stateful, and with results that are known in advance.
 
 Each step moves the last mask one pixel to the right. `python -m tests.tools.fake_session` is
 the segment command with it; with $DELAY, every frame takes that many seconds.

@@ -1,4 +1,4 @@
-"""`s3 annotate` as a command: what it prints, and what it refuses."""
+"""`s3 annotate` as a command: its output, and the inputs that it refuses."""
 
 import subprocess
 import sys

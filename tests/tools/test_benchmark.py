@@ -1,4 +1,4 @@
-"""The benchmark command: what a row tells, and wrong flags."""
+"""The benchmark command: the content of a row, and wrong flags."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Commands that start again for large pages do so once, and only as commands."""
+"""Commands restart once to get large pages, and only when they run as commands."""
 
 import os
 import sys

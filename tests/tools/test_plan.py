@@ -1,4 +1,4 @@
-"""The plan command's messages where nothing can be compiled."""
+"""Messages of the plan command if nothing can be compiled."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The predict command as a user runs it; a stand-in session except at the end."""
+"""The predict command as a user runs it, with a stand-in session except at the end."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Commands on a Ray cluster of this machine: workers are killed, results stay the same bytes."""
+"""Commands on a local Ray cluster: workers are killed, and results have the same bytes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The segment command as a user runs it; a stand-in session except at the end."""
+"""The segment command as a user runs it, with a stand-in session except at the end."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""Segmentation with the network itself (tiny, random weights): resuming changes no byte."""
+"""Segmentation with a network (tiny, random weights): resuming does not change any byte."""
 
 import os
 import shutil

@@ -2,8 +2,8 @@
 
   python -m tests.training.meshes OUTPUT
 
-Writes OUTPUT.npz: the toy network's losses of 20 steps by form, and of a larger one, whose state
-is worth spreading, the bytes of the state on the first device before and after a step.
+Writes OUTPUT.npz with the toy network's losses of 20 steps in every form, and, for a larger network
+whose state is worth sharding, the bytes of the state on the first device before and after a step.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Recorded training runs of the published network, replayed: same weights, batch and choices.
+"""Recorded training runs of the published network, replayed with the same weights and choices.
 
 Our maps of a clip have frames first, (f b ...); a recording has one array per frame.
 """

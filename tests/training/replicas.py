@@ -1,4 +1,4 @@
-"""A process that trains the toy network: equal global batches on any devices and processes.
+"""A process that trains the toy network on equal global batches, on any devices and processes.
 
   python -m tests.training.replicas OUTPUT [COORDINATOR PROCESSES PROCESS]
 

@@ -1,4 +1,4 @@
-"""A run's directory is known again, also where the program has got new settings since."""
+"""A run's directory is recognized again, even if the program has new settings since then."""
 
 import dataclasses
 import json

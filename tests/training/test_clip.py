@@ -1,4 +1,4 @@
-"""Clips through the network: spare object slots, stray labels, and the precision computed in."""
+"""Clips through the network: spare object slots, stray labels, and precision."""
 
 import functools
 from typing import Any

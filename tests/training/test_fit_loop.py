@@ -1,4 +1,4 @@
-"""The loop around steps: those not finite are skipped and counted; profiles, speed, memory."""
+"""The loop around steps: non-finite steps are skipped and counted; profiles, speed, memory."""
 
 import functools
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a run of weeks is watched and ended by: notices, heartbeat, share of peak, its page."""
+"""Monitoring and shutdown of long runs: notices, heartbeat, share of peak, summary page."""
 
 import functools
 import http.server

@@ -1,4 +1,4 @@
-"""Whole runs of the smallest network, in this process; kills are in tests/tools/test_train.py."""
+"""Complete runs of the smallest network in this process; tests/tools/test_train.py kills runs."""
 
 import contextlib
 import dataclasses

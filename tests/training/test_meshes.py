@@ -1,4 +1,4 @@
-"""pmap, jit over a mesh, and the same with a spread state compute the same training."""
+"""pmap, jit over a mesh, and jit with a sharded state compute the same training."""
 
 import numpy as np
 import pytest

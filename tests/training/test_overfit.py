@@ -1,4 +1,4 @@
-"""A network can learn a clip by heart: the whole of training and inference fits together."""
+"""A network can overfit a clip, so training and inference fit together."""
 
 import dataclasses
 

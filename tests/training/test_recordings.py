@@ -1,4 +1,4 @@
-"""Clips, losses, gradients and optimizer steps equal what the published code computed.
+"""Clips, losses, gradients and optimizer steps equal those of the published code.
 
 Tolerances are those of the recordings' README: 10 max_abs + 1e-6 for logits, 5e-4 after a softmax
 for auxiliary logits (some are near saturation), 1e-4 relative for losses at given points, 2e-2

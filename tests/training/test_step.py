@@ -1,4 +1,4 @@
-"""The step around the network: accumulation, averages, frozen parameters, batches gone wrong."""
+"""The step around the network: accumulation, averages, frozen parameters, non-finite batches."""
 
 import dataclasses
 import functools

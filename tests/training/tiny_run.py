@@ -1,4 +1,4 @@
-"""A run as small as can be, both stages, and a configuration file for `tools.train` in one."""
+"""The smallest run of both stages, which is also a configuration file for `tools.train`."""
 
 import dataclasses
 

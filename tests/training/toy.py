@@ -1,4 +1,4 @@
-"""A network of three numbers in place of S3, where a test is about the step around it.
+"""A network of three numbers that replaces S3 in tests of the step around it.
 
 It has a parameter in every group of the optimizer, the frozen one included, BatchNorm statistics,
 and logits that depend on all of them.

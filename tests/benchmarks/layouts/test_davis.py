@@ -1,4 +1,4 @@
-"""DAVIS, MOSE and VOST folders: which videos are listed, with which masks."""
+"""DAVIS, MOSE and VOST folders: the videos that are listed, and their masks."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""YouTube-VOS: frames in between, objects that appear later, frames that are saved."""
+"""YouTube-VOS: unannotated frames, objects that appear later, and frames that are saved."""
 
 import json
 

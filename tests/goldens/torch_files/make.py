@@ -1,9 +1,9 @@
-"""Writes the files in this folder with PyTorch, and what PyTorch reads from them.
+"""Write the files in this folder with PyTorch, and the values that PyTorch reads from them.
 
     python make.py        # in an environment with torch, numpy and safetensors
 
-Every file is read back with torch.load; `expected.json` holds the bytes of each tensor as torch
-sees them, so that the tests need no torch. Refused files are only written.
+Every file is read back with torch.load; `expected.json` has the bytes of each tensor as torch reads
+them, so that the tests do not need torch. Files that must be refused are only written.
 """
 
 import argparse
