@@ -78,6 +78,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
         Protocol("mose", "MOSE", "first_frame", skip_last=True),
         Protocol("lvos", "LVOS", "any_frame", skip_last=True, grouped=True),
         Protocol("generic", "Generic", "any_frame", skip_last=False),
+        Protocol("binary", "Binary", "any_frame", skip_last=False, binary=True, void=None),
     )
 }
 

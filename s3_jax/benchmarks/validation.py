@@ -109,7 +109,8 @@ def score_video(
     if not objects:
         raise InputError(
             f"{video.annotations}: nothing to score in {len(annotated)} annotated frames of the "
-            f"first {len(frames)} ({rules.protocol.rules})"
+            f"first {len(frames)} ({rules.protocol.rules}); masks that hold only 0 and 255 need a "
+            "protocol of one object, such as binary"
         )
     return SequenceScores(video.name, [objects[i] for i in sorted(objects)], [], [])
 

@@ -25,6 +25,7 @@ Protocols (--protocol) decide what is scored:
   lvos         each object from the frame after its first one; the last frame is not scored;
                with --unseen=FILE also seen and unseen sequences
   generic      each object from the frame after its first one
+  binary       as generic; everything except the background is one object
   auto         davis2016 if the first annotations contain only 0 and 255, else davis2017;
                with --meta, lvos if objects have a frame_range, else youtube_vos
 

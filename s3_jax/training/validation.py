@@ -2,13 +2,16 @@
 
 import jax
 import jax.numpy as jnp
+from absl import logging
 
 from s3_jax.benchmarks.protocols import PROTOCOLS
+from s3_jax.benchmarks.score_folders import frame_names
 from s3_jax.benchmarks.summary import RunSummary
 from s3_jax.benchmarks.validation import ValidationRules, validate
 from s3_jax.config import ModelConfig, PropagationConfig
 from s3_jax.data.folders import EvaluationVideo, evaluation_videos
 from s3_jax.errors import InputError
+from s3_jax.media.image_files import shortened
 from s3_jax.models.variables import Variables
 from s3_jax.propagation.session import Session
 from s3_jax.training.parallel import from_all_processes
@@ -63,7 +66,26 @@ def _videos(run: RunConfig) -> list[EvaluationVideo]:
     missing = sorted(set(settings.videos) - {video.name for video in found})
     if missing:
         raise InputError(f"validation.videos names {missing[0]!r}, which is not in {root}")
-    return [video for video in found if video.name in settings.videos or not settings.videos]
+    chosen = [video for video in found if video.name in settings.videos or not settings.videos]
+    return _scorable(chosen)
+
+
+def _scorable(videos: list[EvaluationVideo]) -> list[EvaluationVideo]:
+    """Leave out videos with a single mask: it is given to the network, and none is left to score.
+
+    Raises:
+      InputError: no video is left.
+    """
+    scorable = [video for video in videos if len(frame_names(video.annotations)) > 1]
+    alone = [str(video.annotations) for video in videos if video not in scorable]
+    if videos and not scorable:
+        raise InputError(
+            f"validation: {alone[0]} holds a mask of one frame only, which leaves none to score: "
+            "add one of another frame, or train without validation (--config.validation.path=)"
+        )
+    if alone:
+        logging.warning("validation leaves out videos with a single mask: %s", shortened(alone))
+    return scorable
 
 
 def _evaluation(result: RunSummary) -> Evaluation:
