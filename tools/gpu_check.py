@@ -72,7 +72,7 @@ TRAININGS = (("s3_vitb", 2, "bfloat16"), ("s3_resnet18", 4, "bfloat16"))
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A program to time; a run makes `units` of `unit` and takes `flops`."""
+    """A program to time; a run makes `units` of `unit` in `flops` operations."""
 
     section: str
     name: str

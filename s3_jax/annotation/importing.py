@@ -47,6 +47,11 @@ class Imported:
 def import_masks(path: Path, frame_names: Sequence[str], size: Size) -> Imported:
     """Open the masks of a video whose frames have these names and this size (height, width).
 
+    Args:
+      path: a file or directory in one of the layouts above.
+      frame_names: names of all frames of the video.
+      size: (height, width) of the frames.
+
     Raises:
       InputError: nothing was found, the format is unknown, or masks match no frame or differ in
         size.

@@ -29,7 +29,14 @@ def brush(ids: Ids, points: Points, size: float, paint: int, only: int | None = 
 
 
 def polygon(ids: Ids, points: Points, paint: int, only: int | None = None) -> Ids:
-    """Fill a polygon, including all parts enclosed by edges that cross one another."""
+    """Fill a polygon, including all parts enclosed by edges that cross one another.
+
+    Args:
+      ids: object id of every pixel.
+      points: corners x, y in pixels.
+      paint: id of the filled pixels, 0 for background.
+      only: change only pixels of this id.
+    """
     area = np.zeros(ids.shape, np.uint8)
     cv2.fillPoly(area, [_fixed(points)], 1, cv2.LINE_8, _FINE)
     outlines, _ = cv2.findContours(area, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

@@ -82,7 +82,13 @@ def score_frame(
 def clear_void(
     annotation: Labels, predictions: Sequence[Labels], void: int
 ) -> tuple[Labels, list[Labels]]:
-    """Set pixels annotated as `void` to background, in the annotation and in all predictions."""
+    """Set pixels annotated as `void` to background, in the annotation and in all predictions.
+
+    Args:
+      annotation: object id of every pixel.
+      predictions: results for the same frame, at the annotation's size.
+      void: the id that marks void pixels in the annotation.
+    """
     ignored = annotation == void
     if not ignored.any():
         return annotation, list(predictions)

@@ -79,6 +79,11 @@ def choose_sequences(
 ) -> dict[str, Path]:
     """Return the annotated sequences to score: those of the split file `source`, or all.
 
+    Args:
+      annotations: annotation folders by sequence.
+      wanted: names of the sequences to score; None for all.
+      source: the split file that lists them, for messages.
+
     Raises:
       InputError: the file names a sequence without annotations.
     """

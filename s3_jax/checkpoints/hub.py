@@ -88,6 +88,11 @@ def push_model(checkpoint: Path, path: str | os.PathLike[str], private: bool = F
 
     The repository is created if it does not exist. Earlier uploads stay in its history.
 
+    Args:
+      checkpoint: directory of the model checkpoint.
+      path: address of the repository, hf://org/name.
+      private: make the repository private if it is created here.
+
     Raises:
       InputError: the checkpoint cannot be uploaded.
     """

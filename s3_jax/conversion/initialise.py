@@ -140,6 +140,10 @@ def load_image_resnet(
 ) -> tuple[dict[str, Array], LoadSummary]:
     """Return a state dict whose ResNet image encoder is taken from a torchvision file.
 
+    Args:
+      tensors: state dict of the network `config`.
+      source: tensors of a torchvision ResNet of the network's depth.
+
     Raises:
       ConversionError: the image encoder is not a ResNet, or the file's does not fit.
     """
@@ -157,6 +161,11 @@ def load_mask_resnet(
     """Return a state dict whose mask encoder's ResNet-18 is taken from a torchvision file.
 
     The input channels of conv1 beyond RGB are initialized orthogonally.
+
+    Args:
+      tensors: state dict of the network `config`.
+      source: tensors of a torchvision ResNet-18.
+      seed: seed of the orthogonal initialization.
 
     Raises:
       ConversionError: the file's ResNet does not fit.

@@ -60,7 +60,13 @@ def sample_colours(
 def image_warps(
     rng: np.random.Generator, size: Size, side: int, count: int, config: ImageAugmentationConfig
 ) -> list[Warp]:
-    """Sample an affine map, resize, crop and bend for each frame, then scale and flip the clip."""
+    """Sample an affine map, resize, crop and bend for each frame, then scale and flip the clip.
+
+    Args:
+      size: height and width of the image.
+      side: side of the square crop in pixels.
+      count: number of frames.
+    """
     middle = ((side - 1) / 2, (side - 1) / 2)
     scale = rng.uniform(*config.clip_scale)
     to_crop = around(middle, np.eye(2) / scale)
@@ -111,7 +117,12 @@ def _image_warp(
 def video_warp(
     rng: np.random.Generator, size: Size, side: int, config: VideoAugmentationConfig
 ) -> Warp:
-    """Sample an affine map, a crop of random area and aspect ratio, a resize and a flip."""
+    """Sample an affine map, a crop of random area and aspect ratio, a resize and a flip.
+
+    Args:
+      size: height and width of the frames.
+      side: side of the square crop in pixels.
+    """
     height, width = size
     moved = rotation_shear(
         rng.uniform(-config.rotation, config.rotation), rng.uniform(-config.shear, config.shear)

@@ -64,6 +64,9 @@ def sample_plan(
     """Sample frames and warps so that the first frame shows an object; None if that fails.
 
     Only masks are decoded here, no images.
+
+    Args:
+      skip: largest distance between neighbouring frames of the clip.
     """
     still = video.num_frames == 1
     for _ in range(config.seeds_tried):

@@ -151,6 +151,12 @@ def check_all(
 def write_records(name: str, output: Path, items: Sequence[Item], checks: Sequence[Check]) -> Path:
     """Store the usable videos as a TFDS data set and return its directory.
 
+    Args:
+      name: name of the data set.
+      output: directory in which the data set gets a directory of its own.
+      items: all videos of the data set.
+      checks: their results from `check_all`, in the same order.
+
     Raises:
       InputError: no video is usable, or the disk is full.
       OSError: permission is missing.

@@ -79,7 +79,12 @@ def object_ids(ids: Integer[np.ndarray, "h w"]) -> list[int]:
 
 
 def choose(rng: np.random.Generator, present: Sequence[int], most: int) -> list[int]:
-    """Choose at most `most` of the ids at random, in ascending order."""
+    """Choose at most `most` of the ids at random, in ascending order.
+
+    Args:
+      present: ids to choose from.
+      most: largest number of ids.
+    """
     if len(present) <= most:
         return list(present)
     return sorted(int(i) for i in rng.choice(np.asarray(present), most, replace=False))

@@ -39,6 +39,11 @@ def noise(
     """Sample smooth noise in [0, 1] by adding random grids with `cells`, 2 * `cells`, ... per side.
 
     Each grid has half the weight of the one before.
+
+    Args:
+      height, width: size in pixels.
+      cells: cells per side of the coarsest grid.
+      octaves: number of grids.
     """
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):

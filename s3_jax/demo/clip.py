@@ -42,6 +42,11 @@ def true_masks() -> Masks:
 def compare(found: Masks, true: Masks, after_crossing: int = AFTER_CROSSING) -> list[Agreement]:
     """Measure how well every object of the true masks was tracked.
 
+    Args:
+      found: object ids, frames x height x width.
+      true: the true ids, of the same shape.
+      after_crossing: the frame from which on identities must be kept.
+
     Raises:
       ValueError: the number of frames or their sizes differ.
     """

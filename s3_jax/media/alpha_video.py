@@ -43,6 +43,12 @@ def write_alpha_video(
 
     Odd heights and widths are padded with one transparent row or column.
 
+    Args:
+      path: the file to write.
+      pictures: RGBA pictures of one size.
+      frame_rate: frames per second.
+      codec: name of the codec.
+
     Raises:
       InputError: the installed FFmpeg lacks the encoder.
     """

@@ -24,6 +24,11 @@ class Tile(NamedTuple):
 def contact_sheet(tiles: Sequence[Tile], columns: int, width: int = 320) -> Picture:
     """Lay out pictures row by row, scaled to `width` pixels; the tallest sets a row's height.
 
+    Args:
+      tiles: pictures and captions, in reading order.
+      columns: number of pictures per row.
+      width: width of a column in pixels.
+
     Raises:
       ValueError: there are no tiles.
     """

@@ -32,6 +32,11 @@ def draw_choices(image: Picture, choices: QueryChoices, block: int, slot: int) -
     Orange dots are choices of foreground queries, blue dots those of background queries. A dot's
     area is proportional to the number of queries and heads that choose the same token. The region
     that foreground queries may read is bright.
+
+    Args:
+      image: RGB frame.
+      choices: attended positions of all blocks and slots.
+      block, slot: the block and the object's slot to draw.
     """
     picture = _shaded(image, choices.inside[block, slot])
     positions = np.stack([choices.column[block, slot], choices.row[block, slot]], axis=-1)

@@ -72,6 +72,11 @@ def write_scores(
     The first channel of `prob` is the background. Equal values give equal bytes, because the
     archive's time stamps are constant. Compression level 1 takes a fifth of NumPy's time for about
     the same size, because float32 noise hardly compresses.
+
+    Args:
+      path: the .npz file.
+      prob: probabilities; the first channel is the background.
+      object_ids: ids of the other channels, in order.
     """
     arrays = {"prob": np.asarray(prob, np.float32), "ids": np.asarray(object_ids, np.int32)}
     with (

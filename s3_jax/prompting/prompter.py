@@ -237,6 +237,10 @@ def check_prompt(
 ) -> Said:
     """Convert a prompt to arrays.
 
+    Args:
+      size: height and width of the image.
+      points, labels, box, previous_mask: see `Prompter.prompt`.
+
     Raises:
       InputError: no argument locates the object, or the arguments do not match the image.
     """

@@ -32,6 +32,10 @@ def parse_prompts(
 ) -> dict[int, ObjectPrompt]:
     """Parse prompts, and return them by object id.
 
+    Args:
+      points, negative_points: texts `x,y[,x,y...]:id` for points on and outside an object.
+      boxes: texts `left,top,right,bottom:id`.
+
     Raises:
       InputError: a text is malformed, or an object has two boxes or only negative points.
     """

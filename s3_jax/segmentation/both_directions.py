@@ -133,8 +133,13 @@ def fill_backwards(
     Results of frames before that mask are rewritten. Memory does not grow with the length of the
     video.
 
+    Args:
+      given: the masks that are used, from `masks_used`.
+      progress: callbacks, as in `segment`.
+      save_seconds: seconds between saves of the session.
+
     Returns:
-    True if the first frame was reached.
+      True if the first frame was reached.
 
     Raises:
       InputError: a frame or mask is damaged.

@@ -40,6 +40,11 @@ def merge_scores(runs: Sequence[Scores]) -> Int32[np.ndarray, "h w"]:
 def merge_frame(scores: Sequence[Path], encoding: MaskEncoding, output: Path) -> None:
     """Merge the files of one frame into a mask file.
 
+    Args:
+      scores: probabilities of one frame, a file for each run.
+      encoding: encoding of the mask file.
+      output: the mask file to write.
+
     Raises:
       InputError: a file is damaged, or sizes differ.
     """

@@ -267,7 +267,13 @@ def render_overlay(
     frame_rate: Fraction,
     advanced: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write `overlay.mp4` from the first `num_frames` frames and their mask files."""
+    """Write `overlay.mp4` from the first `num_frames` frames and their mask files.
+
+    Args:
+      encoding: encoding of the masks, for the objects' colours.
+      frame_rate: frames per second of the video.
+      advanced: called after every frame.
+    """
     with contextlib.closing(prefetch(source.frames())) as frames:
         shown: list[int] = []
 
@@ -289,7 +295,12 @@ def render_overlay(
 def frame_steps(
     source: VideoSource, masks: MaskSource, config: SegmentConfig, start: int, known: set[int]
 ) -> Iterator[Step]:
-    """Decode, shrink and annotate frames ahead of their segmentation."""
+    """Decode, shrink and annotate frames ahead of their segmentation.
+
+    Args:
+      start: index of the first frame to yield.
+      known: ids of objects that already have a mask; new ones are added.
+    """
     size = shrunk_size(source.size, config.short_side)
     for frame, last in _with_last(source.frames(start)):
         mask = masks.read(frame.index)

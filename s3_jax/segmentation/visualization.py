@@ -59,6 +59,11 @@ class Watcher(Protocol):
 def write_sheet(path: Path, source: VideoSource, masks: Path, config: SheetConfig) -> None:
     """Write a contact sheet of evenly spaced frames with their objects.
 
+    Args:
+      path: the picture to write.
+      source: the video.
+      masks: directory with its mask files.
+
     Raises:
       InputError: there are no masks, or none belongs to a frame.
     """
@@ -72,6 +77,12 @@ def write_sheet(path: Path, source: VideoSource, masks: Path, config: SheetConfi
 
 def write_overlay(path: Path, source: VideoSource, masks: Path, frame_rate: Fraction) -> int:
     """Write all frames that have a mask as a video, and return their number.
+
+    Args:
+      path: the video to write.
+      source: the video.
+      masks: directory with its mask files.
+      frame_rate: frames per second.
 
     Raises:
       InputError: there are no masks, or none belongs to a frame.
@@ -89,6 +100,11 @@ def write_heat_maps(
     stem: Path, source: VideoSource, scores: Path, config: SheetConfig
 ) -> list[Path]:
     """Write `<stem>_<id>.jpg` for every object, with evenly spaced frames and a colour scale.
+
+    Args:
+      stem: beginning of the pictures' paths.
+      source: the video.
+      scores: directory with its probabilities.
 
     Raises:
       InputError: there are no probabilities, or none belong to a frame.
@@ -120,6 +136,13 @@ def write_query_choices(
     """Write `<stem>_<id>.jpg` for every object, with a row per chosen frame and a column per block.
 
     The session segments the video from its beginning up to the last frame shown.
+
+    Args:
+      stem: beginning of the pictures' paths.
+      session: a new session, which is advanced.
+      source: the video.
+      masks: masks given for the video.
+      short_side: frames are shrunk to this short side in pixels; -1 keeps their size.
 
     Raises:
       InputError: the video or its masks cannot be used, or the video has only one frame.
