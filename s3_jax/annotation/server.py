@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files
 from typing import Any
 
@@ -187,7 +187,7 @@ class _Page:
             self._ended.set()
 
 
-def _file(name: str, kind: str):
+def _file(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
     content = (files("s3_jax.annotation") / "page" / name).read_bytes()
 
     async def serve(request: Request) -> Response:

@@ -25,7 +25,7 @@ def jpeg(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
     """Return a frame as JPEG at its display size."""
     height, width = view_size((image.shape[0], image.shape[1]))
     if (height, width) != image.shape[:2]:
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
     return encoded.tobytes()
 

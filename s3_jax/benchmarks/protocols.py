@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from s3_jax.errors import InputError
-from s3_jax.media.image_files import reason
+from s3_jax.errors import InputError, reason
 from s3_jax.media.json_files import read_json
 from s3_jax.media.output_paths import inside
 

@@ -9,11 +9,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from s3_jax.errors import InputError
+from s3_jax.errors import InputError, reason
 from s3_jax.media.image_files import (
     IMAGE_SUFFIXES,
     natural_key,
-    reason,
     shortened,
     trailing_number,
 )

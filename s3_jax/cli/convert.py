@@ -35,6 +35,7 @@ from s3_jax.checkpoints.model import find_model, load_model, read_header, save_m
 from s3_jax.cli.compilation_cache import enable_compilation_cache
 from s3_jax.config import ModelConfig, from_dict, to_dict
 from s3_jax.conversion.downloads import PUBLISHED, download
+from s3_jax.conversion.errors import ConversionError
 from s3_jax.conversion.initialise import (
     LoadSummary,
     load_efficientnet,
@@ -51,16 +52,13 @@ from s3_jax.conversion.torch_file import (
     write_torch_file,
 )
 from s3_jax.conversion.weights import (
-    ConversionError,
     Tensors,
-    Variables,
-    flatten,
     from_torch,
     to_torch,
 )
 from s3_jax.errors import InputError, reason
 from s3_jax.media.json_files import read_json
-from s3_jax.models.variables import initial_variables
+from s3_jax.models.variables import Variables, flatten, initial_variables
 
 INPUT = flags.DEFINE_string(
     "input",

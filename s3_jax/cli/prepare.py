@@ -44,8 +44,7 @@ from s3_jax import cluster
 from s3_jax.cli import command, ray_flags
 from s3_jax.cli.ray_flags import RAY
 from s3_jax.data import prepare
-from s3_jax.errors import InputError
-from s3_jax.media.image_files import reason
+from s3_jax.errors import InputError, reason
 from s3_jax.media.writers import write_json
 
 INPUT = flags.DEFINE_string("input", None, "Directory of the data set. Required.")

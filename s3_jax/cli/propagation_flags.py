@@ -77,4 +77,4 @@ def _define(field: dataclasses.Field, decided: str | None) -> flags.FlagHolder:
     }
     define = kinds[type(field.default)]
     text = _HELP[field.name] + (f" Default: {decided}." if decided else "")
-    return define(field.name, None if decided else field.default, text)  # type: ignore[arg-type]
+    return define(field.name, None if decided else field.default, text)

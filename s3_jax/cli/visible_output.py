@@ -16,7 +16,7 @@ def visible_output() -> Iterator[None]:
     """Escape control characters in standard output and in log lines."""
     handler, form, before = logging.get_absl_handler(), _Visible(), sys.stdout
     handler.addFilter(form)
-    sys.stdout = _Output(before)  # type: ignore[assignment]
+    sys.stdout = _Output(before)
     try:
         yield
     finally:

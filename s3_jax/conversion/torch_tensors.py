@@ -128,7 +128,7 @@ def as_array(tensor: Tensor, raw: NDArray[np.uint8], byte_order: str) -> NDArray
     array: NDArray[Any] = np.ndarray(
         tensor.shape,
         tensor.dtype,
-        buffer=raw,  # type: ignore[arg-type]  # any buffer will do
+        buffer=raw,
         offset=tensor.storage.start * tensor.storage.itemsize + tensor.offset * item,
         strides=[stride * item for stride in tensor.strides],
     )

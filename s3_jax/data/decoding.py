@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from PIL import Image
 
-from s3_jax.errors import InputError
-from s3_jax.media.image_files import DECODE_ERRORS, reason
+from s3_jax.errors import InputError, reason
+from s3_jax.media.image_files import DECODE_ERRORS
 from s3_jax.media.mask_files import VOID
 
 # JPEG files decode faster at a fraction of their size (libjpeg scales in the DCT). The

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from s3_jax.errors import InputError
-from s3_jax.media.image_files import reason
+from s3_jax.errors import InputError, reason
 from s3_jax.media.json_files import read_json
 
 EmptyMasks = dict[str, list[str]]  # video -> file stems of its empty masks

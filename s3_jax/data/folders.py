@@ -9,8 +9,8 @@ from pathlib import Path
 
 from absl import logging
 
-from s3_jax.errors import InputError
-from s3_jax.media.image_files import IMAGE_SUFFIXES, natural_key, reason, shortened
+from s3_jax.errors import InputError, reason
+from s3_jax.media.image_files import IMAGE_SUFFIXES, natural_key, shortened
 
 MASK_SUFFIXES = frozenset((".png", ".bmp", ".gif", ".tif", ".tiff"))
 # Share of a data set that may be missing before it counts as only partly extracted.

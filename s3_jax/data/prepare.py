@@ -23,8 +23,7 @@ from s3_jax.data.records import Entry, VideoRecord
 from s3_jax.data.sampling import object_ids, relabel
 from s3_jax.data.tfds_builder import VideoBuilder
 from s3_jax.data.videos import Ids, read_bytes
-from s3_jax.errors import InputError
-from s3_jax.media.image_files import reason
+from s3_jax.errors import InputError, reason
 from s3_jax.media.json_files import parse_json
 
 VERSION = str(VideoBuilder.VERSION)

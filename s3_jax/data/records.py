@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from s3_jax.errors import InputError
-from s3_jax.media.image_files import reason
+from s3_jax.errors import InputError, reason
 
 VIDEOS = "videos"  # key of the index in the data set's metadata
 

@@ -12,8 +12,7 @@ from s3_jax.data.decoding import decode_ids, decode_image, without_void
 from s3_jax.data.folders import AnnotatedVideo
 from s3_jax.data.records import VideoRecord
 from s3_jax.data.synthetic import Scene, render
-from s3_jax.errors import InputError
-from s3_jax.media.image_files import reason
+from s3_jax.errors import InputError, reason
 
 Image = UInt8[np.ndarray, "_ _ 3"]
 Ids = Integer[np.ndarray, "_ _"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from s3_jax.errors import InputError, listed
-from s3_jax.media.image_files import DECODE_ERRORS, natural_key, reason, shortened
+from s3_jax.errors import InputError, listed, reason
+from s3_jax.media.image_files import DECODE_ERRORS, natural_key, shortened
 from s3_jax.media.mask_files import MaskEncoding, read_mask
 from s3_jax.media.writers import write_mask
 

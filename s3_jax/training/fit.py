@@ -40,7 +40,6 @@ from s3_jax.training.parts import (
     Callback,
     Data,
     Evaluate,
-    Evaluation,
     Learnt,
     Loss,
     Stage,
@@ -48,7 +47,7 @@ from s3_jax.training.parts import (
     Trainer,
     Variables,
 )
-from s3_jax.training.progress import Journal, say
+from s3_jax.training.progress import Evaluation, Journal, say
 from s3_jax.training.run_config import Form
 from s3_jax.training.state import TrainState, evaluation_variables
 from s3_jax.training.step import init_state, voting_step

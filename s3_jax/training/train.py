@@ -16,7 +16,8 @@ from s3_jax.training import run_config, run_data
 from s3_jax.training.callbacks import Pictures
 from s3_jax.training.fit import FitConfig, Outcome, run_stages
 from s3_jax.training.parameter_groups import refuse_unmatched
-from s3_jax.training.parts import Callback, Evaluation, Learnt, Stage, Variables
+from s3_jax.training.parts import Callback, Learnt, Stage, Variables
+from s3_jax.training.progress import Evaluation
 from s3_jax.training.run_config import RunConfig, StageConfig
 from s3_jax.training.stages import first_variables, hand_over, stage_model, stage_trainer
 from s3_jax.training.validation import Validator

@@ -15,9 +15,9 @@ import numpy as np
 
 from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.folders import chosen_names, existing, frame_names
-from s3_jax.errors import InputError, listed
+from s3_jax.errors import InputError, listed, reason
 from s3_jax.limits import require_within
-from s3_jax.media.image_files import natural_key, reason
+from s3_jax.media.image_files import natural_key
 from s3_jax.media.json_files import read_json
 from s3_jax.media.mask_files import Mask, MaskEncoding
 from s3_jax.media.output_paths import inside

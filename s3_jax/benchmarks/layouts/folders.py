@@ -11,8 +11,8 @@ from absl import logging
 from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.video import FolderVideo
 from s3_jax.benchmarks.score_folders import read_sequence_list
-from s3_jax.errors import InputError, listed
-from s3_jax.media.image_files import IMAGE_SUFFIXES, natural_key, reason, shortened
+from s3_jax.errors import InputError, listed, reason
+from s3_jax.media.image_files import IMAGE_SUFFIXES, natural_key, shortened
 
 IMAGES, ANNOTATIONS, FULL = "JPEGImages", "Annotations", "Full-Resolution"
 SavedFrames = Callable[[str, list[str]], frozenset[str] | None]

@@ -5,8 +5,8 @@ from pathlib import Path
 from s3_jax.benchmarks.layouts.config import LayoutConfig
 from s3_jax.benchmarks.layouts.folders import chosen_names, existing, frame_names
 from s3_jax.benchmarks.layouts.video import FolderVideo
-from s3_jax.errors import InputError, listed
-from s3_jax.media.image_files import natural_key, reason
+from s3_jax.errors import InputError, listed, reason
+from s3_jax.media.image_files import natural_key
 
 UNKNOWN_LENGTH = 100  # assumed of video files, for progress only
 

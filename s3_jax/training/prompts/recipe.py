@@ -40,7 +40,7 @@ from s3_jax.models.prompt_maps import Prompts
 from s3_jax.models.variables import Variables
 from s3_jax.prompting.prompter import Prompter
 from s3_jax.training.fit import FitConfig, Outcome, fit
-from s3_jax.training.parts import Evaluation
+from s3_jax.training.progress import Evaluation
 from s3_jax.training.prompts.clicks import ClickConfig
 from s3_jax.training.prompts.folders import FOLDERS, STILLS
 from s3_jax.training.prompts.loss import PromptLossConfig, prompt_losses
