@@ -16,6 +16,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 from absl import logging
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from s3_jax.data.records import VIDEOS, Entry, VideoRecord, features_of
 
@@ -61,6 +62,7 @@ class VideoBuilder(  # type: ignore[call-arg]
             Path(os.devnull).open("w") as nowhere,
             contextlib.redirect_stdout(nowhere),  # TFDS prints messages about downloading
             tempfile.TemporaryDirectory() as downloads,
+            _features_in_order(),
         ):
             self.download_and_prepare(download_dir=downloads, download_config=config)
         return Path(self.data_dir)
@@ -87,3 +89,21 @@ class VideoBuilder(  # type: ignore[call-arg]
             masks = [io.BytesIO(mask) for mask in record.segmentations]
             metadata = {"num_frames": len(frames), "video_name": record.name}
             yield key, {"video": {"frames": frames, "segmentations": masks}, "metadata": metadata}
+
+
+@contextlib.contextmanager
+def _features_in_order() -> Iterator[None]:
+    """Let TFDS write the features of a record in one order, so that equal data are equal bytes.
+
+    Protocol buffers otherwise write a map in an order that changes from process to process.
+    """
+
+    def serialize(serializer: ExampleSerializer, example: Any) -> bytes:
+        return serializer.get_tf_example(example).SerializeToString(deterministic=True)
+
+    before = ExampleSerializer.serialize_example
+    ExampleSerializer.serialize_example = serialize  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ExampleSerializer.serialize_example = before  # type: ignore[method-assign]
