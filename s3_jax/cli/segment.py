@@ -41,16 +41,24 @@ More examples:
   s3 segment --video=cats.mp4 --masks=corrected/ ... --all_masks
   # Masks on any frames, not only the first: segment in both directions.
   s3 segment --video=cats.mp4 --masks=some_frames/ ... --all_masks --both_directions
+  # Several videos, spread over the devices of this machine, to results/cats and results/dogs.
+  s3 segment --video=cats.mp4 --masks=cats.png --video=dogs.mp4 --masks=dogs.png ... \
+      --output=results
   # Less memory: half precision (on TPU and GPU), two objects at a time, smaller frames.
   s3 segment ... --dtype=bfloat16 --chunk_size=2 --size=360
 """
 
+import contextlib
 import dataclasses
+import queue
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from tqdm import tqdm
@@ -84,14 +92,23 @@ from s3_jax.segmentation.video import (
     segment,
 )
 
-VIDEO = flags.DEFINE_string("video", None, "Video file or directory of images. Required.")
-MASKS = flags.DEFINE_string(
+VIDEO = flags.DEFINE_multi_string(
+    "video",
+    None,
+    "Video file or directory of images. Required. May be given several times, each with its "
+    "--masks, for several videos.",
+)
+MASKS = flags.DEFINE_multi_string(
     "masks",
     None,
     "Mask image for the first frame, or directory of masks. Required, unless you mark the objects "
     "with --points or --box.",
 )
-OUTPUT = flags.DEFINE_string("output", None, "Directory for the results. Required.")
+OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "Directory for the results; of several videos each has its own in it. Required.",
+)
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Start over: clear the results of an earlier run in --output first."
 )
@@ -148,14 +165,81 @@ flags.adopt_module_key_flags(mask_flags)
 flags.adopt_module_key_flags(prompt_flags)
 
 
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A video, the path of its masks if there are any, and the directory of its results."""
+
+    video: Path
+    masks: str | None
+    output: Path
+
+
+Watch = Callable[[], AbstractContextManager[list[int]]]  # a list that interruptions fill
+
+
 def main() -> int:
     quiet_logging()
+    videos, masks = VIDEO.value or [], MASKS.value or []
+    _required("video", videos[0] if videos else None)
+    output = Path(_required("output", OUTPUT.value))
+    if len(videos) == 1 and len(masks) < 2:
+        return _attempt(Task(Path(videos[0]), masks[0] if masks else None, output), interruption)
+    return _segment_all(_tasks(videos, masks, output))
+
+
+def _tasks(videos: Sequence[str], masks: Sequence[str], output: Path) -> list[Task]:
+    """Pair videos and masks, in the order in which they are given.
+
+    Raises:
+      InputError: they are not equally many, or two videos have one name.
+    """
+    if prompt_flags.given() or len(videos) != len(masks):
+        raise InputError(
+            f"{len(videos)} --video and {len(masks)} --masks: several videos need masks each, "
+            "given in the same order"
+        )
+    names = [Path(video).stem for video in videos]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(f"--video: two are named {twice[0]}, and would share {output / twice[0]}")
+    pairs = zip(videos, masks, names, strict=True)
+    return [Task(Path(video), given, output / name) for video, given, name in pairs]
+
+
+def _segment_all(tasks: Sequence[Task]) -> int:
+    """Segment several videos, one at a time on every local device; return the exit code."""
+    import jax
+
+    devices: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for device in jax.local_devices():
+        devices.put(device)
+
+    def work(task: Task) -> int:
+        if interrupted:
+            return _interrupted(f"before {task.video}")
+        device = devices.get()
+        try:
+            with jax.default_device(device):
+                return _attempt(task, lambda: contextlib.nullcontext(interrupted))
+        except InputError as error:
+            return command.fail(str(error))
+        finally:
+            devices.put(device)
+
+    with interruption() as interrupted, ThreadPoolExecutor(devices.qsize()) as pool:
+        codes = list(pool.map(work, tasks))
+    print(f"{codes.count(0)} of {len(tasks)} videos are done")
+    return max(codes)
+
+
+def _attempt(task: Task, watch: Watch) -> int:
+    """Segment a video; return the exit code, after a line about what went wrong."""
     try:
-        return _segment_video()
+        return _segment_video(task, watch)
     except KeyboardInterrupt:
         return command.fail("interrupted; the same command goes on from there", 130)
     except OSError as error:
-        place = error.filename or OUTPUT.value
+        place = error.filename or task.output
         return command.fail(
             f"cannot use {place}: {reason(error)}; finished frames are kept, and the same command "
             "goes on from there"
@@ -169,18 +253,17 @@ def main() -> int:
         )
 
 
-def _segment_video() -> int:
+def _segment_video(task: Task, watch: Watch) -> int:
     """Check everything that can be checked quickly, then load the model and segment."""
     begin = time.monotonic()
     config = propagation_config(_PROPAGATION_FLAGS)
-    video = Path(_required("video", VIDEO.value))
+    video, output = task.video, task.output
     strict = video.is_dir() if STRICT.value is None else STRICT.value
     source = open_video(video, keep_going=not strict)
-    masks = None if prompt_flags.given() else _open_masks(source, _required("masks", MASKS.value))
+    masks = None if prompt_flags.given() else _open_masks(source, _required("masks", task.masks))
     checkpoint = _find_checkpoint(_required("checkpoint", CHECKPOINT.value))
-    output = Path(_required("output", OUTPUT.value))
     _refuse_among(output, [video, *([masks.path] if masks else [])])
-    masks = masks or _open_masks(source, _first_mask(source, checkpoint, output))
+    masks = masks or _open_masks(source, _first_mask(source, checkpoint, task))
     folder = RunFolder(
         output,
         _identity(config, source, masks, checkpoint),
@@ -193,11 +276,16 @@ def _segment_video() -> int:
         if OVERLAY.value and not folder.overlay.exists():
             _overlay(source, masks, folder, done)
         return _report_lost(source, folder, folder.notes.get("lost_frames", []))
-    return _run(_load_session(checkpoint, config), source, masks, folder, begin)
+    return _run(_load_session(checkpoint, config), source, masks, folder, begin, watch)
 
 
 def _run(
-    session: Rewindable, source: VideoSource, masks: MaskFiles, folder: RunFolder, begin: float
+    session: Rewindable,
+    source: VideoSource,
+    masks: MaskFiles,
+    folder: RunFolder,
+    begin: float,
+    watch: Watch,
 ) -> int:
     """Segment, draw and report, and return the exit code."""
     config = SegmentConfig(
@@ -208,7 +296,7 @@ def _run(
         config = dataclasses.replace(config, keep_before=given.last)
         given.reserve(session, forwards=True)
     pace = _Pace(begin)
-    with interruption() as interrupted, _bar(source, "segment") as bar:
+    with watch() as interrupted, _bar(source, "segment") as bar:
 
         def resume_at(frames: int) -> None:
             bar.reset(source.num_frames)
@@ -229,7 +317,7 @@ def _run(
             "frames, does not have: remove or rename it"
         )
     back = given if problem is None else None
-    if back is not None and not _fill(session, source, masks, folder, config, back):
+    if back is not None and not _fill(session, source, masks, folder, config, back, watch):
         return _interrupted("on the way back")
     if OVERLAY.value and done:
         _overlay(source, masks, folder, done)
@@ -256,9 +344,10 @@ def _fill(
     folder: RunFolder,
     config: SegmentConfig,
     given: GivenMasks,
+    watch: Watch,
 ) -> bool:
     """Segment backwards from the last mask, and return True unless interrupted."""
-    with interruption() as interrupted, _bar(source, "backwards") as bar:
+    with watch() as interrupted, _bar(source, "backwards") as bar:
 
         def resume_at(frames: int) -> None:
             bar.reset(given.last + 1)
@@ -320,14 +409,14 @@ def _overlay(source: VideoSource, masks: MaskFiles, folder: RunFolder, frames: i
         render_overlay(source, folder, masks.first.encoding, frames, rate, bar.update)
 
 
-def _first_mask(source: VideoSource, checkpoint: Path, output: Path) -> Path:
+def _first_mask(source: VideoSource, checkpoint: Path, task: Task) -> Path:
     """Make the first mask from clicks and boxes."""
-    if MASKS.value:
+    if task.masks:
         raise InputError("give --masks, or --points and --box, but not both")
     first = next(source.frames(), None)
     if first is None or first.index > 0:
         raise InputError(f"{source.path}: its first frame, which the points are in, is damaged")
-    return prompt_flags.make_first_mask(first.image, checkpoint, output, OVERWRITE.value)
+    return prompt_flags.make_first_mask(first.image, checkpoint, task.output, OVERWRITE.value)
 
 
 def _open_masks(source: VideoSource, path: str | Path) -> MaskFiles:

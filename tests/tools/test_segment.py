@@ -77,6 +77,74 @@ def _contents(path: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in sorted(path.iterdir())}
 
 
+SEVERAL = """
+import sys, threading
+import jax
+from s3_jax.cli import command, segment
+from tests.tools.fake_session import FakeSession
+
+together, used = threading.Barrier(3), []
+
+def load(checkpoint, config):
+    used.append(jax.config.jax_default_device)
+    together.wait(60)  # until three videos are under way
+    return FakeSession()
+
+segment._find_checkpoint, segment._load_session = segment.Path, load
+
+def main():
+    code = segment.main()
+    print("devices", len(set(used)))
+    return code
+
+main.__module__ = segment.__name__
+command.run(main)
+"""
+
+
+def _several(folder: Path, *names: str, masks: int) -> list[str]:
+    videos = [f"--video={folder / name}" for name in names]
+    given = [f"--masks={folder / 'masks'}"] * masks
+    return [*videos, *given, f"--checkpoint={folder / 'checkpoint'}", f"--output={folder / 'all'}"]
+
+
+def test_several_videos_are_done_on_devices_of_their_own(folder):
+    (folder / "again").symlink_to(folder / "frames")
+    (folder / "third").symlink_to(folder / "frames")
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL, *_several(folder, "frames", "again", "third", masks=3)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "3 of 3 videos are done" in done.stdout and "devices 3" in done.stdout
+    assert _run(folder).returncode == 0
+    for name in ("frames", "again", "third"):
+        assert _contents(folder / "all" / name / "masks") == _contents(folder / "out" / "masks")
+
+
+@pytest.mark.parametrize(
+    ("names", "masks", "says"),
+    [
+        (("frames", "video.mp4"), 1, "2 --video and 1 --masks: several videos need masks each"),
+        (("frames", "masks/../frames"), 2, "two are named frames"),
+    ],
+)
+def test_videos_that_cannot_be_told_apart_are_refused(folder, names, masks, says):
+    command = [sys.executable, "-m", FAKE, *_several(folder, *names, masks=masks)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    _fails(done, says)
+
+
+def test_a_video_that_fails_leaves_the_others(folder):
+    (folder / "empty").mkdir()
+    command = [sys.executable, "-m", FAKE, *_several(folder, "empty", "frames", masks=2)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    _fails(done, str(folder / "empty"))
+    assert "1 of 2 videos are done" in done.stdout
+    assert len(_contents(folder / "all" / "frames" / "masks")) == COUNT
+
+
 def test_frames_in_masks_and_overlay_out(folder):
     result = _run(folder, save_scores=True)
     assert result.returncode == 0, result.stderr
