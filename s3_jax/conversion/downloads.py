@@ -82,6 +82,34 @@ PUBLISHED = {
         "resnet",
         "torchvision's ResNet-50, to train from",
     ),
+    # Meta publishes no checksums of DINOv2; public repositories that use the files state these.
+    "dinov2_vitb14": PublishedFile(
+        "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
+        "sha256",
+        "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",
+        346_378_731,
+        "Apache-2.0",
+        "vit",
+        "DINOv2's ViT-B/14, to train from",
+    ),
+    "dinov2_vitl14": PublishedFile(
+        "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
+        "sha256",
+        "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
+        1_217_586_395,
+        "Apache-2.0",
+        "vit",
+        "DINOv2's ViT-L/14, to train from",
+    ),
+    "mae_vitb16": PublishedFile(
+        "https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth",
+        "md5",
+        "8cad7c",  # all that MAE's README prints
+        343_000_000,
+        "CC-BY-NC-4.0; trained on ImageNet",
+        "vit",
+        "MAE's ViT-B/16, to train from",
+    ),
 }
 
 
