@@ -1,6 +1,13 @@
-"""An object store in memory, behind fsspec, in place of Google's."""
+"""An object store in memory, or in a directory, behind fsspec, in place of Google's.
+
+  python -m tests.support.stores DIRECTORY CACHE train --config=smoke --workdir=gs://bucket/run
+
+is a command of `s3` in a process whose `gs://bucket/run` is `DIRECTORY/bucket/run`, and which
+copies what is finished twenty times a second.
+"""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,6 +15,7 @@ from typing import Any, ClassVar
 import fsspec
 import pytest
 from etils.epath import backend
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 
@@ -37,6 +45,26 @@ def in_memory(cache: Path) -> Bucket:
     return Bucket(skip_instance_cache=True)
 
 
+class Disk(LocalFileSystem):
+    """What `gs://` finds; files are in `directory`."""
+
+    protocol = ("gs", "gcs")
+    directory: ClassVar[Path]
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> str:
+        return super()._strip_protocol(str(path).replace("gs://", f"{cls.directory}/", 1))
+
+
+def on_disk(directory: Path, cache: Path) -> None:
+    """Put a directory, which outlives this process, behind `gs://`, for the rest of it."""
+    os.environ["S3_JAX_CACHE"] = str(cache)
+    os.environ["EPATH_USE_TF"] = "0"
+    Disk.directory = directory
+    fsspec.register_implementation("gcs", Disk, clobber=True)
+    backend.fsspec_backend._get_filesystem.cache_clear()
+
+
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bucket]:
     """The store, empty, and a cache of its own."""
@@ -45,3 +73,13 @@ def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bucket]:
     yield in_memory(tmp_path / "cache")
     backend.fsspec_backend._get_filesystem.cache_clear()
     Bucket.store.clear()
+
+
+if __name__ == "__main__":
+    on_disk(Path(sys.argv[1]), Path(sys.argv[2]))
+    from s3_jax import remote
+    from s3_jax.cli.main import main
+
+    remote.PUSH_EVERY = 0.05
+    sys.argv = ["s3", *sys.argv[3:]]
+    main()
