@@ -18,6 +18,8 @@ from s3_jax.cli import command
 
 ROOT = Path(__file__).parent.parent
 RESOLUTIONS = {"oldest": "lowest-direct", "newest": "highest"}
+# jax2onnx cannot be installed beside the newest Orbax.
+EXTRAS = {"oldest": "dev,onnx,ray", "newest": "dev,ray"}
 # Tests that use every dependency, and take only minutes.
 TESTS = (
     "tests/test_config.py", "tests/test_cluster.py", "tests/test_files.py", "tests/cli/test_s3.py",
@@ -25,6 +27,7 @@ TESTS = (
     "tests/media/test_mask_files.py", "tests/conversion/test_torch_file.py",
     "tests/checkpoints/test_model.py", "tests/data/test_pipeline.py", "tests/data/test_prepare.py",
     "tests/propagation/test_scan.py", "tests/propagation/test_export.py",
+    "tests/propagation/test_export_onnx.py", "tests/test_interoperability.py",
     "tests/training/test_fit_loop.py", "tests/training/test_checkpoints.py",
     "tests/benchmarks/test_report_page.py", "tests/annotation/test_server.py",
 )  # fmt: skip
@@ -44,7 +47,7 @@ def _check(end: str) -> int:
     home = ROOT / ".cache" / "versions" / f"{end}-{PYTHON.value.replace('/', '_').strip('_')}"
     python = home / "bin" / "python"
     uv = [sys.executable, "-m", "uv"]
-    install = ["pip", "install", "--quiet", f"--python={python}", ".[dev,ray]"]
+    install = ["pip", "install", "--quiet", f"--python={python}", f".[{EXTRAS[end]}]"]
     for step in (
         [*uv, "venv", "--quiet", "--clear", f"--python={PYTHON.value}", str(home)],
         [*uv, *install, f"--resolution={RESOLUTIONS[end]}", "--upgrade"],

@@ -4,6 +4,7 @@ EXTRAS = {
     "array_record": "train",
     "grain": "train",
     "huggingface_hub": "hub",
+    "jax2onnx": "onnx",
     "matplotlib": "dev",
     "ml_collections": "train",
     "optax": "train",

@@ -64,9 +64,8 @@ def resize_masks(
 def _enlarge(x: Array, axis: int, factor: int) -> Array:
     """Enlarge one axis bilinearly by a whole factor, one output phase after the other."""
     n = x.shape[axis]
-    pad = [(0, 0)] * x.ndim
-    pad[axis] = (1, 1)
-    padded = jnp.pad(x, pad, mode="edge")
+    # Not jnp.pad, which adds empty arrays on the other axes: ONNX knows none.
+    padded = jnp.concatenate([_slice(x, axis, 0, 1), x, _slice(x, axis, n - 1, 1)], axis)
     phases = []
     for phase in range(factor):
         source = (phase + 0.5) / factor - 0.5

@@ -3,6 +3,7 @@
 The file is a ZIP archive of
 
     start.jax, step.jax, encode.jax   programs (portable StableHLO, see `Programs`)
+    read.jax, decode.jax              in place of step.jax, with `ExportConfig.split`
     weights.npz                       their first argument, arrays "00000", "00001", ...
     about.json                        sizes, platforms, arguments and results, checksums
 
@@ -28,17 +29,24 @@ from jaxtyping import Array, Float, UInt8
 from s3_jax.config import ModelConfig, PropagationConfig, to_dict
 from s3_jax.errors import InputError
 from s3_jax.files import replacing
-from s3_jax.models.s3 import S3
+from s3_jax.models.key_projection import Key
+from s3_jax.models.s3 import S3, ImageFeatures
 from s3_jax.ops.backend import compiling_for
 from s3_jax.propagation.frame import Network
 from s3_jax.propagation.geometry import FrameGeometry, frame_geometry, pad, prepare_image, restore
 from s3_jax.propagation.state import VideoState, assign_slots, init_state
-from s3_jax.propagation.step import annotate, step
+from s3_jax.propagation.step import annotate, read_next, step, step_read, with_mirror_image
 
 FORMAT = 1
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 DEFAULT_PROPAGATION = PropagationConfig()
+STEP = {"step": "(weights, state, frame) -> state, probabilities (1 + objects h w)"}
+SPLIT_STEP = {
+    "read": "(weights, state, features) -> state, readout (b objects h/16 w/16 c)",
+    "decode": "(weights, state, frame, features, readout) -> state, probabilities",
+}
 Leaves = list[Array]
+Features = dict[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +56,8 @@ class ExportConfig:
     size: height and width of frames in pixels.
     objects: number of objects; masks may be left empty for fewer.
     platforms: where the file will run; kernels take the form that suits the first one.
+    split: write the step as `encode`, `read` and `decode`, so that frames can be encoded elsewhere,
+      or ahead of time.
     """
 
     size: tuple[int, int] = (480, 864)
@@ -55,6 +65,7 @@ class ExportConfig:
     dtype: str = "float32"
     platforms: tuple[str, ...] = ("cpu",)
     propagation: PropagationConfig = DEFAULT_PROPAGATION
+    split: bool = False
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.platforms if name not in PLATFORMS]
@@ -71,6 +82,9 @@ class Programs:
     start(weights, frame, masks) -> state: the first frame with its masks (objects h w) in [0, 1].
     step(weights, state, frame) -> state, probabilities (1 + objects h w), background first.
     encode(weights, frame) -> the frame's features by name.
+    read(weights, state, features) -> state, every object's readout.
+    decode(weights, state, frame, features, readout) -> state, probabilities: `encode`, `read` and
+      `decode` are `step` in three parts.
     """
 
     model: S3
@@ -107,11 +121,40 @@ class Programs:
         )
         return jax.tree.leaves(after), restore(prob, self.geometry)
 
-    def encode(self, weights: Leaves, frame: UInt8[Array, "h w 3"]) -> dict[str, Array]:
+    def encode(self, weights: Leaves, frame: UInt8[Array, "h w 3"]) -> Features:
         """Return features at strides 16, 8 and 4, pixel feature, and key."""
         network = self._network(weights)
-        features = network(S3.encode_image, prepare_image(frame, self.geometry))
+        features = network(S3.encode_image, self._images(frame))
         return features._asdict() | features.key._asdict()
+
+    def read(
+        self, weights: Leaves, state: Leaves, features: Features
+    ) -> tuple[Leaves, Float[Array, "b k h w c"]]:
+        """Return the state with usage counted, and what every object's memory holds for a frame."""
+        after, readout = read_next(self.config.propagation, self._state(state), _joined(features))
+        return jax.tree.leaves(after), readout
+
+    def decode(
+        self,
+        weights: Leaves,
+        state: Leaves,
+        frame: UInt8[Array, "h w 3"],
+        features: Features,
+        readout: Float[Array, "b k h w c"],
+    ) -> tuple[Leaves, Float[Array, "n h w"]]:
+        """Return the next state, and probabilities at the frames' size."""
+        after, prob = step_read(
+            self._network(weights),
+            self.config.propagation,
+            self._state(state),
+            self._images(frame),
+            _joined(features),
+            readout,
+        )
+        return jax.tree.leaves(after), restore(prob, self.geometry)
+
+    def _images(self, frame: UInt8[Array, "h w 3"]) -> Float[Array, "b H W 3"]:
+        return with_mirror_image(prepare_image(frame, self.geometry), self.config.propagation)
 
     def _network(self, weights: Leaves) -> Network:
         return Network(self.model, jax.tree.unflatten(self.structure, weights))
@@ -124,6 +167,13 @@ class Programs:
     def _state(self, leaves: Leaves) -> VideoState:
         """Return the state with these leaves; its structure is that of an empty one."""
         return jax.tree.unflatten(jax.tree.structure(self._empty_state()), leaves)
+
+
+def _joined(features: Features) -> ImageFeatures:
+    """Return features by name as the network takes them."""
+    key = Key(**{name: features[name] for name in Key._fields})
+    others = {name: features[name] for name in ImageFeatures._fields if name != "key"}
+    return ImageFeatures(**others, key=key)
 
 
 def write_export(
@@ -157,12 +207,25 @@ def _serialized(programs: Programs, leaves: Sequence[Array | np.ndarray]) -> dic
     parts = {}
     with compiling_for(form):
         state = jax.eval_shape(programs.start, weights, frame, masks)
-        calls = {"start": (frame, masks), "step": (state, frame), "encode": (frame,)}
+        calls = _calls(programs, weights, state, frame, masks)
         for name, arguments in calls.items():
             function = jax.jit(getattr(programs, name))
             exported = export.export(function, platforms=config.platforms)(weights, *arguments)
             parts[f"{name}.jax"] = bytes(exported.serialize())
     return parts
+
+
+def _calls(
+    programs: Programs, weights: Any, state: Any, frame: Any, masks: Any
+) -> dict[str, tuple[Any, ...]]:
+    """Return the arguments of every program of the file, after the weights."""
+    calls = {"start": (frame, masks), "step": (state, frame), "encode": (frame,)}
+    if not programs.config.split:
+        return calls
+    features = jax.eval_shape(programs.encode, weights, frame)
+    _, readout = jax.eval_shape(programs.read, weights, state, features)
+    parts = {"read": (state, features), "decode": (state, frame, features, readout)}
+    return {"start": calls["start"], "encode": calls["encode"], **parts}
 
 
 def _sha256(content: bytes) -> str:
@@ -187,6 +250,6 @@ def _about(model: ModelConfig, config: ExportConfig) -> dict[str, Any]:
         "model": to_dict(model),
         "propagation": to_dict(config.propagation),
         "start": "(weights, frame (h w 3) uint8, masks (objects h w) float32) -> state",
-        "step": "(weights, state, frame) -> state, probabilities (1 + objects h w)",
         "encode": "(weights, frame) -> features by name",
+        **(SPLIT_STEP if config.split else STEP),
     }

@@ -25,10 +25,14 @@ import numpy as np
 from jax import export
 
 PROGRAMS = ("start", "step", "encode")
+SPLIT = ("start", "encode", "read", "decode")
 
 
 class Exported:
     """Programs of a file (`start`, `step` and `encode`), and its description, `about`.
+
+    In a file of `s3 export --split` the step is in three parts, which may be called one by one:
+    `encode` (a frame alone, for example ahead of time), `read` and `decode`.
 
     calls: names of custom calls that its programs may make; those of s3_jax's own parts make none.
 
@@ -44,9 +48,9 @@ class Exported:
         self._programs = {
             name: jax.jit(
                 _program(path, name, parts[f"{name}.jax"], calls).call,
-                donate_argnums=1 if name == "step" else (),
+                donate_argnums=1 if name in ("step", "read", "decode") else (),
             )
-            for name in PROGRAMS
+            for name in _names(parts)
         }
 
     def start(self, frame, masks):
@@ -55,11 +59,28 @@ class Exported:
 
     def step(self, state, frame):
         """Return the next state and probabilities, background first; consumes the given state."""
-        return self._programs["step"](self._weights, state, frame)
+        if "step" in self._programs:
+            return self._programs["step"](self._weights, state, frame)
+        features = self.encode(frame)
+        state, readout = self.read(state, features)
+        return self.decode(state, frame, features, readout)
 
     def encode(self, frame):
         """Return the frame's features by name."""
         return self._programs["encode"](self._weights, frame)
+
+    def read(self, state, features):
+        """Return the state, in place of the one given, and the readout of every object."""
+        return self._programs["read"](self._weights, state, features)
+
+    def decode(self, state, frame, features, readout):
+        """Return the next state, in place of the one given, and probabilities."""
+        return self._programs["decode"](self._weights, state, frame, features, readout)
+
+
+def _names(parts):
+    """Return the names of a file's programs, given its parts or their names."""
+    return SPLIT if "read.jax" in parts else PROGRAMS
 
 
 def _read(path):
@@ -67,7 +88,7 @@ def _read(path):
     try:
         with zipfile.ZipFile(path) as archive:
             about = json.loads(archive.read("about.json"))
-            names = ("weights.npz", *(f"{name}.jax" for name in PROGRAMS))
+            names = ("weights.npz", *(f"{name}.jax" for name in _names(archive.namelist())))
             parts = {name: archive.read(name) for name in names}
             recorded = about["sha256"]
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, RecursionError) as error:

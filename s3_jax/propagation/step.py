@@ -90,7 +90,32 @@ def step_encoded(
     Returns:
       See `step`.
     """
-    state, prediction = segment_next(network, config, state, features)
+    state, readout = read_next(config, state, features)
+    return step_read(network, config, state, images, features, readout, end, permanent)
+
+
+def step_read(
+    network: Network,
+    config: PropagationConfig,
+    state: VideoState,
+    images: Float[Array, "b H W 3"],
+    features: ImageFeatures,
+    readout: Float[Array, "b k h w c"],
+    end: Flag = False,
+    permanent: Flag = False,
+) -> tuple[VideoState, Float[Array, "n H W"]]:
+    """Perform the part of `step` that follows reading the memory.
+
+    Args:
+      images: the frame and, with `config.flip`, its mirror image.
+      features: features of these images.
+      readout: every object's readout, from `read_next`.
+      state, end, permanent: see `step`.
+
+    Returns:
+      See `step`.
+    """
+    prediction = _segment_read(network, config, state, features, readout)
     distance = state.since_memory + 1
     end, permanent = jnp.asarray(end), jnp.asarray(permanent)
     state = _update_sensory(network, config, state, prediction, distance, end)
@@ -154,12 +179,32 @@ def segment_next(
     features: ImageFeatures,
 ) -> tuple[VideoState, Prediction]:
     """Segment all remembered objects; the returned state has counted usage."""
+    state, readout = read_next(config, state, features)
+    return state, _segment_read(network, config, state, features, readout)
+
+
+def read_next(
+    config: PropagationConfig, state: VideoState, features: ImageFeatures
+) -> tuple[VideoState, Float[Array, "b k h w c"]]:
+    """Return the state with usage counted, and the readout of every object for a frame."""
+    readout, memory = read_memory(config, state, features.key)
+    return state.replace(memory=memory), readout
+
+
+def _segment_read(
+    network: Network | WatchedNetwork,
+    config: PropagationConfig,
+    state: VideoState,
+    features: ImageFeatures,
+    readout: Float[Array, "b k h w c"],
+) -> Prediction:
+    """Segment all remembered objects with a given readout."""
     seen = remembered(state)
-    segmentation, memory = frame.segment(
+    segmentation, _ = frame.segment(
         network,
         features,
         state.objects,
-        functools.partial(read_memory, config, state),
+        lambda _: (readout, None),
         jnp.broadcast_to(seen.astype(state.sensory.dtype)[None], state.sensory.shape[:2]),
         same_bucket(state),
         config.chunk_size,
@@ -168,7 +213,7 @@ def segment_next(
     if config.flip:
         average = (prob[:1] + prob[1:, ..., ::-1]) / 2
         prob = jnp.concatenate([average, average[..., ::-1]])
-    return state.replace(memory=memory), Prediction(prob, segmentation)
+    return Prediction(prob, segmentation)
 
 
 def remember_last(

@@ -81,6 +81,31 @@ def test_another_process_without_the_package_gets_the_same_masks(
     np.testing.assert_allclose(result["key"], key, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_encode_read_and_decode_are_the_step(
+    exported: Path, cropped: Video, tiny_network: Network
+) -> None:
+    """Frames are encoded ahead of time; masks are those of the whole step."""
+    path = exported.with_name("split.s3")
+    settings = ExportConfig(SIZE, objects=2, propagation=PROPAGATION, split=True)
+    write_export(path, TINY, tiny_network.variables, settings)
+    split, whole = Exported(path), Exported(exported)
+    masks = np.stack([mask for _, mask in sorted(cropped.hard_masks(0, 1, 2).items())])
+    features = [split.encode(frame) for frame in cropped.frames]
+    parts, states = [], [part.start(cropped.frames[0], masks) for part in (split, whole)]
+    for frame, encoded in zip(cropped.frames[1:], features[1:], strict=True):
+        state, readout = split.read(states[0], encoded)
+        state, found = split.decode(state, frame, encoded, readout)
+        after, expected = whole.step(states[1], frame)
+        states, parts = [state, after], [*parts, (found, expected)]
+    for found, expected in parts:
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        np.testing.assert_array_equal(jnp.argmax(found, 0), jnp.argmax(expected, 0))
+    assert {name for name in _parts(path) if name.endswith(".jax")} == {
+        "start.jax", "encode.jax", "read.jax", "decode.jax"
+    }  # fmt: skip
+
+
 def test_the_file_says_what_it_holds(exported: Path) -> None:
     with zipfile.ZipFile(exported) as archive:
         about = json.loads(archive.read("about.json"))

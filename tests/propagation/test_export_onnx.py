@@ -1,0 +1,43 @@
+"""ONNX programs in ONNX Runtime, beside JAX."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from s3_jax.errors import InputError
+from s3_jax.propagation.export import ExportConfig
+from s3_jax.propagation.export_onnx import OnnxPrograms, write_onnx
+from s3_jax.propagation.frame import Network
+from tests.propagation.conftest import TINY
+
+CONFIG = ExportConfig(size=(60, 90), objects=2)  # padding is part of the programs
+
+
+@pytest.mark.slow
+def test_programs_compute_what_jax_computes(tmp_path: Path, tiny_network: Network) -> None:
+    pytest.importorskip("jax2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    write_onnx(tmp_path, TINY, tiny_network.variables, CONFIG)
+    draw = np.random.default_rng(0)
+    programs = OnnxPrograms(TINY, tiny_network.variables, CONFIG)
+    for name, (function, shapes) in programs.calls().items():
+        arrays = {
+            key: draw.integers(0, 255, x.shape, np.uint8) if key == "frame"
+            else draw.random(x.shape, np.float32) for key, x in shapes.items()
+        }  # fmt: skip
+        session = runtime.InferenceSession(tmp_path / f"{name}.onnx")
+        inputs = {x.name: arrays[x.name.removesuffix("_in")] for x in session.get_inputs()}
+        results = [x.name for x in session.get_outputs()]
+        found = dict(zip(results, session.run(None, inputs), strict=True))
+        expected = jax.jit(function)(**arrays)
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[key], value, atol=2e-5, rtol=1e-5, err_msg=key)
+
+
+def test_another_type_is_refused(tmp_path: Path, tiny_network: Network) -> None:
+    half = ExportConfig(size=(60, 90), dtype="bfloat16")
+    with pytest.raises(InputError, match="float32, not in bfloat16"):
+        write_onnx(tmp_path, TINY, tiny_network.variables, half)
