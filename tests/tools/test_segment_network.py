@@ -68,6 +68,32 @@ def _results(output: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+def test_videos_on_four_devices_have_the_bytes_of_one(video, variables, tmp_path):
+    """Device by device the same program runs, so no bit depends on which one does a video."""
+    save_model(tmp_path / "model", TINY, variables)
+    names = [f"video{i}" for i in range(4)]
+    for name in names:
+        (tmp_path / name).symlink_to(video / "frames")
+    pairs = [f"--{flag}" for name in names
+             for flag in (f"video={tmp_path / name}", f"masks={video / 'masks'}")]  # fmt: skip
+    alone = pairs[:2]
+
+    def run(given: list[str], output: Path, devices: int) -> None:
+        flags = [*given, f"--checkpoint={tmp_path / 'model'}", f"--output={output}", "--nooverlay"]
+        done = subprocess.run(
+            [sys.executable, "-m", "tools.segment", *flags, "--all_masks", "--mem_every=2"],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+            env={**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    run(alone, tmp_path / "one", 1)
+    run(pairs, tmp_path / "four", 4)
+    for name in names:
+        assert _results(tmp_path / "four" / name) == _results(tmp_path / "one")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "options"),
     [
