@@ -129,7 +129,7 @@ class Programs:
 
     def read(
         self, weights: Leaves, state: Leaves, features: Features
-    ) -> tuple[Leaves, Float[Array, "b k h w c"]]:
+    ) -> tuple[Leaves, Float[Array, "b k h16 w16 c"]]:
         """Return the state with usage counted, and what every object's memory holds for a frame."""
         after, readout = read_next(self.config.propagation, self._state(state), _joined(features))
         return jax.tree.leaves(after), readout
@@ -140,7 +140,7 @@ class Programs:
         state: Leaves,
         frame: UInt8[Array, "h w 3"],
         features: Features,
-        readout: Float[Array, "b k h w c"],
+        readout: Float[Array, "b k h16 w16 c"],
     ) -> tuple[Leaves, Float[Array, "n h w"]]:
         """Return the next state, and probabilities at the frames' size."""
         after, prob = step_read(

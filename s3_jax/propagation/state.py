@@ -6,6 +6,7 @@ Objects that first appeared in the same frame form a bucket (see `s3_jax.memory.
 """
 
 import functools
+from typing import no_type_check
 
 import flax.struct
 import jax
@@ -34,6 +35,8 @@ def slot_size(count: int) -> int:
     return size
 
 
+# Unchecked, since pytrees are also rebuilt around non-arrays (shapes, batched axes).
+@no_type_check
 class VideoState(flax.struct.PyTreeNode):
     """Memory of one video after some frames; b is 1, or 2 with flip augmentation.
 

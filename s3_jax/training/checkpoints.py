@@ -306,6 +306,8 @@ def _ranking(record: Record) -> dict[str, float]:
 
 
 def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:
+    # Orbax creates it on the first host only, and hosts need not share a disk.
+    directory.mkdir(parents=True, exist_ok=True)
     latest = policies.LatestN(n=keep)
     best = policies.BestN(get_metric_fn=lambda metrics: (metrics.get("stage", 0), metrics["score"]),
                           n=1, keep_checkpoints_without_metrics=False)  # fmt: skip
