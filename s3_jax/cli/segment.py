@@ -227,7 +227,7 @@ def _segment_all(tasks: Sequence[Task]) -> int:
             devices.put(device)
 
     with interruption() as interrupted, ThreadPoolExecutor(devices.qsize()) as pool:
-        codes = list(pool.map(work, tasks))
+        codes = list(tqdm(pool.map(work, tasks), "segment", len(tasks), unit=" videos"))
     print(f"{codes.count(0)} of {len(tasks)} videos are done")
     return max(codes)
 
@@ -493,7 +493,9 @@ def _load_session(checkpoint: Path, config: PropagationConfig) -> Rewindable:
 
 
 def _bar(source: VideoSource, what: str) -> tqdm:
+    """Return a progress bar for a video's frames, drawn unless several videos run at a time."""
     return tqdm(
+        disable=len(VIDEO.value or []) > 1,
         desc=what,
         total=source.num_frames,
         mininterval=0.2 if sys.stderr.isatty() else 10,

@@ -102,8 +102,8 @@ def _features_in_order() -> Iterator[None]:
         return serializer.get_tf_example(example).SerializeToString(deterministic=True)
 
     before = ExampleSerializer.serialize_example
-    ExampleSerializer.serialize_example = serialize  # type: ignore[method-assign]
+    ExampleSerializer.serialize_example = serialize
     try:
         yield
     finally:
-        ExampleSerializer.serialize_example = before  # type: ignore[method-assign]
+        ExampleSerializer.serialize_example = before
