@@ -73,7 +73,9 @@ def test_hosts_without_a_shared_disk_train_and_go_on(tmp_path: Path) -> None:
     said = [finish(process) for process in start("killed")]
     assert "going on from step" in said[0]
     assert losses(store / "b/killed") == losses(store / "b/whole")
-    assert sorted(path.name for path in (store / "b/killed/checkpoints").iterdir()) == ["4", "6"]
+    # The kill may have cut short the removal of checkpoint 2, of which parts then remain.
+    kept = {path.name for path in (store / "b/killed/checkpoints").iterdir()}
+    assert {"4", "6"} <= kept <= {"2", "4", "6"}
 
 
 def test_a_video_is_segmented_from_and_to_a_store(tmp_path: Path) -> None:
