@@ -28,9 +28,13 @@ TINY = ModelConfig(
 
 @pytest.fixture(scope="session")
 def tiny_network() -> Network:
-    variables = from_torch(state_dict(torch_shapes(TINY)), TINY)
+    return make_network(TINY)
+
+
+def make_network(config: ModelConfig) -> Network:
+    variables = from_torch(state_dict(torch_shapes(config)), config)
     used = {name: variables[name] for name in ("params", "batch_stats")}
-    return Network(S3(TINY), jax.tree.map(jnp.asarray, used))
+    return Network(S3(config), jax.tree.map(jnp.asarray, used))
 
 
 @pytest.fixture
