@@ -1,5 +1,7 @@
 """A tiny network with random weights, and small generated videos."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,12 +28,21 @@ TINY = ModelConfig(
 )
 
 
+# With the published mask encoder, for saved states and for derivatives that are large enough.
+WIDE = dataclasses.replace(TINY, mask_encoder_width=64)
+
+
 @pytest.fixture(scope="session")
 def tiny_network() -> Network:
-    return make_network(TINY)
+    return _network(TINY)
 
 
-def make_network(config: ModelConfig) -> Network:
+@pytest.fixture(scope="session")
+def wide_network() -> Network:
+    return _network(WIDE)
+
+
+def _network(config: ModelConfig) -> Network:
     variables = from_torch(state_dict(torch_shapes(config)), config)
     used = {name: variables[name] for name in ("params", "batch_stats")}
     return Network(S3(config), jax.tree.map(jnp.asarray, used))

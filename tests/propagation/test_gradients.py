@@ -1,6 +1,5 @@
 """Gradients through a video equal finite differences, and their memory use does not grow."""
 
-import dataclasses
 import functools
 
 import jax
@@ -16,13 +15,10 @@ from s3_jax.propagation.scan import scan
 from s3_jax.propagation.session import Session
 from s3_jax.propagation.state import VideoState, assign_slots, init_state
 from s3_jax.propagation.step import annotate, step
-from tests.propagation import conftest
-from tests.propagation.conftest import make_network
+from tests.propagation.conftest import WIDE
 
 pytestmark = pytest.mark.slow
 
-# With a narrower mask encoder, derivatives are too small for finite differences.
-TINY = dataclasses.replace(conftest.TINY, mask_encoder_width=64)
 SIZE, OBJECTS = (32, 32), 2
 CONFIGS = {
     "first in, first out": PropagationConfig(mem_every=1, max_mem_frames=2, top_k=6),
@@ -33,13 +29,8 @@ CONFIGS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def tiny_network() -> Network:
-    return make_network(TINY)
-
-
 def first_state(config: PropagationConfig, dtype=jnp.float32) -> VideoState:
-    state = init_state(TINY, config, SIZE, OBJECTS, jnp.dtype(dtype).type)
+    state = init_state(WIDE, config, SIZE, OBJECTS, jnp.dtype(dtype).type)
     return assign_slots(state, jnp.ones(OBJECTS, bool), jnp.int32(0))
 
 
@@ -53,12 +44,12 @@ def segment_all(network: Network, config: PropagationConfig, images, masks) -> j
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_gradients_are_those_of_finite_differences(tiny_network, name):
+def test_gradients_are_those_of_finite_differences(wide_network, name):
     """Checked in float64 for images, masks and parameters; long-term memory is condensed twice."""
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
-        model = S3(TINY, dtype=jnp.float64)
-        variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tiny_network.variables)
+        model = S3(WIDE, dtype=jnp.float64)
+        variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), wide_network.variables)
         inputs = {
             "images": rng.uniform(0.1, 0.9, (5, 1, *SIZE, 3)),
             "masks": rng.uniform(0.05, 0.45, (OBJECTS, *SIZE)),
@@ -90,13 +81,13 @@ def _slope(function, x, way, length: float = 1e-7) -> float:
     return float(ahead - behind) / (2 * length)
 
 
-def test_a_hard_first_mask_has_a_gradient(tiny_network):
+def test_a_hard_first_mask_has_a_gradient(wide_network):
     config = CONFIGS["first in, first out"]
     images = jnp.asarray(np.random.default_rng(1).uniform(0, 1, (2, 1, *SIZE, 3)), jnp.float32)
     masks = jnp.zeros((OBJECTS, *SIZE)).at[0, 4:20, 4:20].set(1).at[1, 22:30, 5:25].set(1)
 
     def loss(masks: jax.Array) -> jax.Array:
-        return jnp.mean(segment_all(tiny_network, config, images, masks)[1, 1])
+        return jnp.mean(segment_all(wide_network, config, images, masks)[1, 1])
 
     gradient = jax.jit(jax.grad(loss))(masks)
     assert np.isfinite(gradient).all()
@@ -106,7 +97,7 @@ def test_a_hard_first_mask_has_a_gradient(tiny_network):
         assert np.abs(gradient[k])[~inside].max() > 1e-7
 
 
-def test_rematerialized_scan_needs_little_memory_for_its_gradient(tiny_network):
+def test_rematerialized_scan_needs_little_memory_for_its_gradient(wide_network):
     """Without, memory grows with the number of frames; with it, by little more than the state."""
     config = CONFIGS["first in, first out"]
     run = functools.partial(scan, config=config, geometry=frame_geometry(SIZE, 32))
@@ -114,11 +105,11 @@ def test_rematerialized_scan_needs_little_memory_for_its_gradient(tiny_network):
     states = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
 
     def loss(params: dict, frames: jax.Array, remat: bool) -> jax.Array:
-        network = tiny_network._replace(variables=tiny_network.variables | {"params": params})
+        network = wide_network._replace(variables=wide_network.variables | {"params": params})
         _, prob = run(network, state=state, frames=frames, remat=remat)
         return jnp.mean(jnp.square(prob[:, 1]))
 
-    params = tiny_network.variables["params"]
+    params = wide_network.variables["params"]
     gradient = jax.jit(jax.grad(loss), static_argnums=2)
 
     def compiled(count: int, remat: bool):
@@ -137,9 +128,9 @@ def test_rematerialized_scan_needs_little_memory_for_its_gradient(tiny_network):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_same_masks_with_64_bit_numbers_switched_on(tiny_network, video, name):
+def test_the_same_masks_with_64_bit_numbers_switched_on(wide_network, video, name):
     def run() -> list[np.ndarray]:
-        session = Session(TINY, tiny_network.variables, CONFIGS[name])
+        session = Session(WIDE, wide_network.variables, CONFIGS[name])
         session.add(video.hard_masks(0, 1, 2))
         return [result.prob for result in session.propagate(video.frames[:6])]
 

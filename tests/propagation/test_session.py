@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from s3_jax.config import PropagationConfig
 from s3_jax.errors import InputError
 from s3_jax.propagation.session import Session, _id
-from tests.propagation.conftest import TINY, Video
+from tests.propagation.conftest import TINY, WIDE, Video
 
 CLOSE = 2e-5  # float32 rounding of sums in another order
 
@@ -159,13 +159,13 @@ def test_saved_session_continues_bit_for_bit(tiny_network, video, tmp_path, dtyp
 
 
 @pytest.mark.slow
-def test_a_session_saved_by_an_earlier_version_continues(tiny_network, video, goldens):
+def test_a_session_saved_by_an_earlier_version_continues(wide_network, video, goldens):
     """Seven frames, a third object from frame 3 on; long-term memory has been condensed."""
     config = PropagationConfig(
         mem_every=2, long_term=True, lt_max_frames=3, lt_min_frames=2, lt_prototypes=16,
         lt_max_tokens=64, lt_buffer_tokens=16,
     )  # fmt: skip
-    loaded, session = (Session(TINY, tiny_network.variables, config) for _ in range(2))
+    loaded, session = (Session(WIDE, wide_network.variables, config) for _ in range(2))
     loaded.load(goldens / "session_before.safetensors")
     session.add(video.hard_masks(0, 1, 2))
     session.add(video.hard_masks(3, 3), frame_index=3)
