@@ -66,7 +66,9 @@ def _expect_answer(address: str) -> None:
         if None not in place:
             socket.create_connection(place, PATIENCE).close()
     except (OSError, ValueError) as error:
-        raise InputError(f"--ray={address}: {reason(error)}") from error
+        raise InputError(
+            f"--ray={address}: {reason(error)}; give the HOST:PORT that `ray start --head` printed"
+        ) from error
 
 
 def spread(
