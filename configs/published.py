@@ -11,25 +11,25 @@ argument selects the video data sets:
   mega    also MOSE, BURST and OVIS, with longer training
 
 `data_root` holds the data sets in folders named as in the stages below. Training starts from public
-weights, which `s3 convert --output=checkpoints/NETWORK_start` combines, with these flags:
+weights, which `s3 convert --output=checkpoints/NETWORK_start` downloads by name and combines:
 
-  --model=s3_vitb_depthanything_single_object --vit=depth_anything_vitb14.pth RESNET18
+  --model=s3_vitb_depthanything_single_object --vit=depth_anything_vitb14 RESNET18
                  ViT-B of Depth-Anything, five blocks and eight queries: the released network
-  --model=s3_vitb_single_object --vit=dinov2_vitb14_pretrain.pth RESNET18
+  --model=s3_vitb_single_object --vit=dinov2_vitb14 RESNET18
                  ViT-B of DINOv2
-  --model=s3_vitb_mae_single_object --vit=mae_pretrain_vit_base.pth RESNET18
+  --model=s3_vitb_mae_single_object --vit=mae_vitb16 RESNET18
                  ViT-B of MAE
-  --model=s3_vitl_single_object --vit=dinov2_vitl14_pretrain.pth RESNET18
+  --model=s3_vitl_single_object --vit=dinov2_vitl14 RESNET18
                  ViT-L of DINOv2
-  --model=s3_fpn_vitb_single_object --vit=dinov2_vitb14_pretrain.pth RESNET18
+  --model=s3_fpn_vitb_single_object --vit=dinov2_vitb14 RESNET18
                  the ablation with a simple feature pyramid on a ViT-B of DINOv2
-  --model=s3_resnet50_single_object --image_encoder_resnet=resnet50-19c8e357.pth RESNET18
-  --model=s3_resnet18_single_object --image_encoder_resnet=resnet18-f37072fd.pth RESNET18
-  --model=cutie_base_single_object --image_encoder_resnet=resnet50-19c8e357.pth RESNET18
-  --model=cutie_small_single_object --image_encoder_resnet=resnet18-f37072fd.pth RESNET18
+  --model=s3_resnet50_single_object --image_encoder_resnet=resnet50_imagenet RESNET18
+  --model=s3_resnet18_single_object --image_encoder_resnet=resnet18_imagenet RESNET18
+  --model=cutie_base_single_object --image_encoder_resnet=resnet50_imagenet RESNET18
+  --model=cutie_small_single_object --image_encoder_resnet=resnet18_imagenet RESNET18
                  Cutie, S3's ancestor, with a ResNet-50 or a ResNet-18
 
-RESNET18 is --mask_encoder_resnet=resnet18-f37072fd.pth.
+RESNET18 is --mask_encoder_resnet=resnet18_imagenet.
 Hardware: for the published batch of 16, 4 accelerators with 24 GB each for a ResNet, 8 with 40 GB
 for a ViT-B, 8 with 80 GB for a ViT-L (estimates). Any number that divides 16 works;
 `step.accumulate` and `step.clip.remat_frames` reduce the memory.

@@ -101,6 +101,17 @@ PUBLISHED = {
         "vit",
         "DINOv2's ViT-L/14, to train from",
     ),
+    # Its Space publishes no checksum beside the file; copies of the Space and packagers state this.
+    "depth_anything_vitb14": PublishedFile(
+        "https://huggingface.co/spaces/LiheYoung/Depth-Anything/resolve/main/checkpoints/"
+        "depth_anything_vitb14.pth",
+        "sha256",
+        "64ae214ae4e27424b644c49464c0aa243016f6f753d95097c8eb9ad0b9cb2d9b",
+        389_962_664,
+        "Apache-2.0",
+        "vit",
+        "Depth-Anything's ViT-B/14, to train the released S3 from",
+    ),
     "mae_vitb16": PublishedFile(
         "https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth",
         "md5",
