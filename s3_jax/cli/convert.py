@@ -10,8 +10,8 @@ r"""Convert a PyTorch or safetensors file, or public weights, to a checkpoint, a
   s3 convert --list --input=s3_vitb.pth
 
   # Make a network to train, from public weights where available and initial values elsewhere.
-  s3 convert --model=s3_vitb --vit=dinov2_vitb14_pretrain.pth \
-      --mask_encoder_resnet=resnet18-f37072fd.pth --output=checkpoints/start
+  s3 convert --model=s3_vitb --vit=dinov2_vitb14 \
+      --mask_encoder_resnet=resnet18_imagenet --output=checkpoints/start
 
   # After training on single objects, make the same network for several objects.
   s3 convert --input=runs/static --widen --output=checkpoints/widened
