@@ -14,6 +14,9 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
+# Python keeps what it compiled, even where the environment says otherwise: tests start many processes.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: docs notebooks page demo test test-slow test-versions lint setup clean
 
 demo: setup
