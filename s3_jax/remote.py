@@ -28,7 +28,7 @@ from s3_jax.errors import InputError, reason
 from s3_jax.files import replacing
 
 PACKAGES = {"gs": "gcsfs", "s3": "s3fs", "az": "adlfs"}
-CACHE_VARIABLE = "S3_JAX_CACHE"
+CACHE_VARIABLE = "S3_JAX_COPIES"
 CACHE = "~/.cache/s3_jax/remote"
 PUSH_EVERY = 30.0  # seconds
 SETTLED = 2.0  # seconds after which a file's date distinguishes it from earlier versions
@@ -134,7 +134,7 @@ def fetched(path: AnyPath, what: str = "") -> Path:
 
 
 def cache_directory() -> Path:
-    """Return the directory of fetched copies: $S3_JAX_CACHE, or ~/.cache/s3_jax/remote."""
+    """Return the directory of fetched copies: $S3_JAX_COPIES, or ~/.cache/s3_jax/remote."""
     return Path(os.environ.get(CACHE_VARIABLE) or CACHE).expanduser()
 
 

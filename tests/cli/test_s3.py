@@ -93,6 +93,12 @@ def test_help_of_a_command_names_commands_as_typed():
     assert "--[no]debug:" in typed.stdout
 
 
+def test_no_help_has_a_sign_that_absl_replaces_by_the_command():
+    for one in COMMANDS.values():
+        path = ROOT / "s3_jax" / "cli" / one.module.replace(".", "/")
+        assert "%" not in (ast.get_docstring(ast.parse(path.with_suffix(".py").read_text())) or "")
+
+
 @pytest.mark.parametrize(
     ("text", "as_tool"),
     [

@@ -37,7 +37,7 @@ class Bucket(MemoryFileSystem):
 
 def in_memory(cache: Path) -> Bucket:
     """Put an empty store behind `gs://`, for the rest of this process."""
-    os.environ["S3_JAX_CACHE"] = str(cache)
+    os.environ["S3_JAX_COPIES"] = str(cache)
     os.environ["EPATH_USE_TF"] = "0"
     fsspec.register_implementation("gcs", Bucket, clobber=True)
     backend.fsspec_backend._get_filesystem.cache_clear()
@@ -58,7 +58,7 @@ class Disk(LocalFileSystem):
 
 def on_disk(directory: Path, cache: Path) -> None:
     """Put a directory, which outlives this process, behind `gs://`, for the rest of it."""
-    os.environ["S3_JAX_CACHE"] = str(cache)
+    os.environ["S3_JAX_COPIES"] = str(cache)
     os.environ["EPATH_USE_TF"] = "0"
     Disk.directory = directory
     fsspec.register_implementation("gcs", Disk, clobber=True)
@@ -68,7 +68,7 @@ def on_disk(directory: Path, cache: Path) -> None:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bucket]:
     """The store, empty, and a cache of its own."""
-    monkeypatch.setenv("S3_JAX_CACHE", "")
+    monkeypatch.setenv("S3_JAX_COPIES", "")
     monkeypatch.setenv("EPATH_USE_TF", "0")
     yield in_memory(tmp_path / "cache")
     backend.fsspec_backend._get_filesystem.cache_clear()

@@ -1,5 +1,6 @@
 """Training and segmentation whose paths are in an object store, killed and started again."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -24,11 +25,12 @@ pytestmark = pytest.mark.slow
 
 
 def s3(store: Path, *words: str, host: int = 0) -> subprocess.Popen[str]:
-    """A command of a host, with a cache of its own, whose gs:// is the store."""
+    """A command of a host, with copies of its own, whose gs:// is the store."""
     module = [sys.executable, "-m", "tests.support.stores"]
     return subprocess.Popen(
         [*module, str(store), str(store.parent / f"host{host}"), *words],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"S3_JAX_CACHE": str(ROOT / ".cache/xla")},
     )  # fmt: skip
 
 

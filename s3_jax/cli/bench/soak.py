@@ -2,8 +2,8 @@ r"""Stream a long synthetic video through a tiny network, and watch memory, thre
 
   s3 bench soak --frames=20000
 
-Objects enter and leave all the time. The command fails if memory grows by more than 2 % after the
-first tenth, or if the number of threads or open files changes.
+Objects enter and leave all the time. The command fails if memory grows by more than two percent
+after the first tenth, or if the number of threads or open files changes.
 """
 
 import gc
@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import psutil
-from absl import flags
+from absl import flags, logging
 
 from s3_jax.config import ModelConfig, PropagationConfig, ResNetConfig
 from s3_jax.errors import InputError
@@ -31,6 +31,7 @@ TINY = ModelConfig(
 
 
 def main() -> int:
+    logging.set_verbosity(logging.WARNING)
     image, masks = np.zeros((1, 64, 64, 3), np.float32), np.zeros((1, 1, 64, 64), np.float32)
     variables = jax.jit(S3(TINY).init)(jax.random.key(0), image, masks)
     session = Session(TINY, variables, PropagationConfig(mem_every=3, max_mem_frames=3))
