@@ -83,11 +83,12 @@ class MaskDecoder(nn.Module):
         See docs/network.md, section 7.2.
         """
         size = (pixel.shape[2], pixel.shape[3])
-        map4 = jnp.concatenate([widen(map4), logits[..., None]], axis=-1)
+        # Averaged before they are joined: one channel more than 128 would fill 256 of a TPU's lanes.
+        parts4 = [_area(widen(map4), size), _area(logits[..., None], size)]
         return (
             self.sensory_from_16(pixel)
             + self.sensory_from_8(_area(widen(map8), size))
-            + self.sensory_from_4(_area(map4, size))
+            + self.sensory_from_4(jnp.concatenate(parts4, axis=-1))
         )
 
 
