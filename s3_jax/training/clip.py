@@ -139,15 +139,18 @@ def encode_frames(
         statistics, which then do not change.
     """
     t, b = images.shape[:2]
+    # Items before frames: then items spread over devices stay where they are.
+    by_item = jnp.swapaxes(images, 0, 1)
     features, state = model.apply(
         variables,
-        images.reshape(t * b, *images.shape[2:]),
+        by_item.reshape(b * t, *images.shape[2:]),
         train=train,
         method=S3.encode_image,
         mutable=["batch_stats"],
     )
     batch_stats = state["batch_stats"] if train else variables["batch_stats"]
-    return jax.tree.map(lambda x: x.reshape(t, b, *x.shape[1:]), features), batch_stats
+    by_frame = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(b, t, *x.shape[1:]), 0, 1), features)
+    return by_frame, batch_stats
 
 
 def object_masks(masks: Integer[Array, "b H W"], num_objects: int) -> Float[Array, "b k H W"]:

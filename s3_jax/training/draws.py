@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
+from s3_jax.ops.top_k import largest_places
 from s3_jax.training.step_config import ClipConfig
 
 
@@ -65,5 +66,4 @@ def _references(key: Key[Array, ""], frames: int, limit: int) -> Int[Array, "f r
     others = jnp.arange(frames - 1)
     score = jax.random.uniform(key, (frames - 1, frames - 1))
     earlier = others[None, :] <= others[:, None]
-    _, chosen = jax.lax.top_k(jnp.where(earlier, score, -1.0), min(limit, frames - 1))
-    return chosen
+    return largest_places(jnp.where(earlier, score, -1.0), min(limit, frames - 1))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Integer, Key
 
+from s3_jax.ops.top_k import largest_places
 from s3_jax.training.step_config import LossConfig
 
 # Logit of classes that an item does not have: finite, but without weight in a softmax.
@@ -67,7 +68,7 @@ def select_points(
     """Return the `count` most uncertain candidates, then the uniform points; no gradient flows."""
     logits = lax.stop_gradient(logits)
     scores = uncertainty(sample_map(logits, candidates.unsure), num_objects)
-    _, best = lax.top_k(scores, count)
+    best = largest_places(scores, count)
     return jnp.concatenate([candidates.unsure[best], candidates.uniform])
 
 

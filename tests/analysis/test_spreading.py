@@ -50,6 +50,13 @@ def test_videos_on_devices_of_their_own_exchange_nothing(programs: dict, name: s
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("form", ["pmap", "mesh"])
+def test_a_training_step_only_adds_up(programs: dict, form: str) -> None:
+    """Clips stay on their devices; gradients and statistics are summed over all."""
+    assert set(programs[form][0]) == {"all-reduce"}
+
+
+@pytest.mark.slow
 def test_a_state_that_is_spread_takes_a_quarter_of_each_device(programs: dict) -> None:
     """Beside arrays that are too small to be worth it."""
     (_, whole), (_, mesh), (_, spread) = (programs[form] for form in ("pmap", "mesh", "fsdp"))
