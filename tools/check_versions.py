@@ -5,9 +5,11 @@
   python -m tools.check_versions --python=3.13 --ends=newest
 
 uv resolves and installs the versions, each end in its own virtual environment in .cache/versions.
-Tests treat warnings as errors, so deprecated names make them fail.
+Tests treat warnings as errors, so deprecated names make them fail. The main packages' versions are
+printed before the tests run.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +33,14 @@ TESTS = (
     "tests/training/test_fit_loop.py", "tests/training/test_checkpoints.py",
     "tests/benchmarks/test_report_page.py", "tests/annotation/test_server.py",
 )  # fmt: skip
+MAIN_PACKAGES = (
+    "jax", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "tensorflow-datasets",
+)  # fmt: skip
+PRINT_VERSIONS = """
+import importlib.metadata, platform, sys
+versions = [f"{name} {importlib.metadata.version(name)}" for name in sys.argv[1:]]
+print(", ".join([f"Python {platform.python_version()}", *versions]))
+"""
 PYTHON = flags.DEFINE_string("python", sys.executable, "Version or path of the Python to test.")
 ENDS = flags.DEFINE_list("ends", list(RESOLUTIONS), "Which of oldest,newest.")
 
@@ -48,13 +58,16 @@ def _check(end: str) -> int:
     python = home / "bin" / "python"
     uv = [sys.executable, "-m", "uv"]
     install = ["pip", "install", "--quiet", f"--python={python}", f".[{EXTRAS[end]}]"]
+    # Tests start many processes: what Python compiles for one is kept for the others.
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
     for step in (
         [*uv, "venv", "--quiet", "--clear", f"--python={PYTHON.value}", str(home)],
         [*uv, *install, f"--resolution={RESOLUTIONS[end]}", "--upgrade"],
+        [str(python), "-c", PRINT_VERSIONS, *MAIN_PACKAGES],
         [str(python), "-m", "pytest", *TESTS],
     ):
         print(f"{end}: {' '.join(step)}", flush=True)
-        code = subprocess.run(step, cwd=ROOT, check=False).returncode
+        code = subprocess.run(step, cwd=ROOT, env=environment, check=False).returncode
         if code:
             return code
     return 0

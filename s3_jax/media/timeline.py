@@ -104,7 +104,7 @@ def scan(container: InputContainer, stream: av.VideoStream) -> Timeline:
     known = [stamp for stamp in stamps if stamp is not None]
     if started is not None:  # frames that depend on earlier ones than the first key frame
         known = [stamp for stamp in known if stamp >= started]
-    time_base = stream.time_base or Fraction(1)
+    time_base = Fraction(stream.time_base or 1)
     if None in stamps or len(set(known)) < len(known):
         return Timeline((), frozenset(), packets, time_base, problem)
     placed, holes = _with_holes(sorted(known)) if problem else (sorted(known), frozenset())

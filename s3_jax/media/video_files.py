@@ -213,7 +213,7 @@ class VideoFile:
                     self._pass_over(range(expected, index), decoding.problem)
                 yield index, turn.upright(frame)
                 expected = index + 1
-        self._finish(expected, decoding)
+            self._finish(expected, decoding)
 
     def _pass_over(self, missing: Sequence[int], problem: str) -> None:
         if not self.keep_going:
@@ -462,7 +462,7 @@ def warn_if_dark(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
 
 def _announced_seconds(stream: av.VideoStream) -> Fraction:
     """Return the time in seconds at which the stream should end; 0 if the file does not say."""
-    time_base = stream.time_base or Fraction(0)
+    time_base = Fraction(stream.time_base or 0)
     start = (stream.start_time or 0) * time_base
     if stream.duration:
         return start + stream.duration * time_base
@@ -477,8 +477,8 @@ def _announced_seconds(stream: av.VideoStream) -> Fraction:
 
 def _frame_rate(stream: av.VideoStream) -> Fraction | None:
     """Return frames per second; None if unknown, or if the file gives its clock rate instead."""
-    rate = stream.average_rate or stream.guessed_rate
-    return rate if rate and rate <= 480 else None
+    rate = Fraction(stream.average_rate or stream.guessed_rate or 0)  # PyAV 19 has its own kind
+    return rate if 0 < rate <= 480 else None
 
 
 def _numbering_gaps(stems: list[str]) -> list[str]:
