@@ -377,7 +377,7 @@ def test_a_replacement_killed_between_its_renames_loses_nothing(saved):
 
 
 KILLED_SAVER = """
-import os, random, signal, sys, time
+import os, shutil, signal, sys
 import numpy as np
 from pathlib import Path
 from s3_jax.checkpoints.model import CheckpointError, load_model, save_model
@@ -411,21 +411,36 @@ def check():
     except CheckpointError as error:
         return 2 if "there is no such file" in str(error) else 98
 
-begin = time.monotonic()
-assert exit_code(in_child(lambda: save(0))) == 0
-duration = time.monotonic() - begin
-random.seed(0)
-killed = 0
+# What saves kills itself at one of its accesses to files: nothing depends on time.
+ACCESSES = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.rmtree"}
+accesses, last = 0, -1
+
+def count(event, arguments):
+    global accesses
+    if event in ACCESSES and str(path.parent) in str(arguments[0]):
+        accesses += 1
+        if accesses == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+def counted(version, kill_at=-1):
+    global accesses, last
+    accesses, last = 0, kill_at
+    save(version)
+    return accesses
+
+sys.addaudithook(count)
+new, over = (exit_code(in_child(lambda: counted(0))) for _ in range(2))
+half, killed = trials // 2, 0
 for trial in range(trials):
-    if trial == trials // 2:  # first over an old checkpoint, then where there is none
-        import shutil; shutil.rmtree(path)
-    child = in_child(lambda: save(1))
-    time.sleep(duration * random.uniform(0.05, 1.05))
-    os.kill(child, signal.SIGKILL)
-    killed += exit_code(child) == -signal.SIGKILL
+    if trial <= half or found == 1:
+        assert exit_code(in_child(lambda: save(0))) == 0
+        if trial >= half:  # first over an old checkpoint, then where there is none
+            shutil.rmtree(path)
+    access = 1 + trial % half * ((over if trial < half else new) - 1) // (half - 1)
+    killed += exit_code(in_child(lambda: counted(1, access))) == -signal.SIGKILL
     found = exit_code(in_child(check))
-    assert found in ((0, 1) if trial < trials // 2 else (1, 2)), (trial, found)
-assert killed > trials // 4, killed
+    assert found in ((0, 1) if trial < half else (1, 2)), (trial, found)
+assert killed >= trials - 2, killed  # threads of Orbax make one access more or less
 assert exit_code(in_child(lambda: save(1))) == 0 and exit_code(in_child(check)) == 1
 assert os.listdir(path.parent) == [path.name], os.listdir(path.parent)
 """
