@@ -37,10 +37,19 @@ ROOT = Path(__file__).parent.parent
 LARGE = 2 * 2**30  # bytes of a worker
 MANY = 20_000  # memory maps of a worker; Linux allows 65,530
 
+# Files that take longest: they come first, so that no worker is left with one at the end.
+LONGEST = ("training/test_recordings.py", "tools/test_train.py", "tools/test_remote_runs.py")
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "xla"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    items.sort(key=lambda item: not item.nodeid.split("::")[0].endswith(LONGEST))
 
 
 @pytest.fixture(scope="module", autouse=True)
