@@ -97,6 +97,7 @@ def test_a_run_goes_on_from_what_is_in_the_store(store: MemoryFileSystem) -> Non
 
 def test_files_of_others_stay(store: MemoryFileSystem) -> None:  # noqa: F811
     with mirrored("gs://b/run") as local:
+        local.mkdir()
         store.pipe("/b/run/shard1.png", b"theirs")
         (local / "shard0.png").write_bytes(b"mine")
     assert store.find("/b/run") == ["/b/run/shard0.png", "/b/run/shard1.png"]
@@ -108,6 +109,7 @@ def test_files_are_copied_while_the_work_goes_on(
 ) -> None:
     monkeypatch.setattr(remote, "PUSH_EVERY", 0.01)
     with mirrored("gs://b/run") as local:
+        local.mkdir()
         (local / "done.png").write_bytes(b"x")
         for _ in range(500):
             if store.exists("/b/run/done.png"):
@@ -151,5 +153,6 @@ def test_what_cannot_be_written_stays_here(
     monkeypatch.setattr(remote, "_upload", full)
     said = r"gs://b/run cannot be written: 403 .*all in (\S+):"
     with pytest.raises(InputError, match=said) as error, mirrored("gs://b/run") as local:
+        local.mkdir()
         (local / "result").write_bytes(b"x")
     assert str(local) in str(error.value) and (local / "result").read_bytes() == b"x"

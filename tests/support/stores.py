@@ -41,7 +41,7 @@ def in_memory(cache: Path) -> Bucket:
     os.environ["EPATH_USE_TF"] = "0"
     fsspec.register_implementation("gcs", Bucket, clobber=True)
     backend.fsspec_backend._get_filesystem.cache_clear()
-    Bucket.store.clear()
+    _empty()
     return Bucket(skip_instance_cache=True)
 
 
@@ -72,7 +72,13 @@ def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bucket]:
     monkeypatch.setenv("EPATH_USE_TF", "0")
     yield in_memory(tmp_path / "cache")
     backend.fsspec_backend._get_filesystem.cache_clear()
+    _empty()
+
+
+def _empty() -> None:
+    """Forget files and directories; the class holds them."""
     Bucket.store.clear()
+    Bucket.pseudo_dirs[:] = [""]
 
 
 if __name__ == "__main__":
