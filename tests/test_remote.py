@@ -112,7 +112,7 @@ def test_files_are_copied_while_the_work_goes_on(
         local.mkdir()
         (local / "done.png").write_bytes(b"x")
         for _ in range(500):
-            if store.exists("/b/run/done.png"):
+            if store.exists("/b/run/done.png") and store.cat("/b/run/done.png"):  # whole
                 break
             time.sleep(0.01)
         assert store.cat("/b/run/done.png") == b"x"
