@@ -20,7 +20,12 @@ from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
 from s3_jax.propagation.session import Session
 
-FRAMES = flags.DEFINE_integer("frames", 20_000, "Frames to stream.", lower_bound=100)
+FRAMES = flags.DEFINE_integer(
+    "frames",
+    20_000,
+    "Frames to stream. Memory settles within a thousand, so ten thousand are the least.",
+    lower_bound=10_000,
+)
 GROWTH = 0.02
 SIZE, OBJECTS, LIFE = 32, 3, 40
 TINY = ModelConfig(
