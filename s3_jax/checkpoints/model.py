@@ -212,8 +212,13 @@ def _find(path: Place) -> Place:
 def _errors_told_once() -> Iterator[None]:
     """Silence the tracebacks that orbax logs for each array in addition to the error it raises.
 
-    After an error the hook stays installed, because the writing threads end, and report, later.
+    After an error the hook and the filter stay installed, because the writing threads end, and
+    report, later.
     """
+
+    def is_news(entry: python_logging.LogRecord) -> bool:
+        """Keep everything except the errors of the database that orbax writes."""
+        return "OCDBT" not in entry.getMessage()
 
     def hook(unraisable: Any) -> None:
         """Report everything except the end of orbax's event loops."""
@@ -221,11 +226,14 @@ def _errors_told_once() -> Iterator[None]:
             before(unraisable)
 
     before, sys.unraisablehook = sys.unraisablehook, hook
+    futures = python_logging.getLogger("asyncio")
+    futures.addFilter(is_news)
     level = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:
         yield
         sys.unraisablehook = before
+        futures.removeFilter(is_news)
     finally:
         logging.set_verbosity(level)
 

@@ -77,7 +77,7 @@ class OnnxPrograms:
 
     def remember(
         self,
-        frame: UInt8[Array, "h w 3"],
+        frame: UInt8[Array, "height width 3"],
         pix_feat: Float[Array, "1 h w c"],
         last_mask: Float[Array, "1 k H W"],
         sensory: Float[Array, "1 k h w c"],

@@ -15,6 +15,13 @@ from tests.propagation.conftest import TINY
 CONFIG = ExportConfig(size=(60, 90), objects=2)  # padding is part of the programs
 
 
+def test_programs_take_the_shapes_that_they_state(tiny_network: Network) -> None:
+    calls = OnnxPrograms(TINY, tiny_network.variables, CONFIG).calls()
+    found = {name: jax.eval_shape(function, **shapes) for name, (function, shapes) in calls.items()}
+    assert found["remember"]["sensory"].shape == calls["decode"][1]["sensory"].shape
+    assert found["decode"].keys() >= {"sensory"}
+
+
 @pytest.mark.slow
 def test_programs_compute_what_jax_computes(tmp_path: Path, tiny_network: Network) -> None:
     pytest.importorskip("jax2onnx")
