@@ -71,11 +71,10 @@ class Stem(nn.Module):
           shared: channels placed before those of x, the same for all k maps of an item.
         """
         x = x if x.ndim == 5 else x[:, None]
-        shared = x[:, 0, ..., :0] if shared is None else shared
-        channels = shared.shape[-1] + x.shape[-1]
+        channels = x.shape[-1] + (0 if shared is None else shared.shape[-1])
         kernel = self.param("kernel", he_normal_fan_out, (7, 7, channels, self.features))
-        arrays = (shared.astype(self.dtype), x.astype(self.dtype), kernel.astype(self.dtype))
-        return convolve_and_pool(*arrays, *line)
+        shared = None if shared is None else shared.astype(self.dtype)
+        return convolve_and_pool(shared, x.astype(self.dtype), kernel.astype(self.dtype), *line)
 
 
 class ResNet(nn.Module):

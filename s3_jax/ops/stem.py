@@ -21,7 +21,7 @@ BLOCK = 4
 
 
 def convolve_and_pool(
-    shared: Float[Array, "b h w s"],
+    shared: Float[Array, "b h w s"] | None,
     own: Float[Array, "b k h w i"],
     kernel: Float[Array, "7 7 c o"],
     factor: Float[Array, " o"],
@@ -30,7 +30,7 @@ def convolve_and_pool(
     """Convolve [shared, own] 7 x 7, scale, shift, and max-pool 3 x 3, both with stride 2.
 
     Args:
-      shared: channels that an item's k maps have in common; possibly none.
+      shared: channels that an item's k maps have in common, or None.
       own: channels of each map.
       factor: scale of each output channel of the convolution.
       shift: number added to each output channel after scaling.
@@ -42,23 +42,27 @@ def convolve_and_pool(
 
 
 def convolve_then_pool(
-    shared: Array, own: Array, kernel: Array, factor: Array, shift: Array
+    shared: Array | None, own: Array, kernel: Array, factor: Array, shift: Array
 ) -> Array:
     """Compute `convolve_and_pool` layer by layer, as the reference form."""
     b, k, height, width, _ = own.shape
-    repeated = jnp.broadcast_to(shared[:, None], (b, k, height, width, shared.shape[-1]))
-    joined = jnp.concatenate([repeated, own], axis=-1).reshape(b * k, height, width, -1)
-    y = convolve_and_scale(joined, kernel, factor, shift, stride=2, padding=3)
+    if shared is not None:
+        repeated = jnp.broadcast_to(shared[:, None], (b, k, height, width, shared.shape[-1]))
+        own = jnp.concatenate([repeated, own], axis=-1)
+    x = own.reshape(b * k, height, width, -1)
+    y = convolve_and_scale(x, kernel, factor, shift, stride=2, padding=3)
     return max_pool_3x3_stride_2(y.astype(own.dtype))
 
 
-def _in_blocks(shared: Array, own: Array, kernel: Array, factor: Array, shift: Array) -> Array:
+def _in_blocks(
+    shared: Array | None, own: Array, kernel: Array, factor: Array, shift: Array
+) -> Array:
     """Compute `convolve_and_pool` on blocks, convolving shared channels once for all k maps."""
     b, k, height, width, _ = own.shape
-    common = shared.shape[-1]
+    common = 0 if shared is None else shared.shape[-1]
     y = _convolve_blocks(own.reshape(b * k, height, width, -1), kernel[:, :, common:])
     y = y.reshape(b, k, *y.shape[1:])
-    if common:
+    if shared is not None:
         y = y + _convolve_blocks(shared, kernel[:, :, :common])[:, None]
     y = y.reshape(b * k, *y.shape[2:])
     return _pool_phases(_scale(y, jnp.tile(factor, 4), jnp.tile(shift, 4)))

@@ -20,7 +20,7 @@ def draw(*shape: int) -> jax.Array:
     return jnp.asarray(random.standard_normal(shape), jnp.float32)
 
 
-def for_tpu(*arguments: jax.Array) -> Any:
+def for_tpu(*arguments: jax.Array | None) -> Any:
     with compiling_for("tpu"):
         return convolve_and_pool(*arguments)
 
@@ -29,7 +29,7 @@ def for_tpu(*arguments: jax.Array) -> Any:
 @pytest.mark.parametrize(("common", "own"), [(0, 3), (3, 2), (3, 1)])
 def test_blocks_are_the_layers_one_after_the_other(common: int, own: int) -> None:
     arguments = (
-        draw(2, 16, 24, common),
+        draw(2, 16, 24, common) if common else None,
         draw(2, 3, 16, 24, own),
         draw(7, 7, common + own, 8) / 10,
         draw(8),

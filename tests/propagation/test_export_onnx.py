@@ -1,5 +1,6 @@
 """ONNX programs in ONNX Runtime, beside JAX."""
 
+import re
 from pathlib import Path
 
 import jax
@@ -22,6 +23,15 @@ def test_programs_take_the_shapes_that_they_state(tiny_network: Network) -> None
     assert found["decode"].keys() >= {"sensory"}
 
 
+def test_no_array_is_empty(tiny_network: Network) -> None:
+    """ONNX cannot reshape an array without elements."""
+    calls = OnnxPrograms(TINY, tiny_network.variables, CONFIG).calls()
+    for function, shapes in calls.values():
+        program = str(jax.make_jaxpr(function)(**shapes))
+        assert re.search(r"f32\[[\d,]+\]", program)
+        assert not re.search(r"\b[a-z]+\d+\[([1-9]\d*,)*0[],]", program)
+
+
 @pytest.mark.slow
 def test_programs_compute_what_jax_computes(tmp_path: Path, tiny_network: Network) -> None:
     pytest.importorskip("jax2onnx")
@@ -41,7 +51,10 @@ def test_programs_compute_what_jax_computes(tmp_path: Path, tiny_network: Networ
         expected = jax.jit(function)(**arrays)
         assert found.keys() == expected.keys()
         for key, value in expected.items():
-            np.testing.assert_allclose(found[key], value, atol=2e-5, rtol=1e-5, err_msg=key)
+            # ONNX Runtime adds products in another order, so the rounding of small sums is that of
+            # a map's largest values (6 for f16).
+            atol = 2e-5 * max(1, float(abs(value).max()))
+            np.testing.assert_allclose(found[key], value, atol=atol, rtol=1e-5, err_msg=key)
 
 
 def test_another_type_is_refused(tmp_path: Path, tiny_network: Network) -> None:
