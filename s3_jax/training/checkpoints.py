@@ -9,10 +9,12 @@ from the latest checkpoint that can be read.
 """
 
 import dataclasses
+import errno
 import logging as python_logging
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ VERSION = 1
 RECORD_FILE = "training.json"
 DIRECTORY = "checkpoints"
 TRAINING = "training"
+WAITS = 50  # of 0.1 s, for threads that still write what is deleted
 Arrays = dict[str, Any]
 
 
@@ -159,7 +162,7 @@ class Checkpoints:
         self.directory = (workdir / DIRECTORY).absolute()
         self._aside = (workdir / "damaged").absolute()
         _tell_errors_once()
-        self._manager = _told(self.directory, lambda: _manager(self.directory, keep))
+        self._manager = _told(self.directory, lambda: _open(self.directory, keep))
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -303,6 +306,21 @@ def _ranking(record: Record) -> dict[str, float]:
     """Return the sort key that chooses the best checkpoint: latest stage, then highest score."""
     order = list(record.run.get("order", (record.stage,)))
     return {"stage": float(order.index(record.stage)), "score": record.score or 0.0}
+
+
+def _open(directory: Path, keep: int) -> ocp.CheckpointManager:
+    """Return a manager, which deletes what unfinished saves left.
+
+    After a failed save of this process, orbax's threads may still be writing there: then wait.
+    """
+    for _ in range(WAITS):
+        try:
+            return _manager(directory, keep)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            time.sleep(0.1)
+    return _manager(directory, keep)
 
 
 def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:

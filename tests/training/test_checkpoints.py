@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import functools
 import resource
 import shutil
@@ -10,6 +11,7 @@ import pytest
 from s3_jax.checkpoints.model import find_model, load_model
 from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
+from s3_jax.training import checkpoints as checkpoints_module
 from s3_jax.training.checkpoints import Checkpoints, Record, resumed
 from s3_jax.training.clip_loss import make_trainer
 from s3_jax.training.state import evaluation_variables
@@ -170,6 +172,22 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_there(tmp_path):
     assert "cannot write a checkpoint" in str(error.value)
     assert "intact: [1]" in str(error.value)
     assert restore(tmp_path)[0] == record(1)
+
+
+def test_writers_of_a_failed_save_are_outlasted(tmp_path, monkeypatch):
+    """Orbax cannot delete a directory while its threads write there."""
+    save(tmp_path, 1)
+    manager = checkpoints_module._manager
+    busy = [OSError(errno.ENOTEMPTY, "Directory not empty"), OSError(errno.ENOTEMPTY, "again")]
+
+    def managed(*arguments):
+        if busy:
+            raise busy.pop()
+        return manager(*arguments)
+
+    monkeypatch.setattr(checkpoints_module, "_manager", managed)
+    assert restore(tmp_path)[0] == record(1)
+    assert not busy
 
 
 def test_another_optimizer_or_average_is_refused(tmp_path):
