@@ -112,14 +112,15 @@ def main() -> int:
                             "\n|---|---|---|---|---|---|---|")  # fmt: skip
             _say(lines, _row(program, peaks[program.dtype]))
     _say(lines, f"\n{time.monotonic() - begin:.0f} s in all")
-    if OUTPUT.value:
-        Path(OUTPUT.value).write_text("\n".join(lines) + "\n")
     return int(wrong)
 
 
 def _say(lines: list[str], line: str) -> None:
+    """Print a line, and write all so far, so that a run that is cut off has not been in vain."""
     lines.append(line)
     print(line, flush=True)
+    if OUTPUT.value:
+        Path(OUTPUT.value).write_text("\n".join(lines) + "\n")
 
 
 def matmul_rate(dtype: str) -> float:

@@ -3,12 +3,9 @@
 import dataclasses
 
 import jax
-from jaxtyping import Array
 
 from s3_jax.analysis.jaxpr_arithmetic import traced_flops
-from s3_jax.training.parts import Batch, StepDone, Trainer
-from s3_jax.training.state import TrainState
-from s3_jax.training.step import train_step
+from s3_jax.training.parts import StepDone
 
 # Peak dense bfloat16 FLOPs per second, as published by vendors, by the prefix of JAX's device kind;
 # the first match counts.
@@ -36,17 +33,10 @@ def peak_flops(device_kind: str) -> float | None:
     return next((peak for name, peak in PEAKS.items() if device_kind.startswith(name)), None)
 
 
-def step_flops(trainer: Trainer, state: TrainState, batch: Batch) -> float:
-    """Trace a step over these rows and return the FLOPs of its products and convolutions."""
-
-    def step(state: TrainState, batch: Batch) -> list[Array]:
-        """Perform the step, and return plain arrays."""
-        return jax.tree.leaves(train_step(trainer, state, batch))
-
-    if trainer.axis_name is not None:  # one replica with all rows
-        step = jax.vmap(step, in_axes=(None, 0), axis_name=trainer.axis_name)
-        batch = jax.tree.map(lambda x: x[None], batch)
-    return traced_flops(jax.make_jaxpr(step)(state, batch))
+def step_flops(done: StepDone) -> float:
+    """Return the FLOPs of a step's products and convolutions over the rows of this process."""
+    rows = jax.tree.leaves(done.taken)[0].shape[0]
+    return traced_flops(done.program) * rows / done.program_rows
 
 
 @dataclasses.dataclass
@@ -66,6 +56,6 @@ class ShareOfPeak:
         devices = jax.local_devices()
         peak = peak_flops(devices[0].device_kind)
         done.journal.arithmetic = (
-            step_flops(done.trainer, done.state(), done.taken),
+            step_flops(done),
             None if peak is None else peak * len(devices),
         )

@@ -280,7 +280,7 @@ class DataConfig:
         if not self.sources:
             raise ValueError("sources is empty: name at least one data set")
         if not self.skips or self.skips[0][0] != 0 or list(self.skips) != sorted(self.skips):
-            raise ValueError(f"skips is {self.skips}, but must be ascending and start at 0.0")
+            raise ValueError(f"skips is {self.skips}, but must ascend from 0.0")
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")

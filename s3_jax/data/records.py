@@ -40,7 +40,7 @@ class VideoRecords:
     """The videos of one split. Files are opened at first use, so instances can be pickled.
 
     Raises:
-      InputError: the path is not a prepared data set, or its features are different.
+      InputError: the path is no prepared data set, or its features are different.
     """
 
     def __init__(self, path: Path, split: str):
@@ -87,7 +87,7 @@ class VideoRecords:
             builder = tfds.builder_from_directory(self.path)
         except Exception as error:  # many kinds, for a missing or damaged description
             raise InputError(
-                f"{self.path} is not a prepared data set ({reason(error)}): give the directory "
+                f"{self.path} is no prepared data set ({reason(error)}): give the directory "
                 "with dataset_info.json"
             ) from error
         if self.split not in builder.info.splits:

@@ -50,7 +50,7 @@ from s3_jax.training.parts import (
 from s3_jax.training.progress import Evaluation, Journal, say
 from s3_jax.training.run_config import Form
 from s3_jax.training.state import TrainState, evaluation_variables
-from s3_jax.training.step import init_state, voting_step
+from s3_jax.training.step import KeptProgram, init_state, voting_step
 from s3_jax.training.stopping import StopRequest
 from s3_jax.training.summary_page import write_summary
 from s3_jax.training.window import IN_FLIGHT, Window, WindowSummary
@@ -353,7 +353,8 @@ class _Run:
         if step == stage.steps or self._exhausted(stage):
             return state, step
         self._journal.enter(stage.name)
-        update = self._devices.update(stage.trainer, voting_step)
+        kept = KeptProgram(voting_step)
+        update = self._devices.update(stage.trainer, kept)
         self._votes.clear()
         window = Window(self._config.divergence)
         with _input_pipeline(stage, step) as batches:
@@ -367,7 +368,7 @@ class _Run:
                 window.add(metrics, _frames(taken))
                 step += 1
                 self._journal.advance()
-                self._call_back(stage, state, batch, taken, step, first + step)
+                self._call_back(stage, state, batch, taken, step, first + step, kept)
                 if self._after_step(stage, state, step, first + step, window):
                     break
         return state, step
@@ -377,12 +378,20 @@ class _Run:
         return np.full(jax.tree.leaves(batch)[0].shape[0], float(self._stop.requested), np.float32)
 
     def _call_back(
-        self, stage: Stage, state: TrainState, batch: Batch, taken: Batch, step: int, total: int
+        self,
+        stage: Stage,
+        state: TrainState,
+        batch: Batch,
+        taken: Batch,
+        step: int,
+        total: int,
+        kept: KeptProgram,
     ) -> None:
+        assert kept.program is not None  # the step was run
         done = StepDone(
             stage.name, step, total, stage.trainer, batch, taken,
             functools.partial(self._devices.get, state),
-            functools.partial(jax.block_until_ready, state), self._journal,
+            functools.partial(jax.block_until_ready, state), kept.program, kept.rows, self._journal,
         )  # fmt: skip
         for callback in self._callbacks:
             callback(done)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import optax
+from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Int, Key
 
 from s3_jax.config import ModelConfig
@@ -92,6 +93,7 @@ class StepDone:
     trainer, batch: of the step; the batch as `data` yielded it. taken: the part the step used.
     state: returns the state after the step, which the next step consumes: keep copies only.
     wait: blocks until the devices have finished the step.
+    program: the step as it was traced, for `program_rows` rows of a batch.
     journal: receives pictures and numbers; silent on all processes but the first.
     """
 
@@ -103,6 +105,8 @@ class StepDone:
     taken: Batch
     state: Callable[[], TrainState]
     wait: Callable[[], Any]
+    program: ClosedJaxpr
+    program_rows: int
     journal: Journal
 
 

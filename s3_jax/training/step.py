@@ -7,6 +7,7 @@ averaged over the axis that the trainer names, BatchNorm statistics by the netwo
 (`S3.axis_name`).
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Float, Int, Key
 
 from s3_jax.ops.in_place import vary_like
@@ -71,6 +73,25 @@ def train_step(trainer: Trainer, state: TrainState, batch: Batch) -> tuple[Train
     rate = {} if trainer.schedule is None else {"learning_rate": trainer.schedule(state.step)}
     state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
     return state, losses | {"grad_norm": norm, "finite": finite.astype(jnp.float32)} | rate
+
+
+@dataclasses.dataclass(eq=False)
+class KeptProgram:
+    """A step that keeps its program when it is traced, so that nobody need trace it again.
+
+    program: the step of one replica, or of all devices of a mesh; None before it is traced.
+    rows: number of rows of its batch.
+    """
+
+    step: Step
+    program: ClosedJaxpr | None = None
+    rows: int = 0
+
+    def __call__(self, trainer: Trainer, state: TrainState, batch: Any) -> Any:
+        """Run the step."""
+        step = jax.jit(functools.partial(self.step, trainer))
+        self.program, self.rows = step.trace(state, batch).jaxpr, _row_count(batch)
+        return step(state, batch)
 
 
 def voting_step(

@@ -177,7 +177,7 @@ def test_nothing_usable_is_an_error(tmp_path):
 
 
 def test_other_directories_are_refused_as_records(tmp_path):
-    with pytest.raises(InputError, match=r"is not a prepared data set .*dataset_info.json"):
+    with pytest.raises(InputError, match=r"is no prepared data set .*dataset_info.json"):
         open_source(RecordsConfig(str(tmp_path)))
     make_photographs(tmp_path / "photographs", 1)
     directory, _ = prepared(prepare.list_photographs(tmp_path / "photographs"), tmp_path / "out")

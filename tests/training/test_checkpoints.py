@@ -18,7 +18,7 @@ from s3_jax.training.state import evaluation_variables
 from s3_jax.training.step import init_state
 from s3_jax.training.step_config import StepConfig
 from tests.support.marks import slow
-from tests.support.tiny_models import NARROW, tiny_variables
+from tests.support.tiny_models import TINY_VIT, tiny_variables
 
 PLAIN = StepConfig()
 AVERAGED = StepConfig(ema_decay=0.9)
@@ -26,7 +26,7 @@ AVERAGED = StepConfig(ema_decay=0.9)
 
 @functools.lru_cache
 def first_state(settings):
-    return init_state(make_trainer(S3(NARROW), settings), tiny_variables(NARROW), 0)
+    return init_state(make_trainer(S3(TINY_VIT), settings), tiny_variables(TINY_VIT), 0)
 
 
 def state_of(settings=PLAIN, seed=0):
@@ -45,7 +45,7 @@ def save(workdir, *steps, settings=PLAIN, keep=3, scores=()):
     with Checkpoints(workdir, keep) as checkpoints:
         for i, step in enumerate(steps):
             score = scores[i] if scores else None
-            checkpoints.save(NARROW, state_of(settings, step), record(step, score))
+            checkpoints.save(TINY_VIT, state_of(settings, step), record(step, score))
         checkpoints.wait()
         return checkpoints.steps()
 
@@ -71,7 +71,7 @@ def test_every_bit_comes_back(tmp_path, settings):
 def test_the_model_item_is_what_videos_are_segmented_with(tmp_path):
     save(tmp_path, 7, settings=AVERAGED)
     config, variables = load_model(tmp_path)
-    assert config == NARROW
+    assert config == TINY_VIT
     expected = evaluation_variables(state_of(AVERAGED, 7))
     jax.tree.map(np.testing.assert_array_equal, variables["params"], expected["params"])
 
@@ -98,7 +98,7 @@ def test_the_best_is_of_the_latest_stage(tmp_path):
     with Checkpoints(tmp_path, 1) as checkpoints:
         for step, (stage, score) in enumerate([("a", 0.9), ("b", 0.4), ("b", 0.3), ("b", 0.2)]):
             made = dataclasses.replace(record(step, score), stage=stage, run={"order": ["a", "b"]})
-            checkpoints.save(NARROW, state_of(seed=step), made)
+            checkpoints.save(TINY_VIT, state_of(seed=step), made)
         checkpoints.wait()
         assert checkpoints.steps() == [1, 3]
 
@@ -164,7 +164,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_is_there(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limits[1]))
     try:
         with pytest.raises(InputError) as error:
-            checkpoints.save(NARROW, state_of(seed=2), record(2))
+            checkpoints.save(TINY_VIT, state_of(seed=2), record(2))
             checkpoints.wait()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -79,7 +79,11 @@ def test_elsewhere_nobody_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert metadata_host() == "metadata.google.internal"
 
 
+TRACED: list[str] = []  # an entry for every time that Python runs the loss
+
+
 def product_loss(variables: Any, batch: Any, rows: Any, key: Any) -> Any:
+    TRACED.append("product_loss")
     weight = jax.tree.leaves(variables["params"])[0].ravel()[:1]
     product = batch["x"] @ batch["y"][0]  # 2 x 8 x 4 multiplications
     return {"total": jnp.mean(product) * weight[0]}, variables["batch_stats"]
@@ -116,6 +120,11 @@ def test_metrics_tell_the_share_of_the_peak(workdir: Path) -> None:
     assert last["share_of_peak"] == pytest.approx(flops / last["seconds"] / 1e9)
     for name in ("steps_per_second", "frames_per_second", "data_wait", "host_memory"):
         assert last[name] >= 0
+
+
+def test_a_step_is_traced_once(workdir: Path) -> None:
+    """Tracing a large network takes half a minute; counting its arithmetic costs no second one."""
+    assert len(TRACED) == 1
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_max_skip_changes_at_the_recorded_iterations(iterations: int, recorded: 
 
 @pytest.mark.parametrize(("values", "fractions"), [((10, 5), (0.5, 0.1)), ((5,), (0.1,)), ((), ())])
 def test_max_skip_refuses_what_has_no_meaning(values: tuple, fractions: tuple) -> None:
-    with pytest.raises(ValueError, match="ascending and start at 0"):
+    with pytest.raises(ValueError, match="ascend from 0"):
         DataConfig(skips=tuple(zip(fractions, values, strict=True)))
 
 
