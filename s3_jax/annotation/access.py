@@ -1,7 +1,8 @@
-"""Access control of the server: requests must have its token, address and origin.
+"""Access control for the server: requests must have its token, address and origin.
 
-A page of another site that is open in a browser can send requests here too. However, it does not
-know the token, its Origin differs, and Host reveals a host name that was pointed to this machine.
+A page from another site that is open in a browser can also send requests here. However, it does not
+know the token, its Origin header differs, and the Host header exposes a host name that was pointed
+at this machine.
 """
 
 import dataclasses
@@ -27,9 +28,9 @@ _HEADERS = {
 
 @dataclasses.dataclass(frozen=True)
 class Access:
-    """Requirements on a request.
+    """Requirements for a request.
 
-    token: the first part of every path.
+    token: the first component of every path.
     host, port: the address that the server is bound to.
     """
 
@@ -95,7 +96,7 @@ def _with_headers(send: Send) -> Send:
 
 
 def _is_number(name: str) -> bool:
-    """Return True for a numeric address, which no other site can point to this machine."""
+    """Return True for a numeric address, which no other site can point at this machine."""
     try:
         ipaddress.ip_address(name.strip("[]"))
     except ValueError:

@@ -43,11 +43,11 @@ class Annotator:
       frame: returns the RGB pixels (h, w, 3) of a frame by index, or raises an InputError for a
         damaged frame, which is then skipped.
       frame_count: number of frames in the video.
-      given, found: stores of the given masks and of the results, which may already hold some; by
-        default in memory, compressed. Those of `annotation.project` are on disk.
-      snapshot_every: number of frames from one snapshot of the session to the next.
-      snapshot_bytes: memory for all snapshots, half of it for each direction. If they need more,
-        fewer are kept, evenly spread.
+      given, found: stores for the given masks and the results, which may already have content. By
+        default they keep compressed data in memory; those of `annotation.project` are on disk.
+      snapshot_every: number of frames between snapshots of the session.
+      snapshot_bytes: memory limit for all snapshots, half of it for each direction. Beyond it,
+        snapshots are dropped so that the others stay evenly spaced.
     """
 
     def __init__(
@@ -124,9 +124,9 @@ class Annotator:
         self._show_given(index)
 
     def withdraw(self, index: int, ids: Iterable[int] | None = None) -> None:
-        """Remove given masks from a frame, by default all; this makes its result due again.
+        """Remove given masks from a frame (all by default), which makes its result due again.
 
-        An object that has no given mask left is deleted (see `delete`).
+        An object left without given masks is deleted (see `delete`).
         """
         masks = self._given.masks(index)
         taken = set(masks if ids is None else ids) & set(masks)
@@ -181,18 +181,18 @@ class Annotator:
         """Propagate all given masks over a span of frames, yielding results as they are computed.
 
         Given frames come first, then forward results in ascending order, then backward or joined
-        results in descending order. A frame between two given ones therefore comes twice; its
+        results in descending order. A frame between two given ones is therefore yielded twice; its
         second result is final.
 
         Args:
-          first, last: the span, both included.
+          first, last: first and last frame of the span, both included.
           both_directions: also propagate backwards from given frames, not only forwards.
           stop: called before every frame; returns True to end the run. Results yielded so far are
-            kept, and a later run resumes from a snapshot. Setting or removing a mask ends a run as
-            well.
+            kept, and a later run resumes from a snapshot. Setting or removing a mask also ends a
+            run.
 
         Raises:
-          InputError: no given mask shows an object, or the span is not within the video.
+          InputError: no given mask shows an object, or the span extends beyond the video.
         """
         if not 0 <= first <= last < self.frame_count:
             raise InputError(
@@ -280,9 +280,9 @@ class Annotator:
         return self._given.ids(index) >= set(self.object_ids)
 
     def _touch(self, index: int, ids: set[int]) -> None:
-        """Mark as due the results affected by a change of some objects' masks in a frame.
+        """Mark results as due after the masks of some objects change in a frame.
 
-        These are all frames up to the next given masks that show the objects, on both sides.
+        On both sides, these are all frames up to the next given masks that show the objects.
         """
         self._revision += 1
         for direction, chain in self._chains.items():

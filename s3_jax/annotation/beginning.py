@@ -1,4 +1,4 @@
-"""Initial content of a document whose masks come from an import or from a program."""
+"""Initial content of a document whose masks were imported or set by a program."""
 
 from s3_jax.annotation.document import Cells
 from s3_jax.annotation.importing import Imported

@@ -14,7 +14,7 @@ from s3_jax.annotation.given import Along
 from s3_jax.annotation.snapshots import Snapshots
 from s3_jax.propagation.session import FrameResult, Session
 
-SLACK = 4  # a snapshot up to this many intervals before the anchor is preferred, for its context
+SLACK = 4  # prefer a snapshot up to this many intervals before the anchor, for its context
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Chain:
             self.session.add({id_: masks[id_] for id_ in sorted(useful)})
 
     def _begin(self, given: Along, first: int, last: int) -> int:
-        """Bring the session to a state before the span, and return the position to go on from."""
+        """Bring the session to a state before the span; return the position to start at."""
         anchor = anchor_of(given, first, last)
         if anchor is None:
             return last + 1
@@ -98,7 +98,7 @@ class Chain:
     def _reserve(self, given: Along, start: int, last: int) -> None:
         """Reserve capacity for all objects of the video, the same in both directions.
 
-        No frame has to wait for the compiler then, and one program serves both directions.
+        No frame then waits for the compiler, and both directions share one compiled program.
         """
         ways = [Along(given.given, direction) for direction in (1, -1)]
         whole = [_entries(way, way.positions[0], way.positions[-1]) for way in ways]
@@ -114,7 +114,7 @@ class Chain:
 
 
 def anchor_of(given: Along, first: int, last: int) -> int | None:
-    """Return the position from which on all objects of a span are given, as far as possible.
+    """Return the position from which all objects of a span are given, as far as possible.
 
     The result is None if there is no mask before the end of the span.
     """

@@ -2,8 +2,8 @@
 
 All content consists of *cells*: values under keys, such as an object's name and colour, or its mask
 in one frame as run lengths. A change is a set of cells with new values, and undoing it restores the
-previous values. The number of changes is unlimited. They outlive the program, because each is a
-line of the journal.
+previous values. The number of changes is unlimited. They survive a restart, because each one is a
+line in the journal.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ from s3_jax.annotation.journal import Entry, Journal
 from s3_jax.media.palette import colour_of
 from s3_jax.media.rle import decode_rle, encode_rle
 
-NAME = "history.jsonl"  # of the journal, in a project's folder
+NAME = "history.jsonl"  # the journal in a project's folder
 Key = tuple[str, int] | tuple[str, int, int]  # ("object", id), ("mask" or "prompt", frame, id)
 Cells = dict[Key, Any]
-Author = tuple[str, int]  # a page and the number that it gave the change
+Author = tuple[str, int]  # a page, and the number that the page gave the change
 Ids = Integer[np.ndarray, "h w"]
 
 
@@ -29,7 +29,7 @@ Ids = Integer[np.ndarray, "h w"]
 class Change:
     """A change that can be undone: its cells before and after (None for a missing cell).
 
-    frame: the frame in which it shows; None for changes of the objects themselves.
+    frame: the frame that it affects; None for changes of the objects themselves.
     """
 
     label: str
@@ -101,7 +101,7 @@ class Document:
         """Return the ids that a frame shows: the result of propagation under the user's masks.
 
         Args:
-          found: ids from propagation, or None without a result.
+          found: ids from propagation, or None if there is no result.
         """
         ids = np.zeros(self.size, np.int32)
         if found is not None:

@@ -20,7 +20,7 @@ class Found:
     ids: object id of every pixel, 0 for background.
     confidence: for each object, its mean probability over the pixels of its mask; 0 if the mask is
       empty, 1 if it was given.
-    origin: "given" if all masks were given, otherwise the direction that they come from.
+    origin: "given" if all masks were given, otherwise the direction of propagation.
     """
 
     index: int

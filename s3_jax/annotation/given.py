@@ -13,7 +13,7 @@ Mask = Bool[np.ndarray, "h w"]
 
 @dataclasses.dataclass(frozen=True)
 class _Packed:
-    """Masks of one frame, compressed from one bit per pixel; `shown` has ids of non-empty ones."""
+    """Masks of one frame, as compressed bitmaps; `shown` lists the ids of the non-empty ones."""
 
     shape: tuple[int, int]
     masks: dict[int, bytes]
@@ -61,7 +61,7 @@ class Given:
         return packed.prompts if packed else None
 
     def put(self, index: int, masks: Mapping[int, Mask], prompts: Any = None) -> None:
-        """Replace all masks of a frame; with no masks, the frame is removed."""
+        """Replace all masks of a frame, or remove the frame if `masks` is empty."""
         if not masks:
             self._packed.pop(index, None)
             return

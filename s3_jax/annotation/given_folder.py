@@ -1,4 +1,4 @@
-"""Given masks in a folder, with one file per frame that every change replaces as a whole."""
+"""Given masks in a folder, one file per frame; every change replaces the whole file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

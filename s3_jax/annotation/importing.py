@@ -4,8 +4,8 @@
         annotator.annotate(index, masks)
 
 The layout is recognized by its files: a JSON file is COCO, `Annotations/<video>` is the layout of
-YouTube-VOS and DAVIS, and `masks/` that of `s3 segment` and `s3 annotate`. Anything else is a
-directory of masks, or a single mask for the first frame, as `s3 segment` accepts them.
+YouTube-VOS and DAVIS, and `masks/` that of `s3 segment` and `s3 annotate`. Anything else must be
+what `s3 segment` accepts: a directory of masks, or a single mask for the first frame.
 """
 
 import dataclasses
@@ -35,8 +35,8 @@ Masks = dict[int, Mask]
 class Imported:
     """Masks found at a path.
 
-    frames: returns an iterator over the frames that show objects, in order: the frame's index and
-      its masks by object id.
+    frames: returns an iterator over the frames that show objects, in order. Its items are the
+      frame's index and its masks by object id.
     names: names of the objects, if the files contain any.
     """
 
@@ -116,7 +116,7 @@ def _read_coco(
     categories = {c["id"]: str(c["name"]) for c in content.get("categories", ())}
     names: dict[int, str] = {}
     for annotation in itertools.chain(*by_frame.values()):
-        _segment(path, annotation, size)  # every mask is checked before the first is used
+        _segment(path, annotation, size)  # check every mask before the first is used
         if annotation.get("category_id") in categories:
             names[id_of(annotation)] = categories[annotation["category_id"]]
 
@@ -208,7 +208,7 @@ def _track(annotation: dict[str, Any]) -> Any:
 def _positive(
     path: Path, everything: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]], Any]
 ) -> Callable[[dict[str, Any]], int]:
-    """Return a function to object ids: the values themselves if all are positive, else 1, 2, ..."""
+    """Return a map to object ids: the values themselves if all are positive, else 1, 2, ..."""
     values = sorted({value(a) for a in everything}, key=lambda v: (isinstance(v, str), v))
     require_within("objects", float(len(values)), f"{path} has {len(values)} objects")
     usable = all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values)

@@ -1,7 +1,7 @@
-"""A file of changes, with one JSON line for each, flushed to disk at once.
+"""A file of changes: one JSON line per change, flushed to disk at once.
 
-After a crash it is read back, dropping a truncated last line. While the disk is full, lines wait in
-memory. They are written together with the next line that can be written.
+After a crash, the file is read back without a truncated last line. While the disk is full, lines
+wait in memory; they are written together with the next line that can be written.
 """
 
 import json
@@ -31,7 +31,7 @@ class Journal:
         """Yield all entries; later lines are written after them.
 
         Raises:
-          InputError: a line is damaged, other than a truncated last one.
+          InputError: a line other than a truncated last one is damaged.
         """
         content = self.path.read_bytes() if self.path.exists() else b""
         whole = content[: content.rfind(b"\n") + 1]
@@ -66,7 +66,7 @@ class Journal:
         return True
 
     def _write(self, text: bytes) -> None:
-        """Write after the last complete line, replacing the remains of a failed attempt."""
+        """Write after the last complete line, overwriting what a failed attempt left behind."""
         with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
             file.truncate(self._end)
             file.seek(self._end)

@@ -1,7 +1,7 @@
-"""Messages from the page, each of which is checked completely before anything is done.
+"""Messages from the page; each is validated completely before it has any effect.
 
 A message is a JSON object with a `type`. Messages that change something have `seq`, a number that
-the page increments, so a message that is sent twice is carried out only once.
+the page increments, so a message that arrives twice is executed only once.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ _PAGE = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """A checked message.
+    """A validated message.
 
     seq: the message's number; 0 for messages that change nothing.
-    values: values of the fields, checked as `_FIELDS` defines.
+    values: values of the fields, validated according to `_FIELDS`.
     """
 
     kind: str

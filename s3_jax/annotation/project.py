@@ -3,11 +3,10 @@
     project.json        the video's identity; objects with names and colours; settings
     given/<index>.json  given masks of a frame as run lengths, and the prompts behind them
     masks/<frame>.png   results, in the layout that `s3 segment` reads and writes
-    found.jsonl         confidence and origin of every result, a line for every change
+    found.jsonl         confidence and origin of every result, one line per change
 
 Files are replaced atomically, except `found.jsonl`, whose last line is ignored if it is truncated.
-Everything that was saved survives if the process is killed. A project can be opened by one process
-at a time.
+Saved data survive if the process is killed. Only one process can open a project at a time.
 
     project = Project(folder, video_identity(source, count), frame_names)
     annotator = Annotator(session, frame, count, given=project.given, found=project.found)
@@ -101,11 +100,11 @@ class Project:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The caller's JSON value saved by `set_settings`."""
+        """The JSON value saved by `set_settings`."""
         return dict(self._record["settings"])
 
     def set_settings(self, settings: dict[str, Any]) -> None:
-        """Save settings in place of the previous ones."""
+        """Save settings, replacing the previous ones."""
         self._record["settings"] = dict(settings)
         self._write()
 
@@ -150,7 +149,7 @@ class Project:
 
 
 def _refuse_strangers(path: Path) -> None:
-    """Raise an InputError if a folder has results that do not belong to a project."""
+    """Raise an InputError if a folder has results that belong to no project."""
     for name in ("masks", "given", "found.jsonl"):
         if (path / name).exists():
             raise InputError(
@@ -159,7 +158,7 @@ def _refuse_strangers(path: Path) -> None:
 
 
 def _locked(path: Path) -> IO[bytes]:
-    """Return a file that is locked for other processes as long as this one runs."""
+    """Lock a project for this process, and return the file that holds the lock."""
     file = (path / ".lock").open("ab")
     with contextlib.suppress(ImportError):  # not on Windows
         import fcntl

@@ -19,12 +19,12 @@ Box = Sequence[float]
 class Prompts:
     """Masks of one video from clicks and boxes.
 
-    load: makes the head, which has `encode(image)` and `prompt(features, points, labels, box,
-      previous_mask)`. It is called once, when the head is first needed.
+    load: creates the head, which has `encode(image)` and `prompt(features, points, labels, box,
+      previous_mask)`. Called once, when the head is first needed.
     image: returns a frame by its index.
     """
 
-    KEPT = 2  # frames whose features are kept: the current and the previous one
+    KEPT = 2  # keep the features of the current and the previous frame
 
     def __init__(
         self, load: Callable[[], Any], image: Callable[[int], UInt8[np.ndarray, "h w 3"]]

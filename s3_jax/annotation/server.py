@@ -1,4 +1,4 @@
-"""HTTP server of the page and its WebSocket connection, on this machine."""
+"""HTTP server for the page and its WebSocket connection, on this machine."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ def make_app(studio: Studio, access: Access) -> Starlette:
 
 
 class _Server:
-    """The project's studio, and the only page that is connected."""
+    """The project's studio, and the one page that is connected to it."""
 
     def __init__(self, studio: Studio) -> None:
         self._studio, self._frames = studio, studio.frames
@@ -57,11 +57,11 @@ class _Server:
 
     @contextlib.asynccontextmanager
     async def life(self, app: Starlette) -> AsyncIterator[None]:
-        """Pass the studio's messages to the page while the server runs."""
+        """Forward the studio's messages to the page while the server runs."""
         loop = asyncio.get_running_loop()
 
         def publish(message: Outgoing) -> None:
-            """Pass a message to the page, from any thread."""
+            """Forward a message to the page; may be called from any thread."""
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._pass_on, message)
 
@@ -117,7 +117,7 @@ class _Server:
                 return
 
     async def _do(self, page: "_Page", text: str) -> bool:
-        """Carry out a message, and return True if the page may continue."""
+        """Execute a message, and return True if the page may continue."""
         try:
             message = parse(text)
         except InputError as error:

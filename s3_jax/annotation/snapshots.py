@@ -1,4 +1,4 @@
-"""Snapshots of a session at many frames, within a memory bound."""
+"""Snapshots of a session at many frames, within a memory limit."""
 
 from itertools import pairwise
 
@@ -8,9 +8,9 @@ from s3_jax.propagation.session import SessionSnapshot
 class Snapshots:
     """States of a session after some positions of a video.
 
-    every: number of positions from one snapshot to the next.
-    most_bytes: memory bound. If it is exceeded, the snapshots whose neighbours are closest together
-      are dropped, so that the others stay evenly spread. At least one is kept.
+    every: number of positions between snapshots.
+    most_bytes: memory limit. Beyond it, the snapshots whose neighbours are closest together are
+      dropped, so that the others stay evenly spaced. At least one is kept.
     """
 
     def __init__(self, every: int, most_bytes: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from s3_jax.propagation.joining import Quantized
 
-IN_MEMORY = 64 * 2**20  # bytes; if more are needed, everything is in a temporary file
+IN_MEMORY = 64 * 2**20  # bytes; beyond this, everything moves to a temporary file
 
 
 class _Place(NamedTuple):

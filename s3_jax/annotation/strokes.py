@@ -16,7 +16,7 @@ def brush(ids: Ids, points: Points, size: float, paint: int, only: int | None = 
 
     Args:
       paint: id of the painted pixels, 0 for background.
-      only: change only pixels of this id, so that an eraser takes nothing from other objects.
+      only: change only pixels of this id, so that an eraser leaves other objects intact.
     """
     area = np.zeros(ids.shape, np.uint8)
     line = _fixed(points)
@@ -29,7 +29,7 @@ def brush(ids: Ids, points: Points, size: float, paint: int, only: int | None = 
 
 
 def polygon(ids: Ids, points: Points, paint: int, only: int | None = None) -> Ids:
-    """Fill a polygon, including all parts enclosed by edges that cross one another.
+    """Fill a polygon, including all areas enclosed by edges that cross.
 
     Args:
       ids: object id of every pixel.
@@ -78,5 +78,5 @@ def _painted(ids: Ids, area: UInt8[np.ndarray, "h w"], paint: int, only: int | N
 
 
 def _fixed(points: Points) -> Int32[np.ndarray, "n 2"]:
-    """Convert points to integers in 1/16 pixel; pixel centres are half a pixel from corners."""
+    """Convert points to integers in 1/16 pixel; pixel centres are half a pixel from the corners."""
     return np.round((np.asarray(points, np.float64) - 0.5) * 2**_FINE).astype(np.int32)

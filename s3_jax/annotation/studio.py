@@ -1,6 +1,6 @@
-"""A video under annotation: handling of the page's requests, and publication of changes.
+"""A video being annotated: handles the page's requests and publishes changes.
 
-The page's messages come from one thread at a time and results from the worker's thread, so a lock
+The page's messages arrive on one thread at a time and results on the worker's thread, so a lock
 protects the document. This module knows nothing about HTTP.
 """
 
@@ -35,7 +35,7 @@ Ids = Int32[np.ndarray, "h w"]
 
 
 class Studio:
-    """An open project with everything that the page needs.
+    """An open project and everything the page needs.
 
     name: name of the video.
     rate: playback rate in frames per second.
@@ -43,7 +43,7 @@ class Studio:
     names: names of the frames' files.
     document: the user's edits, from which the results of the project are made.
     prompts: masks from clicks.
-    load: makes the follower, which propagates masks.
+    load: creates the follower, which propagates masks.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Studio:
         self.project, self.document, self.prompts = project, document, prompts
         self.publish: Callable[[Outgoing], None] = lambda message: None
         self._lock = threading.RLock()
-        self.page = ""  # the page that sends changes at present
+        self.page = ""  # the page that currently sends changes
         self._version = 0
         self._given = given_of(project)
         if document.is_new:
@@ -77,10 +77,10 @@ class Studio:
         self.project.close()
 
     def handle(self, message: Message) -> None:
-        """Carry out a message from the page.
+        """Execute a message from the page.
 
         Raises:
-          InputError: it cannot be carried out; nothing is changed in this case.
+          InputError: it cannot be executed; nothing is changed in this case.
         """
         if message.seq and self.document.is_known((self.page, message.seq)):
             self._acknowledge(message.seq)
@@ -88,7 +88,7 @@ class Studio:
         _HANDLERS[message.kind](self, message)
 
     def flush(self) -> None:
-        """Retry writes that a full disk refused, and inform the page."""
+        """Retry writes that failed because the disk was full, and inform the page."""
         journal = self.document.journal
         if journal.problem:
             with self._lock:
@@ -117,7 +117,7 @@ class Studio:
         }
 
     def welcome(self) -> dict[str, Any]:
-        """Return the information that a page needs when it starts."""
+        """Return the information a page needs when it starts."""
         height, width = self.document.size
         view_height, view_width = view_size(self.document.size)
         return {
@@ -256,7 +256,7 @@ class Studio:
         threading.Thread(target=self._write, args=(layout,), name="export", daemon=True).start()
 
     def _write(self, layout: str) -> None:
-        """Export the frames as they are shown at present."""
+        """Export the frames as currently shown."""
         rate = Fraction(self.rate).limit_denominator(1001)
         name = Path(self.name).stem
         what = Export(name, self._frames_with_masks, self.project.objects, rate)
@@ -265,7 +265,7 @@ class Studio:
             folder.mkdir(exist_ok=True)
             path = FORMATS[layout](what, folder).resolve()
             said: Outgoing = {"type": "exported", "path": str(path), "text": "Written"}
-        except Exception as error:  # the page has to be informed of any error
+        except Exception as error:  # the page must be told of any error
             logging.exception("exporting failed")
             said = {"type": "problem", "text": f"cannot export: {reason(error)}"}
         self._exporting = False

@@ -33,8 +33,8 @@ def jpeg(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
 def mask_message(ids: Integer[np.ndarray, "h w"], about: Mapping[str, Any]) -> bytes:
     """Return a mask for the page, as the length of a JSON text, the text, and the runs.
 
-    Length and runs are little-endian uint32; the text is padded with spaces so the runs start at a
-    multiple of 4 bytes.
+    The length and the runs are little-endian uint32. Spaces pad the text so that the runs start at
+    a multiple of 4 bytes.
     """
     height, width = view_size((ids.shape[0], ids.shape[1]))
     shown = cv2.resize(

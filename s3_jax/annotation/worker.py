@@ -43,7 +43,7 @@ class Span:
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Progress of a span; `rate` is that of recent frames per second, 0 before the second one."""
+    """Progress of a span; `rate` is recent frames per second, 0 before the second frame."""
 
     doing: str
     done: int = 0
@@ -59,7 +59,7 @@ class Progress:
 class Worker:
     """Worker thread that propagates masks over spans of frames.
 
-    load: makes the follower; called in the worker's thread when the first span arrives.
+    load: creates the follower; called in the worker's thread when the first span arrives.
     update: passes the user's changes to the follower before each span, and returns the frames that
       have masks.
     found: receives the result of each frame.
@@ -156,7 +156,7 @@ class Worker:
 
 
 def _steps(span: Span, given: set[int]) -> int:
-    """Return the number of results of a span, which is two for frames between given ones."""
+    """Return the number of results of a span; a frame between given ones has two."""
     inside = range(span.first, span.last + 1)
     others = [frame for frame in inside if frame not in given]
     forward = sum(frame > min(given) for frame in others)
