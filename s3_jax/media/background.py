@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 def prefetch(items: Iterable[T], depth: int = 4) -> Generator[T, None, None]:
-    """Yield the same items, but produce them in a thread that is at most `depth` items ahead.
+    """Yield the same items, produced by a thread that stays at most `depth` items ahead.
 
-    An exception in the producer is raised here, after the items that were produced before it. The
-    thread ends after the last item, or when this generator is closed.
+    An exception in the producer is raised here, after the items that precede it. The thread ends
+    after the last item, or when this generator is closed.
     """
     ahead: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
     closed = threading.Event()
@@ -39,7 +39,7 @@ def _produce(items: Iterable[Any], ahead: queue.Queue, closed: threading.Event) 
             if not _put(ahead, ("item", item), closed):
                 return
         _put(ahead, ("end", None), closed)
-    except BaseException as error:  # handed over, not swallowed
+    except BaseException as error:  # passed to the consumer, not swallowed
         _put(ahead, ("error", error), closed)
 
 
@@ -55,7 +55,7 @@ def _put(ahead: queue.Queue, entry: tuple[str, Any], closed: threading.Event) ->
 
 
 class WriteBehind:
-    """Context manager that runs calls in worker threads while at most `depth` of them wait.
+    """Context manager that runs calls in worker threads, with at most `depth` of them waiting.
 
     The exception of a failed call is raised by a later `submit` or `flush`, in the order of
     submission. Leaving the context without an error waits for all calls.

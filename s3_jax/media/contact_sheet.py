@@ -56,7 +56,7 @@ def fit_width(picture: Picture, width: int) -> UInt8[np.ndarray, "h2 w2 3"]:
 
 
 def evenly_spaced(count: int, wanted: int) -> list[int]:
-    """Return up to `wanted` evenly spaced indices below `count`, the first and last included."""
+    """Return up to `wanted` evenly spaced indices below `count`, including the first and last."""
     if count <= wanted:
         return list(range(count))
     if wanted == 1:
@@ -73,7 +73,7 @@ def _place(sheet: Picture, tile: Tile, top: int, left: int) -> None:
 
 
 def _shortened(text: str, width: int) -> str:
-    """Shorten a text to the width of its column."""
+    """Shorten a caption to the width of its column."""
     while text and cv2.getTextSize(text, FONT, SCALE, 1)[0][0] > width:
         text = text[:-1]
     return text

@@ -1,4 +1,4 @@
-"""Image directories: the files that count as images, their order, and their decoding."""
+"""Image directories: which files count as images, their order, and decoding."""
 
 import contextlib
 import re
@@ -32,7 +32,7 @@ DECODE_ERRORS = (
 )
 Deep = NDArray[Any]  # (h, w) or (h, w, 3), uint16, int32 or float32
 _MOST_CHUNKS = 10_000
-_MOST_CUT_OFF = 1 << 26  # bytes of pixels that a truncated file may lack
+_MOST_CUT_OFF = 1 << 26  # bytes of pixels that may be missing from a truncated file
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
@@ -74,8 +74,8 @@ def read_image(path: Path, white: float | None = None) -> UInt8[np.ndarray, "h w
     """Read an image file as 8-bit RGB, upright according to its EXIF orientation.
 
     Args:
-      white: the value that becomes 255 in images of more than 8 bits; by default the one that fits
-        this image (see `full_range`).
+      white: the value that becomes 255 in images of more than 8 bits. By default it is chosen to
+        fit this image (see `full_range`).
 
     Raises:
       InputError: the file is missing, truncated or not an image.
@@ -101,7 +101,7 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
     require_file(path)
     _refuse_long_chunks(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns at its own limit, which is above ours
+        warnings.simplefilter("ignore")  # Pillow's own warning limit is higher than ours
         image = Image.open(path)
     with image:
         pixels = image.width * image.height / 1e6
@@ -126,7 +126,7 @@ def shortened(names: list[str], most: int = 5) -> str:
 
 
 def read_deep(path: Path) -> Deep | None:
-    """Return the values of a grey or colour image of more than 8 bits; None for all others.
+    """Return the values of a grey or colour image with more than 8 bits, or None for other images.
 
     Raises:
       InputError, DECODE_ERRORS: see `read_image`.

@@ -12,7 +12,7 @@ def read_json(path: Path) -> Any:
     """Return the content of a JSON file; a byte-order mark is ignored.
 
     Raises:
-      InputError: the file is larger than the budget.
+      InputError: the file exceeds the size budget.
       OSError: the file cannot be read.
       ValueError: it is not valid JSON, or nested deeper than the budget.
     """

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int32
 
 Kind = Literal["palette", "grey", "grey16", "bilevel", "rgb", "grey_rgb"]
-VOID = 255  # the label that palette masks of several data sets use for "do not score"
+VOID = 255  # marks pixels that are not scored, in the palette masks of several data sets
 LARGEST_ID: dict[Kind, int] = {
     "palette": 255,
     "grey": 255,

@@ -1,4 +1,4 @@
-"""Mask images: object ids of pixels in several encodings, and the frame to which a file belongs.
+"""Mask images: object ids in several encodings, and the matching of files to frames.
 
 Encodings and their ids (0 is always background):
 
@@ -10,8 +10,8 @@ Encodings and their ids (0 is always background):
 
 Pixels that an alpha channel (or a palette's transparent entry) makes transparent are background. If
 all pixels have the same colour, the opaque pixels are the object. Results are written in the
-encoding of the first mask, so ids and colours stay as given. JPEG and other lossy files cannot
-store ids and are refused.
+encoding of the first mask, which preserves ids and colours. JPEG and other lossy files cannot store
+ids and are rejected.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ LOSSY_SUFFIXES = frozenset((".jpg", ".jpeg"))
 # An image with more colours than this is a photograph, not a mask.
 MAX_COLOURS = 4096
 HALF_OPAQUE = 128
-CHECKED_FIRST = 32  # number of a directory's masks that are checked before any work begins
+CHECKED_FIRST = 32  # masks of a directory to check before any work begins
 
 
 def read_mask(
@@ -54,7 +54,7 @@ def read_mask(
     Args:
       encoding: the encoding of an earlier mask of the same video. If it is "rgb", a colour mask
         whose pixels are all grey is read as "rgb" too.
-      config: the caller's knowledge about the masks.
+      config: what the caller knows about the masks.
 
     Raises:
       InputError: the file is missing, damaged or lossy, or is an image that cannot be a mask.
@@ -67,7 +67,7 @@ def read_mask(
     try:
         with opened_image(path) as image:
             image.load()
-            image = ImageOps.exif_transpose(image)  # as frames are
+            image = ImageOps.exif_transpose(image)  # as for frames
     except DECODE_ERRORS as error:
         raise InputError(f"cannot read the mask {path}: {reason(error)}") from error
     coloured = encoding is not None and encoding.kind == "rgb"
@@ -88,8 +88,8 @@ class MaskFiles:
     or, if no stem fits, by the number at the end of the stem. For video files this number is the
     frame index, from 0.
 
-    fills_before: frames before the first mask are segmented too, so a late first mask causes no
-      warning.
+    fills_before: frames before the first mask are segmented too, so there is no warning about a
+      late first mask.
 
     Raises:
       InputError: the path does not exist, or a file in the directory matches no frame.
@@ -126,7 +126,7 @@ class MaskFiles:
         """Return the mask of a frame, or None if no file belongs to it.
 
         Raises:
-          InputError: the mask cannot be read, or disagrees with the first one.
+          InputError: the mask cannot be read, or is inconsistent with the first one.
         """
         file = self.files.get(frame_index)
         if file is None:
@@ -153,7 +153,7 @@ class MaskFiles:
         return f"{self.first.path}, frame {self.first_index}: {describe(self.first)}{more}"
 
     def _judge(self, mask: Mask) -> None:
-        """Raise an InputError for a doubtful mask, or only warn if there is no `MaskConfig`."""
+        """Raise an InputError for a suspicious mask, or only warn if there is no `MaskConfig`."""
         _warn_of_void(mask, self.void)
         for finding in findings(mask, self._config or UNTOLD):
             if self._config is not None:

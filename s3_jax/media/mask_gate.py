@@ -1,7 +1,7 @@
-"""Checks of masks: a description of their objects, and findings about doubtful masks.
+"""Checks of masks: descriptions of their objects, and findings about suspicious masks.
 
-Masks of every encoding arrive as ids of pixels, with the colours that the ids stand for. A finding
-is a doubt that the pixels alone cannot settle, together with the flag that settles it.
+Masks of every encoding arrive as object ids, with the colours that the ids represent. A finding is
+an ambiguity that the pixels alone cannot resolve, together with the flag that resolves it.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ from jaxtyping import Bool, Float, Int32, Integer, UInt8
 from s3_jax.errors import InputError
 from s3_jax.media.mask_encoding import Mask, MaskEncoding
 
-JUDGED = 256  # pixels; smaller masks show too little to be judged
+JUDGED = 256  # pixels; smaller masks are too small to judge
 MOST_OBJECTS = 100  # more must be confirmed by the user
-DARK = 64  # a colour without a brighter channel passes for black
+DARK = 64  # a colour with no brighter channel counts as black
 COVERED, BORDER = 0.95, 0.9
 _SHOWN = 8
 Ids = Int32[np.ndarray, "h w"]
@@ -24,12 +24,13 @@ Ids = Int32[np.ndarray, "h w"]
 
 @dataclasses.dataclass(frozen=True)
 class MaskConfig:
-    """The caller's knowledge about the masks; None means "decide from the file".
+    """What the caller knows about the masks; None means "decide from the file".
 
     threshold: the mask has a single object, where the brightness (or the opacity, for a mask drawn
       in its alpha channel) is at least this value, 1 to 255.
     background: the value of the background. Pixels of value 0 become an object with this id.
-    objects: number of objects. They are the most frequent values, to which all others are rounded.
+    objects: number of objects. The most frequent values are kept, and all others are rounded to
+      the nearest of them.
 
     Raises:
       InputError: a value is out of range, or `threshold` and `objects` are both set.
@@ -53,7 +54,7 @@ UNTOLD = MaskConfig()
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """A doubt about a mask and the fix for it."""
+    """An ambiguity in a mask, and how to resolve it."""
 
     problem: str
     fix: str
@@ -63,7 +64,7 @@ class Finding:
 
 
 def settle(mask: Mask, config: MaskConfig) -> Mask:
-    """Return the mask as interpreted under the caller's settings.
+    """Return the mask as interpreted with the caller's settings.
 
     Raises:
       InputError: the mask has no background pixel, or fewer objects than `config` asks for.
@@ -87,7 +88,7 @@ def settle(mask: Mask, config: MaskConfig) -> Mask:
 
 
 def findings(mask: Mask, config: MaskConfig = UNTOLD) -> Iterator[Finding]:
-    """Yield every doubt about a settled mask that `config` leaves open."""
+    """Yield every ambiguity of a settled mask that `config` does not resolve."""
     ids = mask.object_ids
     if not ids or mask.ids.size < JUDGED:
         return
@@ -124,7 +125,7 @@ def describe(mask: Mask) -> str:
 
 
 def id_name(object_id: int, encoding: MaskEncoding) -> str:
-    """Return an id as text, with the colour that it stands for in an RGB mask."""
+    """Return an id as text, with the colour that it represents in an RGB mask."""
     if encoding.kind != "rgb":
         return str(object_id)
     red, green, blue = (object_id >> shift & 255 for shift in (0, 8, 16))
@@ -137,7 +138,7 @@ def percent(share: float) -> str:
 
 
 def features(values: Integer[np.ndarray, " n"], encoding: MaskEncoding) -> Float[np.ndarray, "n c"]:
-    """Return a vector for each value: its colour, or the value itself without colours.
+    """Return a vector for each value: its colour, or the value itself if there are no colours.
 
     The distance between two vectors measures how similar the values look.
     """
@@ -196,7 +197,7 @@ def _swapped(encoding: MaskEncoding, background: int) -> MaskEncoding:
 def _shades(mask: Mask) -> Finding | None:
     """Return a finding if most values occur only in seams between others.
 
-    Soft edges, dithering and lossy compression leave such values.
+    Soft edges, dithering and lossy compression produce such values.
     """
     seams, solid = _seams(mask.ids)
     if not _mostly_seams(mask, seams, solid):

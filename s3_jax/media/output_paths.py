@@ -14,8 +14,8 @@ def inside(root: Path, name: str, source: object) -> Path:
       source: the place where the name was read, for the error message.
 
     Raises:
-      InputError: the name is empty or absolute, contains ".." or characters that no file name
-        should have, or leads out of `root` through a link.
+      InputError: the name is empty or absolute, contains ".." or characters that file names
+        should not have, or leads out of `root` through a link.
     """
     parts = name.replace("\\", "/").split("/")
     bad = [part for part in parts if part in ("", ".", "..") or not part.isprintable()]

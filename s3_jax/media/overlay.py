@@ -28,7 +28,7 @@ def draw_overlay(
 
     Args:
       ids: object id per pixel, 0 for background.
-      encoding: the masks' encoding, for their own colours if they have any; VOC colours otherwise.
+      encoding: the masks' encoding, whose colours are used if it has any; otherwise VOC colours.
     """
     picture = image.copy()
     regions = {i: _region(ids, i) for i in _present(ids)}
@@ -43,7 +43,7 @@ def draw_overlay(
 
 
 def object_colour(object_id: int, encoding: MaskEncoding | None = None) -> Colour:
-    """Return an object's own colour, or a VOC colour if it has none or if it is too dark to see.
+    """Return an object's own colour, or a VOC colour if it has none or its own is too dark to see.
 
     In grey masks, the id 255 is the single object of a black-and-white mask and gets the first
     colour.
@@ -73,7 +73,7 @@ def write_video(
 
     Args:
       frame_rate: frames per second.
-      times: seconds from the first picture, for pictures that are not evenly spaced.
+      times: times in seconds since the first picture, if pictures are not evenly spaced.
     """
     count = 0
     clock = iter(times) if times is not None else None
@@ -126,7 +126,7 @@ def _video_frame(picture: UInt8[np.ndarray, "h w 3"]) -> av.VideoFrame:
 
 
 def _present(ids: Integer[np.ndarray, "h w"]) -> list[int]:
-    if ids.max(initial=0) < 2**16:  # counting is much faster than the sort inside np.unique
+    if ids.max(initial=0) < 2**16:  # counting is much faster than np.unique, which sorts
         return [int(i) for i in np.flatnonzero(np.bincount(ids.ravel())) if i]
     return [int(i) for i in np.unique(ids) if i]
 

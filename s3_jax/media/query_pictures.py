@@ -1,4 +1,4 @@
-"""Pictures of the positions in a frame to which object queries attend."""
+"""Pictures of the positions in a frame that object queries attend to."""
 
 from typing import NamedTuple
 
@@ -10,15 +10,15 @@ Picture = UInt8[np.ndarray, "h w 3"]
 Colour = tuple[int, int, int]
 FOREGROUND: Colour = (255, 140, 0)
 BACKGROUND: Colour = (0, 190, 255)
-SHADE = 0.55  # brightness of the frame where foreground queries may not read
+SHADE = 0.55  # brightness of the frame where foreground queries cannot attend
 
 
 class QueryChoices(NamedTuple):
     """Attended positions of the object queries, for l blocks and k object slots.
 
     row, column: centre of the chosen token in pixels of the frame, for each head and query.
-    inside: True for tokens that foreground queries may read (for all tokens if there would be
-      none).
+    inside: True for tokens that foreground queries may attend to (for all tokens if there would
+      otherwise be none).
     """
 
     row: Float[np.ndarray, "l k heads q"]
@@ -31,7 +31,7 @@ def draw_choices(image: Picture, choices: QueryChoices, block: int, slot: int) -
 
     Orange dots are choices of foreground queries, blue dots those of background queries. A dot's
     area is proportional to the number of queries and heads that choose the same token. The region
-    that foreground queries may read is bright.
+    that foreground queries may attend to is bright.
 
     Args:
       image: RGB frame.

@@ -1,10 +1,10 @@
 """Masks as text: COCO's compressed run-length encoding, which BURST uses.
 
-Pixels are taken in column-major order. Run lengths alternate between background and object,
-beginning with background (possibly of length 0). From the fourth run on, each is stored as its
-difference from the run two before it. Numbers are stored with five bits per character, lowest bits
-first. The sixth bit is set if more characters follow, and the fifth bit of the last character is
-the sign.
+Pixels are read in column-major order. Run lengths alternate between background and object, starting
+with background (possibly of length 0). From the fourth run on, each length is stored as its
+difference from the length two runs earlier. Numbers are stored with five bits per character, lowest
+bits first. The sixth bit is set if more characters follow, and the fifth bit of the last character
+is the sign.
 """
 
 import numpy as np

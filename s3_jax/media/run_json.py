@@ -1,13 +1,13 @@
 """The record of a run, `run.json`, with one schema for all commands.
 
-    format, version   of this file
+    format, version   format name and version of this file
     kind              segmentation (one video), prediction (a benchmark), merging or training
-    settings          everything that decides the results; a resumed run has to agree
-    versions          of the packages that the run was started with
-    finished          True once all is done
-    ...               extra entries of the kind: frames, notes, videos, problem, ...
+    settings          everything that determines the results; a resumed run must have the same
+    versions          package versions when the run started
+    finished          True once everything is done
+    ...               extra entries for each kind: frames, notes, videos, problem, ...
 
-Files of earlier versions, which had a schema for each kind, are converted when they are read.
+Files of earlier versions, which had a separate schema for each kind, are converted when read.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ Settings = Mapping[str, Any]
 
 
 def new_record(kind: Kind, settings: Settings) -> Record:
-    """Return the record of a run that is starting."""
+    """Return the record of a new run."""
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -71,7 +71,7 @@ def write_record(path: Path, record: Record) -> None:
 def differences(recorded: Settings, mine: Settings) -> list[tuple[str, Any, Any]]:
     """Return (name, recorded value, current value) for each setting that differs, sorted by name.
 
-    Settings that did not exist when the record was written count as having their defaults.
+    A setting that did not exist when the record was written is taken to have its default.
     """
     old, new = _DEFAULTS | dict(recorded), _as_json(mine)
     return [
@@ -93,13 +93,13 @@ def _found_versions() -> tuple[tuple[str, str], ...]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of all packages that affect results, and in a checkout the git commit."""
+    """Return the versions of packages that affect results and, in a checkout, the git commit."""
     return dict(_found_versions())
 
 
 def _of_earlier_version(content: dict[str, Any]) -> Record:
     settings: Any
-    if "identity" in content:  # of one video
+    if "identity" in content:  # the record of one video
         kind, settings = "segmentation", content.pop("identity")
     elif isinstance(content.get("settings"), dict):
         settings = content.pop("settings")
@@ -113,11 +113,11 @@ def _of_earlier_version(content: dict[str, Any]) -> Record:
 
 
 def _as_json(settings: Settings) -> dict[str, Any]:
-    """Return the settings as JSON reads them back: tuples become lists."""
+    """Return the settings as they are after a JSON round trip: tuples become lists."""
     return json.loads(json.dumps(dict(settings)))
 
 
-# Settings that were added later, with the values that held before they could be chosen.
+# Settings that were added later, with the values used before they existed.
 _DEFAULTS = _as_json(dataclasses.asdict(PropagationConfig()) | {"first_number": 0})
 
 

@@ -1,12 +1,11 @@
-"""Random access to the frames of a video, which are decoded on demand.
+"""Random access to the frames of a video, decoded on demand.
 
     frames = Frames(open_video(Path("video.mp4")))
     image = frames.image(1234)
 
-In a video file, the key frame before the requested frame is found by time stamp, and decoding
-starts there. A frame's number is its position among the time stamps, never a guess from the frame
-rate. Frames decoded on the way are cached within a byte budget, so stepping back is as quick as
-stepping forward.
+In a video file, decoding starts at the key frame before the requested frame, found by time stamp. A
+frame's number is its position among the time stamps, never a guess from the frame rate. Frames
+decoded on the way are cached within a byte budget, so stepping backwards is as fast as forwards.
 """
 
 import contextlib
@@ -29,11 +28,11 @@ _Pass = Generator[tuple[int, av.VideoFrame], None, None]
 class Frames:
     """Thread-safe random access to the frames of a video.
 
-    source: the video, which is opened separately from other readers.
+    source: the video; it is opened separately from any other reader.
     megabytes: limit for the cache of decoded frames (at least two frames are kept).
     """
 
-    AHEAD = 48  # up to this distance, decoding onwards is preferred to seeking
+    AHEAD = 48  # up to this distance, decode onwards instead of seeking
 
     def __init__(self, source: VideoSource, megabytes: float = 256.0) -> None:
         self.size = source.size
@@ -83,7 +82,7 @@ class Frames:
             raise
 
     def _advance(self, index: int) -> None:
-        """Decode up to a frame, and cache as many of the frames before it as fit."""
+        """Decode up to a frame, and cache as many of the preceding frames as fit."""
         for place, frame in self._pass or ():
             self._next = place + 1
             if place > index - self._room:

@@ -1,7 +1,7 @@
 """Time stamps of a video file's frames, read from its packets before anything is decoded.
 
-A frame's number is its position among the time stamps of all packets, so a frame that cannot be
-decoded leaves a hole but does not shift the others.
+A frame's number is its position among the time stamps of all packets. Thus a frame that cannot be
+decoded leaves a hole, but does not shift the others.
 """
 
 import bisect
@@ -31,7 +31,7 @@ Messages = list[tuple[int, str, str]]
 
 @contextlib.contextmanager
 def complaints() -> Iterator[list[str]]:
-    """Collect FFmpeg's error messages within the block into a list, which is filled at its end."""
+    """Collect FFmpeg's error messages in a list, which is filled when the block ends."""
     found: list[str] = []
     with av.logging.Capture(local=True) as logs:
         try:
@@ -102,7 +102,7 @@ def scan(container: InputContainer, stream: av.VideoStream) -> Timeline:
             problem = str(error)
     problem = problem or next(iter(said), "") or ("incomplete data" if corrupt else "")
     known = [stamp for stamp in stamps if stamp is not None]
-    if started is not None:  # frames that depend on earlier ones than the first key frame
+    if started is not None:  # drop frames that depend on frames before the first key frame
         known = [stamp for stamp in known if stamp >= started]
     time_base = Fraction(stream.time_base or 1)
     if None in stamps or len(set(known)) < len(known):
@@ -132,7 +132,7 @@ def _is_shown(packet: av.Packet, codec: str) -> bool:
 
 
 def _with_holes(stamps: list[int]) -> tuple[list[int], frozenset[int]]:
-    """Add the frames that a damaged file has lost, if all others are evenly spaced."""
+    """Add the frames missing from a damaged file, if all others are evenly spaced."""
     steps = Counter(after - before for before, after in itertools.pairwise(stamps))
     if not steps:
         return stamps, frozenset()

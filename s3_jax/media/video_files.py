@@ -52,10 +52,10 @@ class VideoSource(Protocol):
     files: the files that are read, in order.
     size: height and width of every frame in pixels.
     frame_rate: frames per second, or None if the source has none.
-    num_frames: the length in frames. For some video files it is an estimate or None, so use it only
-      for progress bars.
+    num_frames: the length in frames. For some video files it is an estimate or None, so use it for
+      progress bars only.
     frame_names: the names of all frames if known in advance, else None.
-    times: the seconds of all frames since the first if they are spaced unevenly, else None.
+    times: time in seconds since the first frame, for all frames; None if they are evenly spaced.
     lost: numbers of the frames that the last pass skipped because they could not be decoded.
     """
 
@@ -158,8 +158,8 @@ class VideoFile:
 
     A frame's index is its position among the time stamps of all frames, decoded or not. A file that
     is damaged or ends before its announced length yields all frames before the damage and then
-    raises an error. With `keep_going`, it yields all other frames as well, and `lost` has the
-    numbers of those that were skipped.
+    raises an error. With `keep_going`, it yields all other frames as well, and `lost` lists the
+    numbers of the skipped frames.
     """
 
     def __init__(self, path: Path, keep_going: bool = False):
@@ -208,7 +208,7 @@ class VideoFile:
             for place, frame in decoding.frames():
                 index = expected if place is None else place
                 if index < expected:
-                    continue  # it is out of order, and already counted as skipped
+                    continue  # out of order, and already counted as skipped
                 if index > expected:
                     self._pass_over(range(expected, index), decoding.problem)
                 yield index, turn.upright(frame)
@@ -229,7 +229,7 @@ class VideoFile:
         if self.keep_going and not decoding.problem and not self.timeline.stamps:
             problem = problem or "frames are missing"
         if self.keep_going and shown == total and self.timeline.stamps:
-            return  # all that was lost is in the list
+            return  # `lost` lists every missing frame
         raise InputError(self._damaged(shown - 1, problem or "its last frames are missing"))
 
     def _shortfall(self, shown: int, decoding: "Decoding") -> str:
@@ -247,13 +247,13 @@ class VideoFile:
 
 @contextlib.contextmanager
 def opened_container(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
-    # "file:" and the list of protocols: a name like 12:30.mp4 is no address, and a playlist in a
-    # file does not reach the network.
     """Open a video file and yield its container and its video stream.
 
     Raises:
       InputError: the file is not a video, or FFmpeg has no decoder for it.
     """
+    # "file:" keeps a name such as 12:30.mp4 from being parsed as a URL. The protocol list keeps a
+    # playlist in a file from reaching the network.
     options = {"protocol_whitelist": "file"}
     try:
         container = av.open(f"file:{path}", options=options)
@@ -262,7 +262,7 @@ def opened_container(path: Path) -> Iterator[tuple[InputContainer, av.VideoStrea
     with container:
         pictures = av.stream.Disposition.attached_pic  # cover art of audio files
         streams = [s for s in container.streams.video if not s.disposition & pictures]
-        if not streams or container.format.name == "tty":  # FFmpeg draws text files as video
+        if not streams or container.format.name == "tty":  # FFmpeg renders text files as video
             raise InputError(f"{path} holds no video: give a video file or a directory of images")
         _require_decoder(path, streams[0])
         # Frame threads report errors late, against the wrong packet; slice threads log them
@@ -286,10 +286,10 @@ def _require_decoder(path: Path, stream: av.VideoStream) -> None:
 
 
 class Decoding:
-    """The decoded frames of one pass with their positions; the pass ends at damage or skips it.
+    """The decoded frames of one pass with their positions; damage ends the pass or is skipped.
 
-    After damage, no frame is trusted until a key frame has been decoded, because frames predicted
-    from damaged ones decode without an error.
+    After damage, no frame is trusted until the next key frame, because frames predicted from
+    damaged ones decode without an error.
     """
 
     def __init__(
@@ -299,7 +299,7 @@ class Decoding:
         self.problem = ""
         self._container, self._stream = container, stream
         self.timeline, self._keep_going = timeline, keep_going and bool(timeline.stamps)
-        self._suspect: int | None = None  # frames from this time stamp on are not trusted
+        self._suspect: int | None = None  # frames from this time stamp onwards are not trusted
         self._blind = False
         self._end = Fraction(0)
 
@@ -317,7 +317,7 @@ class Decoding:
         """Return a message if the stream ended before its announced length, else ""."""
         rate = self._stream.average_rate or Fraction(1)
         seconds = _announced_seconds(self._stream)
-        # Containers round times: half a second, or three frames of a slow video, is no truncation.
+        # Containers round times, so tolerate half a second, or three frames of a slow video.
         if self._end and seconds - self._end > max(Fraction(1, 2), 3 / rate):
             return f"it ends at {float(self._end):.1f} s instead of {float(seconds):.1f} s"
         return ""
@@ -348,7 +348,7 @@ class Decoding:
         return frames
 
     def _report(self, stamp: int | None, problem: str) -> None:
-        """Record a problem; frames from its time stamp on are no longer trusted."""
+        """Record a problem; frames from its time stamp onwards are no longer trusted."""
         self.problem = self.problem or problem
         if stamp is not None:
             self._suspect = stamp if self._suspect is None else min(stamp, self._suspect)
@@ -363,7 +363,7 @@ class Decoding:
                 self._end = (frame.pts + (frame.duration or 0)) * frame.time_base
             place = self.timeline.place(frame.pts)
             if place is None and self.timeline.stamps:
-                continue  # it precedes the first key frame
+                continue  # before the first key frame
             yield place, frame
 
     def _trusted(self, frame: av.VideoFrame) -> bool:
@@ -382,14 +382,14 @@ class Decoding:
 class Turn:
     """Rotation that makes frames upright.
 
-    The display matrix is read from the first frame only, because reading it makes a reference cycle
-    that keeps the frame until the garbage collector runs.
+    The display matrix is read from the first frame only, because reading it creates a reference
+    cycle that keeps the frame in memory until the garbage collector runs.
     """
 
     def __init__(self) -> None:
         self._matrix: list[list[int]] | None = None
         self._rotation: int | None = None
-        # Shared by all frames: otherwise each frame would start its own threads.
+        # Shared by all frames; otherwise each frame would start its own threads.
         self._reformatter = av.video.reformatter.VideoReformatter()
 
     def upright(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
@@ -412,7 +412,7 @@ class Turn:
 def _display_matrix(frame: av.VideoFrame) -> list[list[int]] | None:
     try:
         data = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # a kind of side data that PyAV does not know, such as EXIF in JPEG
+    except ValueError:  # side data that PyAV does not know, such as EXIF in JPEG
         data = None
     if data is not None:
         return np.frombuffer(data, np.int32).reshape(3, 3).tolist()  # type: ignore[call-overload]
@@ -424,7 +424,7 @@ def _display_matrix(frame: av.VideoFrame) -> list[list[int]] | None:
 def _warn_of_appearance(
     path: Path, stream: av.VideoStream, image: UInt8[np.ndarray, "h w 3"]
 ) -> None:
-    """Warn if frames look different than in a player."""
+    """Warn if frames look different from what a player shows."""
     aspect, context = stream.sample_aspect_ratio, stream.codec_context
     if aspect and aspect > 0 and aspect != 1:
         logging.warning(
@@ -450,7 +450,7 @@ _HDR = {16: "PQ", 18: "HLG"}
 
 
 def warn_if_dark(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
-    """Warn if a frame is nearly black, as are 10-bit or 12-bit recordings stored in 16 bits."""
+    """Warn if a frame is nearly black, like 10-bit or 12-bit recordings stored in 16 bits."""
     if image.max() < 32:
         logging.warning(
             "%s: the first frame is nearly black (largest value %d of 255): if the recording has "
@@ -461,7 +461,7 @@ def warn_if_dark(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
 
 
 def _announced_seconds(stream: av.VideoStream) -> Fraction:
-    """Return the time in seconds at which the stream should end; 0 if the file does not say."""
+    """Return the time in seconds at which the stream should end; 0 if the file does not give it."""
     time_base = Fraction(stream.time_base or 0)
     start = (stream.start_time or 0) * time_base
     if stream.duration:
@@ -477,12 +477,12 @@ def _announced_seconds(stream: av.VideoStream) -> Fraction:
 
 def _frame_rate(stream: av.VideoStream) -> Fraction | None:
     """Return frames per second; None if unknown, or if the file gives its clock rate instead."""
-    rate = Fraction(stream.average_rate or stream.guessed_rate or 0)  # PyAV 19 has its own kind
+    rate = Fraction(stream.average_rate or stream.guessed_rate or 0)  # PyAV 19 has its own type
     return rate if 0 < rate <= 480 else None
 
 
 def _numbering_gaps(stems: list[str]) -> list[str]:
-    """Return the missing numbers as text, if the stems are otherwise numbered in even steps."""
+    """Return the missing numbers as text, if the stems are otherwise evenly numbered."""
     numbers = [n for n in map(trailing_number, stems) if n is not None]
     if len(numbers) < max(3, len(stems)):
         return []

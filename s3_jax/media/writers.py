@@ -1,4 +1,4 @@
-"""Writers of result files, written under a temporary name so that each is complete or absent."""
+"""Writers for result files; each writes under a temporary name, so a file is complete or absent."""
 
 import csv
 import io
@@ -29,8 +29,8 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
 def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
     """Write a table whose first row is the header.
 
-    Text that a spreadsheet would run as a formula gets an apostrophe in front, so that it is shown
-    as text.
+    Text that a spreadsheet would evaluate as a formula gets a leading apostrophe, so that it is
+    shown as text.
     """
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([*map(_as_text, row)] for row in rows)
@@ -49,7 +49,7 @@ _NUMBER = re.compile(r"[-+]?[0-9.]+(e[-+]?[0-9]+)?")
 
 
 def write_mask(path: Path, ids: Integer[np.ndarray, "h w"], encoding: MaskEncoding) -> None:
-    """Write object ids as PNG in the given encoding.
+    """Write object ids as a PNG file in the given encoding.
 
     Raises:
       InputError: an id is too large for the encoding.
@@ -69,9 +69,9 @@ def write_scores(
 ) -> None:
     """Write probabilities as compressed npz: `prob`, and the `ids` of all channels after the first.
 
-    The first channel of `prob` is the background. Equal values give equal bytes, because the
-    archive's time stamps are constant. Compression level 1 takes a fifth of NumPy's time for about
-    the same size, because float32 noise hardly compresses.
+    Equal values give equal bytes, because the archive's time stamps are constant. Compression level
+    1 takes a fifth of NumPy's time and gives about the same size, because float32 noise hardly
+    compresses.
 
     Args:
       path: the .npz file.
@@ -99,7 +99,7 @@ def write_picture(path: Path, picture: UInt8[np.ndarray, "h w 3"]) -> None:
 
 
 def write_rgba(path: Path, picture: UInt8[np.ndarray, "h w 4"]) -> None:
-    """Write an RGBA picture as PNG."""
+    """Write an RGBA picture as a PNG file."""
     with replacing(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG", compress_level=1)
 
