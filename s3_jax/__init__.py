@@ -8,8 +8,8 @@
 
 `Session` segments one video frame by frame. It is built on pure functions: `step` for one frame and
 `scan` for many, on a `VideoState` that comes from `init_state` and receives masks from `annotate`.
-These in turn call `segment` and `remember` on a `Network`. Names, and JAX with them, are imported
-when they are first used.
+These in turn call `segment` and `remember` on a `Network`. Each name is imported, and JAX with it,
+when it is first used.
 """
 
 import importlib

@@ -4,8 +4,8 @@
         for place, result in spread(check, items, weights): ...
 
 Ray is an extra, `pip install 's3_jax[ray]'`, and is imported only if a command is given `--ray`.
-Arguments for other machines are pickled, so they need the same version of s3_jax, and files must
-have the same paths there.
+Arguments are pickled and sent to the other machines, which must have the same version of s3_jax.
+Files must have the same paths on all machines.
 """
 
 import contextlib
@@ -20,11 +20,11 @@ from s3_jax.errors import InputError, reason
 
 T = TypeVar("T")
 R = TypeVar("R")
-NEW = "new"  # in place of an address: workers of this machine
-# Parts of the work per CPU: enough for even loads, and few enough that their overhead is small.
+NEW = "new"  # instead of an address: workers on this machine
+# Parts of the work per CPU: enough to balance the load, and few enough to keep overhead small.
 PARTS_PER_CPU = 8
-LOCAL_STORE = 100 * 2**20  # bytes for the little data that processes exchange
-PATIENCE = 10  # seconds that a cluster's head has to answer
+LOCAL_STORE = 100 * 2**20  # bytes; processes exchange little data
+PATIENCE = 10  # seconds to wait for the cluster's head to answer
 
 
 @contextlib.contextmanager
@@ -33,14 +33,15 @@ def connected(address: str) -> Iterator[Any]:
 
     Args:
       address: address of the cluster's head; "auto" for the cluster that this machine belongs to;
-        NEW for the cluster that a Ray job runs in, or otherwise for workers on this machine.
+        NEW for the cluster of the current Ray job or, outside a job, for workers on this machine.
 
     Raises:
-      InputError: nothing answers at the address, or it runs another version of Ray or Python.
+      InputError: nothing answers at the address, or the cluster runs another version of Ray or
+        Python.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's own 15 yields to everything else
-    # Ray would start a process per CPU in advance, but actors need another environment than theirs.
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default, 15, yields to all else
+    # Ray would start a process per CPU in advance, but actors need a different environment.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     import ray
 
@@ -74,9 +75,9 @@ def _expect_answer(address: str) -> None:
 def spread(
     function: Callable[[T], R], items: Sequence[T], weights: Sequence[int]
 ) -> Iterator[tuple[int, R]]:
-    """Apply a function to items on the cluster, and yield (index, result) as they are done.
+    """Apply a function to items on the cluster, and yield (index, result) as items finish.
 
-    If a machine is lost, its part of the items is done again elsewhere; every item is yielded once.
+    If a machine is lost, its items are processed again elsewhere. Every item is yielded once.
 
     Args:
       weights: time that each item takes, in any unit.
@@ -87,7 +88,7 @@ def spread(
         """Apply the function to the items of one part."""
         return [(place, function(item)) for place, item in part]
 
-    # Results depend only on files, so an item can be done again however often its machine fails.
+    # Results depend only on files, so items can be retried after any number of machine failures.
     task = ray.remote(run).options(max_retries=-1, scheduling_strategy="SPREAD")
     count = int(ray.cluster_resources().get("CPU", 1)) * PARTS_PER_CPU
     waiting = [task.remote([(i, items[i]) for i in part]) for part in even_parts(weights, count)]
@@ -130,7 +131,8 @@ def worker_options(resources: Mapping[str, float], workers: int | None) -> list[
     count = _at_most(cpus, workers or max(1, machines), "CPU")
     each = cpus // count
     # Threads of XLA's CPU client; otherwise every worker would start one per CPU of the machine.
-    # A single thread divides products into other blocks than several do, and rounds differently.
+    # One thread splits matrix products into different blocks than several threads, and so rounds
+    # differently.
     threads = str(max(2, each))
     limited = {"env_vars": {"NPROC": threads, "OMP_NUM_THREADS": threads}}
     return [{"num_cpus": each, "runtime_env": limited}] * count

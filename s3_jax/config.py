@@ -18,7 +18,7 @@ from s3_jax.limits import require_within
 
 T = TypeVar("T")
 _SCALARS = {bool, int, float, str, types.NoneType}
-_LARGEST = 2**127  # about the largest number of float32
+_LARGEST = 2**127  # about the largest float32 number
 
 
 def _require(ok: bool, name: str, value: Any, rule: str) -> None:
@@ -27,7 +27,7 @@ def _require(ok: bool, name: str, value: Any, rule: str) -> None:
 
 
 def _sizes(config: Any) -> Iterator[tuple[str, int]]:
-    """Yield name and value of every integer of a configuration."""
+    """Yield the name and value of every integer in a configuration."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         for size in value if isinstance(value, tuple) else (value,):
@@ -41,9 +41,9 @@ def _require_positive(config: Any) -> None:
 
 
 class _Network:
-    """Settings of a network or one of its parts, whose sizes have a budget when they are loaded.
+    """Settings of a network or of a part of it, whose sizes are checked on loading.
 
-    Without the budget, an oversized network might take hours to build before weights do not fit.
+    Otherwise an oversized network might take hours to build before its weights are rejected.
     """
 
     def require_within_limits(self) -> None:
@@ -148,7 +148,7 @@ def encoder_settings_class(name: str) -> type:
     """Return the frozen dataclass of an encoder's settings.
 
     Raises:
-      InputError: the encoder is unknown, or its `settings` have no frozen dataclass.
+      InputError: the encoder is unknown, or its `settings` are not typed as a frozen dataclass.
     """
     if name in ENCODERS:
         return ENCODERS[name].settings
@@ -233,15 +233,15 @@ class ModelConfig(_Network):
             load_query_attention(self.query_attention)  # refuses unknown ones
 
     def recorded(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return `values` with the name of the encoder added to its settings.
+        """Return `values` with the encoder's name added to its settings.
 
-        With it, a single flag can change the encoder.
+        This lets a single flag change the encoder.
         """
         return values | {"encoder_settings": {"of": self.encoder, **values["encoder_settings"]}}
 
     @staticmethod
     def upgraded(values: dict[str, Any]) -> dict[str, Any]:
-        """Return `values` of an older version in the current layout.
+        """Convert `values` from an older version to the current layout.
 
         Settings that belong to another encoder are left out.
         """

@@ -1,4 +1,4 @@
-"""Files that are complete or absent, and directories locked by one process."""
+"""Atomic file replacement, and locks on directories."""
 
 import contextlib
 import fcntl
@@ -79,9 +79,9 @@ class Lock:
 
 
 def _owners(file: int) -> list[int]:
-    """Return the processes that hold a lock of a file (its inode number), if the system lists them.
+    """Return the processes that lock the file with this inode number, if the system lists them.
 
-    The system's lines look like `1: FLOCK ADVISORY WRITE 1234 fe:00:5678 0 EOF`.
+    A line of the list looks like `1: FLOCK ADVISORY WRITE 1234 fe:00:5678 0 EOF`.
     """
     try:
         locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]

@@ -14,11 +14,11 @@ DEFAULTS: dict[str, float] = {
     "megapixels": 64.0,  # of one picture or mask; an 8K video frame has 33
     "objects": 512.0,  # of one video
     "json_megabytes": 512.0,  # of one JSON file
-    "json_depth": 64.0,  # brackets within brackets in a JSON file
-    "pickle_operations": 3e6,  # of a PyTorch file, and values it copies; a tensor takes about 30
-    "pickle_number_keys": 10_000.0,  # in dictionaries of a PyTorch file, keys that are not text
-    "network_blocks": 200.0,  # of a network, in each of its parts
-    "network_channels": 65_536.0,  # of a network, and every other number of its configuration
+    "json_depth": 64.0,  # nested brackets in a JSON file
+    "pickle_operations": 3e6,  # in a PyTorch file, plus values it copies; a tensor takes about 30
+    "pickle_number_keys": 10_000.0,  # keys that are not text in a PyTorch file's dictionaries
+    "network_blocks": 200.0,  # in each part of a network
+    "network_channels": 65_536.0,  # of a network; also limits all other numbers in its settings
 }
 
 

@@ -7,7 +7,7 @@ store, both during a run and at its end:
     with mirrored("gs://bucket/run") as workdir: ...
 
 FFmpeg, Orbax and ArrayRecord therefore see ordinary files, which can be memory-mapped, renamed and
-read from any position. Both functions return a path on this machine unchanged.
+read from any position. Both functions return local paths unchanged.
 """
 
 import concurrent.futures
@@ -32,7 +32,7 @@ CACHE_VARIABLE = "S3_JAX_COPIES"
 CACHE = "~/.cache/s3_jax/remote"
 PUSH_EVERY = 30.0  # seconds
 SETTLED = 2.0  # seconds after which a file's date distinguishes it from earlier versions
-COPIES = 8  # at a time
+COPIES = 8  # files copied at a time
 # Files that make a directory a checkpoint or a run: copied last and removed first.
 LAST = ("config.json", "training.json", "_CHECKPOINT_METADATA", "run.json")
 # pathlib collapses two slashes into one.
@@ -69,7 +69,7 @@ def remote_path(path: AnyPath, what: str = "") -> epath.Path:
         raise InputError(
             f"{about}{text}: for {scheme}:// install what reads it: pip install {PACKAGES[scheme]}"
         ) from error
-    except Exception as error:  # of the store's own kinds: no credentials, no network
+    except Exception as error:  # the store's own types: no credentials, no network
         raise InputError(f"{about}{text} cannot be reached: {reason(error)}") from error
     return remote
 
@@ -255,7 +255,7 @@ class Mirror:
 
 
 def upload_directory(local: Path, remote: epath.Path) -> None:
-    """Replace the files of a directory in a store by those of a local directory.
+    """Replace the files of a directory in a store with those of a local directory.
 
     Raises:
       InputError: the store cannot be written.
@@ -269,7 +269,7 @@ def upload_directory(local: Path, remote: epath.Path) -> None:
 
 
 def _remote_files(directory: epath.Path, prefix: str = "") -> dict[str, epath.Path]:
-    """Return the files below a directory of a store, by their path within it."""
+    """Return the files below a directory in a store, keyed by their path within it."""
     files: dict[str, epath.Path] = {}
     for entry in directory.iterdir():
         if entry.name in ("", directory.name) and entry == directory:
@@ -290,7 +290,7 @@ def _local_files(directory: Path) -> list[str]:
 
 
 def _signatures(path: Path) -> dict[str, Signature]:
-    """Return the size and date of a directory's files by name, or of a single file by ""."""
+    """Return the size and date of a directory's files by name; a single file has the name ""."""
     names = [""] if path.is_file() else _local_files(path)
     signatures = {}
     for name in names:
@@ -301,12 +301,12 @@ def _signatures(path: Path) -> dict[str, Signature]:
 
 
 def _in_order(names: Sequence[str] | set[str], last: bool) -> list[str]:
-    """Return names with those of `LAST` moved to the end or to the beginning."""
+    """Return sorted names with those in `LAST` moved to the end, or else to the beginning."""
     return sorted(names, key=lambda name: ((Path(name).name in LAST) == last, name))
 
 
 def _batches(names: Sequence[str]) -> list[list[str]]:
-    """Split names into batches that can be copied at once; those of `LAST` come last."""
+    """Split names into batches that can be copied in parallel; those in `LAST` come last."""
     whole = [name for name in names if Path(name).name in LAST]
     parts = [name for name in names if Path(name).name not in LAST]
     return [batch for batch in (parts, whole) if batch]
@@ -349,7 +349,7 @@ def _each(action: Callable[[str], None], names: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _told(remote: epath.Path, done: str) -> Iterator[None]:
-    """Turn errors of the store, which have many types, into an InputError of one line."""
+    """Convert the store's errors, which have many types, to a one-line InputError."""
     try:
         yield
     except InputError:

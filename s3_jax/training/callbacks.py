@@ -14,7 +14,7 @@ from s3_jax.training.progress import say
 class Profile:
     """Callback that records an XProf trace of some steps, for TensorBoard with its plugin.
 
-    first, last: the trace begins when `first` steps are done and ends when `last` are.
+    first, last: numbers of completed steps at which the trace begins and ends.
     """
 
     def __init__(self, first: int, last: int, directory: Path):
@@ -37,7 +37,7 @@ class Profile:
 class Pictures:
     """Callback that writes pictures of the batch's first clip to TensorBoard at intervals.
 
-    every: number of steps of the run between pictures.
+    every: number of steps between pictures.
     """
 
     every: int

@@ -1,11 +1,11 @@
-"""Checkpoints of a training run, `WORKDIR/checkpoints/<step>/`: the only orbax import in training.
+"""Checkpoints of a training run, in `WORKDIR/checkpoints/<step>/`.
 
     model/      a model checkpoint (`s3_jax.checkpoints.model`), with averaged parameters if any
     training/   optimizer state, random key and step counter, and the record in training.json
 
 A checkpoint is written in the background under a temporary name and renamed once it is complete,
-so a directory named after a step is always whole; checksums reveal later damage. A run resumes
-from the latest checkpoint that can be read.
+so a directory named after a step is always complete; checksums reveal later damage. A run resumes
+from the latest checkpoint that can be read. No other module of training imports orbax.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ VERSION = 1
 RECORD_FILE = "training.json"
 DIRECTORY = "checkpoints"
 TRAINING = "training"
-WAITS = 50  # of 0.1 s, for threads that still write what is deleted
+WAITS = 50  # of 0.1 s each, for threads still writing to a deleted directory
 Arrays = dict[str, Any]
 
 
@@ -275,7 +275,7 @@ class Checkpoints:
 
 
 def resumed(restored: Restored, template: TrainState) -> TrainState:
-    """Return the training state of a checkpoint, bit for bit.
+    """Restore the training state of a checkpoint, bit for bit.
 
     Args:
       template: any state of the same network and optimizer.
@@ -287,7 +287,7 @@ def resumed(restored: Restored, template: TrainState) -> TrainState:
     if (template.ema is None) != (raw is None):
         raise InputError("the checkpoint and step.ema_decay do not agree on keeping an average")
     params, ema = restored.variables["params"], None
-    if raw is not None:  # the model holds the average instead of these
+    if raw is not None:  # the model holds the average instead of the trained parameters
         average = flatten_dict(params)
         ema = unflatten_dict({name: average[name] for name in flatten_dict(template.ema)})
         params = merge(params, raw)
@@ -309,9 +309,9 @@ def _ranking(record: Record) -> dict[str, float]:
 
 
 def _open(directory: Path, keep: int) -> ocp.CheckpointManager:
-    """Return a manager, which deletes what unfinished saves left.
+    """Return a manager; opening it deletes the remains of unfinished saves.
 
-    After a failed save of this process, orbax's threads may still be writing there: then wait.
+    If a save of this process failed, orbax's threads may still be writing there, so wait for them.
     """
     for _ in range(WAITS):
         try:
@@ -324,7 +324,7 @@ def _open(directory: Path, keep: int) -> ocp.CheckpointManager:
 
 
 def _manager(directory: Path, keep: int) -> ocp.CheckpointManager:
-    # Orbax creates it on the first host only, and hosts need not share a disk.
+    # Orbax creates the directory on the first host only, but hosts need not share a disk.
     directory.mkdir(parents=True, exist_ok=True)
     latest = policies.LatestN(n=keep)
     best = policies.BestN(get_metric_fn=lambda metrics: (metrics.get("stage", 0), metrics["score"]),
@@ -349,7 +349,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _told(directory: Path, action: Callable[[], Any], kept: str = "") -> Any:
-    """Return the result of `action`; turn its errors into an InputError of one line."""
+    """Return the result of `action`; convert its errors to a one-line InputError."""
     try:
         return action()
     except (OSError, ValueError, RuntimeError) as error:
@@ -360,10 +360,10 @@ def _told(directory: Path, action: Callable[[], Any], kept: str = "") -> Any:
 
 
 def _tell_errors_once() -> None:
-    """Silence what orbax logs in addition to the errors it raises.
+    """Silence orbax's log messages about errors that it also raises.
 
-    It logs a traceback for each array it was writing, and its threads complain when they end.
-    This holds for the rest of the process, because writing continues in the background.
+    Orbax logs a traceback for each array it was writing, and its threads raise errors when they
+    end. Silence lasts until the process ends, because writing continues in the background.
     """
     logger = logging.get_absl_logger()
     if not any(isinstance(known, _NotFromOrbax) for known in logger.filters):
@@ -380,9 +380,9 @@ class _NotFromOrbax(python_logging.Filter):
 
 
 def _beside_the_model(state: TrainState) -> Arrays:
-    """Return the part of the state that `evaluation_variables` lacks.
+    """Return the part of the state that `evaluation_variables` omits.
 
-    Includes the trained parameters themselves if the model holds their average.
+    It includes the trained parameters themselves if the model holds their average.
     """
     arrays = {"opt_state": _named(state.opt_state), "step": state.step, "rng": state.rng}
     if state.ema is not None:

@@ -4,9 +4,9 @@
     then frame by frame:  previous frame and its mask -> encode_mask -> memory
                           memory -> this frame's mask, which the next frame starts from
 
-Masks pass from frame to frame with their gradient. The mask of the first frame is given, and the
-last frame is only segmented. The time axis comes first in arrays (`t`, or `f` for the predicted
-frames, those after the first), so that the scan slices them without moving data.
+Gradients flow through the masks from frame to frame. The mask of the first frame is given, and the
+last frame is only segmented. The time axis comes first in arrays (`t` for all frames, or `f` for
+the predicted frames after the first), so that the scan slices them without moving data.
 """
 
 import functools
@@ -139,7 +139,7 @@ def encode_frames(
         statistics, which then do not change.
     """
     t, b = images.shape[:2]
-    # Items before frames: then items spread over devices stay where they are.
+    # With items before frames, items that are sharded over devices stay in place.
     by_item = jnp.swapaxes(images, 0, 1)
     features, state = model.apply(
         variables,

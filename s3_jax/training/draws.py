@@ -18,7 +18,7 @@ class Draws(NamedTuple):
     """Random choices for a clip of f + 1 frames.
 
     deep_update: for all frames but the last, whether sensory memory is updated from the frame's
-      masks; one choice for the whole batch, so that a frame without an update costs nothing.
+      masks; one choice for the whole batch, so that the update can be skipped.
     references: for all frames but the first, the r frames whose memory is read; entries that are
       not earlier than the frame are ignored.
     points: random draws for the points of every frame and pair p of losses (see `losses`).

@@ -14,7 +14,8 @@ The phases are named as in big_vision's train.py:
         next stage            starts from the network that this stage trained
 
 Checkpoints hold everything that determines a step (parameters, optimizer state, random key,
-position in the data), so a run that was killed produces the same numbers as one that was not.
+position in the data), so a run that was killed and resumed produces the same numbers as one that
+was not interrupted.
 """
 
 import collections
@@ -96,8 +97,8 @@ class FitConfig:
 class TrainingError(InputError):
     """Error for training that diverges, or has too many non-finite steps.
 
-    problem: description that is recorded in the working directory, so that starting again with
-      the same command is refused.
+    problem: description that is recorded in the working directory. The same command is refused
+      after that.
     """
 
     def __init__(self, message: str, problem: str):
@@ -211,9 +212,9 @@ def run_stages(
     """Train to the end of the last stage, or until SIGTERM or SIGINT.
 
     Args:
-      about: settings that checkpoints record of the run, as JSON values.
+      about: the run's settings as JSON values, which checkpoints record.
       seed: seed of the first stage; later stages derive theirs from it.
-      devices: see `parallel`; for "pmap" the stages' trainers and networks name its axis.
+      devices: see `parallel`; for "pmap", the stages' trainers and networks must name its axis.
 
     Raises:
       InputError: the data or the checkpoints cannot be used; training failed (the message names
@@ -238,7 +239,7 @@ def run_stages(
 
 
 def restore(stages: Sequence[Stage], checkpoints: Checkpoints, seed: int) -> Start | None:
-    """Return the point that the run can resume from, or None if it has not begun.
+    """Return the point from which the run can resume, or None if it has not begun.
 
     Raises:
       InputError: there are checkpoints, but none can be used.
@@ -405,10 +406,7 @@ class _Run:
         first: int,
         window: Window,
     ) -> Batch:
-        """Return the next batch.
-
-        If there is none because too much of the data is damaged, save the state, then raise.
-        """
+        """Return the next batch; if there is none, save the state and raise an InputError."""
         try:
             with window.waiting():
                 return next(batches)
@@ -514,7 +512,7 @@ class _Run:
             write_summary(self._workdir, _first_step(self._stages, len(self._stages)))
 
     def _next_stage(self, number: int, state: TrainState, done: int) -> Start:
-        """Keep this stage's network in WORKDIR/stages, and return the start of the next stage."""
+        """Save this stage's network in WORKDIR/stages, and return the start of the next stage."""
         stage = self._stages[number]
         variables = jax.device_get(evaluation_variables(self._devices.get(state)))
         kept = self._workdir / "stages" / stage.name
@@ -524,7 +522,7 @@ class _Run:
 
 
 def _frames(batch: Batch) -> int:
-    """Return the number of frames (or of rows, without frames) of a step in all processes."""
+    """Return the number of frames of a step in all processes, or of rows if it has no frames."""
     frames = getattr(batch, "frames", None)
     rows = jax.tree.leaves(batch)[0].shape[0]
     count = rows if frames is None else rows * frames.shape[1]

@@ -78,7 +78,7 @@ class Devices(Protocol):
         ...
 
     def describe_state(self, state: TrainState) -> TrainState:
-        """Convert the shapes of a state to those of a placed state, to compile without a state."""
+        """Convert the shapes of a state to those of a placed state, to compile without data."""
         ...
 
     def describe_batch(self, batch: T) -> T:
@@ -188,10 +188,10 @@ def from_all_processes(value: T) -> list[T]:
 def parallel_step(
     trainer: Trainer, devices: Sequence[jax.Device] | None = None, step: Step = train_step
 ) -> Update:
-    """Return the step on all devices of all processes at once, with a replica on each.
+    """Return the step for all devices of all processes, with a replica on each.
 
-    The returned function takes a state from `replicate` (which it donates: use the one returned)
-    and a batch from `shard_batch`, and returns the next state and metrics, equal everywhere.
+    The returned function takes a state from `replicate` and a batch from `shard_batch`. It donates
+    the state, and returns the next state and the metrics, equal on all replicas.
 
     Args:
       devices: devices to use instead, such as those of a topology that is only compiled for.
@@ -253,7 +253,7 @@ def _sharding(spec: PartitionSpec) -> NamedSharding:
 
 
 def _whole(x: jax.Array) -> Any:
-    """Return an array with all its parts, or one device's copy if it is replicated."""
+    """Return the whole array, or one device's copy if it is replicated."""
     if x.is_fully_replicated:
         return x.addressable_data(0)
     if x.is_fully_addressable:

@@ -1,4 +1,4 @@
-"""Groups of parameters: frozen ones, and those that the optimizer treats differently.
+"""Parameter groups: frozen parameters, and those that the optimizer treats differently.
 
 See docs/propagation.md, section 5.4.
 """
@@ -17,8 +17,8 @@ Group = Literal["frozen", "pretrained", "backbone", "embedding", "other"]
 Path = tuple[str, ...]
 Params = dict[str, Any]
 
-# Parameters that produce the object queries; of the linear layers only the weights, because the
-# published code's pattern does not match their biases.
+# Parameters that produce the object queries. The biases of the linear layers are not included,
+# because the published code's pattern does not match them.
 EMBEDDINGS: frozenset[Path] = frozenset(
     {
         ("object_transformer", "query_init"),

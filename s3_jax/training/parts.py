@@ -6,9 +6,9 @@
     evaluate(variables) -> Evaluation    a score and other values to log
     callback(step_done)                  called after every step
 
-`fit.fit` takes them. All but callbacks are functions of their arguments alone: anything random in
-them follows from `rows` and `key`, or from `step`. A run that was killed therefore continues with
-the same numbers as one that was not.
+`fit.fit` takes them. All except callbacks depend only on their arguments: random choices follow
+from `rows` and `key`, or from `step`. A run that was killed and resumed therefore produces the same
+numbers as one that was not interrupted.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from s3_jax.training.state import Metrics, TrainState
 
 Variables = dict[str, Any]
 Batch = Any  # a pytree of arrays whose first axis is the batch's rows
-# The endless batches of this process from a step on; closed when the stage is over.
+# Endless batches of this process from a step on; closed when the stage ends.
 Data = Callable[[int], Iterator[Batch]]
 # {"params", "batch_stats"} on the host, averaged parameters where there is an average.
 Evaluate = Callable[[Variables], Evaluation]
@@ -35,7 +35,7 @@ Evaluate = Callable[[Variables], Evaluation]
 
 @runtime_checkable
 class Loss(Protocol):
-    """Protocol of what a step minimizes: a pure function that is differentiated and compiled."""
+    """Protocol of a step's loss: a pure function that JAX differentiates and compiles."""
 
     def __call__(
         self, variables: Variables, batch: Batch, rows: Int[Array, "b"], key: Key[Array, ""]
@@ -45,8 +45,8 @@ class Loss(Protocol):
         Args:
           variables: "params" and "batch_stats" of the network.
           batch: rows of a batch, those of one replica or micro-batch.
-          rows: the rows' indices in the global batch. With `key` they determine what is random, so
-            that it does not depend on how rows are distributed over devices.
+          rows: the rows' indices in the global batch. Random choices depend only on them and on
+            `key`, and so not on how rows are distributed over devices.
           key: the step's key, the same on all replicas.
 
         Returns:
@@ -57,7 +57,7 @@ class Loss(Protocol):
 
 
 def everything(path: Path) -> bool:
-    """Return True: every parameter trains, wherever it is."""
+    """Return True for every path, so that all parameters train."""
     return True
 
 
@@ -68,7 +68,7 @@ def whole(batch: Batch) -> Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """Everything that steps compute with and that never changes during training.
+    """The parts of a training step that never change during training.
 
     trains: predicate of trainable parameters, by path; the others have no optimizer state.
     schedule: learning rate per step, for logging; None for none.
@@ -87,13 +87,13 @@ class Trainer:
 
 @dataclasses.dataclass(frozen=True)
 class StepDone:
-    """Facts passed to a callback after a step.
+    """Information passed to callbacks after a step.
 
     stage, step: name of the stage, and number of its steps done. total: steps done in all stages.
-    trainer, batch: of the step; the batch as `data` yielded it. taken: the part the step used.
-    state: returns the state after the step, which the next step consumes: keep copies only.
+    trainer: the step's trainer. batch: its batch as `data` yielded it. taken: the part it used.
+    state: returns the state after the step. The next step consumes it, so keep only copies.
     wait: blocks until the devices have finished the step.
-    program: the step as it was traced, for `program_rows` rows of a batch.
+    program: the traced step, for `program_rows` rows of a batch.
     journal: receives pictures and numbers; silent on all processes but the first.
     """
 

@@ -2,7 +2,7 @@
 
 After PointRend (Kirillov et al. 2020): more candidates are drawn than needed, and the ones whose
 two best classes are closest are kept. Points are (x, y) in [0, 1], measured from the frame's left
-and top edge; a pixel's centre is half a pixel inside.
+and top edge; the first pixel's centre is half a pixel from both.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Integer, Key
 from s3_jax.ops.top_k import largest_places
 from s3_jax.training.step_config import LossConfig
 
-# Logit of classes that an item does not have: finite, but without weight in a softmax.
+# Logit of classes that an item does not have: finite, but with no weight in a softmax.
 ABSENT = -1e30
 
 

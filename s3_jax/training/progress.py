@@ -29,7 +29,7 @@ CURVES = "tensorboard"
 class Evaluation:
     """Result of evaluating a network.
 
-    score: the higher the better; the best checkpoint is chosen by it.
+    score: selects the best checkpoint; higher is better.
     values, videos: numbers to log, overall and per video; just the score if omitted.
     summary: text to log instead of the values.
     """
@@ -45,7 +45,7 @@ class Evaluation:
 
     @property
     def words(self) -> str:
-        """Text for people, on one line."""
+        """Human-readable text on one line."""
         return self.summary or ", ".join(f"{name} {x:.4g}" for name, x in self.values.items())
 
 
@@ -53,11 +53,11 @@ class Journal:
     """Context manager that reports on a run; silent on all processes but the first.
 
     total: steps of the whole run.
-    step: step that the run continues from; entries of later steps are removed, because these steps
-      are done again.
+    step: step from which the run continues; entries of later steps are removed, because these steps
+      are repeated.
 
-    arithmetic: FLOPs of a step of this process, and the peak of its devices per second (None if it
-      is unknown), for the metrics; None to omit them.
+    arithmetic: FLOPs of this process per step, and peak FLOPs per second of its devices (None if
+      unknown), for the metrics; None to omit them.
     """
 
     arithmetic: tuple[float, float | None] | None = None
@@ -150,10 +150,10 @@ class Journal:
 
 
 class Heart:
-    """Writer of a process's heartbeat file: its latest step, and the time of it.
+    """Writer of a process's heartbeat file, which holds the latest step and its time.
 
-    The file is `heartbeat.json`, or `heartbeat_<i>.json` of the i-th further process. If it is no
-    longer updated, the process hangs or is gone.
+    The first process writes `heartbeat.json`, the i-th further one `heartbeat_<i>.json`. If the
+    file is no longer updated, the process hangs or has died.
 
     total: steps of the whole run. step: number of steps already done.
     """
@@ -188,7 +188,7 @@ def _speed(summary: WindowSummary) -> dict[str, float]:
 
 
 def say(line: str) -> None:
-    """Print a line for people above the progress bar, from the first process only."""
+    """Print a line above the progress bar, from the first process only."""
     if jax.process_index() == 0:
         tqdm.write(line, file=sys.stdout)
         sys.stdout.flush()

@@ -35,8 +35,8 @@ def rematerialize(
 
     Args:
       what: see `ClipConfig`.
-      in_scan: True if `fn` is the body of a scan, where the compiler cannot merge the recomputation
-        with the first computation and need not be kept from it.
+      in_scan: True if `fn` is the body of a scan. There the compiler cannot merge the recomputation
+        with the original computation, so no barrier is needed.
     """
     if what == "none":
         return fn

@@ -141,7 +141,7 @@ class RunConfig:
     stages: stages of the run, in order.
     validation: validation videos, and when to evaluate on them.
     initial_checkpoint: model checkpoint (see `s3_jax.checkpoints.model.find_model`) to start
-      from, such as `s3 convert` makes from public weights; "" for initial values.
+      from, such as one made by `s3 convert` from public weights; "" for initial values.
     data_root: directory that relative paths of data sets start from; "" for the current one.
     seed: seed of initial values and of random choices in steps; data use `data.seed` instead.
     log_every, save_every: number of steps between logged losses and between checkpoints.
@@ -188,7 +188,7 @@ class RunConfig:
             _require(crop % multiple == 0, stage.name, "data.crop", crop, rule)
 
     def paths(self) -> Iterator[tuple[str, str]]:
-        """Yield each path that the run reads, after its name in the configuration."""
+        """Yield the name and value of every setting that is a path from which the run reads."""
         yield from (("data_root", self.data_root), ("validation.path", self.validation.path))
         yield "initial_checkpoint", self.initial_checkpoint
         for stage in self.stages:
@@ -215,7 +215,7 @@ def to_dict(run: RunConfig) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration that plain dictionaries, as of `to_dict`, describe.
+    """Build a configuration from plain dictionaries, such as the output of `to_dict`.
 
     Raises:
       InputError: a key is unknown or missing, or a value has the wrong type or is out of range;

@@ -105,7 +105,7 @@ def note(workdir: Path, **facts: Any) -> None:
 
 
 def _refuse_any(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any]) -> None:
-    if "model" in theirs:  # as this version writes it
+    if "model" in theirs:  # written by this version
         model = model_config.from_dict(ModelConfig, theirs["model"])
         theirs = theirs | {"model": json.loads(json.dumps(model_config.to_dict(model)))}
     for name, old, new in differences(run_config.flat(theirs), run_config.flat(mine)):
@@ -119,7 +119,7 @@ def refuse_uneven_batches(run: RunConfig) -> None:
     """Refuse batch sizes that cannot be divided over devices and micro-batches.
 
     Raises:
-      InputError: a stage has one; the message suggests others.
+      InputError: a stage has such a batch size; the message suggests others.
     """
     devices = jax.device_count()
     for stage in run.stages:
@@ -153,7 +153,7 @@ def _completed(values: dict[str, Any]) -> dict[str, Any]:
     """Add defaults to a recorded configuration for settings that are newer than the record."""
     try:
         return json.loads(json.dumps(run_config.to_dict(run_config.from_dict(values))))
-    except InputError:  # of another version: removed settings are reported as differences
+    except InputError:  # from another version: removed settings are reported as differences
         return values
 
 

@@ -28,7 +28,7 @@ def learning_rate_schedule(config: OptimizerConfig) -> Schedule:
 
 
 def _warmth(iteration: Integer[Array, ""] | int, warm_up: int) -> Float[Array, ""]:
-    """Return a factor that rises linearly from 1 / warm_up, so that the first step counts, to 1."""
+    """Return a factor that rises linearly from 1 / warm_up (so that the first step counts) to 1."""
     return jnp.minimum((jnp.asarray(iteration) + 1) / warm_up, 1.0)
 
 

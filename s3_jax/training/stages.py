@@ -57,7 +57,7 @@ def hand_over(
     input channel, for the masks of other objects, is initialized orthogonally from the seed.
 
     Raises:
-      InputError: the networks differ in anything else.
+      InputError: the networks differ in any other way.
     """
     variables = {name: variables[name] for name in ("params", "batch_stats")}
     if config == model:

@@ -16,7 +16,7 @@ Metrics = dict[str, Float[Array, ""]]
 class TrainState(flax.struct.PyTreeNode):
     """State of training after some number of steps, as saved in checkpoints.
 
-    step: number of steps done, and so the next iteration, counted from 0.
+    step: number of steps done, which is also the index of the next iteration, from 0.
     params: all parameters of the network, float32, including frozen ones.
     batch_stats: running statistics of BatchNorm.
     opt_state: optimizer state of the trainable parameters.

@@ -1,4 +1,4 @@
-"""One training step: a pure function of state and batch, run by each of any number of replicas.
+"""One training step: a pure function of state and batch, which every replica runs.
 
     loss -> gradients, averaged over micro-batches and replicas -> optimizer -> next state
 
@@ -77,7 +77,7 @@ def train_step(trainer: Trainer, state: TrainState, batch: Batch) -> tuple[Train
 
 @dataclasses.dataclass(eq=False)
 class KeptProgram:
-    """A step that keeps its program when it is traced, so that nobody need trace it again.
+    """A step that keeps its program when it is traced, so that it need not be traced again.
 
     program: the step of one replica, or of all devices of a mesh; None before it is traced.
     rows: number of rows of its batch.
@@ -99,7 +99,7 @@ def voting_step(
 ) -> tuple[TrainState, Metrics]:
     """Run `train_step` with a vote per row, and add the largest vote as the metric "votes".
 
-    The maximum is over all replicas, so every process learns of it at the same step.
+    The maximum is over all replicas, so all processes see it at the same step.
     """
     rows, votes = batch
     state, metrics = train_step(trainer, state, rows)

@@ -1,4 +1,4 @@
-"""Orderly end of a run on a signal, or before its machine is preempted."""
+"""Clean shutdown of a run on a signal, or before its machine is preempted."""
 
 import os
 import signal
@@ -8,10 +8,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-HOST = "GCE_METADATA_HOST"  # by which Google's own libraries accept another host, as in tests
+HOST = "GCE_METADATA_HOST"  # names another host, as in tests; Google's libraries read it too
 MACHINE = Path("/sys/class/dmi/id/product_name")
-# Both change before the machine is taken away: 30 seconds before for a spot VM, minutes before for
-# announced maintenance, which TPU VMs do not survive.
+# Metadata that announce the loss of the machine: 30 seconds ahead for a spot VM, minutes ahead for
+# maintenance, which TPU VMs do not survive.
 NOTICES = {"preempted": "TRUE", "maintenance-event": "TERMINATE_ON_HOST_MAINTENANCE"}
 WAIT = 60  # seconds that a request stays open; the server answers as soon as the value changes
 

@@ -49,7 +49,7 @@ class Validator:
         session = Session(config, variables, PropagationConfig(), dtype=jnp.dtype(dtype))
 
         def new_session() -> Session:
-            """Reset the only session, which keeps its compiled programs."""
+            """Reset and return the only session, which keeps its compiled programs."""
             session.reset()
             return session
 
@@ -71,7 +71,7 @@ def _videos(run: RunConfig) -> list[EvaluationVideo]:
 
 
 def _scorable(videos: list[EvaluationVideo]) -> list[EvaluationVideo]:
-    """Leave out videos with a single mask: it is given to the network, and none is left to score.
+    """Leave out videos with a single mask, which the network is given, so none is left to score.
 
     Raises:
       InputError: no video is left.

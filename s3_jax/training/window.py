@@ -16,8 +16,8 @@ import numpy as np
 from s3_jax.training.state import Metrics
 
 LEAST_WINDOWS = 5  # with fewer, the median is not reliable
-REMEMBERED = 50  # windows that the median is taken over
-IN_FLIGHT = 2  # steps dispatched to the device before it has finished them
+REMEMBERED = 50  # windows over which the median is taken
+IN_FLIGHT = 2  # unfinished steps that may be queued on the device
 
 
 @dataclasses.dataclass(frozen=True)
