@@ -1,7 +1,7 @@
-"""Random geometry and colour changes of a clip's frames (paper section 4.1).
+"""Random geometric and colour augmentation of a clip's frames (paper section 4.1).
 
 A torchvision pipeline applies several steps in turn (rotate, resize, crop, ...). Here they are
-composed into one warp per frame, so each frame is resampled only once and nothing is cut off
+composed into one warp per frame, so each frame is resampled only once and nothing is cropped
 between steps.
 """
 
@@ -23,7 +23,7 @@ CROP_TRIES = 10
 class Zoom:
     """A change of scale over a clip.
 
-    log_scale: logarithms of the factors by which width and height have grown in the last frame.
+    log_scale: logarithms of the factors by which width and height have grown by the last frame.
     place: x, y position of the objects' centre in the crop of the last frame, each from 0 to 1.
     """
 
@@ -48,7 +48,7 @@ def sample_warps(
 def sample_colours(
     rng: np.random.Generator, config: DataConfig, still: bool
 ) -> list[list[ColourChange]]:
-    """Sample the colour changes of every frame of a clip: its own, then those of the whole clip."""
+    """Sample each frame's colour changes: its own, then those shared by the whole clip."""
     chosen = config.image if still else config.video
     of_clip = [sample_colour(rng, chosen.clip_colour)]
     if rng.random() < chosen.grey:
@@ -77,7 +77,7 @@ def image_warps(
 
 
 def _walk(rng: np.random.Generator, count: int, reach: Number) -> Float[np.ndarray, "t 5"]:
-    """Draw numbers uniformly from [0, 1], each within `reach` of the previous frame's.
+    """Draw numbers uniformly from [0, 1], each within `reach` of its value in the previous frame.
 
     With a reach of 1 or more, frames are independent.
     """
@@ -85,7 +85,7 @@ def _walk(rng: np.random.Generator, count: int, reach: Number) -> Float[np.ndarr
     if reach >= 1:
         return draws
     path = np.cumsum(np.vstack([draws[:1], reach * (2 * draws[1:] - 1)]), axis=0)
-    return 1 - np.abs(path % 2 - 1)  # reflecting at both ends keeps the distribution uniform
+    return 1 - np.abs(path % 2 - 1)  # reflection at both ends keeps the distribution uniform
 
 
 def _image_warp(
@@ -144,10 +144,10 @@ def sample_zoom(rng: np.random.Generator, config: VideoAugmentationConfig) -> Zo
 
 
 def zoomed(warps: list[Warp], zoom: Zoom, pivot: tuple[Number, Number]) -> list[Warp]:
-    """Return a clip's warps with a zoom that grows evenly from none in the first frame.
+    """Add a zoom to a clip's warps that grows evenly, starting with no zoom in the first frame.
 
     Args:
-      pivot: x, y in the last warp's crop that moves to `zoom.place` in the last frame.
+      pivot: the point x, y in the last warp's crop that moves to `zoom.place` in the last frame.
     """
     shares = np.linspace(0, 1, len(warps))
     return [
@@ -165,7 +165,7 @@ def _zoomed(warp: Warp, zoom: Zoom, pivot: np.ndarray, share: Number) -> Warp:
 def _sample_box(
     rng: np.random.Generator, size: Size, config: VideoAugmentationConfig
 ) -> tuple[Number, Number, Number, Number]:
-    """Sample left, top, width and height of a crop; fall back to the middle of the image."""
+    """Sample the left, top, width and height of a crop; fall back to the middle of the image."""
     height, width = size
     for _ in range(CROP_TRIES):
         area = height * width * rng.uniform(*config.crop_area)

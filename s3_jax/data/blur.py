@@ -1,4 +1,4 @@
-"""Blur of a clip: defocus, and camera motion while the shutter is open."""
+"""Blur for clips: defocus, and camera motion while the shutter is open."""
 
 import cv2
 import numpy as np
@@ -8,7 +8,7 @@ from s3_jax.data.config import BlurConfig, Number
 
 Kernel = Float[np.ndarray, "_ _"]
 Frames = UInt8[np.ndarray, "t h w 3"]
-STEPS = 64  # points of a path in a kernel
+STEPS = 64  # points along a path in a kernel
 
 
 def sample_blurs(

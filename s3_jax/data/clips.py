@@ -1,4 +1,4 @@
-"""Training clips, each made from one video: frames are sampled, warped and recoloured."""
+"""Training clips, each made from one video by sampling, warping and recolouring frames."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ Ids = Integer[np.ndarray, "h w"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Draft:
-    """Choices that define a clip before its images are decoded.
+    """The choices that define a clip, made before its images are decoded.
 
     frames: indices within the video, in playing order.
     objects: ids of the chosen objects.
@@ -38,7 +38,7 @@ class Draft:
 def sample_clip(
     rng: np.random.Generator, video: Video, config: DataConfig, skip: int
 ) -> Clip | None:
-    """Sample a clip of `config.num_frames` frames; None if no first frame shows an object.
+    """Sample a clip of `config.num_frames` frames, or None if no first frame shows an object.
 
     Args:
       skip: largest distance between neighbouring frames of the clip.
@@ -61,7 +61,7 @@ def sample_clip(
 def sample_plan(
     rng: np.random.Generator, video: Video, config: DataConfig, skip: int
 ) -> Draft | None:
-    """Sample frames and warps so that the first frame shows an object; None if that fails.
+    """Sample frames and warps so that the first frame shows an object, or None if that fails.
 
     Only masks are decoded here, no images.
 
@@ -89,7 +89,7 @@ def sample_plan(
 def _zoom(
     rng: np.random.Generator, warps: list[Warp], last: Ids, objects: list[int], config: DataConfig
 ) -> list[Warp]:
-    """Add a zoom to some clips' warps, chosen at random; `last` holds the ids of the last frame."""
+    """Add a zoom to a random fraction of clips; `last` has the ids of the last frame."""
     zoom = sample_zoom(rng, config.video)
     if zoom is None:
         return warps

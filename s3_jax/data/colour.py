@@ -1,4 +1,4 @@
-"""Colour jitter: all changes of a frame, composed into one linear map on its colours."""
+"""Colour jitter: all changes to a frame, composed into one linear map of its colours."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 
 from s3_jax.data.config import ColourConfig, Number
 
-# Luma of ITU-R BT.601 and two colour-difference axes, in whose plane hue rotates.
+# Luma of ITU-R BT.601, and the two colour-difference axes that span the plane of hue rotation.
 _LUMA = np.array([0.299, 0.587, 0.114])
 _YIQ = np.array([_LUMA, [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 Order = tuple[int, ...]
@@ -42,7 +42,7 @@ def sample_colour(rng: np.random.Generator, jitter: ColourConfig) -> ColourChang
 def recolour(
     image: UInt8[np.ndarray, "h w 3"], changes: list[ColourChange]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Apply the changes one after the other, and clip to 0..255 only once, at the end."""
+    """Apply the changes in order, and clip to 0..255 once, at the end."""
     linear, offset = np.eye(3), np.zeros(3)
     mean = image[::8, ::8].reshape(-1, 3).mean(axis=0, dtype=np.float64)
     for change in changes:
@@ -54,7 +54,7 @@ def recolour(
 
 
 def _step(change: ColourChange, step: int) -> tuple[Float[np.ndarray, "3 3"], Number]:
-    """Return one change as a matrix, and the share of the picture's mean luma that it adds.
+    """Return one change as a matrix, and the fraction of the picture's mean luma that it adds.
 
     Contrast scales colours about that mean, saturation about the pixel's own luma.
     """

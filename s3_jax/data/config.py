@@ -1,7 +1,7 @@
-"""Settings of the training data: sources, clip sampling and augmentation.
+"""Settings for the training data: sources, clip sampling and augmentation.
 
-The defaults are those of the published main training (paper section 4.1); `recipes.py` has the
-settings of both stages. A `DataConfig` determines every pixel of every batch.
+The defaults are those of the paper's main training (section 4.1); `recipes.py` has the settings of
+both stages. A `DataConfig` determines every pixel of every batch.
 """
 
 import dataclasses
@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from s3_jax.config import from_dict
 from s3_jax.data.synthetic import SceneConfig
 
-PATHS = ("path", "backgrounds", "pictures")  # fields of sources
-LEAST_INSTANCE = 0.004  # share of the picture
+PATHS = ("path", "backgrounds", "pictures")  # fields of sources that hold paths
+LEAST_INSTANCE = 0.004  # fraction of the picture
 Number = float | int
 Range = tuple[Number, Number]
 
@@ -23,14 +23,14 @@ class VideoFolderConfig:
 
     path: directory with `JPEGImages[/480p]/<video>/*.jpg` and `Annotations[/480p]/<video>/*.png`,
       directly or in `train/`.
-    images, annotations: directories within `path` to use instead of the above.
+    images, annotations: directories within `path` to use instead of those above.
     subset: a text file within `path` that lists the videos to use, one per line; "" uses all.
     empty_masks: a file, written by `s3 prepare`, that lists the frames without objects.
-    binary: treat everything that is not background as one object. Otherwise 255 marks void pixels,
-      which count as background.
+    binary: treat everything except background as one object. Otherwise 255 marks void pixels, which
+      count as background.
     frame_interval: distance between annotated frames in frames of the original video;
       `DataConfig.skips` are divided by it.
-    multiplier: number of times a video is used for each use of a video with multiplier 1.
+    multiplier: how often a video is used, relative to a video with multiplier 1.
     videos: names of the videos to use; empty uses all.
     held_out: names of the videos to leave out.
     stills: treat every annotated frame as a photograph of its own.
@@ -52,13 +52,13 @@ class VideoFolderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ImageFolderConfig:
-    """Frozen settings of a folder of photographs with one mask each, in one directory tree or two.
+    """Frozen settings of a folder of photographs with one mask each, in one or two directory trees.
 
     An image `x.jpg` or `x_im.jpg` belongs to the mask `x.png` or `x_gt.png` beside it, or to the
     only mask of that name elsewhere below `path`.
 
     instances: masks have a number for every object, and 255 for void pixels. Otherwise everything
-      that is not background is one object. Instances smaller than `LEAST_INSTANCE` are background.
+      except background is one object. Instances smaller than `LEAST_INSTANCE` become background.
     backgrounds: a directory of pictures. With probability `background_share`, an object is cut out
       and moves over one of them, which moves too.
     """
@@ -76,9 +76,9 @@ class RegionFolderConfig:
     """Frozen settings of a folder of photographs `images/x.jpg` with region maps `regions/x.png`.
 
     Every pixel of a region map holds the number of its region. An object is a region or a union of
-    neighbouring regions, sampled anew whenever the photograph is used.
+    neighbouring regions, sampled each time the photograph is used.
 
-    area: smallest and largest share of the picture that an object may cover.
+    area: smallest and largest fraction of the picture that an object may cover.
     backgrounds, background_share: see `ImageFolderConfig`.
     """
 
@@ -107,10 +107,10 @@ class RecordsConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticConfig:
-    """Frozen settings of procedural videos, a new one for every clip.
+    """Frozen settings of procedural videos; every clip gets a new one.
 
     height, width, num_frames: size (pixels) and length of the videos from which clips are sampled.
-    scenes: number of videos that count as one pass over this source when sources are mixed.
+    scenes: number of videos that count as one epoch of this source when sources are mixed.
     objects: smallest and largest number of objects.
     pictures: a directory of photographs for backgrounds and surfaces; "" for procedural textures.
     picture_share: probability that a scene uses photographs.
@@ -146,7 +146,7 @@ SOURCE_KINDS: dict[str, type] = {
 
 @dataclasses.dataclass(frozen=True)
 class BlurConfig:
-    """Frozen settings of the blur of a clip's frames.
+    """Frozen settings for blurring a clip's frames.
 
     share: probability that a clip is blurred.
     defocus: largest standard deviation of the Gaussian, as a multiple of the crop's side, drawn
@@ -176,8 +176,8 @@ class ImageAugmentationConfig:
 
     Angles are in degrees. Values whose names begin with `clip_` are drawn once per clip.
 
-    walk: largest change of a frame's angles, scale and position from the previous frame, as a share
-      of their ranges. 1 draws each frame independently; smaller values give smooth motion.
+    walk: largest change of angles, scale and position from one frame to the next, as a fraction of
+      their ranges. 1 draws each frame independently; smaller values give smooth motion.
     flip, grey: probabilities of mirroring and of removing colour, per clip.
     bend: probability of a thin-plate-spline warp, per frame.
     bend_strength: standard deviation of its control points' shifts, as a multiple of the crop's
@@ -203,10 +203,10 @@ class VideoAugmentationConfig:
 
     Everything except `frame_colour` is drawn once per clip. Angles are in degrees.
 
-    crop_area: range of the crop's share of the image's area.
+    crop_area: range of the crop's area, as a fraction of the image's area.
     crop_aspect: range of the crop's width divided by its height.
     zoom: largest factor by which the objects grow or shrink from the first frame to the last. They
-      also move near the middle of the last frame. 1 keeps the crop fixed.
+      also end near the middle of the last frame. 1 keeps the crop fixed.
     zoom_aspect: largest factor by which the aspect ratio changes during a zoom.
     zoom_share: probability that a clip zooms.
     """
@@ -226,23 +226,23 @@ class VideoAugmentationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Frozen settings that define the training data and how it is prefetched.
+    """Frozen settings that define the training data and its prefetching.
 
     num_steps: length of the training run in steps, to which `skips` refers.
     crop: side of the square frames in pixels.
-    skips: pairs of a share of the training run and the largest distance between neighbouring frames
-      of a clip from there on.
+    skips: pairs of a fraction of the training run and the largest distance between neighbouring
+      frames of a clip from that point on.
     reverse, merge: probabilities of playing a clip backwards, and of pasting the objects of another
       clip over one with fewer than `max_objects`.
     bounce: play videos with fewer annotated frames than a clip back and forth; otherwise they are
       left out.
     occlude: probability of pasting the objects of another clip over one as occluders without ids.
     cross: probability that pasted objects move across the objects below, or leave the picture and
-      come back, in addition to their motion in their own clip.
+      come back, on top of their motion in their own clip.
     fill_colour: RGB colour beyond the image's edges.
-    crops_tried, seeds_tried, sequences_tried: how often crop, frames and video are sampled again
-    when the first frame shows no object.
-    max_failing: share of clips that may meet damaged files before training stops.
+    crops_tried, seeds_tried, sequences_tried: number of attempts to sample a crop, frames and a
+      video whose first frame shows an object.
+    max_failing: fraction of clips that may hit damaged files before training stops.
     num_workers: number of processes that make clips; 0 makes them in this process.
     num_threads: number of threads in each process.
     clips_ahead: number of clips that each process prepares in advance.

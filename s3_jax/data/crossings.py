@@ -1,4 +1,4 @@
-"""Videos in which objects from different clips cross, to measure how well identities are kept.
+"""Videos in which objects from different clips cross, to measure identity preservation.
 
     for clip in crossing_clips(data, count=12): ...
 
@@ -16,19 +16,19 @@ from s3_jax.data.merging import Clip, over, paste
 from s3_jax.data.sources import Source, open_source
 from s3_jax.errors import InputError
 
-FEWEST_PIXELS = 0.01  # least share of the first frame that every object covers
-HIDDEN = 1 / 3  # share of an object that another one has to hide in some frame
+FEWEST_PIXELS = 0.01  # smallest fraction of the first frame that an object may cover
+HIDDEN = 1 / 3  # fraction of an object that another one must hide in some frame
 TRIES = 60
 
 
 def crossing_clips(data: DataConfig, count: int) -> Iterator[Clip]:
-    """Yield clips in which two or three objects (in turn), from different items, hide one another.
+    """Yield clips in which objects from different items hide one another: two, then three, in turn.
 
     In each clip, every object is visible in the first frame. One of them loses more than a third of
     its area to another in some frame, and is visible again in the last.
 
     Raises:
-      InputError: a data set cannot be read, or `TRIES` samples gave no such clip.
+      InputError: a data set cannot be read, or `TRIES` attempts produced no such clip.
     """
     sources = [open_source(source) for source in data.sources]
     for number in range(count):

@@ -11,7 +11,7 @@ from s3_jax.errors import InputError, reason
 from s3_jax.media.image_files import DECODE_ERRORS
 from s3_jax.media.mask_files import VOID
 
-# JPEG files decode faster at a fraction of their size (libjpeg scales in the DCT). The
+# JPEG files decode faster at reduced size (libjpeg scales in the DCT). The
 # GRAYSCALE constants only set the scale; combined with COLOR_RGB the result is in colour.
 REDUCTIONS = {
     1: cv2.IMREAD_COLOR_RGB,
@@ -41,7 +41,7 @@ def decode_image(encoded: bytes, where: str, reduction: int = 1) -> UInt8[np.nda
 
 
 def decode_ids(encoded: bytes, where: str) -> Ids:
-    """Decode the object ids of a mask as stored; see `mask_files` for the encodings.
+    """Decode the object ids of a mask as they are stored; see `mask_files` for the encodings.
 
     8-bit images give uint8, with 255 for void pixels; others give int32.
 
@@ -64,7 +64,7 @@ def decode_ids(encoded: bytes, where: str) -> Ids:
 
 
 def decode_foreground(encoded: bytes, where: str) -> UInt8[np.ndarray, "h w"]:
-    """Decode a mask of one object as 0 and 1, with soft edges cut at half the largest value.
+    """Decode a mask of one object as 0 and 1, thresholding soft edges at half the largest value.
 
     Raises:
       InputError: the data are damaged, truncated or not a mask.

@@ -1,4 +1,4 @@
-"""Lists of masks without objects, so training does not decode them in vain."""
+"""Lists of masks without objects, so that training does not decode them needlessly."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def read(path: Path) -> EmptyMasks:
     """Read a list written by `s3 prepare`.
 
     Raises:
-      InputError: the file is missing or is not such a list.
+      InputError: the file is missing or not such a list.
     """
     try:
         values = read_json(path)

@@ -13,7 +13,7 @@ from s3_jax.errors import InputError, reason
 from s3_jax.media.image_files import IMAGE_SUFFIXES, natural_key, shortened
 
 MASK_SUFFIXES = frozenset((".png", ".bmp", ".gif", ".tif", ".tiff"))
-# Share of a data set that may be missing before it counts as only partly extracted.
+# Fraction of a data set that may be missing before it counts as only partly extracted.
 TOLERATED = 0.1
 _IMAGES, _ANNOTATIONS = "JPEGImages", "Annotations"
 _RESOLUTIONS = ("480p", "Full-Resolution")
@@ -52,7 +52,7 @@ def annotated_videos(
       path, images, annotations, subset: see `data.config.VideoFolderConfig`.
 
     Raises:
-      InputError: directories are missing, or so many of their files that the data set must be
+      InputError: directories are missing, or so many files are that the data set must be
         incomplete.
     """
     image_root, mask_root = video_roots(path, images, annotations)
@@ -179,7 +179,7 @@ def pictures(path: Path) -> list[Path]:
 
 
 def list_files(path: Path) -> list[Path]:
-    """Return all files below a directory in natural order, without hidden ones.
+    """Return all files below a directory except hidden ones, in natural order.
 
     Raises:
       InputError: the directory does not exist or cannot be read.
@@ -195,7 +195,7 @@ def list_files(path: Path) -> list[Path]:
 
 
 def _find(path: Path, part: str) -> Path:
-    """Find `part` in `path` or `path/train`, or its subdirectory for a resolution if it has one."""
+    """Find `part` in `path` or `path/train`; prefer its subdirectory for a resolution, if any."""
     tried = [path / part, path / "train" / part]
     for root in tried:
         if root.is_dir():
@@ -205,7 +205,7 @@ def _find(path: Path, part: str) -> Path:
 
 
 def _leaf_directories(root: Path) -> list[str]:
-    """Return the names, relative to `root`, of the directories below it that hold files."""
+    """Return the directories below `root` that contain files, as paths relative to `root`."""
     names, pending = [], [root]
     try:
         while pending:
@@ -224,7 +224,7 @@ def _holds_files(directory: Path) -> bool:
 
 def _subset(file: Path, names: Sequence[str], root: Path) -> list[str]:
     try:
-        lines = file.read_text("utf-8-sig").splitlines()  # names may hold spaces
+        lines = file.read_text("utf-8-sig").splitlines()  # names may contain spaces
         wanted = [line.strip() for line in lines if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the list of videos {file}: {reason(error)}") from error
@@ -259,10 +259,10 @@ def _bare(file: Path, ending: str) -> str:
 
 
 def _tolerate(names: Sequence[str], total: int, what: str) -> None:
-    """Warn if a few items are missing, and raise if many are.
+    """Warn if a few items are missing, and raise an error if many are.
 
     Raises:
-      InputError: more than a tenth is missing.
+      InputError: more than a tenth are missing.
     """
     if not names:
         return

@@ -9,12 +9,12 @@ from jaxtyping import Float, UInt8
 from s3_jax.data.sampling import choose, object_ids, relabel
 
 BLUR = (5, 5)  # Gaussian window that softens pasted outlines
-PASSING = 0.7  # share of motions that pass over other objects; the rest leave and come back
+PASSING = 0.7  # fraction of motions that cross other objects; in the rest, objects leave and return
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Clip:
-    """Frames and masks with ids 1..num_objects, all of which appear in the first frame."""
+    """Frames, and masks with ids 1..num_objects, all of which appear in the first frame."""
 
     frames: UInt8[np.ndarray, "t h w 3"]
     masks: UInt8[np.ndarray, "t h w"]
@@ -24,7 +24,7 @@ class Clip:
 def paste(upper: Clip, lower: Clip) -> Clip:
     """Paste the objects of `upper` over `lower`; their ids follow those of `lower`.
 
-    Lower objects that are hidden in the first frame keep their ids: see `limit`.
+    Lower objects that are hidden in the first frame keep their ids (see `limit`).
     """
     frames, masks = [], []
     layers = zip(upper.frames, upper.masks, lower.frames, lower.masks, strict=True)
@@ -95,7 +95,7 @@ def hidden(lower: Clip, occluder: Clip) -> Clip:
 
 
 def limit(rng: np.random.Generator, clip: Clip, most: int) -> Clip:
-    """Keep up to `most` random objects of those in the first frame; others become background."""
+    """Keep up to `most` random objects from the first frame; the others become background."""
     chosen = choose(rng, object_ids(clip.masks[0]), most)
     if len(chosen) == clip.num_objects:
         return clip

@@ -17,7 +17,7 @@ from s3_jax.media.image_files import shortened
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Share:
-    """A source, those of its items that are long enough, and its number of clips per epoch."""
+    """A source, its items that are long enough, and its number of clips per epoch."""
 
     source: Source
     items: list[int]
@@ -26,7 +26,7 @@ class Share:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sample:
-    """A clip with ids 1..num_objects, and messages about items that failed before it was found."""
+    """A clip with ids 1..num_objects, and messages about items that failed before it."""
 
     frames: UInt8[np.ndarray, "t h w 3"]
     masks: UInt8[np.ndarray, "t h w"]
@@ -35,7 +35,7 @@ class Sample:
 
 
 class Mixture:
-    """Clips by number; an epoch has `len` of them, to which each source contributes its share.
+    """Clips by number; an epoch has `len` of them, and each source contributes its share.
 
     Raises:
       InputError: a data set is missing, empty, incomplete, or has no video as long as a clip.
@@ -58,10 +58,10 @@ class Mixture:
 
         Args:
           number: number of the clip in the whole run; seeds everything random in it.
-          progress: share of the training run that is done, 0 to 1.
+          progress: completed fraction of the training run, 0 to 1.
 
         Raises:
-          InputError: the replacements failed too.
+          InputError: the replacements also failed.
         """
         config = self._config
         share, item = self._locate(entry, epoch)
@@ -85,7 +85,7 @@ class Mixture:
         which = int(np.searchsorted(self._ends, entry, side="right"))
         share = self._shares[which]
         place = entry - int(self._ends[which]) + share.clips
-        # If the clips per epoch are no multiple of the items, continue where the last epoch ended.
+        # If clips per epoch are not a multiple of the items, continue where the last epoch ended.
         return share, share.items[(place + epoch * share.clips) % len(share.items)]
 
     def _clip(self, rng: np.random.Generator, share: Share, item: int, skip: int) -> Clip | None:

@@ -1,10 +1,10 @@
 """Batches of training clips, prefetched by grain.
 
 A training run has an endless list of clips; clip i is a pure function of the configuration and i.
-Batch s of size n consists of clips s * n to (s + 1) * n - 1. Each batch is cut into m equal parts,
-and host h of m takes the h-th, so the hosts' rows, concatenated in order, are the batch. A training
-step numbers its rows the same way (`training.draws`). The position in the data is therefore the
-step, whatever the number of hosts, worker processes and threads.
+Batch s of size n consists of clips s * n to (s + 1) * n - 1. Each batch is split into m equal
+parts, and host h of m takes part h, so the hosts' rows, concatenated in order, are the batch. A
+training step numbers its rows the same way (`training.draws`). The position in the data is
+therefore the step, regardless of the number of hosts, worker processes and threads.
 """
 
 import dataclasses
@@ -30,8 +30,8 @@ from s3_jax.media.image_files import shortened
 Batch = dict[str, np.ndarray]
 Row = dict[str, Any]
 BATCHES_AHEAD = 2
-IN_TRANSIT = 3  # clips of each worker that are neither waiting nor in a batch
-LEAST_CLIPS = 100  # with fewer clips the share of failures is not meaningful
+IN_TRANSIT = 3  # clips per worker that are neither queued nor in a batch
+LEAST_CLIPS = 100  # with fewer clips, the failure rate is not meaningful
 
 
 def make_pipeline(
@@ -95,7 +95,7 @@ class Batches(Iterator[Batch]):
         self.failing = 0
         self._most_failing = config.max_failing
         self._batch_size = batch_size
-        self._reported: dict[str, None] = {}  # in order
+        self._reported: dict[str, None] = {}  # an ordered set
         with light_processes():
             self._rows: Iterator[Row] = iter(rows)
             first = self._take(1) if config.num_workers else []
@@ -142,10 +142,10 @@ class Batches(Iterator[Batch]):
         return rows
 
     def _count(self, failures: tuple[str, ...]) -> None:
-        """Report each failure once, and stop if there are too many.
+        """Log each failure once, and stop if there are too many.
 
         Raises:
-          InputError: more than `max_failing` of the clips met damaged files.
+          InputError: more than `max_failing` of the clips hit damaged files.
         """
         self.clips += 1
         self.failing += bool(failures)
@@ -163,7 +163,7 @@ class Batches(Iterator[Batch]):
 
 @dataclasses.dataclass(frozen=True)
 class _OwnRows:
-    """The clips of one host by number, counted from the first one of step `start_step`."""
+    """The clips of one host by number, counted from the first clip of step `start_step`."""
 
     clips: grain.MapDataset
     batch_size: int

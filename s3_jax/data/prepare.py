@@ -1,7 +1,7 @@
-"""Checks every file of a data set, and storage of its usable videos as ArrayRecord.
+"""Check every file of a data set, and store its usable videos as ArrayRecord files.
 
-The result for each video is kept in a log, so an interrupted run resumes where it stopped. The
-records are written in one pass under a temporary name.
+The result for each video is logged, so an interrupted run resumes where it stopped. The records are
+written in one pass under a temporary name.
 """
 
 import dataclasses
@@ -27,11 +27,11 @@ from s3_jax.errors import InputError, reason
 from s3_jax.media.json_files import parse_json
 
 VERSION = str(VideoBuilder.VERSION)
-# Applies a function to weighted items, and yields (index, result) as the items are done.
+# Applies a function to weighted items, and yields (index, result) as items finish.
 Spread = Callable[
     [Callable[["Item"], "Check"], Sequence["Item"], Sequence[int]], Iterable[tuple[int, "Check"]]
 ]
-LARGEST_ID = 254  # of the stored 8-bit masks, in which 255 is void
+LARGEST_ID = 254  # in the stored 8-bit masks, where 255 is void
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Item:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Result of checking a video.
+    """The result of checking a video.
 
-    fingerprint: digest of the files' sizes and dates.
+    fingerprint: digest of the files' sizes and modification times.
     kept: indices of usable frames.
     empty: indices of usable frames that show no object.
     ids: all object ids.
@@ -125,7 +125,7 @@ def check_all(
     done: Callable[[], object] = lambda: None,
     spread: Spread | None = None,
 ) -> list[Check]:
-    """Check all videos and return the results in order; checks found in the log are not repeated.
+    """Check all videos and return the results in order, skipping checks found in the log.
 
     Args:
       done: called after each video, to show progress.
@@ -152,7 +152,7 @@ def write_records(name: str, output: Path, items: Sequence[Item], checks: Sequen
 
     Args:
       name: name of the data set.
-      output: directory in which the data set gets a directory of its own.
+      output: directory in which the data set's own directory is created.
       items: all videos of the data set.
       checks: their results from `check_all`, in the same order.
 
@@ -178,7 +178,7 @@ def write_records(name: str, output: Path, items: Sequence[Item], checks: Sequen
 
 
 def report(items: Sequence[Item], checks: Sequence[Check]) -> dict[str, Any]:
-    """Return counts and problems as JSON values, also for display."""
+    """Return counts and problems as JSON values, which can also be displayed."""
     unusable = [found.name for found in checks if not found.usable]
     return {
         "videos": len(items),
@@ -230,7 +230,7 @@ def _still_holds(found: Check | None, item: Item) -> bool:
 
 
 def _fingerprint(item: Item) -> str:
-    """Return a text that changes when any file of the video changes."""
+    """Return a string that changes when any file of the video changes."""
     stats = [file.stat() for pair in item.frames for file in pair if file.exists()]
     total = sum(s.st_size for s in stats)
     newest = max((s.st_mtime_ns for s in stats), default=0)
@@ -238,7 +238,7 @@ def _fingerprint(item: Item) -> str:
 
 
 def _read_log(log: Path) -> dict[str, Check]:
-    """Read the checks of an earlier run; the last line may be truncated."""
+    """Read the results of an earlier run; the last line may be truncated."""
     known: dict[str, Check] = {}
     if not log.exists():
         return known

@@ -1,4 +1,4 @@
-"""Pictures with object masks, kept in memory to train masks from clicks and boxes.
+"""Pictures with object masks, kept in memory to train the prompt head on clicks and boxes.
 
 Pictures of any size are concatenated into one flat array, so a program with fixed shapes can sample
 views of all of them.
@@ -17,7 +17,7 @@ from s3_jax.errors import InputError
 
 # Unlabelled mask pixels; regions are numbered up to 254.
 UNKNOWN = 255
-# One in this many pictures of a folder, in order of names, is held out from training.
+# One in this many pictures of a folder, sorted by name, is held out from training.
 HELD_OUT_EVERY = 21
 
 
@@ -26,9 +26,9 @@ class PictureFolderConfig:
     """Frozen settings of one folder of pictures.
 
     images, masks: folders below the data's root. A mask has the name of its image, with ".png".
-    share: share of the sampled views that come from this folder.
-    binary: treat everything that is not 0 as one object; otherwise every id is an object.
-    smallest: share of the picture below which objects are left out.
+    share: fraction of the sampled views that come from this folder.
+    binary: treat all non-zero pixels as one object; otherwise every id is an object.
+    smallest: leave out objects that cover less than this fraction of the picture.
     every: use only one in `every` pictures of a video.
     held_out: names of subfolders to leave out. In a folder without subfolders, one picture in
       `HELD_OUT_EVERY` is left out.
@@ -60,10 +60,10 @@ class Pictures(NamedTuple):
 
 
 def load_pictures(root: Path, folders: Sequence[PictureFolderConfig]) -> Pictures:
-    """Read the pictures of some folders, except those held out.
+    """Read the pictures of the folders, except held-out ones.
 
     Raises:
-      InputError: a folder has no picture with an object.
+      InputError: a folder has no pictures with objects.
     """
     pixels: list[UInt8[np.ndarray, "p 3"]] = []
     masks: list[UInt8[np.ndarray, p]] = []
@@ -97,7 +97,7 @@ def load_pictures(root: Path, folders: Sequence[PictureFolderConfig]) -> Picture
 def objects(
     ids: UInt8[np.ndarray, "h w"], smallest: float
 ) -> Iterator[tuple[int, tuple[int, int, int, int]]]:
-    """Yield value and box (left, top, right, bottom) of every object that is large enough."""
+    """Yield the value and box (left, top, right, bottom) of every object that is large enough."""
     for value in np.unique(ids):
         if value in (0, UNKNOWN) or (ids == value).mean() < smallest:
             continue
@@ -108,7 +108,7 @@ def objects(
 def held_out_objects(
     root: Path, folder: PictureFolderConfig
 ) -> Iterator[tuple[str, UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]]:
-    """Yield the name, the picture and the mask of the largest object of every held-out picture."""
+    """Yield each held-out picture: its name, its pixels, and the mask of its largest object."""
     for i, (image, mask) in enumerate(_all_files(root, folder)):
         if _is_held_out(root, folder, i, image):
             picture, ids = _read(image, mask, folder)

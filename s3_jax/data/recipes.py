@@ -1,4 +1,4 @@
-"""The published training data of both stages (paper section 4.1), as folders below a root."""
+"""The paper's training data for both stages (section 4.1), as folders below a root."""
 
 import dataclasses
 from typing import Any
@@ -13,7 +13,7 @@ IMAGES = (
     ImageFolderConfig("BIG", multiplier=5),
     ImageFolderConfig("HRSOD", multiplier=5),
 )
-# The list is needed because DAVIS's folder also has the validation videos.
+# The list is needed because the DAVIS folder also contains the validation videos.
 VIDEOS = (
     VideoFolderConfig("DAVIS", subset="ImageSets/2017/train.txt", frame_interval=2, multiplier=2),
     VideoFolderConfig("YouTubeVOS", frame_interval=5),

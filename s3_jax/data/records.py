@@ -1,6 +1,6 @@
-"""Videos in ArrayRecord files with TFDS's layout, read without decoding their frames.
+"""Videos in ArrayRecord files in TFDS's layout, read without decoding frames.
 
-The features are those of TFDS's own `davis`, so its files can be read too:
+The features are those of TFDS's own `davis` data set, whose files can therefore be read too:
 video: a sequence of {frames: image, segmentations: image of one channel}, and
 metadata: {num_frames, video_name}.
 """
@@ -37,10 +37,10 @@ class Entry:
 
 
 class VideoRecords:
-    """The videos of one split. Files are opened at first use, so instances can be pickled.
+    """The videos of one split. Files are opened on first use, so instances can be pickled.
 
     Raises:
-      InputError: the path is no prepared data set, or its features are different.
+      InputError: the path is not a prepared data set, or its features differ.
     """
 
     def __init__(self, path: Path, split: str):
@@ -67,11 +67,11 @@ class VideoRecords:
         """Read a video without decoding its frames.
 
         Raises:
-          InputError: the file is damaged or was removed.
+          InputError: the file is damaged or missing.
         """
         try:
             example = self._features.deserialize_example_np(self._source[item])
-        except Exception as error:  # ArrayRecord and protobuf have errors of many kinds
+        except Exception as error:  # ArrayRecord and protobuf raise many kinds of errors
             raise InputError(
                 f"cannot read video {item} of {self.path}: {reason(error)}; prepare it again"
             ) from error
@@ -85,7 +85,7 @@ class VideoRecords:
     def _builder(self) -> tfds.core.DatasetBuilder:
         try:
             builder = tfds.builder_from_directory(self.path)
-        except Exception as error:  # many kinds, for a missing or damaged description
+        except Exception as error:  # a missing or damaged description raises many kinds of errors
             raise InputError(
                 f"{self.path} is no prepared data set ({reason(error)}): give the directory "
                 "with dataset_info.json"

@@ -5,7 +5,7 @@ from jaxtyping import Float, Integer, UInt8
 
 from s3_jax.data.config import Range
 
-# Objects seldom cover more of the picture's edge than this, whereas sky and ground do.
+# Objects rarely cover more of the picture's edge than this, whereas sky and ground do.
 LARGEST_EDGE_SHARE = 0.25
 TRIES = 20
 
@@ -13,12 +13,12 @@ TRIES = 20
 def sample_objects(
     rng: np.random.Generator, regions: Integer[np.ndarray, "h w"], count: int, area: Range
 ) -> UInt8[np.ndarray, "h w"]:
-    """Sample a mask of up to `count` disjoint objects with ids from 1.
+    """Sample a mask of up to `count` disjoint objects, with ids starting at 1.
 
     Args:
       regions: the region number of every pixel.
-      count: number of objects; there are fewer if no more are found.
-      area: smallest and largest share of the picture that an object may cover.
+      count: number of objects; the mask has fewer if no more are found.
+      area: smallest and largest fraction of the picture that an object may cover.
     """
     areas = np.bincount(regions.ravel()) / regions.size
     borders = shared_borders(regions)
@@ -33,7 +33,7 @@ def sample_objects(
 
 
 def shared_borders(regions: Integer[np.ndarray, "h w"]) -> Float[np.ndarray, "n n"]:
-    """Count the pairs of neighbouring pixels across the border of every two regions."""
+    """Count the pairs of neighbouring pixels across the border between each pair of regions."""
     count = int(regions.max()) + 1
     borders = np.zeros((count, count))
     for one, other in ((regions[:, 1:], regions[:, :-1]), (regions[1:], regions[:-1])):
@@ -43,7 +43,7 @@ def shared_borders(regions: Integer[np.ndarray, "h w"]) -> Float[np.ndarray, "n 
 
 
 def _edge_shares(regions: Integer[np.ndarray, "h w"]) -> Float[np.ndarray, " n"]:
-    """Return the share of the picture's edge that each region covers."""
+    """Return the fraction of the picture's edge that each region covers."""
     edge = np.concatenate([regions[0], regions[-1], regions[1:-1, 0], regions[1:-1, -1]])
     return np.bincount(edge, minlength=int(regions.max()) + 1) / len(edge)
 

@@ -8,7 +8,7 @@ from jaxtyping import Integer, UInt8
 
 from s3_jax.data.config import Number
 
-REDRAWS = 20  # attempts to draw frames that start with one not known to be empty
+REDRAWS = 20  # attempts to draw frames whose first is not known to be empty
 
 
 def max_skip(skips: Sequence[tuple[Number, int]], progress: Number, frame_interval: int) -> int:
@@ -16,7 +16,7 @@ def max_skip(skips: Sequence[tuple[Number, int]], progress: Number, frame_interv
 
     Args:
       skips: see `data.config.DataConfig`.
-      progress: share of the training run that is done, 0 to 1.
+      progress: completed fraction of the training run, 0 to 1.
       frame_interval: distance between annotated frames in frames of the original video.
     """
     skip = [distance for start, distance in skips if start <= progress][-1]
@@ -52,13 +52,13 @@ def draw_frames(
 
 
 def _back_and_forth(frames: list[int], count: int) -> list[int]:
-    """Extend a sequence to `count` frames by turning round at its ends."""
+    """Extend a sequence to `count` frames by reversing direction at its ends."""
     period = frames + frames[-2:0:-1]
     return [period[i % len(period)] for i in range(count)]
 
 
 def _draw_neighbours(rng: np.random.Generator, num_frames: int, count: int, skip: int) -> list[int]:
-    """Draw a random frame, then others within `skip` of any drawn before; return them sorted."""
+    """Draw a random frame, then others within `skip` of any drawn so far; return them sorted."""
     chosen = np.zeros(num_frames, bool)
     near = np.zeros(num_frames, bool)
     following = int(rng.integers(num_frames))
@@ -79,7 +79,7 @@ def object_ids(ids: Integer[np.ndarray, "h w"]) -> list[int]:
 
 
 def choose(rng: np.random.Generator, present: Sequence[int], most: int) -> list[int]:
-    """Choose at most `most` of the ids at random, in ascending order.
+    """Choose at most `most` random ids, in ascending order.
 
     Args:
       present: ids to choose from.

@@ -1,7 +1,7 @@
 """Data sets as numbered items; each opens as a `Video`, which decodes frames and ids on demand.
 
 A photograph is a video of one frame. Sources with random content (the objects of a region map, a
-synthetic scene) draw it from the generator passed to `open`.
+synthetic scene) draw it from the generator that is passed to `open`.
 """
 
 from collections.abc import Sequence
@@ -154,7 +154,7 @@ class RegionFolderSource:
 
 
 class RecordSource:
-    """A TFDS data set of videos, whose files each process opens at its first read."""
+    """A TFDS data set of videos, whose files each process opens on its first read."""
 
     def __init__(self, config: data_config.RecordsConfig):
         self.name = config.path
@@ -174,7 +174,7 @@ class RecordSource:
 
 
 class SyntheticSource:
-    """Procedural videos; every opening makes a new one, so item numbers have no meaning."""
+    """Procedural videos; every `open` creates a new one, so item numbers have no meaning."""
 
     def __init__(self, config: data_config.SyntheticConfig):
         self.name = "synthetic scenes"
@@ -225,7 +225,7 @@ def decode_instances(encoded: bytes, where: str) -> UInt8[np.ndarray, "h w"]:
 
 
 class Backgrounds:
-    """Background pictures for a share of all samples, or for none if `path` is empty."""
+    """Background pictures for a fraction of all samples, or for none if `path` is empty."""
 
     def __init__(self, path: str, share: data_config.Number):
         self._files = folders.pictures(Path(path)) if path else []

@@ -3,7 +3,7 @@
     for frame, mask in synthetic_video(100, 240, 432, num_objects=3, seed=0): ...
 
 A `Scene` is sampled once from a random generator, and `render(scene, t)` renders it at any time, so
-clips of any spacing, order and length can come from one scene. Everything is a function of the
+one scene can produce clips of any spacing, order and length. Everything is a function of the
 generator's seed. Motion is smooth and bounded (sums of sine waves), depth is fixed, parts swing on
 their bodies, surfaces ripple, light drifts, and some bodies look alike.
 """
@@ -30,9 +30,9 @@ class SceneConfig:
     distractors: number of bodies that move like objects and may hide them, but are background in
       the mask.
     lookalikes: probability that a body has the shape and surface of an earlier one.
-    speed: factor on all motion; at 1, a body crosses the picture in 20 to 100 frames.
-    deformation: factor on the bending of bodies; 0 keeps them rigid.
-    motion_blur: share of the frame interval during which the shutter is open; 0 gives sharp frames.
+    speed: factor for all motion; at 1, a body crosses the picture in 20 to 100 frames.
+    deformation: factor for the bending of bodies; 0 keeps them rigid.
+    motion_blur: fraction of the frame interval with open shutter; 0 gives sharp frames.
     noise: standard deviation of the sensor noise, in grey levels.
     """
 
@@ -76,7 +76,7 @@ def sample_scene(
       pictures: RGB photographs for background and surfaces; without any, textures are procedural.
 
     Raises:
-      ValueError: a size or count is out of range, or the frame has no room for so many objects.
+      ValueError: a size or count is out of range, or the frame has no room for that many objects.
     """
     if height < 16 or width < 16:
         raise ValueError(f"a scene of {width}x{height} is too small: at least 16x16 is needed")
@@ -156,7 +156,7 @@ def _sample_bodies(
     Each body starts in its own cell of a grid over the frame.
 
     Args:
-      room: factor on the distance from the cell's centre and (but at least 0.6) on the size;
+      room: factor for the distance from the cell's centre and (but at least 0.6) for the size;
         smaller values give less overlap.
     """
     columns = int(np.ceil(np.sqrt(len(looks) * scene.width / scene.height)))
@@ -219,7 +219,7 @@ def _sample_part(
     waves = 3
     frequency = rng.uniform(2, 8, (waves, 1))
     angle = rng.uniform(0, 2 * np.pi, (waves, 1))
-    # At most 0.05 of the side for each wave, and less for short ones, so the surface never folds.
+    # At most 0.05 of the side per wave, and less for short waves, so the surface never folds.
     amplitude = config.deformation * rng.uniform(-0.2, 0.2, (waves, 2)) / frequency.clip(4)
     ripple = Ripple(
         amplitude.astype(np.float32),
@@ -244,7 +244,7 @@ def _wave(
     speed: float,
     drift: float = 0.0,
 ) -> Wave:
-    """Sample a slow wave with most of the amplitude and two faster, smaller ones."""
+    """Sample a slow wave that has most of the amplitude, and two faster, smaller ones."""
     count = len(base)
     share = np.array([[0.75, 0.18, 0.07]]) * rng.uniform(0.5, 1, (count, 3))
     period = rng.uniform(1, 4, (count, 3)) * np.array([[50, 18, 8]])

@@ -1,4 +1,4 @@
-"""Rendering of a synthetic scene at any time: picture and exact mask."""
+"""Render the picture and the exact mask of a synthetic scene at any time."""
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ def render(scene: Scene, t: Number) -> tuple[Frame, Mask]:
 
 
 def compose(scene: Scene, t: Number) -> tuple[Frame, Mask]:
-    """Draw background and bodies from back to front, without light and noise."""
+    """Draw the background and the bodies from back to front, without light and noise."""
     canvas = _seen_background(scene, t)
     mask = np.zeros((scene.height, scene.width), np.uint8)
     for body in scene.bodies:
@@ -71,7 +71,7 @@ def _compose_affine(outer: Affine, inner: Affine) -> Affine:
 
 
 def _draw(canvas: Frame, mask: Mask, part: Part, to_frame: Affine, body: Body, t: Number) -> None:
-    """Paint one part over canvas and mask, in place."""
+    """Paint one part onto canvas and mask, in place."""
     box = _bounding_box(to_frame, mask.shape)
     if box is None:
         return
@@ -103,10 +103,10 @@ def _bounding_box(to_frame: Affine, shape: tuple[int, ...]) -> tuple[slice, slic
 def _sprite_coordinates(
     to_frame: Affine, ripple: Ripple, rows: slice, columns: slice, t: Number
 ) -> Float32[np.ndarray, "h w 2"]:
-    """Return the point of the sprite that each pixel of a box shows.
+    """Return, for each pixel of a box, the point of the sprite that it shows.
 
-    Points are measured from the sprite's centre in multiples of its side. They are computed on a
-    coarse grid that extends one cell beyond the box, and interpolated.
+    Points are relative to the sprite's centre, in multiples of its side. They are computed on a
+    coarse grid that extends one cell beyond the box, and then interpolated.
     """
     height, width = rows.stop - rows.start, columns.stop - columns.start
     y = rows.start + _grid_centres(height)
@@ -134,7 +134,7 @@ def _expose(scene: Scene, frame: Frame, t: Number) -> Frame:
     coarse = cv2.exp(np.float32(strength) + np.float32(contrast) * local)
     gain = cv2.resize(cv2.merge([coarse] * 3), (scene.width, scene.height))
     lit = cv2.multiply(frame, gain, dtype=cv2.CV_8U)
-    seed = round(t * 64)  # a different part of the grain at every time
+    seed = round(t * 64)  # a different part of the grain at each time
     top, left = (seed * 7919) % scene.height, (seed * 104729) % scene.width
     piece = scene.grain[top : top + scene.height, left : left + scene.width]
     return cv2.add(lit, piece, dtype=cv2.CV_8U)

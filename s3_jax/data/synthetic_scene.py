@@ -1,4 +1,4 @@
-"""Scenes of synthetic videos: their content and motion, without any pixel work."""
+"""Scenes of synthetic videos: content and motion, but no pixels."""
 
 import dataclasses
 
@@ -64,7 +64,7 @@ class Body:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scene:
-    """Everything that defines a synthetic video except the time.
+    """Everything that defines a synthetic video, except the time.
 
     bodies: all bodies, from back to front.
     camera: pan x, y in pixels, angle in radians, logarithm of the zoom.

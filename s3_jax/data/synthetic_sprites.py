@@ -14,7 +14,7 @@ Values = Float32[np.ndarray, "_ _"]
 def sprite(rng: np.random.Generator, size: int, pictures: Sequence[Picture] = ()) -> Sprite:
     """Sample a textured shape in a square of `size` pixels, as RGB and coverage.
 
-    The texture extends beyond the outline, so interpolation does not darken the rim.
+    The texture extends beyond the outline so that interpolation does not darken the rim.
     """
     shape = _SHAPES[rng.integers(len(_SHAPES))](rng, size)
     colours = surface(rng, size, size, pictures).astype(np.float32)
@@ -38,7 +38,7 @@ def noise(
 ) -> Values:
     """Sample smooth noise in [0, 1] by adding random grids with `cells`, 2 * `cells`, ... per side.
 
-    Each grid has half the weight of the one before.
+    Each grid has half the weight of the previous one.
 
     Args:
       height, width: size in pixels.
@@ -64,7 +64,7 @@ def _piece(rng: np.random.Generator, picture: Picture, height: int, width: int) 
 
 
 def _coloured(rng: np.random.Generator, values: Values) -> Picture:
-    """Map values to a ramp of two to five random colours with some contrast."""
+    """Map values to a gradient of two to five random colours with some contrast."""
     count = int(rng.integers(2, 6))
     anchors = rng.uniform(0, 255, (count, 3))
     anchors[1] = (anchors[0] + rng.uniform(80, 175, 3)) % 256

@@ -3,7 +3,7 @@
     builder = VideoBuilder("my_videos", Path("prepared"), entries, examples)
     builder.write()
 
-Frames are stored as the bytes of their files, segmentations as grey PNGs whose values are ids.
+Frames are stored as their files' bytes, segmentations as grey PNGs whose values are ids.
 """
 
 import contextlib
@@ -33,8 +33,8 @@ class VideoBuilder(  # type: ignore[call-arg]
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    # Nothing is downloaded, so TFDS need not look for checksums beside the code, for which it
-    # would import a package that it does not require.
+    # Nothing is downloaded. This keeps TFDS from looking for checksums beside the code, for which
+    # it would import an optional package.
     code_path = None
 
     def __init__(
@@ -93,9 +93,9 @@ class VideoBuilder(  # type: ignore[call-arg]
 
 @contextlib.contextmanager
 def _features_in_order() -> Iterator[None]:
-    """Let TFDS write the features of a record in one order, so that equal data are equal bytes.
+    """Make TFDS write a record's features in a fixed order, so that equal data give equal bytes.
 
-    Protocol buffers otherwise write a map in an order that changes from process to process.
+    Otherwise, Protocol Buffers write a map in an order that differs between processes.
     """
 
     def serialize(serializer: ExampleSerializer, example: Any) -> bytes:

@@ -7,15 +7,15 @@ from scipy.interpolate import RBFInterpolator
 from s3_jax.data.config import Number
 
 SIDE = 4  # control points per side
-STIFFNESS = 5e-4  # keeps close points from folding the plane
-Bend = RBFInterpolator  # places (m 2) -> displacements (m 2), in sides of the crop, x before y
+STIFFNESS = 5e-4  # keeps nearby points from folding the plane
+Bend = RBFInterpolator  # points (m 2) -> displacements (m 2), in crop sides, x before y
 
 
 def sample_bend(rng: np.random.Generator, strength: Number) -> Bend:
     """Sample a bend with random control points, one in each cell of a grid over the crop.
 
     Args:
-      strength: standard deviation of the displacement at control points, in sides of the crop.
+      strength: standard deviation of the control points' displacements, in crop sides.
     """
     cells = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE)), axis=-1).reshape(-1, 2)
     points = (cells + rng.random(cells.shape)) / SIDE

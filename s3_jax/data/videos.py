@@ -22,9 +22,9 @@ Ids = Integer[np.ndarray, "_ _"]
 class Video(Protocol):
     """Annotated frames, numbered from 0 and decoded one at a time.
 
-    name: name for messages.
+    name: name used in messages.
     num_frames: number of annotated frames.
-    empty: frames known to show no object. Other frames may turn out to be empty as well.
+    empty: frames known to show no object. Other frames may also turn out to be empty.
     background: a picture that replaces the objects' own background, if any.
     """
 
@@ -126,7 +126,7 @@ class RecordVideo:
 
 
 class SceneVideo:
-    """A synthetic scene at integer times, each rendered once for both image and ids."""
+    """A synthetic scene at integer times; each is rendered once for both image and ids."""
 
     empty: frozenset[int] = frozenset()
     background: Path | None = None

@@ -1,4 +1,4 @@
-"""Geometric transformation of an image and its mask, applied in a single resampling."""
+"""Geometric transformation of an image and its mask, applied by resampling once."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from s3_jax.data.thin_plate import Bend
 Matrix = Float[np.ndarray, "3 3"]
 Colour = tuple[int, int, int]
 GRID = 16  # pixels between the points at which a bend is computed
-# From this many source pixels per result pixel, bilinear sampling is preceded by averaging.
+# From this many source pixels per result pixel on, average before sampling bilinearly.
 FINE = 1.5
 
 
@@ -41,13 +41,13 @@ class Warp:
         return float(np.sqrt(abs(np.linalg.det(self.matrix[:2, :2]))))
 
     def for_size(self, size: tuple[int, int], original: tuple[int, int]) -> "Warp":
-        """Return the same warp for a source of another resolution; sizes are (height, width)."""
+        """Return the same warp for a source at another resolution; sizes are (height, width)."""
         scale = scaling(size[1] / original[1], size[0] / original[0])
         return dataclasses.replace(self, to_source=scale @ self.to_source)
 
 
 def reduction(step: Number) -> int:
-    """Return the largest reduction at decoding that loses nothing visible after the warp."""
+    """Return the largest decoding reduction that loses nothing visible after the warp."""
     return max(k for k in REDUCTIONS if k <= max(step, 1))
 
 
@@ -73,7 +73,7 @@ def warp_labels(labels: UInt8[np.ndarray, "h w"], warp: Warp) -> UInt8[np.ndarra
 
 
 def scaling(x: Number, y: Number) -> Matrix:
-    """Return the matrix that stretches a picture about the outer corner of its first pixel."""
+    """Return the matrix that scales a picture about the outer corner of its first pixel."""
     return np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2], [0, 0, 1.0]])
 
 
@@ -90,7 +90,7 @@ def around(centre: tuple[Number, Number], linear: Float[np.ndarray, "2 2"]) -> M
 
 
 def rotation_shear(degrees: Number, shear: Number, scale: Number = 1.0) -> Float[np.ndarray, "2 2"]:
-    """Return the matrix of horizontal shear, then rotation, then scaling; angles are in degrees."""
+    """Return the matrix of a horizontal shear, then rotation, then scaling; angles in degrees."""
     angle = np.deg2rad(degrees)
     cos, sin = np.cos(angle), np.sin(angle)
     turn = np.array([[cos, -sin], [sin, cos]])
@@ -115,7 +115,7 @@ def _resample(
 
 
 def _places(warp: Warp) -> Float[np.ndarray, "side side 2"]:
-    """Return the source point of every pixel, exact on a coarse grid and bilinear in between."""
+    """Return the source point of every pixel: exact on a coarse grid, bilinear in between."""
     assert warp.bend is not None
     cells = -(-warp.side // GRID) + 2  # one extra cell at either end, for interpolation
     centres = (np.arange(cells) - 0.5) * GRID - 0.5

@@ -1,9 +1,9 @@
 """Worker processes that start fast and need little memory.
 
-A spawned process imports its parent's main module (here a training script with everything it
-needs), and grain imports JAX if it is installed. That costs each worker hundreds of megabytes and
-seconds, and does not help to make clips. Processes started inside `light_processes()` import this
-module as their main module instead, which hides JAX from them.
+A spawned process imports its parent's main module (here a training script and everything it needs),
+and grain imports JAX if it is installed. This costs each worker hundreds of megabytes and several
+seconds, although making clips needs neither. Processes started inside `light_processes()` import
+this module as their main module instead, and it hides JAX from them.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from absl import logging
 
 from s3_jax.errors import InputError
 
-SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps it
+SHARED_MEMORY = Path("/dev/shm")  # its location on Linux
 
-if __name__ == "__mp_main__":  # the name a spawned process gives its main module
+if __name__ == "__mp_main__":  # the main module's name in a spawned process
     sys.modules["jax"] = None  # type: ignore[assignment]
-    logging.set_verbosity(logging.ERROR)  # grain warns that it is missing
+    logging.set_verbosity(logging.ERROR)  # grain warns that JAX is missing
 
 
 @contextlib.contextmanager
@@ -36,15 +36,15 @@ def light_processes() -> Iterator[None]:
 
 
 def set_up_worker(index: int, count: int) -> None:
-    """Limit a worker to one core, so that the processes share the machine's cores."""
+    """Limit OpenCV to one thread per worker, so that workers share the machine's cores."""
     cv2.setNumThreads(1)
     logging.set_verbosity(logging.WARNING)
 
 
 def require_shared_memory(size: int) -> None:
-    """Require `size` bytes of shared memory, through which workers pass on their clips.
+    """Require `size` bytes of shared memory, which workers use to pass on their clips.
 
-    Without this check, processes would die without a message when it runs out.
+    Without this check, processes would die without a message when shared memory runs out.
 
     Raises:
       InputError: fewer bytes are free.
