@@ -1,4 +1,4 @@
-"""Long-term memory: full working memory is condensed to prototypes, and unused ones are dropped.
+"""Long-term memory: prototypes condensed from full working memory; the least used are dropped.
 
 Paper section 3.1, as in XMem (section 3.3 there). Both steps rank tokens by usage: the affinity
 that a token received per read it took part in.
@@ -30,8 +30,8 @@ class Condensed(NamedTuple):
     """Result of condensing each bucket.
 
     survivors: long-term tokens to keep if there are too many, most used first.
-    key, selection, shrinkage: of the prototypes.
-    affinity: weights of the candidates for each prototype (a softmax), which average their values.
+    key, selection, shrinkage: those of the prototypes.
+    affinity: softmax weights by which each prototype averages the candidates' values.
     """
 
     survivors: Int[Array, "b u kept"]
@@ -66,21 +66,21 @@ def consolidate(
     """Condense the temporary frames of every bucket whose temporary part is full.
 
     All but the newest `min_frames - 1` temporary frames are candidates. The `num_prototypes` most
-    used tokens among them (all, if there are fewer) become prototypes: they keep key and selection,
-    and take shrinkage and values averaged over the candidates by affinity to them. They join
-    long-term memory with usage 0 and life 1e-7, most used first; the newest frames move to the
-    front of the temporary part. If long-term memory has no room for `num_prototypes` more, its
-    least used tokens are dropped first, enough for `buffer_tokens` further ones to fit as well.
+    used tokens among them (all, if there are fewer) become prototypes. They keep their key and
+    selection; their shrinkage and values are averages over the candidates, weighted by affinity.
+    They join long-term memory with usage 0 and life 1e-7, most used first, and the newest frames
+    move to the front of the temporary part. If long-term memory has no room for `num_prototypes`
+    more, its least used tokens are dropped first, so that `buffer_tokens` more would fit as well.
 
-    Call it after every write to a memory with a long-term part. Buckets that are not full stay as
-    they are, and if none is, nothing is computed. Differentiable in the kept and averaged values;
-    the choice of tokens is a constant.
+    Call it after every write to a memory with a long-term part. Buckets that are not full do not
+    change, and if none is full, nothing is computed. The result is differentiable in the kept and
+    averaged values; the choice of tokens is a constant.
 
     Args:
-      memory: with a long-term part.
+      memory: a memory with a long-term part.
       num_prototypes: number of tokens made from the candidates.
       min_frames: working-memory frames left afterwards, including one permanent frame.
-      buffer_tokens: extra long-term tokens to free whenever some have to be.
+      buffer_tokens: extra long-term tokens to free whenever some have to be dropped.
       bucket_of: bucket slot of every object slot; -1 for padding.
 
     Raises:
@@ -158,7 +158,7 @@ def _rewrite(
         return _average(weight, in_place.get(value, slot, start, weight.shape[-1]))
 
     def copy(prototypes: Float[Array, "b u p *c"]) -> Callable[[Array, Array], Array]:
-        """Return a function that takes the prototypes of a bucket as they are."""
+        """Return a function that returns the prototypes of a bucket unchanged."""
         return lambda bucket, tokens: prototypes[:, bucket]
 
     unused = jnp.zeros_like(condensed.shrinkage)

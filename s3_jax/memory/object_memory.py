@@ -1,4 +1,4 @@
-"""Object memory and sensory memory: the state of an object as a whole.
+"""Object memory and sensory memory: the state of each object besides keys and values.
 
 Object memory (paper section 3.3; Cutie's term) is the running sum of the object summaries over
 memory frames: for each query, the features summed over pixels and, as the last channel, the summed

@@ -1,4 +1,4 @@
-"""Memory policies: the frames that a video's memory keeps, those it evicts, and the readout.
+"""Memory policies: which frames a video's memory keeps and evicts, and how it is read.
 
 A policy is a subclass of `MemoryPolicy`: pure functions on a `KeyValueMemory`. `PropagationConfig`
 names one of `POLICIES`, or any other as `package.module:Name` (docs/extend.md has a complete
@@ -70,7 +70,7 @@ class MemoryPolicy:
         return {}
 
     def admit(self, memory: KeyValueMemory, frame: MemoryFrame) -> KeyValueMemory:
-        """Return the memory after a memory frame."""
+        """Return the memory updated with a memory frame."""
         raise NotImplementedError(f"{type(self).__name__} does not define admit")
 
     def read(
@@ -116,7 +116,7 @@ class FirstInFirstOut(MemoryPolicy):
         )
 
     def evict(self, memory: KeyValueMemory, frame: MemoryFrame) -> Int[Array, " u"]:
-        """Return the temporary frame of each bucket that this one replaces in a full bucket."""
+        """Return the temporary frame that this frame replaces in each full bucket."""
         del frame
         return memory.temporary_frames % max(memory.layout.temporary, 1)
 

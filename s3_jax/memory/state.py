@@ -67,7 +67,7 @@ class MemoryLayout:
         return self.temporary_start + self.temporary * self.tokens_per_frame
 
 
-# Unchecked, since pytrees are also rebuilt around non-arrays (shapes, batched axes).
+# Not type-checked, because JAX also rebuilds pytrees around non-arrays (shapes, batched axes).
 @no_type_check
 class KeyValueMemory(flax.struct.PyTreeNode):
     """Long-term and working memory of all objects.
@@ -80,7 +80,7 @@ class KeyValueMemory(flax.struct.PyTreeNode):
     part in (starting at 1e-7); neither is counted for permanent tokens.
 
     long_term_tokens, permanent_frames and temporary_frames count a bucket's content. Without
-    long-term memory, temporary_frames counts all frames ever written: the latest are held, frame i
+    long-term memory, temporary_frames counts all frames ever written; the latest are kept, frame i
     in slot i modulo the capacity.
 
     notes: a memory policy's own arrays, with a row per bucket; zeros while the bucket is empty.

@@ -24,19 +24,19 @@ def write_frame(
     """Store a frame in every active bucket.
 
     A bucket's first frame becomes permanent, and so do later ones if `permanent` is set. Others are
-    temporary. Without long-term memory, one of them is replaced when all slots are taken (without
-    slots nothing is stored). With it, `consolidate` must follow every write to make room. New
-    temporary tokens have usage 0 and life 1e-7.
+    temporary. Without long-term memory, a new temporary frame replaces another one once all slots
+    are taken (if there are no slots, nothing is stored). With long-term memory, `consolidate` must
+    follow every write to make room. New temporary tokens have usage 0 and life 1e-7.
 
     The host must `grow` the memory before the permanent slots run out; without a free slot, a
     permanent frame is stored as a temporary one.
 
     Args:
-      memory: with u buckets and k objects.
-      key: of the frame's h*w positions.
-      shrinkage: of the same positions.
-      selection: of the same positions; only used by long-term memory, may be None without it.
-      value: of every object; cast to the dtype of the memory's values.
+      memory: a memory with u buckets and k objects.
+      key: keys of the frame's h*w positions.
+      shrinkage: their shrinkage.
+      selection: their selection; only used by long-term memory, may be None without it.
+      value: values of every object; cast to the dtype of the memory's values.
       bucket_of: bucket slot of every object slot; -1 for padding, which is not written.
       active: buckets that store the frame.
       permanent: True to keep the frame forever.
@@ -76,8 +76,8 @@ def _places(
 ) -> tuple[Int[Array, " u"], Bool[Array, " u"], Bool[Array, " u"]]:
     """Return where each bucket stores the new frame.
 
-    The results are the first token of its window, True if the frame becomes permanent, and True if
-    it becomes temporary.
+    The results are the index of the window's first token, True if the frame becomes permanent, and
+    True if it becomes temporary.
     """
     layout = memory.layout
     first = memory.permanent_frames == 0

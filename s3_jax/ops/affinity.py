@@ -1,7 +1,7 @@
-"""Weights with which query pixels read memory tokens, as a short list or as a dense matrix.
+"""Attention weights of query pixels over memory tokens, as a short list or a dense matrix.
 
 The list is fast where gathers are fast (CPU, GPU), the matrix where only matrix products are (TPU).
-Both are computed from the features of one bucket's tokens; missing tokens are EXCLUDED.
+Both are computed from the features of one bucket's tokens; missing tokens score EXCLUDED.
 """
 
 import math
@@ -21,7 +21,7 @@ QUERY_BLOCK = 160
 
 
 class ListedAffinity(NamedTuple):
-    """Indices and weights of the tokens that each query pixel reads; unused places weigh 0."""
+    """Indices and weights of the tokens that each query pixel reads; unused entries weigh 0."""
 
     token: Int[Array, "*u m top"]
     weight: Float[Array, "*u m top"]
@@ -29,13 +29,13 @@ class ListedAffinity(NamedTuple):
     def readout(self, value: Float[Array, "n cv"]) -> Float[Array, "m cv"]:
         """Return the weighted sums of values.
 
-        The loop adds one gathered row per pixel and place. It compiles to one pass over the result,
-        where gathering all rows first would write m * top * cv numbers.
+        The loop adds one gathered row per pixel and list entry, and compiles to one pass over the
+        result. Gathering all rows first would write m * top * cv numbers.
         """
         rows = widen(value)
 
         def add(total: Float[Array, "m cv"], place: tuple[Array, Array]) -> tuple[Array, None]:
-            """Add every pixel's value at one place of its list."""
+            """Add the value at one entry of every pixel's list."""
             token, weight = place
             return total + weight[:, None] * rows.at[token].get(mode="clip"), None
 
@@ -75,7 +75,7 @@ def listed_affinity(
 ) -> ListedAffinity:
     """Apply a softmax over the `top_k` most similar tokens of each query pixel.
 
-    If fewer tokens exist, the softmax goes over all of them. Without any, all weights are 0.
+    If there are fewer tokens, the softmax covers all of them. If there are none, all weights are 0.
     """
     m, k = queries.shape[0], min(top_k, tokens.shape[0])
     tokens = _whole_blocks(tokens)

@@ -1,8 +1,8 @@
 """Multi-head attention of projected queries, keys and values.
 
-The form depends on the shape and on the backend. On a TPU, scores for many keys are computed for
-one batch item at a time and, in large frames, for a few heads at a time. They then stay in the
-chip's fast memory. Otherwise all of them would be written to main memory and read back twice.
+The form depends on the shapes and the backend. On a TPU, scores for many keys are computed for one
+batch item at a time and, in large frames, for a few heads at a time, so that they stay in the
+chip's fast memory. Otherwise all scores would be written to main memory and read back twice.
 """
 
 import jax
@@ -13,9 +13,9 @@ from s3_jax.ops.backend import backend
 from s3_jax.ops.precision import wide_type, widen
 from s3_jax.ops.products import product
 
-# Number of keys from which it pays to keep scores in cache or fast memory.
+# Minimum number of keys for which keeping scores in cache or fast memory saves time.
 MANY_KEYS = 256
-# Scores that a TPU's fast memory (128 MiB in most) holds beside everything else, float32.
+# Number of float32 scores that fit in a TPU's fast memory (mostly 128 MiB) with everything else.
 SCORES_AT_ONCE = 12 * 2**20
 
 
@@ -28,7 +28,7 @@ def attend(
     """Return softmax(q k / sqrt(d)) v per head, with the softmax in float32.
 
     Args:
-      blocked: pairs of query and key that get no weight; size 1 on the head axis broadcasts.
+      blocked: True for query-key pairs that get no weight; size 1 on the head axis broadcasts.
     """
     query = query * query.shape[-1] ** -0.5
     if blocked is None and key.shape[1] >= MANY_KEYS:
@@ -93,7 +93,7 @@ def attend_few_keys(
 ) -> Float[Array, "b m c"]:
     """Return attention with its query and output projections folded onto the n keys and values.
 
-    Cheaper than projecting queries and output where m is much larger than n.
+    This is cheaper than projecting queries and output if m is much larger than n.
 
     Args:
       query: queries before projection; keys and values are already projected.

@@ -1,6 +1,6 @@
-"""Backend that programs are compiled for, which selects among equivalent forms of a computation.
+"""Backend that programs are compiled for; it selects among equivalent forms of a computation.
 
-By default it is that of the attached devices. To compile for other devices, use `compiling_for`.
+The default is the backend of the attached devices. Use `compiling_for` to compile for others.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ def backend() -> str:
 
 @contextlib.contextmanager
 def compiling_for(platform: str) -> Iterator[None]:
-    """Give functions that are traced in this block the forms that are best on `platform`.
+    """Use the forms that are best on `platform` in functions that are traced in this block.
 
     Functions that jax.jit has already traced are not traced again: jit them inside the block.
     """

@@ -15,8 +15,8 @@ from s3_jax.ops.products import product
 
 # Name for rematerialization: custom derivatives hide that a result is a convolution.
 CONVOLUTION = "convolution"
-# Fewest channels, and positions of the result, for which Winograd's form saves time on a CPU. Below
-# these, moving the transformed numbers costs more than it saves in multiplications.
+# Minimum channels and output positions for which Winograd's form saves time on a CPU. Below these,
+# moving the transformed numbers costs more time than the saved multiplications.
 WINOGRAD_CHANNELS = 128
 WINOGRAD_POSITIONS = 1024
 
@@ -80,10 +80,10 @@ def _leaves_lanes_empty(x: Array, kernel: Array, stride: int, padding: int) -> b
 
 
 def _convolve_blocks(x: Array, kernel: Array) -> Array:
-    """Compute a 7 x 7 convolution with stride 2 as one of 4 x 4 over blocks of 2 x 2 positions.
+    """Compute a 7 x 7 convolution with stride 2 as a 4 x 4 one over blocks of 2 x 2 positions.
 
-    The four positions of a block follow each other as channels. The taps are the same, with zeros
-    added on two sides.
+    The four positions of a block are stacked as channels. The taps are the same, with zeros added
+    on two sides.
     """
     b, h, w, i = x.shape
     blocks = x.reshape(b, h // 2, 2, w // 2, 2, i).transpose(0, 1, 3, 2, 4, 5)
@@ -100,11 +100,11 @@ def _convolve_blocks(x: Array, kernel: Array) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve_on_cpu(x: Array, kernel: Array, stride: int, padding: int) -> Array:
-    """Compute `_convolve` faster, with derivatives of its own.
+    """Compute `_convolve` faster, with custom derivatives.
 
-    JAX's derivatives are convolutions of another axis order. XLA's CPU compiler brings these into
-    the fast order only outside of loops; in a scan they take 30 times as long as those defined
-    here.
+    JAX's own derivatives are convolutions with a different axis order. XLA's CPU compiler converts
+    them to the fast order only outside loops; in a scan they take 30 times as long as the custom
+    ones.
     """
     if _saves_multiplications(x, kernel, stride, padding):
         return winograd.convolve_3x3(x, kernel)
@@ -143,7 +143,7 @@ _convolve_on_cpu.defvjp(_forward, _backward)
 def _convolve_and_scale_on_cpu(
     x: Array, kernel: Array, factor: Array, shift: Array, stride: int, padding: int
 ) -> Array:
-    """Apply `convolve` and `_scale`; the backward pass needs no result of the convolution."""
+    """Apply `convolve` and `_scale`; the backward pass does not need the convolution's result."""
     return _scale(convolve(x, kernel, stride, padding), factor, shift)
 
 

@@ -1,7 +1,7 @@
 """Gradients of convolutions in the forms that are fastest on a CPU.
 
-XLA would use convolutions of another axis order. All gradients are of `convolution.convolve`: zero
-padding on all four sides, channels last.
+XLA would use convolutions with a different axis order. All gradients are those of
+`convolution.convolve`, with zero padding on all four sides and channels last.
 """
 
 import itertools
@@ -14,8 +14,8 @@ from s3_jax.ops import winograd
 from s3_jax.ops.precision import wide_type
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-# Fewest channels for which Winograd's form saves time in the kernel's gradient. The gradient of the
-# input needs more channels, and at least this many positions in all maps together.
+# Minimum channels for which Winograd's form saves time in the kernel gradient. The input gradient
+# needs more channels, and at least this many positions in all maps together.
 WINOGRAD_CHANNELS = 32
 WINOGRAD_INPUT_CHANNELS = 64
 WINOGRAD_POSITIONS = 1024
@@ -30,7 +30,7 @@ def input_gradient(
     stride: int,
     padding: int,
 ) -> Float[Array, "b h w i"]:
-    """Return the gradient of an input of the given shape, from that of the result."""
+    """Return the gradient of an input of the given shape, from the gradient of the result."""
     size, (b, h, w, _) = kernel.shape[0], shape
     if (size, stride, padding) == (7, 2, 3) and h % 2 == w % 2 == 0:
         return _input_gradient_in_blocks(kernel, grad)
@@ -96,7 +96,7 @@ def kernel_gradient_by_taps(
 ) -> Float[Array, "n n i o"]:
     """Compute `kernel_gradient` in its reference form.
 
-    Every tap is one product of the gradient and the inputs that the tap saw.
+    Every tap is one product of the gradient and the inputs under that tap.
     """
     h, w = (stride * (n - 1) + 1 for n in grad.shape[1:3])
     padded = _padded(x, padding)
@@ -111,9 +111,9 @@ def kernel_gradient_by_taps(
 def _input_gradient_by_product(
     kernel: Float[Array, "3 3 i o"], grad: Float[Array, "b h w o"]
 ) -> Float[Array, "b h w i"]:
-    """Compute every position's part of nine neighbours' gradients by one product, then sum them.
+    """Compute every position's part of nine neighbours' gradients in one product, then sum them.
 
-    The kernel is used as it is, because flipping it is expensive compared with a small map.
+    The kernel is not flipped, because flipping is expensive compared with a small map.
     """
     b, h, w, outputs = grad.shape
     inputs = kernel.shape[2]
@@ -132,8 +132,8 @@ def _input_gradient_in_blocks(
 ) -> Float[Array, "b 2*h 2*w i"]:
     """Return the input gradient of a 7 x 7 convolution with stride 2.
 
-    It is computed as that of a 4 x 4 convolution over blocks of 2 x 2 positions, which needs no
-    dilation by the stride.
+    It is computed as the gradient of a 4 x 4 convolution over blocks of 2 x 2 positions, which
+    needs no dilation by the stride.
     """
     b, h, w, _ = grad.shape
     inputs = kernel.shape[2]
@@ -149,9 +149,9 @@ def _input_gradient_in_blocks(
 def _kernel_gradient_of_few_outputs(
     x: Float[Array, "b h w i"], size: int, grad: Float[Array, "b h2 w2 o"], padding: int
 ) -> Float[Array, "n n i o"]:
-    """Compute the kernel's gradient by one product.
+    """Compute the kernel's gradient in one product.
 
-    The input, which has more channels, stays in place, and the gradient is shifted.
+    The gradient is shifted rather than the input, which has more channels.
     """
     last, outputs = size - 1, grad.shape[-1]
     h, w = x.shape[1:3]
@@ -172,7 +172,7 @@ def _kernel_gradient_by_rows(
     stride: int,
     padding: int,
 ) -> Float[Array, "n n i o"]:
-    """Compute one product for every row of taps, with its columns side by side as channels."""
+    """Compute one product for every row of taps, with the row's columns stacked as channels."""
     h, w = (stride * (n - 1) + 1 for n in grad.shape[1:3])
     padded = _padded(x, padding)
     columns = [padded[:, :, dx : dx + w : stride] for dx in range(size)]

@@ -70,9 +70,9 @@ def sample_by_product(
 ) -> Float[Array, "b m n_heads d"]:
     """Compute `sample_by_gather` as a product with a matrix of interpolation weights.
 
-    A bilinear sample with zeros outside weights cell (i, j) by hat(y - i) hat(x - j), where hat
-    falls from 1 at 0 to 0 at distance 1. Queries are the last axis of the matrix's factors, so
-    that they fill a TPU's lanes, which 30 rows or columns would not.
+    A bilinear sample with zeros outside gives cell (i, j) the weight hat(y - i) hat(x - j), where
+    hat falls from 1 at 0 to 0 at distance 1. The last axis of the matrix's factors is queries,
+    which fill a TPU's lanes; 30 rows or columns would not.
     """
     b, h, w, _, d = value.shape
 
@@ -93,8 +93,8 @@ def _keep_arguments(value: Array, place: Array, weight: Array) -> tuple[Array, t
 def _gradients(kept: tuple[Array, ...], grad: Array) -> tuple[Array, ...]:
     """Return the gradients of `sample_by_product`, for one head and one item at a time.
 
-    The matrix and its gradient, 4 million numbers each for a frame of 480 x 480, are recomputed
-    and so stay in a TPU's fast memory.
+    The matrix and its gradient, 4 million numbers each for a frame of 480 x 480, are recomputed,
+    so they stay in a TPU's fast memory.
     """
     heads_first = zip((*kept, grad), (3, 2, 2, 2), strict=True)
     moved = tuple(jnp.moveaxis(x, axis, 0) for x, axis in heads_first)
@@ -154,7 +154,7 @@ def _hat(t: Float[Array, "*b p m"], size: int) -> Float[Array, "*b p n m"]:
 
 
 def _slope(t: Float[Array, "*b p m"], size: int) -> Float[Array, "*b p n m"]:
-    """Return the derivative of `_hat` with respect to t; at a cell's centre, from above."""
+    """Return the derivative of `_hat` with respect to t; at cell centres, the right derivative."""
     step, _ = _steps(t, size)
     return jnp.where(step == 0, -1, jnp.where(step == 1, 1, 0)).astype(t.dtype)
 
@@ -171,7 +171,7 @@ def _steps(
 def _head_by_head(
     one_head: Callable[[Array, Array, Array], Array], value: Array, place: Array, weight: Array
 ) -> Float[Array, "b m n_heads d"]:
-    """Apply `one_head` to one head after the other.
+    """Apply `one_head` to one head at a time.
 
     For the product, this limits the matrix to queries x cells. For the gathers, it leaves channels
     as the only inner loop, so that places and weights are computed once for all channels.

@@ -32,7 +32,7 @@ def put(
     start: int | Int[Array, ""],
     window: Shaped[Array, "b w *c"],
 ) -> Tokens:
-    """Replace the tokens of a slot from `start` on by a window, cast to their dtype."""
+    """Overwrite the tokens of a slot from `start` on with a window, cast to their dtype."""
     place = _place(tokens, slot, start)
     return lax.dynamic_update_slice(tokens, window[:, None].astype(tokens.dtype), place)
 
@@ -40,7 +40,7 @@ def put(
 def _place(
     tokens: Tokens, slot: Int[Array, ""], start: int | Int[Array, ""]
 ) -> tuple[Int[Array, ""], ...]:
-    """Return indices of one integer type, as slicing requires, also with `jax_enable_x64`."""
+    """Return indices of one integer type, which slicing requires even with `jax_enable_x64`."""
     place = (0, slot, start, *(0 for _ in tokens.shape[3:]))
     return tuple(jnp.asarray(index, jnp.int32) for index in place)
 
@@ -62,7 +62,7 @@ def update_slots(
 ) -> Tokens:
     """Apply `write(tokens, slot, read(slot, tokens))` to every chosen slot.
 
-    A single function that reads and writes would make a conditional copy the tokens.
+    If one function did both, the conditional would copy the tokens.
     """
 
     def visit(tokens: Tokens, slot: Int[Array, ""]) -> tuple[Tokens, None]:

@@ -12,7 +12,7 @@ from s3_jax.ops.backend import backend
 
 
 def max_pool_3x3_stride_2(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Apply 3 x 3 max pooling with stride 2 and padding 1, which never wins."""
+    """Apply 3 x 3 max pooling with stride 2 and padding 1; padding never wins."""
     if backend() == "cpu" and x.shape[1] % 2 == x.shape[2] % 2 == 0:
         return _pool_on_cpu(x)
     return pool_by_window(x)
@@ -21,22 +21,22 @@ def max_pool_3x3_stride_2(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c
 def pool_by_window(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
     """Compute the pooling in its reference form.
 
-    XLA's CPU compiler carries four arrays of indices for the gradient of this form.
+    XLA's CPU compiler carries four index arrays for this form's gradient.
     """
     return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
 @jax.custom_vjp
 def _pool_on_cpu(x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 c"]:
-    """Compute exactly what `pool_by_window` computes.
+    """Compute exactly the result of `pool_by_window`.
 
-    The gradient is the same too: it goes to the first of equal entries.
+    The gradient is also the same: it goes to the first of equal entries.
     """
     return functools.reduce(jnp.maximum, _seen(x))
 
 
 def _forward(x: Array) -> tuple[Array, Int8[Array, "b h w c"]]:
-    """Return the result, and the index (0 to 8) of the place that it came from."""
+    """Return the result, and the index (0 to 8) of the window position it came from."""
     best, *others = _seen(x)
     place = jnp.zeros(best.shape, jnp.int8)
     for number, other in enumerate(others, start=1):
@@ -51,9 +51,9 @@ def _backward(place: Int8[Array, "b h w c"], grad: Float[Array, "b h w c"]) -> t
     windows = {0: (1,), 1: (2, 0)}
 
     def received(dy: int, dx: int) -> Array:
-        """Return what the windows give to their entries at one of the nine places."""
+        """Return the gradient that windows pass to their entries at one of nine positions."""
         part = jnp.where(place == 3 * dy + dx, grad, 0)
-        # Place 0 of a window is the last of the window before.
+        # Position 0 of a window is the last one of the window before.
         after = ((0, 0), (0, int(dy == 0)), (0, int(dx == 0)), (0, 0))
         return jnp.pad(part, after)[:, int(dy == 0) :, int(dx == 0) :]
 
@@ -72,7 +72,7 @@ _pool_on_cpu.defvjp(_forward, _backward)
 
 
 def _seen(x: Float[Array, "b h w c"]) -> list[Float[Array, "b h2 w2 c"]]:
-    """Return what the windows hold at each of their nine places, row by row."""
+    """Return the windows' entries at each of the nine positions, row by row."""
     h, w = x.shape[1], x.shape[2]
     padded = jnp.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0)), constant_values=-jnp.inf)
     return [padded[:, dy : dy + h : 2, dx : dx + w : 2] for dy in range(3) for dx in range(3)]

@@ -1,4 +1,4 @@
-"""Number types: float32, or wider, for what must not be computed in bfloat16."""
+"""Number types for computations that bfloat16 is too coarse for: float32 or wider."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float

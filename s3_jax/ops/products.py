@@ -24,7 +24,7 @@ _INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86, x86, Arm
 
 @contextlib.contextmanager
 def operands(dtype: DTypeLike | None) -> Iterator[None]:
-    """Round the operands of products traced in this block to `dtype`; None leaves them."""
+    """Round operands of products traced in this block to `dtype`; None does not round."""
     token = _operands.set(dtype)
     try:
         yield
@@ -35,7 +35,7 @@ def operands(dtype: DTypeLike | None) -> Iterator[None]:
 def product(x: Float[Array, "... i"], matrix: Float[Array, "i o"]) -> Float[Array, "... o"]:
     """Multiply x by a matrix, in the dtype of x.
 
-    Operands are rounded as `operands` says; sums are float32.
+    `operands` sets how operands are rounded; sums are float32.
     """
     narrow = _operands.get()
     if narrow is None or x.dtype != jnp.float32:
@@ -47,7 +47,7 @@ def product(x: Float[Array, "... i"], matrix: Float[Array, "i o"]) -> Float[Arra
 
 
 def computing_types(dtype: DTypeLike) -> tuple[jnp.dtype, jnp.dtype | None]:
-    """Return the type to compute in for a requested `dtype`, and the type of products' operands.
+    """Return the type to compute in for a requested `dtype`, and the type of product operands.
 
     On a CPU, bfloat16 means float32 with bfloat16 operands, or plain float32 if the CPU has no
     instructions for them.

@@ -64,7 +64,7 @@ def resize_masks(
 def _enlarge(x: Array, axis: int, factor: int) -> Array:
     """Enlarge one axis bilinearly by a whole factor, one output phase after the other."""
     n = x.shape[axis]
-    # Not jnp.pad, which adds empty arrays on the other axes: ONNX knows none.
+    # Not jnp.pad, which adds empty arrays on the other axes; ONNX has no empty arrays.
     padded = jnp.concatenate([_slice(x, axis, 0, 1), x, _slice(x, axis, n - 1, 1)], axis)
     phases = []
     for phase in range(factor):

@@ -1,7 +1,7 @@
 """Selection of entries by index: a gather, or a product with a matrix of zeros and ones on TPU.
 
-A TPU gathers row by row, and adds the gradients of gathered rows one after the other in a loop. Its
-matrix units do both at once, and exactly: only one term of every sum is not zero.
+A TPU gathers row by row, and adds the gradients of gathered rows in a loop, one at a time. Its
+matrix units handle all rows at once, and exactly, because only one term of every sum is not zero.
 """
 
 import math
@@ -17,7 +17,7 @@ from s3_jax.ops.backend import backend
 def take_tokens(
     values: Float[Array, "b n groups d"], index: Int[Array, "b m groups"]
 ) -> Float[Array, "b m groups d"]:
-    """Return the token that `index` names in every group (such as a head)."""
+    """Return the token at `index` in every group (such as a head)."""
     if backend() != "tpu":
         return jnp.take_along_axis(values, index[..., None], axis=1)
     chosen = jax.nn.one_hot(index, values.shape[1], dtype=values.dtype)

@@ -1,4 +1,4 @@
-"""Anisotropic similarity between memory tokens and query pixels, and softmax over some tokens.
+"""Anisotropic similarity between memory tokens and query pixels, and softmax over valid tokens.
 
     similarity(i, j) = shrinkage_i * -sum_c selection_cj (key_ci - query_cj)^2 / sqrt(channels)
 
@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from s3_jax.ops.precision import widen
 
-# Similarity of tokens that must not be read: far below any real one, yet finite.
+# Similarity of tokens that must not be read: far below any real value, but finite.
 EXCLUDED = -1e30
 
 
@@ -27,7 +27,7 @@ def token_features(
     """Return features of memory tokens.
 
     Args:
-      shrinkage: 1 if left out.
+      shrinkage: 1 if omitted.
       valid: False for tokens that must not be read; their similarity becomes EXCLUDED.
     """
     key = widen(key)
@@ -46,7 +46,8 @@ def query_features(
 ) -> Float[Array, "*batch m f"]:
     """Return features of query pixels.
 
-    Without a selection, it is taken as 1, and the term that depends on the query alone is left out.
+    If the selection is missing, it is taken as 1, and the term that depends only on the query is
+    left out.
     """
     query_key = widen(query_key)
     if query_selection is None:
@@ -63,7 +64,7 @@ def query_features(
 def feature_similarity(
     queries: Float[Array, "*batch m f"], tokens: Float[Array, "*batch n f"]
 ) -> Float[Array, "*batch m n"]:
-    """Return similarities, the product of both kinds of features."""
+    """Return similarities: the product of token features and query features."""
     return jnp.einsum("...mf,...nf->...mn", queries, tokens, precision=lax.Precision.HIGHEST)
 
 

@@ -68,7 +68,7 @@ def _in_blocks(
     return _pool_phases(_scale(y, jnp.tile(factor, 4), jnp.tile(shift, 4)))
 
 
-# What the gradient keeps is the convolution's result, rather than that result in float32.
+# The backward pass keeps the convolution's result rather than a float32 copy of it.
 @functools.partial(jax.checkpoint, prevent_cse=False)
 def _scale(y: Array, factor: Array, shift: Array) -> Array:
     return (y * factor.reshape(1, 1, 1, -1) + shift.reshape(1, 1, 1, -1)).astype(y.dtype)
@@ -97,7 +97,7 @@ def _convolve_blocks(x: Array, kernel: Array) -> Float[Array, "b h4 w4 phases"]:
 def _pool_phases(y: Float[Array, "b h4 w4 phases"]) -> Float[Array, "b h4 w4 o"]:
     """Max-pool the results of blocks, where the first of equal values receives the gradient.
 
-    A pooling window holds its block's results, and the last ones of the blocks above and to the
+    A pooling window holds its block's results and the last results of the blocks above and to the
     left. Both rows of a block are pooled together, which fills twice as many of a TPU's lanes.
     """
 

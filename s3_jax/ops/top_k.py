@@ -23,11 +23,10 @@ LANES = 128
 
 
 def largest_places(values: Float[Array, "*b n"], k: int) -> Int[Array, "*b top"]:
-    """Return the places of the k largest entries of each row, largest first, ties by lowest place.
+    """Return the indices of the k largest entries of each row, largest first, ties by lowest index.
 
-    This is `lax.top_k`, except that rows spread over devices are ranked by each device for itself;
-    the compiler would gather all rows on all devices first. The result is a constant to
-    derivatives.
+    This is `lax.top_k`, except that if rows are sharded, each device ranks its own; the compiler
+    would first gather all rows on all devices. The result is a constant for differentiation.
     """
     return _places_of(k)(lax.stop_gradient(values))
 
@@ -64,7 +63,7 @@ def _constant(places: Array) -> tuple[Array, Any]:
 def largest(
     values: Float[Array, "*b n"], k: int
 ) -> tuple[Float[Array, "*b top"], Int[Array, "*b top"]]:
-    """Return the k largest entries of each row, and their places; see `largest_places`."""
+    """Return the k largest entries of each row, and their indices; see `largest_places`."""
     places = largest_places(values, k)
     return jnp.take_along_axis(values, places, axis=-1, mode="clip"), places
 
@@ -112,7 +111,7 @@ def _largest_with_count(
 ) -> tuple[UInt16[Array, " m"], Int[Array, " m"]]:
     """Return the largest number that `wanted` entries of a row reach, and how many exceed it.
 
-    The counts are products with ones, for which a TPU's compiler needs half the time of sums.
+    The counts are products with ones, which on a TPU take half the time of sums.
     """
     ones = jnp.ones((ranks.shape[1], LANES), jnp.bfloat16)
 

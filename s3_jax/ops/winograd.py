@@ -1,12 +1,12 @@
 """3 x 3 convolution with half the multiplications: Winograd's minimal filtering F(4, 3).
 
-Three taps make four neighbouring results out of six inputs. Seen as polynomials, these twelve
-products are a polynomial multiplication that needs six products, at six points: transform inputs
-and taps to values at the points, multiply, transform back (Lavin and Gray, CVPR 2016). This is done
-along the height only, which leaves six 1 x 3 convolutions for every four rows of results.
+Three taps and six inputs give four neighbouring results, by twelve products. Written as polynomial
+multiplication, this needs only six products, one at each of six points: transform inputs and taps
+to values at the points, multiply, transform back (Lavin and Gray, CVPR 2016). This is done along
+the height only, which leaves six 1 x 3 convolutions for every four rows of results.
 
-The points decide how rounding errors grow. Those below keep them at 2.5 times those of the direct
-sum; the usual points 0, 1, -1, 2, -2 give 3.7 times.
+The choice of points decides how rounding errors grow: to 2.5 times those of the direct sum with the
+points below, and to 3.7 times with the usual points 0, 1, -1, 2, -2.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def _transforms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         inputs[i, :-1] = np.poly(rest)[::-1] / np.prod([point - other for other in rest])
     inputs[-1] = np.poly(POINTS)[::-1]
     taps[-1, -1] = results[-1, -1] = 1
-    # Powers of two move between inputs and taps without rounding; similar sizes lose least.
+    # Scaling by powers of two does not round; matrices of similar magnitude lose least precision.
     size = 2 ** np.round(np.log2(np.abs(inputs).max(axis=1, keepdims=True)))
     return inputs / size, taps * size, results
 
@@ -50,7 +50,7 @@ def convolve_3x3(
     """Convolve with stride 1 and zero padding of 1."""
     b, h, w, _ = x.shape
     rows = _input_rows(x)
-    # One array of all taps: six small ones would each be computed by one thread.
+    # One array for all taps, because a single thread would compute each of six small ones.
     taps = jnp.stack([_combine(weights, list(kernel)) for weights in _TAPS])
     products = [
         _convolve_1x3(_combine(weights, rows), taps[i]) for i, weights in enumerate(_INPUTS)
@@ -62,7 +62,7 @@ def convolve_3x3(
 def kernel_gradient_3x3(
     x: Float[Array, "b h w i"], grad: Float[Array, "b h w o"]
 ) -> Float[Array, "3 3 i o"]:
-    """Return the gradient of the kernel of `convolve_3x3`, from that of its result.
+    """Return the gradient of the kernel of `convolve_3x3`, from the gradient of its result.
 
     The same transforms are applied the other way around, with one matrix product for every point
     and column of taps.
@@ -101,6 +101,6 @@ def _convolve_1x3(x: Array, taps: Float[Array, "3 i o"]) -> Array:
 def _at_points(
     transform: np.ndarray, rows: Sequence[Float[Array, "b tiles w c"]]
 ) -> Float[Array, "points n c"]:
-    """Return the rows' values at all points, positions one after the other."""
+    """Return the rows' values at all points, with all positions on one axis."""
     values = [_combine(weights, rows) for weights in transform]
     return jnp.stack([x.reshape(-1, x.shape[-1]) for x in values])
