@@ -1,1 +1,1 @@
-"""The clip that comes with the package: its drawing, its files, and a measure of tracking."""
+"""The bundled clip: its rendering, its files, and a measure of tracking quality."""

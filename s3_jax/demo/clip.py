@@ -1,4 +1,4 @@
-"""Files of the bundled clip, and the agreement of masks with the true ones.
+"""The files of the bundled clip, and the agreement of masks with the ground truth.
 
 `s3 demo-clip` renders the files from `s3_jax.demo.pond`.
 """
@@ -23,8 +23,8 @@ class Agreement:
     """Tracking quality of one object over all frames after the first.
 
     region: mean J (intersection over union) with the true mask.
-    least: the smallest J.
-    kept: True if, in every frame after the crossing, its mask was on the object and not on another.
+    least: smallest J.
+    kept: True if, in every frame after the crossing, the mask was on this object and no other.
     """
 
     object_id: int
@@ -45,7 +45,7 @@ def compare(found: Masks, true: Masks, after_crossing: int = AFTER_CROSSING) -> 
     Args:
       found: object ids, frames x height x width.
       true: the true ids, of the same shape.
-      after_crossing: the frame from which on identities must be kept.
+      after_crossing: the frame from which identities must be preserved.
 
     Raises:
       ValueError: the number of frames or their sizes differ.

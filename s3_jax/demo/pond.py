@@ -1,11 +1,11 @@
-"""Scene of the bundled clip: three similar koi, seen from above, cross in a garden pond.
+"""The scene of the bundled clip: three similar koi, seen from above, cross in a garden pond.
 
     frame, mask = render(pond_scene(), t)    # t from 0 to NUM_FRAMES - 1
 
 All textures are procedural and all paths are fixed. Only the look of markings, pebbles and leaves
 comes from a random generator, whose seed is fixed. The fish have the same shape and colours and
-nearly the same markings, so only their positions distinguish them. Fish 1 comes out from under a
-lily leaf and swims over fish 2, then over the tail of fish 3.
+nearly the same markings, so only their positions distinguish them. Fish 1 emerges from under a lily
+leaf and swims over fish 2, then over the tail of fish 3.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ STILL = Ripple(*(np.zeros(shape, np.float32) for shape in ((1, 2), (1, 2), (1,),
 
 
 def pond_scene() -> Scene:
-    """Return the complete scene; every call returns the same one."""
+    """Return the complete scene, which is the same for every call."""
     rng = np.random.default_rng(7)
     kind = noise(rng, SPRITE, SPRITE, cells=5, octaves=2)
     markings = [_markings(rng, kind) for _ in range(3)]
@@ -61,7 +61,7 @@ def _wave(base: Sequence[Number], swings: Sequence[tuple[Number, Number, Number]
 
 
 def _path(points: tuple[Point, Point], bend: Number) -> Wave:
-    """Return a path between two points over the whole clip that bends to one side.
+    """Return a path between two points that takes the whole clip and bends to one side.
 
     It is half a sine wave: slow at both ends, fastest in the middle.
     """
@@ -85,7 +85,7 @@ def _fish(
     bend: Number,
     phase: float,
 ) -> Body:
-    """Build a koi from a tail, two fins and the body above them, with the nose along its path."""
+    """Build a koi from a tail, two fins and a body on top, with its nose along the path."""
     position = _path(points, bend)
     ahead = position(NUM_FRAMES / 2 + 1) - position(NUM_FRAMES / 2 - 1)
     heading = float(np.arctan2(ahead[1], ahead[0]))
@@ -117,7 +117,7 @@ def _undulation(phase: float) -> Ripple:
 
 
 def _shadow(body: Body) -> Body:
-    """Return a body's faint, dark shadow on the ground, offset to one side; it is no object."""
+    """Return a body's faint, dark shadow on the ground, offset to one side; it is not an object."""
 
     def dark(sprite: Sprite) -> Sprite:
         """Return a sprite's blurred, dark silhouette."""
@@ -130,7 +130,7 @@ def _shadow(body: Body) -> Body:
 
 
 def _leaf(rng: np.random.Generator, centre: Point, side: Number, turn: float) -> Body:
-    """Build a lily leaf that hardly moves and hides whatever swims under it."""
+    """Build a lily leaf that barely moves and hides whatever swims under it."""
     part = Part(_leaf_sprite(rng), (0.0, 0.0), 1.0, _wave((0,), ((0, 0, 0),)), STILL)
     return Body(
         object_id=0,
@@ -158,7 +158,7 @@ def _torso() -> Coverage:
 
 
 def _tail() -> Coverage:
-    """Draw a fan behind the middle of the sprite, which is the point about which it swings."""
+    """Draw a fan behind the sprite's centre, which is the point that it swings about."""
     upper = [(0.1, 0.07), (-0.1, 0.08), (-0.3, 0.24), (-0.46, 0.3), (-0.42, 0.16), (-0.3, 0.02)]
     return _polygon([*upper, *((x, -y) for x, y in reversed(upper))])
 

@@ -1,6 +1,6 @@
-"""Masks from clicks and boxes: an image is encoded once, and then every prompt gives a mask.
+"""Masks from clicks and boxes: an image is encoded once, then each prompt yields a mask.
 
-A prompt is answered twice, first on the whole image, then on a window around the first answer.
+Each prompt is processed twice: on the whole image, then on a window around the first answer.
 """
 
 import functools
@@ -29,9 +29,9 @@ from s3_jax.prompting.windows import (
     whole_window,
 )
 
-Values = np.ndarray | Sequence[Any]  # numbers of a point, a box, or several
+Values = np.ndarray | Sequence[Any]  # numbers of one or several points or boxes
 
-# Capacity for points starts here and doubles as needed, so few programs are compiled.
+# The capacity for points starts here and doubles as needed, so few programs are compiled.
 FEWEST_PLACES = 16
 # A close window is used only if it shows this much more detail than the whole image.
 WORTHWHILE = 1.1
@@ -53,7 +53,7 @@ class View(NamedTuple):
 
 
 class Said(NamedTuple):
-    """A checked prompt, in pixels of the image."""
+    """A validated prompt, in pixels of the image."""
 
     points: Float32[np.ndarray, "n 2"]
     labels: Shaped[np.ndarray, "n"]
@@ -69,7 +69,7 @@ class Prompter:
         mask = prompter.prompt(features, [(210, 140)]) > 0.5
         mask = prompter.prompt(features, [(210, 140), (40, 60)], [1, 0], previous_mask=mask) > 0.5
 
-    Answers depend only on the arguments.
+    Results depend only on the arguments.
     """
 
     def __init__(self, checkpoint: str | os.PathLike[str] = "s3_lite"):
@@ -135,7 +135,7 @@ class Prompter:
         return nearby * seen + found * (1 - seen)
 
     def prepare(self, size: Size) -> None:
-        """Compile the programs for images of a (height, width), or load them from JAX's cache.
+        """Compile the programs for images of this (height, width), or load them from JAX's cache.
 
         The first click is then as fast as later ones.
         """
@@ -150,7 +150,7 @@ class Prompter:
         return View(window, size, self._encode(self._trunk, seen))
 
     def _answer(self, view: View, size: Size, said: Said) -> Float32[np.ndarray, "h w"]:
-        """Return probabilities for an image of a size, which are 0 outside the view."""
+        """Return probabilities for an image of this size; they are 0 outside the view."""
         prompts = prompts_in_view(view.window, view.size, said)
         found = self._decode(self._head, view.maps, prompts)
         return view.window.back(np.asarray(found), size)
@@ -187,7 +187,7 @@ def _decode(head: dict[str, Any], maps: DetailedMaps, prompts: Prompts) -> Float
 
 
 def prompts_in_view(window: Window, size: Size, said: Said) -> Prompts:
-    """Return a prompt in pixels of a view, padded to a fixed capacity, as the network takes it."""
+    """Return the network's input for a prompt: in pixels of a view, padded to a fixed capacity."""
     places = FEWEST_PLACES
     while places < len(said.points):
         places *= 2

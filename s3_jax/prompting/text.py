@@ -1,4 +1,4 @@
-"""Prompts written as text, and the masks of several objects that they define.
+"""Prompts as text, and the masks of several objects that they define.
 
 points  210,140:1            a point on object 1
         210,140,230,180:2    two points on object 2
@@ -33,11 +33,11 @@ def parse_prompts(
     """Parse prompts, and return them by object id.
 
     Args:
-      points, negative_points: texts `x,y[,x,y...]:id` for points on and outside an object.
-      boxes: texts `left,top,right,bottom:id`.
+      points, negative_points: strings `x,y[,x,y...]:id` for points on and outside an object.
+      boxes: strings `left,top,right,bottom:id`.
 
     Raises:
-      InputError: a text is malformed, or an object has two boxes or only negative points.
+      InputError: a string is malformed, or an object has two boxes or only negative points.
     """
     found: dict[int, ObjectPrompt] = {}
     for flag, texts in (("points", points), ("negative_points", negative_points), ("box", boxes)):

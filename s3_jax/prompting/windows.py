@@ -1,4 +1,4 @@
-"""Windows of an image, which the network sees at fixed sizes."""
+"""Image windows, which the network sees at fixed sizes."""
 
 import math
 from typing import NamedTuple
@@ -9,14 +9,14 @@ from jaxtyping import Bool, Float32, Shaped
 from numpy.typing import NDArray
 
 Size = tuple[int, int]  # height, width
-# Sizes at which whole images are encoded, by falling width per height; each one is compiled.
+# Sizes for encoding whole images, by descending aspect ratio; each one is compiled.
 WHOLE_SIZES: tuple[Size, ...] = ((320, 576), (448, 448), (576, 320))
 CLOSE_SIZE: Size = (384, 384)
-# A close window's sides as multiples of those of the box, and the shortest side in pixels.
+# A close window's sides as multiples of the box's, and the shortest side in pixels.
 MARGIN, SMALLEST = 1.4, 48.0
 # Largest ratio of a close window's longer side to its shorter side.
 STRETCH = 1.3
-# Grey level beyond an image's edge.
+# Grey level beyond the edges of an image.
 BEYOND = 127.0
 
 
@@ -29,14 +29,14 @@ class Window(NamedTuple):
     height: float
 
     def points_from(self, points: NDArray, size: Size) -> Float32[np.ndarray, "n 2"]:
-        """Convert positions (x, y) in the image to positions in a view of a size."""
+        """Convert positions (x, y) in the image to positions in a view of this size."""
         scale = np.array([size[1] / self.width, size[0] / self.height])
         return ((points - np.array([self.left, self.top])) * scale).astype(np.float32)
 
     def view_of(
         self, picture: Shaped[np.ndarray, "h w *c"], size: Size, beyond: float = 0.0
     ) -> Shaped[np.ndarray, "h2 w2 *c"]:
-        """Resample the window's content to a size, smoothed if it shrinks."""
+        """Resample the window's content to this size, smoothing it if it shrinks."""
         across, down = size[1] / self.width, size[0] / self.height
         height, width = picture.shape[:2]
         smaller = (max(round(min(across, 1) * width), 1), max(round(min(down, 1) * height), 1))
@@ -59,7 +59,7 @@ def _warp(
     size: Size,
     fill: float,
 ) -> NDArray:
-    """Scale and shift a picture, in coordinates where pixel i is the interval from i to i + 1."""
+    """Scale and shift a picture, in coordinates where pixel i spans i to i + 1."""
     matrix = np.array(
         [
             [scale[0], 0, shift[0] + (scale[0] - 1) / 2],

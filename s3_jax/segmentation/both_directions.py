@@ -6,7 +6,7 @@
     finished = fill_backwards(session, source, masks, folder, config, given)
 
 The second pass starts at the last mask and ends at the first frame. In frames that already have a
-forward result, both results are joined (`propagation.joining`). Both passes can be interrupted and
+forward result, both results are joined (`propagation.joining`). Either pass can be interrupted and
 resumed.
 """
 
@@ -38,15 +38,15 @@ from s3_jax.segmentation.video import (
     save_result,
 )
 
-READ_AT_ONCE = 256 * 2**20  # bytes of frames decoded forwards at a time, then used in reverse
+READ_AT_ONCE = 256 * 2**20  # bytes of frames to decode forwards at a time and then use in reverse
 
 
 @runtime_checkable
 class Rewindable(Segmenter, Protocol):
-    """A session that can be restarted, and can reserve capacity for objects known in advance."""
+    """A session that can restart and reserve capacity for objects known in advance."""
 
     def reset(self) -> None:
-        """Forget the video, so that another one can begin."""
+        """Forget the video, so that another one can start."""
         ...
 
     def reserve(self, objects: int, buckets: int) -> None:
@@ -56,7 +56,7 @@ class Rewindable(Segmenter, Protocol):
 
 @runtime_checkable
 class ListedMasks(MaskSource, Protocol):
-    """Masks whose frames are known; `files` maps frame indices to files."""
+    """Masks with known frames; `files` maps frame indices to files."""
 
     files: dict[int, Path]
 
@@ -84,7 +84,7 @@ class GivenMasks:
         return {i: [f for f in sorted(self.wanted) if i in self.wanted[f]] for i in ids}
 
     def shares(self, index: int) -> dict[int, Share]:
-        """Return the weight of the forward result of each object in a frame."""
+        """Return the weight of each object's forward result in a frame."""
         return {
             id_: share(sorted({*shown, *self.clears}), shown, index)
             for id_, shown in self.frames_of.items()
@@ -98,7 +98,7 @@ class GivenMasks:
 
 
 def masks_used(masks: ListedMasks, config: SegmentConfig) -> GivenMasks:
-    """Return the masks that `segment` uses, either all or the first of each object.
+    """Return the masks that `segment` uses: all of them, or the first of each object.
 
     Raises:
       InputError: a mask cannot be used.
@@ -165,7 +165,7 @@ def fill_backwards(
                 break
             saver.save_if_due(writer, done)
         saver.save(writer, done)
-    source.lost = lost  # the pass in pieces has not recorded all lost frames
+    source.lost = lost  # decoding in pieces did not record all lost frames
     return not stopped
 
 
@@ -217,7 +217,7 @@ def _keep(
     result: Result,
     shares: Mapping[int, Share],
 ) -> None:
-    """Write a frame's result, joined with the result of the other direction if there is one."""
+    """Write a frame's result, joined with that of the other direction if there is one."""
     if config.saved is not None and step.frame.name not in config.saved:
         return
     other = folder.forward / f"{step.frame.name}.npz"

@@ -1,7 +1,7 @@
-"""Segmentation of several videos in lockstep, for devices that a single video cannot keep busy.
+"""Lockstep segmentation of several videos, for devices that a single video cannot keep busy.
 
-Groups depend only on the list of videos, so a resumed run computes the same batches and writes the
-same bytes.
+Groups depend only on the list of videos, so a resumed run computes the same batches and writes
+identical bytes.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ class Batch(Protocol):
 class Job:
     """One video of a batch.
 
-    folder: the folder for its results; None if they exist already.
+    folder: the folder for its results; None if they already exist.
     done: number of frames segmented.
     problem: the error that ended it before its last frame, if any.
     """
@@ -57,7 +57,7 @@ class Job:
 def segment_together(
     batch: Batch, jobs: Sequence[Job], advanced: Callable[[], None], stop: Callable[[], bool]
 ) -> bool:
-    """Segment all videos from their first frames on; return False if stopped before the end.
+    """Segment all videos from their first frames; return False if stopped before the end.
 
     Args:
       advanced: called after every frame of every video.

@@ -1,4 +1,4 @@
-"""Merging of several runs, at different scales for example: argmax of summed probabilities."""
+"""Merge several runs, for example at different scales: argmax of summed probabilities."""
 
 import zipfile
 import zlib
@@ -18,7 +18,7 @@ Scores = tuple[Int32[np.ndarray, "_"], Float32[np.ndarray, "_ _ _"]]
 
 
 def merge_scores(runs: Sequence[Scores]) -> Int32[np.ndarray, "h w"]:
-    """Return the object id with the highest summed probability at each pixel.
+    """Return the object id with the highest summed probability for each pixel.
 
     Args:
       runs: object ids and probabilities (background first) of each run. The order of objects may
@@ -41,7 +41,7 @@ def merge_frame(scores: Sequence[Path], encoding: MaskEncoding, output: Path) ->
     """Merge the files of one frame into a mask file.
 
     Args:
-      scores: probabilities of one frame, a file for each run.
+      scores: files with the probabilities of one frame, one per run.
       encoding: encoding of the mask file.
       output: the mask file to write.
 
@@ -58,7 +58,7 @@ def read_scores(path: Path) -> Scores:
     """Read object ids and probabilities (background first) written by `writers.write_scores`.
 
     Raises:
-      InputError: the file is missing, damaged or of another kind.
+      InputError: the file is missing, damaged or not a score file.
     """
     try:
         with path.open("rb") as file, np.load(file) as arrays:
@@ -71,7 +71,7 @@ def read_scores(path: Path) -> Scores:
 
 
 def scored_frames(run: Path) -> dict[str, list[str]]:
-    """Return the frame names, by video, of the probabilities in an output directory.
+    """Return the names of frames with probabilities in an output directory, by video.
 
     Raises:
       InputError: there are none.
@@ -87,7 +87,7 @@ def scored_frames(run: Path) -> dict[str, list[str]]:
 
 
 def refuse_different_frames(runs: Sequence[Path], frames: Sequence[dict[str, list[str]]]) -> None:
-    """Raise an InputError that lists, for every run and video, the frames that it lacks."""
+    """Raise an InputError that lists the missing frames for every run and video."""
     everything: dict[str, set[str]] = {}
     for found in frames:
         for name, names in found.items():
@@ -104,7 +104,7 @@ def refuse_different_frames(runs: Sequence[Path], frames: Sequence[dict[str, lis
 
 
 def mask_encoding(folder: Path) -> MaskEncoding:
-    """Return the encoding of a video's masks: RGB if any mask has it, else that of the first mask.
+    """Return the encoding of a video's masks: RGB if any mask uses it, else that of the first mask.
 
     Raises:
       InputError: there are no masks, or one is damaged.

@@ -9,7 +9,7 @@ from s3_jax.propagation.session import Session
 
 
 class WatchedSession(Session):
-    """Session that reports the tokens to which its queries would attend in the next frame."""
+    """Session that reports which tokens its queries would attend to in the next frame."""
 
     def choices(self, image: UInt8[np.ndarray, "h w 3"]) -> QueryChoices:
         """Return the attended tokens for every slot; objects must have been annotated."""

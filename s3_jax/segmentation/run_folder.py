@@ -2,11 +2,11 @@
 
 masks/<frame>.png  scores/<frame>.npz  overlay.mp4   results
 run.json                                             settings and fingerprints of the inputs
-resume_<n>.state                                     the session after n frames, until finished
+resume_<n>.state                                     the session after n frames, until the end
 backward_<n>.state                                   the same for the backward pass
-forward_probabilities/<frame>.npz                    forward results, to be joined with it
+forward_probabilities/<frame>.npz                    forward results to join with that pass
 
-Masks and scores may be in other directories, which the results of many videos can share.
+Masks and scores may be in other directories, which many videos can share.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from s3_jax.files import Lock, replacing
 from s3_jax.media.run_json import NAME, differences, new_record, read_record, write_record
 
 Identity = dict[str, Any]
-Pass = Literal["resume", "backward"]  # as the files of a saved session are named
+Pass = Literal["resume", "backward"]  # the prefix of a saved session's files
 
 
 @runtime_checkable
@@ -61,8 +61,8 @@ _SAMPLE = 64 * 1024
 class RunFolder:
     """The output directory of one run, which may be new or resumed.
 
-    identity: everything that decides the results, as a flat dictionary of JSON values. An existing
-      directory must have been made with an equal one.
+    identity: everything that determines the results, as a flat dictionary of JSON values. The run
+      in an existing directory must have the same identity.
     inputs: paths that the run reads. They must not be among its results.
     overwrite: delete the results of an earlier run, but no other files.
     masks, scores: directories for the results; by default `path / "masks"` and `path / "scores"`.
@@ -97,7 +97,7 @@ class RunFolder:
             elif previous:
                 self._clear()
             self._clear_unfinished()
-            # The record is written first: results without one count as somebody else's.
+            # Write the record first: results without a record count as another program's.
             write_record(path / NAME, self._record)
             self.masks.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -126,7 +126,7 @@ class RunFolder:
         """Record that all `frames` frames are done, and delete the saved session.
 
         Args:
-          results: number of frames with a result file, if not all.
+          results: number of frames with a result file, if not all frames have one.
           notes: JSON values to keep.
         """
         results = frames if results is None else results
@@ -165,12 +165,12 @@ class RunFolder:
         return sorted(self.path.glob(f"{which}_*.state"), key=_frames_done)
 
     def _drop_work(self) -> None:
-        """Delete files that only an unfinished run needs; states first, as they need the rest."""
+        """Delete files that only an unfinished run needs; states first: they need the others."""
         for state in (*self._states("backward"), *self._states("resume")):
             state.unlink()
         for file in self.forward.glob("*.npz"):
             file.unlink()
-        with contextlib.suppress(OSError):  # it does not exist, or holds other files
+        with contextlib.suppress(OSError):  # it does not exist, or contains other files
             self.forward.rmdir()
 
     def _previous(self) -> dict[str, Any] | None:
@@ -207,7 +207,7 @@ class RunFolder:
         return any(True for found in files for _ in found)
 
     def _clear(self) -> None:
-        # States come first: a run killed here must not be resumed when its results are gone.
+        # Delete states first: a run killed here must not be resumed without its results.
         self._drop_work()
         self.overlay.unlink(missing_ok=True)
         for folder, pattern in ((self.masks, "*.png"), (self.scores, "*.npz")):

@@ -51,12 +51,12 @@ class RunRecord:
         records: Mapping[str, Mapping[str, Any]],
         problems: Mapping[str, str],
     ) -> None:
-        """Add the measurements.
+        """Add the final measurements; mark the run as finished if there are no problems.
 
         Args:
-          devices: JAX devices, or descriptions of devices of other processes.
+          devices: JAX devices, or descriptions of other processes' devices.
           records: records of the finished videos.
-          problems: problems of the others.
+          problems: problems of the other videos.
         """
         self.note(
             frames=sum(record["frames"] for record in records.values()),
@@ -140,8 +140,8 @@ def peak_host_memory() -> int:
 def speed(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the frames per second of one device over finished videos.
 
-    One value includes compilation; the other leaves out the first frames of every video. Both
-    include reading and writing.
+    One value includes compilation; the other excludes the first frames of every video. Both include
+    reading and writing.
     """
     notes = [record.get("notes", {}) for record in records]
     total = {key: float(sum(note.get(key, 0) for note in notes))

@@ -60,7 +60,7 @@ class Result(Protocol):
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """The part of `propagation.session.Session` that is used here."""
+    """The part of `propagation.session.Session` that this module uses."""
 
     @property
     def object_ids(self) -> tuple[int, ...]: ...
@@ -78,7 +78,7 @@ class Segmenter(Protocol):
 class MaskSource(Protocol):
     """Masks given for some frames of a video (see `media.mask_files.MaskFiles`).
 
-    path: the file or directory they come from.
+    path: the file or directory that they come from.
     first: the first mask that shows objects.
     """
 
@@ -92,7 +92,7 @@ class MaskSource(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class SegmentConfig:
-    """Frozen settings of file handling around the network.
+    """Frozen settings for reading frames and masks and writing results.
 
     short_side: frames are shrunk, with antialiasing, to this short side in pixels before
       segmentation; -1 keeps their size.
@@ -120,7 +120,7 @@ class Progress:
     """Callbacks of `segment`.
 
     started: called once with the number of frames done by an earlier run.
-    advanced: called after every frame, even if its results have not been written yet.
+    advanced: called after every frame, possibly before its results are written.
     stop: returns True to end after this frame.
     written: called, from other threads, when a frame's results have been written.
     """
@@ -133,7 +133,7 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
-    """One frame at the size that the session sees, and the ids given for it by a mask file."""
+    """One frame at the size that the session sees, and its ids from a mask file, if any."""
 
     frame: Frame
     image: UInt8[np.ndarray, "h w 3"]
@@ -173,7 +173,7 @@ def segment(
     save_seconds: float = SAVE_SECONDS,
     save_at_end: bool = True,
 ) -> tuple[int, InputError | None]:
-    """Segment a video from where the folder's last run stopped to the end.
+    """Segment a video to its end, starting where the folder's last run stopped.
 
     Memory does not grow with the length of the video.
 
@@ -183,8 +183,8 @@ def segment(
         finished.
 
     Returns:
-      The number of finished frames, counted from the first, and the error of the frame after them,
-        if any.
+      The number of finished frames, counted from the first, and the error in the next frame, if
+        any.
 
     Raises:
       OSError: a result could not be written; earlier results are kept.
@@ -225,7 +225,7 @@ def _keep(
     result: Result | None,
     progress: Progress,
 ) -> None:
-    """Write a frame's requested results, or wait until it has been computed, and count it."""
+    """Write a frame's requested results, or wait until they are computed, and count the frame."""
     if config.saved is None or step.frame.name in config.saved:
         save_result(folder, config, first, step, result)
     elif result is not None:
@@ -254,7 +254,7 @@ class Saver:
     def save(self, writer: WriteBehind, done: int) -> None:
         """Save the session after all pending results have been written."""
         writer.flush()
-        if self._session.object_ids:  # before the first object there is nothing to save
+        if self._session.object_ids:  # nothing to save before the first object
             self._folder.save_session(self._session, done, self._which)
         self._last = time.monotonic()
 
@@ -295,7 +295,7 @@ def render_overlay(
 def frame_steps(
     source: VideoSource, masks: MaskSource, config: SegmentConfig, start: int, known: set[int]
 ) -> Iterator[Step]:
-    """Decode, shrink and annotate frames ahead of their segmentation.
+    """Yield decoded, shrunk frames with their given masks, ready for segmentation.
 
     Args:
       start: index of the first frame to yield.
@@ -317,7 +317,7 @@ def frame_steps(
 
 
 def _with_last(frames: Iterator[Frame]) -> Iterator[tuple[Frame, bool]]:
-    """Yield each frame with a flag that is True if it is known to be the last."""
+    """Yield each frame, and True if it is known to be the last."""
     held: Frame | None = None
     while True:
         try:
@@ -354,7 +354,7 @@ def advance(session: Segmenter, step: Step) -> Result | None:
     """Return the session's result for a frame, or None before the first object.
 
     Raises:
-      InputError: the session refuses the mask.
+      InputError: the session rejects the mask.
     """
     if step.given is not None:
         try:

@@ -29,7 +29,7 @@ Picture = UInt8[np.ndarray, "h w 3"]
 
 @dataclasses.dataclass(frozen=True)
 class SheetConfig:
-    """Number of frames on a sheet, number of its columns, and their width in pixels."""
+    """Number of frames on a sheet, number of columns, and column width in pixels."""
 
     frames: int = 12
     columns: int = 4
@@ -38,7 +38,7 @@ class SheetConfig:
 
 @runtime_checkable
 class Watcher(Protocol):
-    """A session that can report, before each step, where its queries will attend."""
+    """A session that can report, before each step, which tokens its queries will attend to."""
 
     @property
     def object_ids(self) -> tuple[int, ...]: ...
@@ -46,7 +46,7 @@ class Watcher(Protocol):
     def add(self, masks: np.ndarray) -> object: ...
 
     def choices(self, image: np.ndarray) -> QueryChoices:
-        """Return the tokens that the queries attend to in a frame."""
+        """Return the tokens that the queries will attend to in a frame."""
         ...
 
     def slot(self, object_id: int) -> int:
@@ -133,13 +133,13 @@ def write_query_choices(
     short_side: int,
     config: SheetConfig,
 ) -> list[Path]:
-    """Write `<stem>_<id>.jpg` for every object, with a row per chosen frame and a column per block.
+    """Write `<stem>_<id>.jpg` for every object: a row per chosen frame, a column per block.
 
     The session segments the video from its beginning up to the last frame shown.
 
     Args:
       stem: beginning of the pictures' paths.
-      session: a new session, which is advanced.
+      session: a new session, which is stepped through the video.
       source: the video.
       masks: masks given for the video.
       short_side: frames are shrunk to this short side in pixels; -1 keeps their size.
