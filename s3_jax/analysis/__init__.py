@@ -1,1 +1,1 @@
-"""Costs of programs, read from their compiled form, also for devices that are not attached."""
+"""Costs of compiled programs, including programs for devices that are not attached."""

@@ -31,7 +31,7 @@ def _dot_flops(instruction: Instruction, left: ArrayShape) -> float:
 
 
 def _convolution_flops(instruction: Instruction, left: ArrayShape, right: ArrayShape) -> float:
-    """Count FLOPs without kernel positions that fall into padding or between dilated entries.
+    """Count FLOPs, excluding kernel positions in the padding or between dilated entries.
 
     This matters because the TPU compiler writes batched matrix products as convolutions over axes
     in which all positions except one are padding.

@@ -1,4 +1,4 @@
-"""TPU generations for which programs are planned, with the numbers published by their vendor.
+"""TPU generations for which programs can be planned, with their vendor's published numbers.
 
 Numbers are per device as JAX counts them: a v4 or v5p chip, whose two cores act as one, or a v5e or
 v6e chip. Source: the system architecture pages of the Cloud TPU documentation.

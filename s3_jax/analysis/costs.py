@@ -49,7 +49,7 @@ class Cost:
     cycles: float
 
     def seconds(self, chip: Chip, devices: int) -> float:
-        """Return a lower bound from peak arithmetic and bandwidths, or links for a collective."""
+        """Return a lower bound from peak arithmetic and bandwidth, or a collective's link time."""
         if self.link_bytes:
             return link_seconds(self.link_bytes, chip, devices)
         return max(self.flops / chip.peak_flops, self.bytes / chip.hbm_bandwidth)
@@ -192,7 +192,7 @@ def _link_bytes(instruction: Instruction, computation: Computation) -> float:
 
 
 def _is_placeholder(instruction: Instruction) -> bool:
-    """Return True for custom calls with which the compiler only marks memory."""
+    """Return True for custom calls that the compiler uses only to mark memory."""
     return instruction.opcode == "custom-call" and (
         "AllocateBuffer" in instruction.text or "ConcatBitcast" in instruction.text
     )

@@ -29,7 +29,7 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """Costs of one place in the project; `share` is its part of the whole program's seconds."""
+    """Costs of one place in the code; `share` is its fraction of the whole program's seconds."""
 
     origin: Origin
     share: float
@@ -44,8 +44,8 @@ class Estimate:
     """Estimate of a compiled program on one kind of device, per device and step.
 
     roofline: seconds if every instruction ran at peak arithmetic or bandwidth.
-    seconds: by the compiler's cycle counts; collectives by their links.
-    branches: the part of `seconds` that runs only under a condition (counted as if always).
+    seconds: from the compiler's cycle counts; for collectives, from link bandwidth.
+    branches: the part of `seconds` that runs only under a condition (counted as if it always ran).
     """
 
     chip: Chip
@@ -77,7 +77,7 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class OutOfMemory:
-    """A program the compiler refused.
+    """A program that the compiler rejected because it does not fit.
 
     needed: bytes on every device.
     details: the compiler's message.

@@ -1,4 +1,4 @@
-"""Execution counts of a program's computations; loops count by their number of rounds.
+"""Execution counts of a program's computations; loop bodies count once per round.
 
 Each branch of a conditional counts as if it ran whenever the conditional does. The costs of a
 branch that is taken only sometimes (the memory frame of a video) are upper bounds, marked as such.

@@ -1,7 +1,7 @@
-"""Computations that the network has in two equivalent forms, each compiled for a chip.
+"""Computations that the network implements in two equivalent forms, each compiled for a chip.
 
-One form gathers, which suits CPUs and GPUs. The other multiplies, which suits matrix units. Sizes
-are those of 480 x 864 video (training: 480 x 480) with three objects.
+One form uses gathers, which suit CPUs and GPUs. The other uses matrix products, which suit matrix
+units. Sizes are those of 480 x 864 video (training: 480 x 480) with three objects.
 """
 
 import dataclasses

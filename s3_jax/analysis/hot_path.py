@@ -12,7 +12,7 @@ from s3_jax.analysis.execution import executions, trip_count
 from s3_jax.analysis.hlo import Computation, Instruction, Program
 from s3_jax.analysis.origin import Origin, origin_of
 
-# More rounds suggest that the compiler processes single numbers one after the other.
+# More rounds suggest that the compiler processes numbers one at a time.
 LONG_LOOP = 64
 _HOST = ("infeed", "outfeed", "send", "recv")
 

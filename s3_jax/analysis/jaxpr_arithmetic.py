@@ -1,6 +1,6 @@
-"""FLOPs of a traced program, known before compilation, with all rounds of loops counted.
+"""FLOPs of a traced program before compilation, with every round of its loops counted.
 
-Compilers count the body of a loop only once, but a training step is mostly a loop.
+Compilers count the body of a loop only once, but most of a training step is a loop.
 """
 
 import math

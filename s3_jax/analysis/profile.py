@@ -22,7 +22,7 @@ from s3_jax.analysis.hlo import Computation, Instruction, Program, parse_program
 from s3_jax.analysis.origin import origin_of
 from s3_jax.errors import InputError
 
-# With another version installed (seen with 0.0.52), tracing ends the process without a message.
+# With another version (seen with 0.0.52), tracing kills the process without a message.
 LIBTPU = "0.0.42.1"
 
 

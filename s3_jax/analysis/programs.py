@@ -1,7 +1,7 @@
-"""The real programs, lowered for compilation for devices that are not attached.
+"""The programs of training and segmentation, lowered for devices that are not attached.
 
-Nothing is computed, and arrays are only described. The lowered programs are those that training and
-segmentation run: `training.parallel.parallel_step` and `propagation.scan.scan`.
+They are the ones that really run: `training.parallel.parallel_step` and `propagation.scan.scan`.
+Nothing is computed here, and arrays are only described.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ Shapes = Any  # a pytree of jax.ShapeDtypeStruct
 class TrainingTask:
     """A training step.
 
-    batch_size: clips of all devices together.
+    batch_size: number of clips over all devices.
     crop: side of the frames in pixels.
     """
 

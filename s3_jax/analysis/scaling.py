@@ -1,7 +1,7 @@
 """Measured growth of cost with objects, video length, resolution, batch size and replicas.
 
-Besides wall-clock time, measurements have the process's CPU time, which other programs on the
-machine disturb less, and the memory that the compiled program requests.
+Measurements include wall-clock time, the process's CPU time, which other programs on the machine
+disturb less, and the memory that the compiled program requests.
 """
 
 import dataclasses

@@ -39,10 +39,10 @@ def search(
 ) -> Iterator[Attempt]:
     """Try ways to run the step on `rows` clips per device until the fastest that fits is known.
 
-    Compilation takes minutes, so the ladder is not climbed rung by rung. The first attempt has no
-    recomputation, the second full recomputation (does the step fit at all?), and bisection between
-    them follows. Micro-batches come last: they save activations too, but make matrix products
-    smaller and less efficient.
+    Compilation takes minutes, so not every rung of the ladder is tried. The first attempt has no
+    recomputation. The second has full recomputation and shows whether the step fits at all.
+    Bisection between them follows. Micro-batches come last: they also save activations, but make
+    matrix products smaller and less efficient.
 
     Yields:
       Every attempt; `best` chooses among them.

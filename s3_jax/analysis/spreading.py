@@ -69,7 +69,7 @@ def video_programs(
     leaves, structure = jax.tree.flatten(one_state)
 
     def advance(run: Any, variables: Any, leaves: Any, since: jax.Array, images: jax.Array) -> Any:
-        """Advance one video; all share their memory frames, so that a condition stays one."""
+        """Advance one video; all share memory frames, so conditionals remain under vmap."""
         state = jax.tree.unflatten(structure, leaves).replace(since_memory=since)
         state, prob = run(Network(S3(model), variables), state, images)
         return jax.tree.leaves(state), state.since_memory, prob

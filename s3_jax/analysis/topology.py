@@ -34,7 +34,7 @@ SLICES = {
     "v6e-16": "v6e:4x4",
 }
 _NAME = re.compile(r"^(v\d+\w?):(\d+(?:x\d+)*)$")
-# Keeps the compiler from asking a cloud service where it runs.
+# Keeps the compiler from asking a cloud service on which machine it runs.
 _ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no TPU is touched, so several may compile at once

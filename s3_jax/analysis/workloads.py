@@ -49,7 +49,7 @@ def full_state(
     memory = state.memory.replace(
         long_term_tokens=ones * layout.long_term,
         permanent_frames=ones,
-        # One less than full with long-term memory, where full would trigger consolidation.
+        # With long-term memory, one less than full, because full would trigger consolidation.
         temporary_frames=ones * (layout.temporary - (1 if layout.long_term else 0)),
         key=_noise(state.memory.key.shape),
         shrinkage=1 + jnp.abs(_noise(state.memory.shrinkage.shape)),

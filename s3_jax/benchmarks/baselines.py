@@ -1,4 +1,4 @@
-"""Tracking without a trained network: baselines that any method of this kind has to beat.
+"""Tracking without a trained network: baselines that any trained method should beat.
 
 Each baseline takes the frames of a video and the object ids of the first frame, and yields the ids
 of every frame in order, including the first.

@@ -1,11 +1,11 @@
 """Exact boundary matching of binary masks, eight rows per byte.
 
-The boundary measure asks for every boundary pixel of one mask whether the other mask has a boundary
-pixel within a disk. On arrays of pixels, this is a dilation with a large kernel for each object and
-frame. Here a mask is cut into eight horizontal bands, and bit i of a byte holds a pixel of band i.
-A shift by rows or columns is then a slice, the union of two sets is an OR, and each operation works
-on eight pixels per byte. Dilation by the disk is the union of dilations by its rows (runs of
-pixels), and runs are grown by overlapping shifts. The result is exact.
+For every boundary pixel of one mask, the boundary measure asks whether the other mask has a
+boundary pixel within a disk. On arrays of pixels, this is a dilation with a large kernel for each
+object and frame. Here a mask is cut into eight horizontal bands, and bit i of a byte holds a pixel
+of band i. A shift by rows or columns is then a slice, the union of two sets is an OR, and each
+operation works on eight pixels per byte. Dilation by the disk is the union of dilations by its rows
+(runs of pixels), and runs are grown by overlapping shifts. The result is exact.
 
 Packed masks are `UInt8[np.ndarray, "n rows columns"]`. The rows of the bands lie between two
 margins that repeat the neighbouring bands, and empty columns on the right keep shifts from reaching
@@ -28,7 +28,7 @@ Line = UInt8[np.ndarray, " bytes"]
 
 @dataclasses.dataclass(frozen=True)
 class BoundaryMatches:
-    """Numbers of boundary pixels of one annotation and r predictions, and of those with a match.
+    """Counts of all and of matched boundary pixels in one annotation and r predictions.
 
     annotation: boundary pixels of the annotation.
     predictions: boundary pixels of each prediction.
@@ -93,7 +93,7 @@ def _pack(masks: UInt8[np.ndarray, "n h w"], margin: int) -> Packed:
 def _fill_margins(packed: Packed, margin: int) -> None:
     """Repeat the neighbouring bands above and below each band (in place)."""
     lowest = packed[:, -2 * margin : -margin]
-    np.add(lowest, lowest, out=packed[:, :margin])  # a shift by one bit, in a tenth of the time
+    np.add(lowest, lowest, out=packed[:, :margin])  # shifts by one bit in a tenth of the time
     np.right_shift(packed[:, margin : 2 * margin], 1, out=packed[:, -margin:])
 
 

@@ -57,7 +57,7 @@ def clicked(answer: Answer, truth: Mask, clicks: int) -> Iterator[float]:
 
 
 def boxed(answer: Answer, truth: Mask) -> float:
-    """Return J of the mask that answers the object's bounding box."""
+    """Return J of the mask predicted from the object's bounding box."""
     rows, columns = (np.flatnonzero(truth.any(axis)) for axis in (1, 0))
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     return overlap(truth, answer([], [], box, None) > 0.5)
@@ -70,7 +70,7 @@ def overlap(truth: Mask, guess: Mask) -> float:
 
 
 def prompter_answers(prompter: Prompter, image: Image) -> Answer:
-    """Return a function that answers prompts with a prompter; the image is encoded once, here."""
+    """Return a function that answers prompts with a prompter; encode the image once, here."""
     features = prompter.encode(image)
 
     def answer(
@@ -85,7 +85,7 @@ def prompter_answers(prompter: Prompter, image: Image) -> Answer:
 def grab_cut_answers(image: Image, iterations: int = 5) -> Answer:
     """Return a function that answers prompts with OpenCV's GrabCut.
 
-    Clicks and the area outside a box are certain for GrabCut; everything else is only probable.
+    Clicks and the area outside a box are marked as certain, and everything else as probable.
     """
     bgr = np.ascontiguousarray(image[..., ::-1])
 
@@ -114,7 +114,7 @@ def _marks(
 ) -> Shaped[np.ndarray, "h w"]:
     """Return GrabCut's initial labels.
 
-    A disc around the first click, with half the short side as its diameter, is probable object.
+    A disc around the first click, half the short side in diameter, is marked as probable object.
     """
     marks = np.full(size, cv2.GC_PR_BGD, np.uint8)
     if box is not None:

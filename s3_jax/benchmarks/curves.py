@@ -8,7 +8,7 @@ TICKS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """A named curve, with values from 0 to 1 by frame name; `faint` if it is of minor interest."""
+    """A named curve, with values from 0 to 1 by frame name; `faint` marks one of minor interest."""
 
     name: str
     values: Mapping[str, float]

@@ -1,4 +1,4 @@
-"""Table of all benchmarks: file layout, settings, and form of submission.
+"""Table of all benchmarks: file layout, settings, and submission format.
 
 Settings follow the standard protocols (paper section 4.1); a command's flags override them.
 """
@@ -47,9 +47,9 @@ class Benchmark:
 
     list_videos: function that lists its videos in a data directory.
     plus: the settings for best results; None if the protocol has none.
-    package: the form of a submission; None if results are scored locally.
+    package: the format of a submission; None if results are scored locally.
     score: the flags of `s3 score` for the results; "" if only the server has the annotations, or if
-      the measure is a different one.
+      the benchmark uses a different measure.
     """
 
     list_videos: ListVideos

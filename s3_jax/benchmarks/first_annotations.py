@@ -1,7 +1,7 @@
-"""Annotations reduced to the input of a method: the first mask of every object.
+"""Annotations reduced to what a method is given: the first mask of every object.
 
-Some validation sets, such as that of LVOS, come with masks of every frame. A copy with only the
-first masks cannot leak the others.
+Some validation sets, such as that of LVOS, include masks of every frame. A copy with only the first
+masks cannot leak the others.
 """
 
 import shutil

@@ -17,7 +17,7 @@ Ids = Integer[np.ndarray, "h w"]
 
 
 def kept_identities(annotation: Ids, prediction: Ids) -> dict[int, bool]:
-    """Map every annotated object of a frame to True if it keeps its identity.
+    """Map each annotated object of a frame to True if it keeps its identity, else to False.
 
     Raises:
       ValueError: the masks differ in size.

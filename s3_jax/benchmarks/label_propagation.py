@@ -2,8 +2,7 @@
 
 For every token of a frame, the most similar tokens of the first and the last few frames are found,
 and the token's label is the weighted mean of theirs (as in Jabri et al., "Space-Time Correspondence
-as a Contrastive Random Walk", NeurIPS 2020, but without a distance limit). There is nothing to
-train.
+as a Contrastive Random Walk", NeurIPS 2020, but without a distance limit). Nothing is trained.
 """
 
 import functools
@@ -64,7 +63,7 @@ def _follow(variables: Any, images: Iterable[Image], first: Ids) -> Iterator[Ids
 def _features(
     geometry: FrameGeometry, variables: Any, image: UInt8[Array, "h w 3"]
 ) -> Float[Array, "n c"]:
-    """Return the tokens at stride 16, normalized so that their products are cosines."""
+    """Return the tokens at stride 16, normalized so that their dot products are cosines."""
     maps: Any = EfficientNetLite0().apply(variables, prepare_image(image, geometry))
     tokens = maps.f16.reshape(-1, maps.f16.shape[-1])
     return tokens / jnp.maximum(jnp.linalg.norm(tokens, axis=-1, keepdims=True), 1e-6)
@@ -72,7 +71,7 @@ def _features(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _small_labels(geometry: FrameGeometry, masks: Float[Array, "k h w"]) -> Float[Array, "n k"]:
-    """Return the share of every object in the square of every token."""
+    """Return the fraction of every token's square that each object covers."""
     padded = pad(masks, geometry, axis=1)
     size = (padded.shape[1] // STRIDE, padded.shape[2] // STRIDE)
     small = resize_area(jnp.moveaxis(padded, 0, -1)[None], size)[0]

@@ -1,4 +1,4 @@
-"""Benchmarks on a Ray cluster, with one actor per device that segments group after group.
+"""Benchmarks on a Ray cluster, with one actor per device that segments groups of videos.
 
     with cluster.connected(address) as ray:
         outcome = predict_on_cluster(groups, job, workers, reached)
@@ -40,7 +40,7 @@ Group = Sequence[BenchmarkVideo]
 
 @dataclasses.dataclass(frozen=True)
 class ClusterJob:
-    """Settings that every actor needs; they are pickled to reach it.
+    """Settings that every actor needs; they are pickled and sent to it.
 
     device: returns the record of an actor's device for `run.json`, and the device as a workplace.
     """
@@ -152,7 +152,7 @@ class _Run:
             self._await(actor.options(**lives, **chosen).remote(job))
 
     def wait(self) -> None:
-        """Assign groups to idle actors, and handle what happens until the next poll."""
+        """Assign groups to idle actors, and handle events until the next poll."""
         while self._waiting and self._idle:
             actor, group = self._idle.pop(), self._waiting.popleft()
             self._busy[actor.do.remote(group)] = actor, group
@@ -165,7 +165,7 @@ class _Run:
         self._reached(self._frames + sum(self._running()))
 
     def _await(self, actor: Any) -> None:
-        """Ask an actor to report when it is ready, that is when the cluster has room for it."""
+        """Ask an actor to report when it is ready, which is when the cluster has room for it."""
         self._coming[actor.ready.options(max_task_retries=-1).remote()] = actor
 
     def _greet(self, reference: Any) -> None:

@@ -1,8 +1,8 @@
-"""Benchmark runs: all videos, on all devices at once, resumable.
+"""Resumable benchmark runs over all videos, on all devices at once.
 
 `PredictionFolder` is the output directory, `share_out` selects the videos of one of several hosts,
 and `predict` segments them, each with `segmentation.video.segment`. A run can be stopped at any
-time. It resumes where its videos stopped, with equal results.
+time. It resumes where its videos stopped, with the same results.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from s3_jax.segmentation.video import (
     segment,
 )
 
-WARM_AFTER = 5  # frames of a video before its speed counts as that of compiled programs
+WARM_AFTER = 5  # frames of a video to skip when measuring the speed of compiled programs
 
 
 @runtime_checkable
@@ -40,12 +40,12 @@ class ResettableSegmenter(Segmenter, Protocol):
     """A session that can be used for one video after another."""
 
     def reset(self) -> None:
-        """Forget the video, so that another one can begin."""
+        """Forget the current video, so that another one can begin."""
         ...
 
 
 MakeBatch = Callable[[Sequence[ResettableSegmenter]], Batch]
-# A device: a context manager whose value is a function that makes a session on it.
+# A device: a context manager that yields a function to make sessions on it.
 Workplace = Callable[[], AbstractContextManager[Callable[[], ResettableSegmenter]]]
 
 
@@ -56,7 +56,7 @@ class PredictionFolder:
     scores/<video>/<frame>.npz        probabilities, if requested
     progress/<video>/                 record, and saved sessions of unfinished videos
 
-    identity: everything that decides the results, except the video.
+    identity: everything that determines the results, except the video.
     """
 
     def __init__(self, path: Path, identity: Identity, overwrite: bool = False):
@@ -70,7 +70,7 @@ class PredictionFolder:
         """Open the run folder of one video.
 
         Raises:
-          InputError: it has results of other settings or of another kind of run.
+          InputError: it has results from other settings or from another kind of run.
         """
         return RunFolder(
             self._progress(video),
@@ -129,9 +129,9 @@ class RunProgress:
 
 
 def group_videos(videos: Sequence[BenchmarkVideo], most: int) -> list[list[BenchmarkVideo]]:
-    """Group videos of one frame size and about equal length into batches of up to `most`.
+    """Group videos of the same frame size and similar length into batches of up to `most`.
 
-    A video that may have masks on later frames, or cannot be opened, is a group of its own.
+    A video that may have masks on later frames, or cannot be opened, gets a group of its own.
     """
     alone, sized = [], []
     for video in videos:
@@ -278,7 +278,7 @@ class GroupWorker:
     def _do_together(self, runs: Sequence[tuple[BenchmarkVideo, RunFolder]]) -> bool:
         """Segment the videos as a batch; return False if this failed or was unnecessary."""
         finished = [folder.finished_frames for _, folder in runs]
-        # If one video is unfinished, its whole batch is segmented again, so its bytes stay equal.
+        # If one video is unfinished, its whole batch is repeated, so that its bytes stay the same.
         if None not in finished or self._make_batch is None:
             return False
         try:

@@ -37,7 +37,7 @@ class Report:
 
     @property
     def notes(self) -> list[str]:
-        """Caveats that a reader must know to judge the numbers, one sentence each."""
+        """Caveats that readers need to interpret the scores, one sentence each."""
         return [*_missing_notes(self.runs), *_unscored_notes(self)]
 
     def worst_first(self) -> list[str]:

@@ -151,7 +151,7 @@ def score_all(
 
 
 def looks_binary(folders: Iterable[Path]) -> bool:
-    """Return True if the first annotations have only 0 and 255, one object in black and white."""
+    """Return True if the first annotations have only 0 and 255: one object, black and white."""
     values: set[int] = set()
     for folder in folders:
         first = read_mask(folder / f"{frame_names(folder)[0]}{MASK_SUFFIX}")
@@ -292,7 +292,7 @@ def _score_frames(
 
 
 class _Reader:
-    """Reader of a folder's masks, which reads all in the encoding of the first colour mask."""
+    """Reader of a folder's masks, all in the encoding of the first colour mask."""
 
     def __init__(self, folder: Path | None, protocol: Protocol):
         self._folder = folder

@@ -55,8 +55,8 @@ class Timetable:
         if self._listed or (self._protocol.objects == "first_frame" and index > 0):
             return
         if self._protocol.objects == "first_frame" and not self._protocol.binary:
-            # The public evaluation also scores ids that the first frame skips. It uses palette
-            # masks; larger ids are colours, which skip almost all numbers.
+            # The public evaluation also scores unused ids below the first frame's largest one. It
+            # uses palette masks; larger ids are colours, which leave almost all numbers unused.
             last = max(ids, default=0)
             ids = range(1, last + 1) if last <= PALETTE_IDS else ids
         for object_id in ids:

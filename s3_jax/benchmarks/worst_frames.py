@@ -97,7 +97,7 @@ def _draw(
             )
             for sequence, folder in zip(sequences, task.results, strict=True)
         ]
-    except InputError as error:  # scores matter more than pictures
+    except InputError as error:  # a bad picture must not stop scoring
         logging.warning("no picture of %s: %s", image, error)
         return []
 

@@ -36,7 +36,7 @@ from s3_jax.errors import InputError, reason
 from s3_jax.media.seeking import Frames
 from s3_jax.media.video_files import VideoSource, open_video
 
-if TYPE_CHECKING:  # JAX takes seconds, which wrong flags need not wait for
+if TYPE_CHECKING:  # importing JAX takes seconds, too long for a flag error
     from s3_jax.annotation.annotator import Annotator
     from s3_jax.annotation.document import Document
     from s3_jax.annotation.project import Project
@@ -143,7 +143,7 @@ def _annotator(
 
 
 def _prompter(checkpoint: Path, size: tuple[int, int]) -> Any:
-    """Return a prompt head that is ready to answer, the checkpoint's own or that of s3_lite."""
+    """Return a prompt head that is ready for use: the checkpoint's own, or that of s3_lite."""
     from s3_jax.cli.compilation_cache import enable_compilation_cache
     from s3_jax.prompting import Prompter
 

@@ -92,7 +92,7 @@ def _list_videos(data_dir: Path) -> list[FolderVideo]:
 
 
 def _nearest_neighbours() -> Baseline:
-    # Imported late: JAX takes seconds, which wrong flags and the other methods need not wait for.
+    # Imported late: loading JAX takes seconds, and flag errors and other methods do not need it.
     from s3_jax.benchmarks.label_propagation import nearest_neighbours
     from s3_jax.checkpoints.model import load_model
     from s3_jax.cli.compilation_cache import enable_compilation_cache

@@ -39,8 +39,8 @@ def run(main: Callable[..., int | None]) -> None:
 def as_typed(text: str) -> str:
     """Rewrite command names in the form that the user typed.
 
-    If this one was started as `python -m tools.segment`, `s3 score --...` becomes `python -m
-    tools.score --...`, and `s3 score` alone `tools.score`.
+    If the current command was started as `python -m tools.segment`, `s3 score --...` becomes
+    `python -m tools.score --...`, and `s3 score` alone becomes `tools.score`.
     """
     if _is_s3():
         return text

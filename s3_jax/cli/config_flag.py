@@ -26,7 +26,7 @@ def define_config_flag() -> flags.FlagHolder:
 
 
 def find_config(name: str) -> str:
-    """Return the value of --config as a file, followed by a colon and its argument if it has one.
+    """Convert the value of --config to a file, with ":" and its argument if there is one.
 
     A file has precedence over a name. Networks trained with the published recipe have their own
     names: `train_s3_vitb:base` is `published:s3_vitb,base`.
@@ -71,5 +71,5 @@ class _NamedConfigParser(ConfigFileFlagParser):
         file = find_config(path)
         try:
             return super().parse(file)
-        except (TypeError, ValueError) as error:  # which has a traceback for a message
+        except (TypeError, ValueError) as error:  # its message is a traceback
             raise InputError(reason(error.__context__ or error)) from error

@@ -183,7 +183,7 @@ def _listing(path: Path) -> str:
 
 
 def _check_output(output: Path) -> None:
-    """Refuse an output early that would be refused, or be a surprise, after all the work."""
+    """Refuse an unusable or unintended output before the work begins."""
     is_file_name = output.suffix in _WRITERS
     if TO_PYTORCH.value and not is_file_name:
         raise InputError(f"--output={output} must end in {' or '.join(_WRITERS)}")

@@ -7,10 +7,10 @@
   s3 crossing-videos --annotations=crossings/Annotations \\
       --results=results/Annotations
 
-In each video two or three objects from different clips cross, and more than a third of one is
-hidden meanwhile. The objects come from the DAVIS-2016 training sequences that
-configs/train_s3_lite.py holds out, and from the instances of `stills/voc2007_instances`. Equal
-flags give equal videos.
+In each video, two or three objects from different clips cross, and for a while more than a third of
+one object is hidden. The objects come from the DAVIS-2016 training sequences that
+configs/train_s3_lite.py holds out, and from the instances of `stills/voc2007_instances`. The same
+flags give the same videos.
 """
 
 from pathlib import Path

@@ -1,12 +1,12 @@
-r"""Segment a short video in one command, and print its speed, quality and where it is.
+r"""Segment a short video in one command, and print the speed, quality and location of the result.
 
   s3 demo                                       the bundled clip
   s3 demo --video=cats.mp4 --mask=first.png     your own video
   s3 demo --checkpoint=DIR                      another network
 
-Nothing is downloaded. The clip is a synthetic scene of three koi that cross, with ground-truth
-masks. For every fish, the command prints how well the result agrees with the ground truth, and
-whether its mask was still on the right fish after the crossing.
+The command downloads nothing. The clip is a synthetic scene of three koi that cross, with
+ground-truth masks. For every fish, the command prints how well the result agrees with the ground
+truth, and whether its mask was still on the right fish after the crossing.
 """
 
 import itertools
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _free_directory(output: Path) -> Path:
-    """Return `result`, or `result_2`, ... if earlier directories have results, which are kept."""
+    """Return `result`, or `result_2`, ... if earlier directories hold results, which are kept."""
     names = itertools.chain(["result"], (f"result_{n}" for n in itertools.count(2)))
     free = next(output / name for name in names if not (output / name / NAME).exists())
     if free.name != "result":
@@ -63,7 +63,7 @@ def _free_directory(output: Path) -> Path:
 
 
 def _report(masks: Path) -> str:
-    """Return a report of how well the masks in a directory agree with the clip's true ones."""
+    """Return a report on how well the masks in a directory agree with the clip's ground truth."""
     found = np.stack([read_mask(path).ids for path in sorted(masks.glob("*.png"))])
     return clip.report(clip.compare(found.astype(np.uint8), clip.true_masks()))
 

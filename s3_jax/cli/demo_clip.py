@@ -1,4 +1,4 @@
-"""Render the bundled clip again, from its scene.
+"""Render the bundled clip again from its scene.
 
   s3 demo-clip                    overwrites s3_jax/demo/koi*
   s3 demo-clip --output=DIR       writes elsewhere

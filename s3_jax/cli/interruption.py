@@ -8,7 +8,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def interruption() -> Iterator[list[int]]:
-    """Yield a list to which the first SIGINT or SIGTERM is added; a second one ends the process."""
+    """Yield a list that receives the first SIGINT or SIGTERM; a second one ends the process."""
     received: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:

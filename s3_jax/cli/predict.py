@@ -258,7 +258,7 @@ def _predict_on_ray(
         from s3_jax.benchmarks.on_ray import ClusterJob, predict_on_cluster
 
         workers = cluster.worker_options(ray.cluster_resources(), RAY_WORKERS.value)
-        if OVERWRITE.value:  # once, here: actors continue results that others of this run began
+        if OVERWRITE.value:  # once, here: actors continue results that others in this run began
             for video in itertools.chain.from_iterable(groups):
                 with contextlib.suppress(InputError):  # reported by the actor that segments it
                     folder.open_video(video)
@@ -310,7 +310,7 @@ def _list_videos(benchmark: Benchmark, layout: LayoutConfig) -> Sequence[Benchma
 
 
 def _find_checkpoint(path_or_name: str) -> Path:
-    # Imported late, here and below: JAX takes seconds, which wrong flags need not wait for.
+    # Imported late, here and below: loading JAX takes seconds, and flag errors do not need it.
     from s3_jax.checkpoints.model import find_model
 
     return find_model(path_or_name)

@@ -31,7 +31,7 @@ class FrameBar:
             self._bar.update()
 
     def reached(self, frames: int) -> None:
-        """Set the total number of finished frames, which falls if a part is done again."""
+        """Set the total number of finished frames, which falls if frames are processed again."""
         with self._lock:
             self._bar.update(frames - self._bar.n)
 

@@ -48,7 +48,7 @@ def define_propagation_flags(defaults: Mapping[str, str] | None = None) -> list[
     """Define a flag for every field of `PropagationConfig`.
 
     Args:
-      defaults: descriptions of those defaults that are decided later, by field.
+      defaults: descriptions of defaults that are decided later, by field.
     """
     fields = dataclasses.fields(PropagationConfig)
     return [_define(field, (defaults or {}).get(field.name)) for field in fields]

@@ -23,7 +23,7 @@ PRIVATE = flags.DEFINE_bool("private", False, "Make a new repository private.")
 
 def main() -> None:
     checkpoint, to = _required(CHECKPOINT), _required(TO)
-    # Imported late: JAX takes seconds, which wrong flags need not wait for.
+    # Imported late: loading JAX takes seconds, and flag errors do not need it.
     from s3_jax.checkpoints.hub import parse, push_model
     from s3_jax.checkpoints.model import find_model
 

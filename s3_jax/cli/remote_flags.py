@@ -1,6 +1,6 @@
 """Flags that name files in an object store: inputs are fetched, outputs are copied to the store.
 
-Commands see only paths on this machine. Flags that are in none of the lists below accept no others.
+Commands see only paths on this machine. Flags in none of the lists below accept only such paths.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ READ = frozenset(
      "scores", "sequences", "unseen", "video", "vit", "widen")
 )  # fmt: skip
 WRITTEN = frozenset(("csv", "output", "workdir"))
-# The program itself fetches what it needs of these.
+# The program itself fetches the files that it needs from these.
 KNOWN_INSIDE = frozenset(("checkpoint", "config", "to"))
 # These commands keep a directory open for hours, or share one among several processes.
 OWN_WAY = {("annotate", "output"): False, ("train", "workdir"): True}

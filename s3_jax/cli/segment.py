@@ -191,7 +191,7 @@ def _tasks(videos: Sequence[str], masks: Sequence[str], output: Path) -> list[Ta
     """Pair videos and masks, in the order in which they are given.
 
     Raises:
-      InputError: they are not equally many, or two videos have one name.
+      InputError: their numbers differ, or two videos have the same name.
     """
     if prompt_flags.given() or len(videos) != len(masks):
         raise InputError(
@@ -233,7 +233,7 @@ def _segment_all(tasks: Sequence[Task]) -> int:
 
 
 def _attempt(task: Task, watch: Watch) -> int:
-    """Segment a video; return the exit code, after a line about what went wrong."""
+    """Segment a video, report an error in one line, and return the exit code."""
     try:
         return _segment_video(task, watch)
     except KeyboardInterrupt:
@@ -435,7 +435,7 @@ def _open_masks(source: VideoSource, path: str | Path) -> MaskFiles:
 
 
 def _refuse_among(output: Path, inputs: Sequence[Path]) -> None:
-    """Raise an InputError if results would be among the files that this command reads."""
+    """Raise an InputError if results would be written among the files that this command reads."""
     for path in inputs:
         if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
             raise InputError(
@@ -447,7 +447,7 @@ def _refuse_among(output: Path, inputs: Sequence[Path]) -> None:
 def _identity(
     config: PropagationConfig, source: VideoSource, masks: MaskFiles, checkpoint: Path
 ) -> Identity:
-    """Return everything that decides the results.
+    """Return everything that determines the results.
 
     For a directory of frames, only the names and the first frame count, so a damaged frame can be
     repaired and the run resumed.
@@ -474,7 +474,7 @@ def _named(path: Path, digest: str) -> str:
 
 
 def _find_checkpoint(path_or_name: str) -> Path:
-    # Imported late, here and below: JAX takes seconds, which wrong flags need not wait for.
+    # Imported late, here and below: loading JAX takes seconds, and flag errors do not need it.
     from s3_jax.checkpoints.model import find_model
 
     return find_model(path_or_name)
@@ -493,7 +493,7 @@ def _load_session(checkpoint: Path, config: PropagationConfig) -> Rewindable:
 
 
 def _bar(source: VideoSource, what: str) -> tqdm:
-    """Return a progress bar for a video's frames, drawn unless several videos run at a time."""
+    """Return a progress bar for a video's frames, which is hidden if there are several videos."""
     return tqdm(
         disable=len(VIDEO.value or []) > 1,
         desc=what,

@@ -9,7 +9,7 @@ Files in --output:
   masks/00000.png ...    palette images: 0 is background, objects count from 1
   video.mp4              with --video_file
 
-Equal flags give equal pixels.
+The same flags give the same pixels.
 """
 
 from fractions import Fraction

@@ -62,7 +62,7 @@ def main() -> None:
     if not (CONFIG.value and WORKDIR.value):
         raise InputError("give --config and --workdir; --help shows how the command is used")
     profiled = _profiled_steps()
-    # Imported late: JAX takes seconds, which wrong flags need not wait for.
+    # Imported late: loading JAX takes seconds, and flag errors do not need it.
     import jax
 
     from s3_jax.analysis.peak import ShareOfPeak
@@ -76,8 +76,8 @@ def main() -> None:
 
     quiet_logging()
     _join_other_hosts()
-    # Processes on CPUs wait 30 seconds for one another at their first exchange: all of them must
-    # compile, or one that found its program in the cache gives up on the others.
+    # On CPUs, processes wait only 30 seconds for one another at their first exchange. A process
+    # that found its program in the cache would time out while the others compile.
     if jax.process_count() == 1 or jax.default_backend() != "cpu":
         enable_compilation_cache()
     run = run_config.from_dict(CONFIG.value.to_dict())

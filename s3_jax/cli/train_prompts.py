@@ -5,11 +5,11 @@ r"""Train a prompt head, which turns clicks and boxes into masks, on a network's
 
 --data_root must contain davis2016_train, stills (ecssd, coco_instances, voc2007_instances) and
 bsds500. s3_jax/training/prompts/folders.py lists the pictures held out for validation, and
-s3_jax/training/prompts/recipe.py has every number of the recipe. All pictures are kept in memory
+s3_jax/training/prompts/recipe.py has all settings of the recipe. All pictures are kept in memory
 (1.2 GB). If a run is interrupted, give the same command again to resume it.
 
-Hardware: the bundled head was trained for 455 steps on one H100: half a minute, after two minutes
-of compilation. On CPUs try --size=160 --batch_size=8. Expected score: docs/prompts.md.
+Hardware: the bundled head was trained for 455 steps on one H100, which took half a minute after two
+minutes of compilation. On CPUs try --size=160 --batch_size=8. Expected score: docs/prompts.md.
 """
 
 import dataclasses

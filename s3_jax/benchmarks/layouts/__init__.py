@@ -1,1 +1,1 @@
-"""File layouts of the benchmarks. Every module makes a list of videos from a directory."""
+"""File layouts of the benchmarks. Each module lists the videos in a data directory."""

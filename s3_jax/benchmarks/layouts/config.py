@@ -33,7 +33,7 @@ class LayoutConfig:
 
     @property
     def reading(self) -> MaskConfig | None:
-        """Settings for reading masks; None if all are unset, so that doubts only cause warnings."""
+        """Settings for reading masks; None if all are unset: doubtful masks then cause warnings."""
         said = MaskConfig(self.threshold, self.background, self.objects)
         return None if said == UNTOLD else said
 

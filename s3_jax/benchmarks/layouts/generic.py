@@ -8,7 +8,7 @@ from s3_jax.benchmarks.layouts.video import FolderVideo
 from s3_jax.errors import InputError, listed, reason
 from s3_jax.media.image_files import natural_key
 
-UNKNOWN_LENGTH = 100  # assumed of video files, for progress only
+UNKNOWN_LENGTH = 100  # assumed for video files, for progress only
 
 
 def list_generic_videos(data_dir: Path, config: LayoutConfig) -> list[FolderVideo]:

@@ -1,6 +1,6 @@
 """LVOS: {val,test}/{JPEGImages,Annotations}/<video>; videos are much longer than elsewhere.
 
-The validation set comes with masks of all frames, of which only the first of each object is used.
+The validation set includes masks of all frames, but only the first mask of each object is used.
 """
 
 from pathlib import Path

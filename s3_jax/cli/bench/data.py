@@ -1,4 +1,4 @@
-r"""Time the making of training clips on one core, stage by stage.
+r"""Time the preparation of training clips on one core, stage by stage.
 
   s3 bench data --layout=videos --input=DIR --clips=30
   s3 bench data --layout=images --input=DIR --stage=pretraining
@@ -7,7 +7,7 @@ Times are CPU times, so other programs do not count. The output has:
   - milliseconds per clip for each stage
   - clips per second and core
   - the ratio to a baseline that decodes whole videos before it samples frames
-  - with --step_seconds=S, the time of a training step of --batch_size clips: the number of cores
+  - with --step_seconds=S (the time of a training step of --batch_size clips), the number of cores
     that keep an accelerator busy
 
 Layouts: videos, images and regions are folders; records is a prepared data set; synthetic needs no
@@ -49,7 +49,7 @@ BASELINE_VIDEOS = flags.DEFINE_integer(
 STEP_SECONDS = flags.DEFINE_float("step_seconds", 0.0, "Time of a training step in seconds.", 0.0)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Clips per training step.", lower_bound=1)
 
-# Stages, and the functions of which they consist (with everything that these call).
+# Stages, and the functions that belong to them (with everything that these call).
 STAGES = {
     "decode images": ("decode_image",),
     "decode masks": ("decode_ids", "decode_foreground"),

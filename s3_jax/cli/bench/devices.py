@@ -42,7 +42,7 @@ BATCH_SIZE = flags.DEFINE_integer("batch_size", 4, "Clips per training step.", l
 def main() -> None:
     logging.set_verbosity(logging.WARNING)
     size = command.frame_size(str(SIZE.value))
-    # The code is never run, and what is counted here is decided before machine code is optimized.
+    # The programs never run, and the counts do not depend on how machine code is optimized.
     quick = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
     os.environ["XLA_FLAGS"] = quick.strip()
     jax.config.update("jax_platforms", "cpu")

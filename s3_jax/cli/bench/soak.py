@@ -2,7 +2,7 @@ r"""Stream a long synthetic video through a tiny network, and watch memory, thre
 
   s3 bench soak --frames=20000
 
-Objects enter and leave all the time. The command fails if memory grows by more than two percent
+Objects keep entering and leaving. The command fails if memory grows by more than two percent
 after the first tenth, or if the number of threads or open files changes.
 """
 

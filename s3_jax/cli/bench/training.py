@@ -7,9 +7,9 @@ By default both stages of the published recipe are measured; --stage selects one
 --frames, --objects and --batch_size to scale them down to what your machine can do.
 
 Weights are random, because times do not depend on them. The time of a step is the median of
---repeats; the machine should be otherwise idle. GFLOP count two per multiplication of matrix
-products and convolutions, including the backward pass and its recomputation. "temporary" is the
-memory that a step needs in addition to state and batch.
+--repeats; the machine should be otherwise idle. GFLOP counts two operations per multiplication in
+matrix products and convolutions, including the backward pass and its recomputation. "temporary" is
+the memory that a step needs in addition to state and batch.
 
 With --clips_per_core, as measured by `s3 bench data`, the command also prints how many cores can
 feed the step measured here, and a step on an accelerator of --peak_tflops at --utilisation.
