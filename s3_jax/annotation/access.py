@@ -64,7 +64,7 @@ class Access:
 
 
 class Guard:
-    """Middleware that refuses requests according to `Access`, and adds headers to all responses."""
+    """Middleware that rejects requests according to `Access`, and adds headers to all responses."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access

@@ -41,7 +41,7 @@ class Studio:
     rate: playback rate in frames per second.
     frames: frames of the video.
     names: names of the frames' files.
-    document: the user's edits, from which the results of the project are made.
+    document: the user's edits, from which the project's results are computed.
     prompts: masks from clicks.
     load: creates the follower, which propagates masks.
     """
@@ -143,7 +143,7 @@ class Studio:
         threading.Thread(target=self._tell_of_prompts, daemon=True).start()
 
     def _as(self, message: Message) -> None:
-        """Attribute the following messages to another page, or to this one before a reload."""
+        """Attribute subsequent messages to another page, or to this page before a reload."""
         self.page = message.values["page"]
 
     def _tell_of_prompts(self) -> None:

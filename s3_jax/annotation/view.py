@@ -31,7 +31,7 @@ def jpeg(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
 
 
 def mask_message(ids: Integer[np.ndarray, "h w"], about: Mapping[str, Any]) -> bytes:
-    """Return a mask for the page, as the length of a JSON text, the text, and the runs.
+    """Encode a mask for the page: the length of a JSON text, the text, and the runs.
 
     The length and the runs are little-endian uint32. Spaces pad the text so that the runs start at
     a multiple of 4 bytes.

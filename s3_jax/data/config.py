@@ -33,7 +33,7 @@ class VideoFolderConfig:
     multiplier: how often a video is used, relative to a video with multiplier 1.
     videos: names of the videos to use; empty uses all.
     held_out: names of the videos to leave out.
-    stills: treat every annotated frame as a photograph of its own.
+    stills: treat every annotated frame as a separate photograph.
     """
 
     path: str
@@ -310,7 +310,7 @@ class DataConfig:
 
 
 def _refuse_negative(value: Any, where: str = "") -> None:
-    """Refuse negative numbers, since no size, count, share or strength can be negative."""
+    """Reject negative numbers, since no size, count, fraction or strength can be negative."""
     if dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             _refuse_negative(getattr(value, field.name), f"{where}.{field.name}".lstrip("."))

@@ -88,7 +88,7 @@ def chosen(
 
 
 def stills(video: AnnotatedVideo) -> list[AnnotatedVideo]:
-    """Return each annotated frame of a video as a video of its own."""
+    """Return each annotated frame of a video as a separate video."""
     return [dataclasses.replace(video, frames=(frame,)) for frame in video.frames]
 
 

@@ -32,7 +32,7 @@ class SceneConfig:
     lookalikes: probability that a body has the shape and surface of an earlier one.
     speed: factor for all motion; at 1, a body crosses the picture in 20 to 100 frames.
     deformation: factor for the bending of bodies; 0 keeps them rigid.
-    motion_blur: fraction of the frame interval with open shutter; 0 gives sharp frames.
+    motion_blur: fraction of the frame interval with the shutter open; 0 gives sharp frames.
     noise: standard deviation of the sensor noise, in grey levels.
     """
 

@@ -1,9 +1,9 @@
 """Worker processes that start fast and need little memory.
 
 A spawned process imports its parent's main module (here a training script and everything it needs),
-and grain imports JAX if it is installed. This costs each worker hundreds of megabytes and several
-seconds, although making clips needs neither. Processes started inside `light_processes()` import
-this module as their main module instead, and it hides JAX from them.
+and grain imports JAX if it is installed. This costs each worker seconds and hundreds of megabytes,
+although making clips needs neither import. Processes started inside `light_processes()` import this
+module as their main module instead, and it hides JAX from them.
 """
 
 import contextlib

@@ -29,8 +29,8 @@ class MaskConfig:
     threshold: the mask has a single object, where the brightness (or the opacity, for a mask drawn
       in its alpha channel) is at least this value, 1 to 255.
     background: the value of the background. Pixels of value 0 become an object with this id.
-    objects: number of objects. The most frequent values are kept, and all others are rounded to
-      the nearest of them.
+    objects: number of objects. The most frequent values are kept; others are rounded to the nearest
+      of these or to the background.
 
     Raises:
       InputError: a value is out of range, or `threshold` and `objects` are both set.
@@ -133,7 +133,7 @@ def id_name(object_id: int, encoding: MaskEncoding) -> str:
 
 
 def percent(share: float) -> str:
-    """Format a share as a percentage, with one significant digit if it is small."""
+    """Format a fraction as a percentage, with one significant digit if it is small."""
     return f"{100 * share:.0f} %" if share >= 0.01 else f"{100 * share:.1g} %"
 
 

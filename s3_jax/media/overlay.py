@@ -15,7 +15,7 @@ from s3_jax.files import replacing
 from s3_jax.media.mask_files import VOID, MaskEncoding
 from s3_jax.media.palette import colour_of
 
-FILL = 0.45  # share of the object's colour inside its outline
+FILL = 0.45  # opacity of the object's colour inside its outline
 Colour = tuple[int, int, int]
 
 

@@ -68,8 +68,8 @@ class RunFolder:
     masks, scores: directories for the results; by default `path / "masks"` and `path / "scores"`.
 
     Raises:
-      InputError: the directory cannot be written, belongs to another run or to none, or is in use
-        by another process.
+      InputError: the directory cannot be written, belongs to another run or to no run, or is in
+        use by another process.
     """
 
     def __init__(
@@ -165,7 +165,7 @@ class RunFolder:
         return sorted(self.path.glob(f"{which}_*.state"), key=_frames_done)
 
     def _drop_work(self) -> None:
-        """Delete files that only an unfinished run needs; states first: they need the others."""
+        """Delete files that only an unfinished run needs; states first, as they need the rest."""
         for state in (*self._states("backward"), *self._states("resume")):
             state.unlink()
         for file in self.forward.glob("*.npz"):
