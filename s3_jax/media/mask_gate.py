@@ -24,7 +24,7 @@ Ids = Int32[np.ndarray, "h w"]
 
 @dataclasses.dataclass(frozen=True)
 class MaskConfig:
-    """What the caller knows about the masks; None means "decide from the file".
+    """Settings for interpreting masks; None means "decide from the file".
 
     threshold: the mask has a single object, where the brightness (or the opacity, for a mask drawn
       in its alpha channel) is at least this value, 1 to 255.
