@@ -1,4 +1,4 @@
-"""Parts that a configuration names: built-in ones by a short name, others by an import path."""
+"""Lookup of the parts that a configuration names, by a short name or by an import path."""
 
 import importlib
 from collections.abc import Mapping

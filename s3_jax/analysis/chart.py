@@ -36,7 +36,7 @@ def line_chart(
       ticks: values to label on the x axis; by default every x of the first series.
 
     Raises:
-      ValueError: there is no point, or one that is not above 0.
+      ValueError: there are no points, or a coordinate is not above 0.
     """
     points = [point for one in series for point in one.points]
     if not points or min(min(point) for point in points) <= 0:

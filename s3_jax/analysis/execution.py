@@ -18,7 +18,7 @@ class Execution:
 
     rounds: how often it runs.
     in_branch: True inside a conditional.
-    caller: the loop or conditional that runs it, and the computation that contains that.
+    caller: the loop or conditional that runs it, and the computation containing that instruction.
     """
 
     rounds: float

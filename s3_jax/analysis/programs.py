@@ -1,6 +1,6 @@
 """The programs of training and segmentation, lowered for devices that are not attached.
 
-They are the ones that really run: `training.parallel.parallel_step` and `propagation.scan.scan`.
+They are the same as in real runs: `training.parallel.parallel_step` and `propagation.scan.scan`.
 Nothing is computed here, and arrays are only described.
 """
 

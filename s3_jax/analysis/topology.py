@@ -47,7 +47,7 @@ _ENVIRONMENT = {
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """Connected devices of one kind; `name` is such as "v5e:4x4"."""
+    """Connected devices of one kind; `name` is a string such as "v5e:4x4"."""
 
     name: str
     chip: Chip

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 BITS = 8
-WORD = 8  # bytes; rows are padded to whole 64-bit words, in which bits are counted
+WORD = 8  # bytes; rows are padded to whole 64-bit words, to count bits by words
 
 Packed = UInt8[np.ndarray, "n rows columns"]
 Line = UInt8[np.ndarray, " bytes"]

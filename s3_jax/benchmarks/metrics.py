@@ -1,7 +1,7 @@
 """Region similarity J, boundary measure F and their statistics over time.
 
 Definitions are those of the DAVIS benchmarks (Perazzi et al., CVPR 2016; Pont-Tuset et al., 2017),
-and values equal those of their public evaluation. J is the intersection over union of two masks. F
+and values match those of their public evaluation. J is the intersection over union of two masks. F
 is the harmonic mean of boundary precision and recall, with a tolerance of 0.8 % of the image
 diagonal.
 """

@@ -123,7 +123,7 @@ def predict_on_cluster(
 class _Run:
     """State of a run: the assignments of actors, and the remaining groups.
 
-    An actor is coming (it has been asked to report when it is ready), busy or idle.
+    An actor is either coming (asked to report when it is ready), busy, or idle.
     """
 
     def __init__(self, groups: Sequence[Group], reached: Callable[[int], None]):

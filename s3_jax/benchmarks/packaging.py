@@ -79,7 +79,7 @@ def _write_zip(path: Path, masks: Path, frames: dict[str, list[str]], inside: st
 
 
 def _write_burst(path: Path, masks: Path, videos: Sequence[BurstVideo]) -> None:
-    """Write the annotation file again, with every track's predicted masks except empty ones."""
+    """Write a copy of the annotation file with the predicted masks of every track, if not empty."""
     values = read_annotations(videos[0].source)
     of_name = {video.name: video for video in videos}
     sequences = []

@@ -22,11 +22,11 @@ Sizes, memory settings, saved frames and used masks follow the benchmark's proto
 command line override it. --plus selects the settings for best results.
 
 Files in --output:
-  Annotations/<video>/<frame>.png   masks with the ids, palette and size of the given ones
+  Annotations/<video>/<frame>.png   masks with the ids, palette and size of the given masks
   submission.zip, predictions.json  the file for the benchmark's server, once all videos are done
   scores/<video>/<frame>.npz        with --save_scores: probabilities, for s3 merge-scores
   run.json                          settings, versions, speed and memory
-  progress/                         what is done so far; you may delete it after the run
+  progress/                         state of the run so far; you may delete it after the run
 
 If a run is interrupted, give the same command again: it resumes, and finished videos stay as they
 are. Videos are distributed over all local devices. Several hosts (or commands) can share one

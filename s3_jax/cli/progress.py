@@ -13,7 +13,7 @@ BAR_FORMAT = (
 
 
 class FrameBar:
-    """Thread-safe frame counter, whose speed does not include frames of earlier runs."""
+    """Thread-safe frame counter; its speed excludes frames of earlier runs."""
 
     def __init__(self, bar: tqdm):
         self._bar = bar

@@ -8,7 +8,7 @@ r"""Draw pictures of segmented videos.
   overlay  all frames as a video: <video>_overlay.mp4
   heat     the probability of every object over the frames: <video>_heat_<id>.jpg
            (needs results made with --save_scores)
-  queries  the attention of the network, that is the pixel that every object query and head picks in
+  queries  the network's attention, shown as the pixel that every object query and head picks in
            each block of the object transformer: <video>_queries_<id>.jpg (runs the network again)
 
 The input is either a run of s3 predict (--run; --names selects some of its videos), or one video

@@ -194,7 +194,8 @@ def parallel_step(
     the state, and returns the next state and the metrics, equal on all replicas.
 
     Args:
-      devices: devices to use instead, such as those of a topology that is only compiled for.
+      devices: devices to use instead, such as those of a topology that is only compiled for and not
+        attached.
 
     Raises:
       ValueError: the trainer's axis name is not `REPLICAS`.

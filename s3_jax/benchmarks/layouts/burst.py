@@ -49,7 +49,7 @@ def list_burst_videos(data_dir: Path, config: LayoutConfig, *, split: str) -> "l
     Results are saved for the annotated frames, and the first mask of each track is used.
 
     Raises:
-      InputError: frames, masks or videos are missing, or the file is of another split or kind.
+      InputError: frames, masks or videos are missing, or the file has another split or format.
     """
     if config.reading is not None:
         raise InputError(
@@ -78,7 +78,7 @@ def read_sequences(path: Path, split: str | None = None) -> Sequences:
     """Read the sequences of an annotation file by name, `<source>/<video>`.
 
     Raises:
-      InputError: the file is missing, of another kind, or of another split.
+      InputError: the file is missing, or has another format or split.
     """
     values = read_annotations(path)
     found = values.get("split", split)
