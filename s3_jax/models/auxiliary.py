@@ -10,7 +10,7 @@ from s3_jax.ops.precision import widen
 
 
 class AuxiliaryHeads(nn.Module):
-    """Mask logits from the sensory memory, and those of the transformer's mask heads."""
+    """Mask logits from the sensory memory and from the transformer's mask heads."""
 
     @nn.compact
     def __call__(

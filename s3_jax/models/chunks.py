@@ -1,4 +1,4 @@
-"""Processing of objects a few at a time, so that memory does not grow with their number."""
+"""Processing of objects in chunks, so that memory use does not grow with their number."""
 
 from collections.abc import Callable
 from typing import Any

@@ -25,7 +25,7 @@ def cell_centres(shapes: Sequence[tuple[int, int]]) -> Float[np.ndarray, "m 2"]:
 
 
 class DeformableAttention(nn.Module):
-    """Attention to `POINTS` sampled places per head and level around a query's reference point.
+    """Attention to `POINTS` sampled positions per head and level around a query's reference point.
 
     form: "gather", "dense" or "auto" (dense on TPU, gather elsewhere).
     """
@@ -78,7 +78,7 @@ class DeformableAttention(nn.Module):
 
 
 def _ring_of_directions(heads: int) -> Initializer:
-    """Return an initializer of offsets: one direction per head, growing with the point's number."""
+    """Return an initializer of offsets: one direction per head, scaled by the point's number."""
     angle = np.arange(heads) * (2 * math.pi / heads)
     direction = np.stack([np.cos(angle), np.sin(angle)], -1)
     direction = direction / np.abs(direction).max(-1, keepdims=True)

@@ -37,7 +37,7 @@ STAGES = (
     Stage(4, 5, 2, 6, 192),
     Stage(1, 3, 1, 6, 320),
 )
-# Stages of each part; a part can be fine-tuned by itself.
+# Stages of each part; each part can be fine-tuned on its own.
 PARTS = ((0, 1, 2, 3), (4,), (5, 6))
 NUM_BLOCKS = sum(stage.blocks for stage in STAGES)
 
@@ -61,7 +61,7 @@ class SemanticMaps(NamedTuple):
 
 
 class DetailedMaps(NamedTuple):
-    """`SemanticMaps`, and the map of stride 2 before them."""
+    """`SemanticMaps`, preceded by the map at stride 2."""
 
     f2: Float[Array, "b h1 w1 16"]
     f4: Float[Array, "b h4 w4 24"]
@@ -72,7 +72,7 @@ class DetailedMaps(NamedTuple):
 
 
 class EfficientNetLite0(nn.Module):
-    """Network from images to maps of strides 2 to 32.
+    """Network from images to maps at strides 2 to 32.
 
     Images are RGB in [0, 1], with height and width multiples of 32.
     """

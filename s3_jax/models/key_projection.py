@@ -15,7 +15,7 @@ from s3_jax.ops.precision import widen
 
 
 class Key(NamedTuple):
-    """Key of a frame: as a query it uses key and selection, as memory all three."""
+    """Key of a frame: a query uses key and selection, memory uses all three."""
 
     key: Float[Array, "b h w ck"]
     shrinkage: Float[Array, "b h w"]

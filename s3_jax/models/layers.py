@@ -1,7 +1,7 @@
-"""Layers that all parts are built from: linear, convolution, normalization, gated update.
+"""Layers that the network is built from: linear, convolution, normalization, gated update.
 
 The layout is NHWC with HWIO kernels. A 1 x 1 convolution is a `Linear`. Parameters are float32;
-`dtype` is the type computed in. Initial values follow PyTorch's defaults (uniform within
+`dtype` is the type of the computation. Initial values follow PyTorch's defaults (uniform within
 1/sqrt(fan in)), from which the published training starts (docs/network.md, section 8).
 """
 
@@ -49,7 +49,7 @@ def multiply(x: Float[Array, "*i j"], matrix: Float[Array, "j k"]) -> Float[Arra
 
 
 class Linear(nn.Module):
-    """Linear layer over the last axis, x @ kernel + bias; also every 1 x 1 convolution."""
+    """Linear layer over the last axis, x @ kernel + bias; also used for 1 x 1 convolutions."""
 
     features: int
     use_bias: bool = True
@@ -68,7 +68,7 @@ class Linear(nn.Module):
         return add_bias(y, self.param("bias", self.bias_init or default, (self.features,)))
 
     def weights(self) -> tuple[Float[Array, "i o"], Float[Array, "o"]]:
-        """Return kernel and bias, which exist from the first call on."""
+        """Return kernel and bias, which exist after the first call."""
         return self.variables["params"]["kernel"], self.variables["params"]["bias"]
 
     def followed_by(
@@ -99,8 +99,7 @@ class Conv(nn.Module):
         """Convolve x.
 
         Args:
-          line: slope and intercept that are applied to every channel of the result instead of a
-            bias.
+          line: slope and intercept to apply to every channel of the result instead of a bias.
         """
         size = self.kernel_size
         pad = (size - 1) // 2 if self.padding is None else self.padding
@@ -209,8 +208,8 @@ class BatchNorm(nn.Module):
     """Batch normalization over all axes but the last, with PyTorch's running statistics.
 
     In training (`train=True`) the statistics are those of the batch, averaged over replicas if
-    `axis_name` names a mapped axis. The running variance is the unbiased one, as in PyTorch (Flax's
-    own layer keeps the biased one). Outside training the running statistics are used.
+    `axis_name` names a mapped axis. The running variance is unbiased, as in PyTorch (that of Flax's
+    own layer is biased). Outside training the running statistics are used.
     """
 
     axis_name: str | None = None

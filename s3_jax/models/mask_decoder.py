@@ -83,7 +83,7 @@ class MaskDecoder(nn.Module):
         See docs/network.md, section 7.2.
         """
         size = (pixel.shape[2], pixel.shape[3])
-        # Averaged before they are joined: 129 channels would fill twice a TPU's 128 lanes.
+        # Average before concatenation: 129 channels would take twice a TPU's 128 lanes.
         parts4 = [_area(widen(map4), size), _area(logits[..., None], size)]
         return (
             self.sensory_from_16(pixel)

@@ -44,11 +44,11 @@ def others(
 def foreground(
     prob: Float[Array, "b k h w"], same_bucket: Float[Array, "k k"] | None = None
 ) -> Array:
-    """Return where an object's aggregated logit is at least that of background and every object.
+    """Return True where an object's aggregated logit is the highest, background included.
 
     Returns:
-      bool (b, k, h, w). Ties, also those made by the clamp, count as foreground (docs/network.md,
-      section 6.1).
+      bool (b, k, h, w). Ties, including those caused by the clamp, count as foreground
+      (docs/network.md, section 6.1).
     """
     prob = widen(prob)
     objects = logit(prob)

@@ -1,6 +1,6 @@
 """Attention from object queries to pixels: the interface, and the forms of S3 and Cutie.
 
-An attention is a subclass of `QueryAttention` that turns queries and pixels into queries. The
+An attention is a subclass of `QueryAttention` that maps queries and pixels to new queries. A
 configuration names one from outside the package as `package.module:Name` (docs/extend.md has a
 complete example).
 """
@@ -20,7 +20,7 @@ from s3_jax.ops.precision import wide_type
 from s3_jax.ops.selection import take_tokens
 
 # Name under which an attention may sow scores into "intermediates", for pictures and summaries:
-# (b n_heads q n) float32, -inf where blocked. A query and head reads the pixel with the largest.
+# (b n_heads q n) float32, -inf where blocked. Each head of a query reads the best pixel.
 SIMILARITY = "similarity"
 
 
@@ -28,7 +28,7 @@ class QueryAttention(nn.Module):
     """Base class of the attentions; a subclass need only define `__call__`.
 
     num_heads: number of heads of the object transformer.
-    dtype: type computed in.
+    dtype: type of the computation.
     """
 
     num_heads: int
@@ -47,7 +47,7 @@ class QueryAttention(nn.Module):
         Objects are folded into the batch. The first half of the queries are foreground queries.
 
         Args:
-          query_pos, pixel_pos: position parts, to be added where queries and pixels are compared.
+          query_pos, pixel_pos: position terms to add where queries and pixels are compared.
           blocked: True for pixels that a query may not read; every query may read at least one.
             None blocks nothing.
         """
@@ -110,7 +110,7 @@ class DiscriminativeCrossAttention(QueryAttention):
         return Linear(c, dtype=self.dtype, name="out")(mixed) + query
 
     def _most_similar(self, key: Array, feature: Array, blocked: Array | None) -> Array:
-        """Return, per head, the feature most similar to each query; the first of equal ones."""
+        """Return, per head, the feature most similar to each query; on ties, the first."""
         b, n, c = feature.shape
         heads = self.num_heads
         feature = feature.reshape(b, n, heads, c // heads)

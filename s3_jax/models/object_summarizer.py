@@ -27,7 +27,7 @@ class ObjectSummarizer(nn.Module):
     ) -> tuple[Float[Array, "b k q c+1"], Float[Array, "b k h w q"]]:
         """Return sums with their area as last channel, and the logits of the weights.
 
-        masks: soft masks at any size; they are resized to the value's.
+        masks: soft masks at any size; they are resized to the size of the value.
         """
         h, w = value.shape[2:4]
         inside, value = resize_masks(widen(masks), (h, w))[..., None], widen(value)

@@ -156,7 +156,7 @@ class ObjectTransformer(nn.Module):
         return TransformerOutput(pixel, jnp.stack(logits, axis=2))
 
     def _embed(self, object_value: Array, pixel: Array) -> tuple[Array, ...]:
-        """Return queries and pixels with their position parts."""
+        """Return queries and pixels with their position terms."""
         object_value = object_value.astype(self.dtype)
         init, emb = (x.astype(self.dtype)[None, None] for x in (self.query_init, self.query_emb))
         query = init + self.summary_to_init(object_value)
@@ -182,7 +182,7 @@ class ObjectTransformer(nn.Module):
     def _blocked(
         self, logits: Array, active: Array | None, same_bucket: Array | None
     ) -> Bool[Array, "b k q n"]:
-        """Return which pixels each query may not read."""
+        """Return the attention mask: True for pixels that a query may not read."""
         pair = blocked_pixels(logits, active, same_bucket)
         self.sow("intermediates", "blocked", pair)
         b, k, _, n = pair.shape
@@ -195,9 +195,9 @@ def blocked_pixels(
     active: Float[Array, "b k"] | None = None,
     same_bucket: Float[Array, "k k"] | None = None,
 ) -> Bool[Array, "b k 2 n"]:
-    """Return which pixels an object's foreground and background queries may not read.
+    """Return True for pixels that an object's foreground and background queries may not read.
 
-    Queries that could read no pixel at all may read every one (docs/network.md, section 6.1).
+    Queries that would have no pixel left may read all pixels (docs/network.md, section 6.1).
     """
     prob = nn.sigmoid(logits)
     if active is not None:

@@ -18,7 +18,7 @@ def inverse_frequencies(channels: int) -> Float32[np.ndarray, "f"]:
 
 @functools.lru_cache(maxsize=32)
 def sinusoidal_encoding(height: int, width: int, channels: int) -> Float32[np.ndarray, "h w c"]:
-    """Return sines and cosines of positions, interleaved: the half of x first, then that of y."""
+    """Return sines and cosines of positions, interleaved: those of x first, then those of y."""
     y = _encode_axis(height, channels)
     x = _encode_axis(width, channels)
     shape = (height, width)

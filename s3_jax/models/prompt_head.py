@@ -23,7 +23,7 @@ from s3_jax.models.variables import Variables, flatten
 from s3_jax.ops.precision import widen
 from s3_jax.ops.resize import resize_bilinear
 
-# Name of its parameters among a network's, where a training run keeps them.
+# Name of the head's parameters among a network's, where a training run keeps them.
 PROMPT_HEAD = "prompt_head"
 
 
@@ -44,7 +44,7 @@ class PromptHead(nn.Module):
 
     widths: channels at strides 16, 8, 4 and 2.
     blocks: number of blocks at each stride.
-    dtype: type computed in.
+    dtype: type of the computation.
     """
 
     widths: tuple[int, int, int, int] = (160, 80, 64, 24)

@@ -21,8 +21,8 @@ class Prompts(NamedTuple):
 
     points: n clicked places.
     labels: one of `OBJECT`, `BACKGROUND` and `NONE` for every point.
-    box: left, top, right, bottom; without meaning where `boxed` is 0.
-    previous: an earlier probability of the object; without meaning where `given` is 0.
+    box: left, top, right, bottom; meaningless where `boxed` is 0.
+    previous: an earlier probability of the object; meaningless where `given` is 0.
     """
 
     points: Float[Array, "b n 2"]
@@ -88,7 +88,7 @@ def similarities(
 ) -> Float[Array, "b h w 2"]:
     """Return each position's largest cosine to features clicked on object, and on background.
 
-    It is 0 without such a click.
+    It is 0 if there is no such click.
     """
     b, h, w, c = features.shape
     norm = jnp.sqrt(jnp.sum(jnp.square(features), -1, keepdims=True) + 1e-6)

@@ -1,9 +1,9 @@
-"""The S3 network, without state: one method for every step of a frame except the memory's.
+"""The stateless S3 network: one method for every step of a frame except those of the memory.
 
     frame -> encode_image -> read_memory -> fuse_pixels -> transform_objects -> decode_mask -> mask
     on memory frames: mask -> encode_mask -> (value and summaries for the memory)
 
-`S3.segment` is the first line from fuse_pixels to decode_mask. The memory itself is outside
+`S3.segment` runs fuse_pixels to decode_mask of the first line. The memory itself is outside
 (`s3_jax.memory`): the values that a frame's key reads from it are passed in as `readout`.
 """
 
@@ -32,8 +32,8 @@ from s3_jax.ops.resize import resize_masks
 class ImageFeatures(NamedTuple):
     """Features of one frame, shared by all objects; numbers give the stride.
 
-    skip8 and skip4 are f8 and f4 as the mask decoder adds them to its maps. Nothing else needs f8
-    and f4 themselves, so compiled frames of the spatial-semantic encoder never compute f4.
+    skip8 and skip4 are f8 and f4 in the form that the mask decoder adds to its maps. Nothing else
+    needs f8 and f4, so with the spatial-semantic encoder compiled programs never compute f4.
     """
 
     f16: Float[Array, "b h w c16"]
@@ -75,7 +75,7 @@ class S3(nn.Module):
     """The network of a `ModelConfig`, computing in `dtype` (docs/network.md, section 1).
 
     trainable_blocks: parts of a pretrained image encoder that training changes (`Encoder.frozen`);
-      they do not affect what the network computes.
+      they do not affect the network's results.
     axis_name: mapped axis over which BatchNorm statistics are averaged in training.
     products: type that `Network` rounds the operands of products to; None leaves them.
 
@@ -118,13 +118,13 @@ class S3(nn.Module):
 
         Args:
           features: features of the frame, from `encode_image`.
-          readout: values that every object's memory gives for this frame's pixels
+          readout: values read from every object's memory at this frame's pixels
             (`s3_jax.memory.read`).
           sensory: sensory memory.
-          last_mask: soft masks of the frame before, at the frame's size.
+          last_mask: soft masks of the previous frame, at the frame's size.
           object_value: averaged object memory (`s3_jax.memory.object_memory`).
           active: 0 for padding objects.
-          same_bucket: 1 where two objects appeared together.
+          same_bucket: 1 where two objects appeared in the same frame.
           chunk_size: number of objects processed at a time; -1 for all.
         """
         pixel = self.fuse_pixels(
@@ -136,7 +136,7 @@ class S3(nn.Module):
         return Segmentation(prob, logits, decoded, transformed)
 
     def encode_image(self, image: Float[Array, "b H W 3"], train: bool = False) -> ImageFeatures:
-        """Return feature maps, pixel feature, and key; with `train`, BatchNorm uses the batch."""
+        """Return feature maps, pixel feature, and key; `train` is passed to the image encoder."""
         f16, f8, f4, project4 = self.image_encoder(image, train)
         skip4 = self.mask_decoder.skip4
         return ImageFeatures(
@@ -158,7 +158,7 @@ class S3(nn.Module):
         same_bucket: Float[Array, "k k"] | None = None,
         chunk_size: int = -1,
     ) -> Float[Array, "b k h w c"]:
-        """Fuse pixel feature, memory readout, sensory memory and last mask to one map per object.
+        """Fuse pixel feature, memory readout, sensory memory and last mask into one map per object.
 
         See docs/network.md, section 4.3.
         """
@@ -197,7 +197,7 @@ class S3(nn.Module):
         """Decode pixel maps to logits at stride 4, each object separately."""
 
         def decode(module: "S3", pixel: Array) -> DecodedMask:
-            """Decode some of the objects."""
+            """Decode a chunk of the objects."""
             logits, map8, map4 = module.mask_decoder(pixel, features.skip8, features.skip4)
             return DecodedMask(logits, module.mask_decoder.sensory_input(pixel, map8, map4, logits))
 
@@ -228,7 +228,7 @@ class S3(nn.Module):
         image = normalize(image)
 
         def encode(module: "S3", masks: Array, other_masks: Array) -> EncodedMask:
-            """Encode some of the objects."""
+            """Encode a chunk of the objects."""
             value = module.mask_encoder(image, pix_feat, masks, other_masks)
             summaries, _ = module.object_summarizer(value, masks)
             return EncodedMask(value, summaries)
@@ -249,7 +249,7 @@ class S3(nn.Module):
         sensory_input: Float[Array, "b k h w c"],
         chunk_size: int = -1,
     ) -> Float[Array, "b k h w c"]:
-        """Return the sensory memory after a frame was decoded."""
+        """Return the sensory memory after decoding a frame."""
         update = lambda module, v, s: module.mask_decoder.gated_update(v, s)  # noqa: E731
         return map_objects(self, update, chunk_size, sensory_input, sensory)
 
@@ -260,7 +260,7 @@ class S3(nn.Module):
         query_logits: Float[Array, "b k l h w"],
         active: Float[Array, "b k"] | None = None,
     ) -> tuple[Float[Array, "b k+1 h w"], Float[Array, "b k+1 l h w"]]:
-        """Return auxiliary logits that training supervises: of sensory memory and of queries."""
+        """Return auxiliary logits that training supervises, from sensory memory and queries."""
         return self.auxiliary(pix_feat, sensory, query_logits, active)
 
     def __call__(self, image: Float[Array, "b H W 3"], masks: Float[Array, "b k H W"]) -> Array:

@@ -12,7 +12,7 @@ from s3_jax.errors import InputError, reason
 from s3_jax.models.s3 import S3
 
 Variables = dict[str, Any]  # collection ("params", "batch_stats") -> nested dictionaries of arrays
-Shapes = dict[str, Any]  # the same of jax.ShapeDtypeStruct
+Shapes = dict[str, Any]  # the same with jax.ShapeDtypeStruct
 
 
 def initial_variables(config: ModelConfig, seed: int = 0) -> Variables:
@@ -38,7 +38,7 @@ def variable_shapes(config: ModelConfig) -> Shapes:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested dictionaries as one, with keys joined by slashes."""
+    """Flatten nested dictionaries into one, with keys joined by slashes."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         path = f"{prefix}{name}"

@@ -1,4 +1,4 @@
-"""Vision transformer that carries the semantics (docs/network.md, section 2.1)."""
+"""Vision transformer that provides semantics (docs/network.md, section 2.1)."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from s3_jax.ops.resize import resize_bicubic
 PATCH_SIZE = 16
 NORM_EPSILON = 1e-6
 MLP_RATIO = 4
-QUARTERS = 4  # each can be fine-tuned by itself
+QUARTERS = 4  # each can be fine-tuned on its own
 
 
 class SelfAttention(nn.Module):

@@ -1,6 +1,6 @@
 """Widening of a single-object network to one that also sees the masks of other objects.
 
-Inputs are [image, mask, others] and [sensory memory, mask, others]. The new input channel is the
+Inputs are [image, mask, others] and [sensory memory, mask, others]. The new input channel comes
 last, so all old channels keep their meaning.
 """
 
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from s3_jax.models.variables import Variables
 
 Array = np.ndarray
-# Kernels that get a channel, and the names that seed their draws.
+# Kernels that gain an input channel, and the names that seed its initial values.
 _WIDENED = {
     ("mask_encoder", "resnet", "stem_conv", "kernel"): "mask_encoder.conv1.weight",
     ("pixel_fuser", "state_proj", "kernel"): "pixel_fuser.sensory_compress.weight",
@@ -38,7 +38,7 @@ def widen(variables: Variables, seed: int) -> Variables:
 
 
 def orthogonal(shape: tuple[int, ...], rng: np.random.Generator) -> Float[Array, "..."]:
-    """Draw an array with orthonormal rows (or columns, if fewer), seen as (shape[0], rest)."""
+    """Draw an array whose (shape[0], rest) matrix has orthonormal rows (or columns, if fewer)."""
     rows, columns = shape[0], math.prod(shape[1:])
     tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
     q, r = np.linalg.qr(tall)

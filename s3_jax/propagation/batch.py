@@ -6,8 +6,8 @@
         results = batch.step(images)           # one for each video
 
 The videos run in lockstep: they share one frame size, and all masks are given on the first frame.
-Their memory frames therefore coincide, so a condition stays a condition under `vmap` instead of
-computing both of its branches. Results equal those of single sessions up to rounding.
+Their memory frames therefore coincide, so conditionals stay conditionals under `vmap` instead of
+computing both branches. Results equal those of single sessions up to rounding.
 """
 
 import functools
@@ -28,7 +28,7 @@ from s3_jax.propagation.session import FrameResult, Session
 from s3_jax.propagation.state import VideoState
 from s3_jax.propagation.step import step
 
-# The leaves of a state: batched arrays do not have the shapes that `VideoState` promises.
+# Leaves of a state, because batched arrays do not have the shapes that `VideoState` declares.
 Leaves = list[Array]
 
 
@@ -45,7 +45,7 @@ class SessionBatch:
         self._since_memory: Array | None = None
 
     def start(self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> list[FrameResult]:
-        """Process the first frame of every video, with ids of all its objects.
+        """Process the first frame of every video, with a mask that has the ids of all its objects.
 
         Raises:
           InputError: the frames have different sizes, or a mask cannot be used.
@@ -89,11 +89,11 @@ def _step(
     since_memory: Int[Array, ""],
     images: UInt8[Array, "v h w 3"],
 ) -> tuple[Leaves, Int[Array, ""], Float[Array, "v n H W"]]:
-    """Perform `step` for v videos, which share one value of `since_memory`."""
+    """Run `step` for v videos, which share one value of `since_memory`."""
     network = Network(model, variables)
 
     def one(leaves: Leaves, image: UInt8[Array, "h w 3"]) -> tuple[Leaves, Array, Array]:
-        """Perform the step of one video."""
+        """Run the step of one video."""
         state: VideoState = jax.tree.unflatten(structure, leaves)
         state = state.replace(since_memory=since_memory)
         state, prob = step(network, config, state, prepare_image(image, geometry))

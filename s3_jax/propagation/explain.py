@@ -30,7 +30,7 @@ class Explanation(NamedTuple):
 
     queries: object queries after each block.
     readable: tokens that foreground queries, and those that background queries, may read.
-    similarity: of every query and token in every head, -inf where the query may not read; None if
+    similarity: for every query and token in every head, -inf where the query may not read; None if
       the network's attention does not offer it.
     row, column: centre, in pixels of the frame, of the token that a query and head finds most
       similar; the axis of heads is empty if there is no similarity.
@@ -92,7 +92,7 @@ def _look(
     state: VideoState,
     image: UInt8[Array, "h w 3"],
 ) -> tuple[Float[Array, "l k q c"], Bool[Array, "l k 2 n"], Float[Array, "l k heads q n"] | None]:
-    """Return queries, tokens that they may not read, and similarity, of every block."""
+    """Return each block's queries, the tokens that they may not read, and the similarity."""
     network = WatchedNetwork(model, variables)
     config = dataclasses.replace(config, chunk_size=-1)  # so that sown arrays hold all objects
     images = with_mirror_image(prepare_image(image, geometry), config)

@@ -1,4 +1,4 @@
-"""Export of a network, for one kind of video, to a file that runs with JAX alone (jax.export).
+"""Export of a network, for one kind of video, to a file that needs only JAX (jax.export).
 
 The file is a ZIP archive of
 
@@ -7,7 +7,7 @@ The file is a ZIP archive of
     weights.npz                       their first argument, arrays "00000", "00001", ...
     about.json                        sizes, platforms, arguments and results, checksums
 
-Weights are stored beside the programs, once rather than in each of them. `load_export.py`, beside
+Weights are stored once, beside the programs, rather than in each of them. `load_export.py`, beside
 this module, loads such a file without importing anything from this project.
 """
 
@@ -55,7 +55,7 @@ class ExportConfig:
 
     size: height and width of frames in pixels.
     objects: number of objects; masks may be left empty for fewer.
-    platforms: where the file will run; kernels take the form that suits the first one.
+    platforms: where the file will run; kernels use the form that suits the first one.
     split: write the step as `encode`, `read` and `decode`, so that frames can be encoded elsewhere,
       or ahead of time.
     """
@@ -130,7 +130,7 @@ class Programs:
     def read(
         self, weights: Leaves, state: Leaves, features: Features
     ) -> tuple[Leaves, Float[Array, "b k h16 w16 c"]]:
-        """Return the state with usage counted, and what every object's memory holds for a frame."""
+        """Return the state with usage counted, and every object's readout for a frame."""
         after, readout = read_next(self.config.propagation, self._state(state), _joined(features))
         return jax.tree.leaves(after), readout
 
@@ -165,12 +165,12 @@ class Programs:
                           config.objects, jnp.dtype(config.dtype).type)  # fmt: skip
 
     def _state(self, leaves: Leaves) -> VideoState:
-        """Return the state with these leaves; its structure is that of an empty one."""
+        """Return the state with these leaves and the structure of an empty state."""
         return jax.tree.unflatten(jax.tree.structure(self._empty_state()), leaves)
 
 
 def _joined(features: Features) -> ImageFeatures:
-    """Return features by name as the network takes them."""
+    """Return features given by name in the form that the network takes."""
     key = Key(**{name: features[name] for name in Key._fields})
     others = {name: features[name] for name in ImageFeatures._fields if name != "key"}
     return ImageFeatures(**others, key=key)
@@ -218,7 +218,7 @@ def _serialized(programs: Programs, leaves: Sequence[Array | np.ndarray]) -> dic
 def _calls(
     programs: Programs, weights: Any, state: Any, frame: Any, masks: Any
 ) -> dict[str, tuple[Any, ...]]:
-    """Return the arguments of every program of the file, after the weights."""
+    """Return the arguments after the weights, for every program of the file."""
     calls = {"start": (frame, masks), "step": (state, frame), "encode": (frame,)}
     if not programs.config.split:
         return calls

@@ -5,12 +5,12 @@
                    -> probabilities (1 + objects h w), last_mask, sensory
     remember.onnx  frame, pix_feat, last_mask, sensory -> value, summaries, sensory
 
-These are the words of `propagation/frame.py` around the key/value memory, which stays with the
-caller: what `read` of docs/network.md, section 4.2, makes of the values is the readout, and sums of
-the summaries are the object memory. Frames and objects are fixed, and batches are of one.
+These are the steps of `propagation/frame.py` around the key/value memory, which the caller keeps:
+the readout is the result of `read` on the values (docs/network.md, section 4.2), and the object
+memory is the sum of the summaries. Frame size and number of objects are fixed; the batch size is 1.
 
-JAX traces every program first, and jax2onnx converts the trace. When jax2onnx traces by itself, it
-replaces functions of Flax by ones that take fewer arguments.
+JAX traces every program first, and jax2onnx converts the trace. If jax2onnx did the tracing, it
+would replace Flax functions with ones that take fewer arguments.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,11 +34,11 @@ from s3_jax.propagation.state import STRIDE
 
 Arrays = dict[str, Array]
 Shapes = dict[str, jax.ShapeDtypeStruct]
-UNUSED: Any = None  # features that decoding does not take
+UNUSED: Any = None  # features that decoding does not use
 
 
 class OnnxPrograms:
-    """Functions of named arrays, float32 but for the frame, which return named arrays."""
+    """Functions from named arrays to named arrays, all float32 except the frame."""
 
     def __init__(self, model: ModelConfig, variables: Variables, config: ExportConfig):
         self._network = Network(S3(model), variables)
@@ -64,7 +64,7 @@ class OnnxPrograms:
         """Return probabilities at the frames' size, and mask and sensory memory for the next frame.
 
         Args:
-          object_value: the summaries of memory frames, added up, divided by their last channel,
+          object_value: the sum of the memory frames' summaries, divided by its last channel,
             which is left out.
         """
         features = ImageFeatures(UNUSED, UNUSED, UNUSED, skip8, skip4, pix_feat, UNUSED)
@@ -115,7 +115,7 @@ def write_onnx(
       The number of bytes of each.
 
     Raises:
-      InputError: the settings ask for another type than float32.
+      InputError: the settings ask for a type other than float32.
     """
     if config.dtype != "float32":
         raise InputError(f"ONNX programs compute in float32, not in {config.dtype}")
@@ -130,7 +130,7 @@ def write_onnx(
 
 
 def convert(function: Callable[..., Arrays], shapes: Mapping[str, jax.ShapeDtypeStruct]) -> bytes:
-    """Return a function of named arrays, which returns named arrays, as an ONNX model."""
+    """Convert a function from named arrays to named arrays to an ONNX model."""
     from jax2onnx import to_onnx
 
     with compiling_for("cpu"):  # forms without operations that ONNX Runtime lacks

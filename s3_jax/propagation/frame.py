@@ -5,7 +5,7 @@
 
 `S3.segment` (models/s3.py) is the middle of the first line. Streaming, scans, training clips,
 pictures, precision tables and exported programs all call these two functions. They differ only in
-the key/value memory, which `read` and `write` stand for.
+the key/value memory, which they pass as `read` and `write`.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ Value = Float[Array, "b k h w c"]
 
 
 class Network(NamedTuple):
-    """A network with its variables, as every step needs it."""
+    """A network and its variables, which every step needs."""
 
     model: S3
     variables: Variables
@@ -81,7 +81,7 @@ def segment(
       features: features of the frame.
       objects: sensory memory, object memory and last mask.
       read: function that reads the key/value memory at the frame's pixels. It returns every
-        object's readout, and the memory to go on with (reading may count what was used).
+        object's readout, and the updated memory (reading may count usage).
       active: 1 for objects, 0 for empty slots.
       same_bucket: 1 where two objects entered in the same frame; None if all did.
       chunk_size: number of objects processed at a time; changes no result.
@@ -121,7 +121,7 @@ def remember(
       pix_feat: pixel feature of the image.
       objects: memory before the frame, and the frame's masks as `last_mask`.
       write: function that puts every object's values into the key/value memory and returns it.
-      active: slots that hold an object; the others are left as they are. None if all do.
+      active: slots that hold an object; the others do not change. None if all do.
       deep: True to update the sensory memory too (deep update).
       chunk_size: number of objects processed at a time; changes no result.
 
@@ -151,12 +151,12 @@ def update_sensory(
     active: Bool[Array, " k"] | None = None,
     chunk_size: int = -1,
 ) -> Float[Array, "b k h w c"]:
-    """Return the sensory memory after a frame was decoded; unchanged where no update is `due`.
+    """Return the sensory memory after decoding a frame; unchanged where no update is `due`.
 
     Args:
       segmentation: result of `segment` for the frame.
       due: True if the schedule names this frame (`step.sensory_schedule`).
-      active: slots that hold an object; the others are left as they are. None if all do.
+      active: slots that hold an object; the others do not change. None if all do.
     """
 
     def update(sensory: Array) -> Array:

@@ -1,7 +1,7 @@
-"""Conversion between a video's frames and what the network computes on.
+"""Conversion between a video's frames and the network's input and output sizes.
 
 A frame is shrunk if its short side exceeds the internal size, and then padded with zeros on all
-sides to a multiple of 32, or 16 (docs/propagation.md, section 1.1). So are masks.
+sides to a multiple of 32, or 16 (docs/propagation.md, section 1.1). Masks are treated the same.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ def prepare_image(image: UInt8[Array, "h w 3"], geometry: FrameGeometry) -> Floa
 
 
 def pad(x: Float[Array, "..."], geometry: FrameGeometry, axis: int) -> Float[Array, "..."]:
-    """Put zeros around two spatial axes, `axis` and the one after it."""
+    """Pad two spatial axes with zeros, `axis` and the one after it."""
     top, bottom, left, right = geometry.padding
     padding = [(0, 0)] * x.ndim
     padding[axis : axis + 2] = [(top, bottom), (left, right)]

@@ -1,4 +1,4 @@
-"""Deferral of Ctrl-C until it does no harm."""
+"""Deferral of Ctrl-C until an interrupt is safe."""
 
 import contextlib
 import signal
@@ -9,7 +9,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Hold back Ctrl-C until the block ends, and raise its KeyboardInterrupt then.
+    """Hold back Ctrl-C until the block ends, and then raise its KeyboardInterrupt.
 
     A step donates its state to the device and receives the next one; an exception in between would
     lose both. In other threads, or if the caller has its own handler, nothing changes.

@@ -1,7 +1,7 @@
-"""Combination of two results of a frame that was segmented forwards and backwards.
+"""Combination of the forward and backward results of a frame.
 
 For every object and pixel, the log-odds of both are averaged. The weights depend on the distance to
-the frames whose masks were given, and on how certain each direction is of the object in the frame.
+the frames whose masks were given, and on how certain each direction is of the object in this frame.
 The usual aggregation over objects and background follows (`models.masks.aggregate`).
 """
 
@@ -30,7 +30,7 @@ class Quantized(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """Result of a frame from both directions.
+    """Combined result of a frame from both directions.
 
     prob: background first, then `object_ids`.
     """
@@ -97,11 +97,11 @@ def share(given: Sequence[int], shown: Sequence[int], index: int) -> Share:
 
 
 def join(forward: Quantized, backward: Quantized, shares: Mapping[int, Share]) -> Joined:
-    """Combine two results of a frame.
+    """Combine the two results of a frame.
 
     Args:
       shares: weight of the forward direction, per object (see `share`). Objects not in it are left
-        out; those that only one direction knows are taken from that one.
+        out; objects that only one direction knows are taken from that direction.
     """
     sides = [dict(zip(side.object_ids, side.prob, strict=True)) for side in (forward, backward)]
     ids = tuple(id_ for id_ in shares if any(id_ in side for side in sides))

@@ -1,15 +1,15 @@
-"""Run a file that `s3 export` wrote; needs JAX and the file, nothing of this project.
+"""Run a file that `s3 export` wrote; needs JAX and the file, nothing else of this project.
 
   python load_export.py model.s3 first_frame.npy masks.npy second_frame.npy third_frame.npy ...
 
 Frames are (height, width, 3) uint8 and masks (objects, height, width) in [0, 1], as `numpy.save`
-writes them. For every frame after the first, the number of the object at every pixel, 0 for
-background, is written to <frame>.masks.npy. Copy this file to where it is needed
+writes them. For every frame after the first, the object number of every pixel, 0 for background,
+is written to <frame>.masks.npy. Copy this file to where it is needed
 (`pip install jax flatbuffers`).
 
-The file holds programs, which run on this machine: load none from people whose programs you would
-not run. Checksums reveal damage, not malice. Custom calls, by which a program reaches code outside
-of itself, are refused.
+The file holds programs, which run on this machine: load no file from people whose programs you
+would not run. Checksums reveal damage, not malice. Custom calls, through which a program reaches
+code outside itself, are refused.
 """
 
 import hashlib
@@ -31,13 +31,13 @@ SPLIT = ("start", "encode", "read", "decode")
 class Exported:
     """Programs of a file (`start`, `step` and `encode`), and its description, `about`.
 
-    In a file of `s3 export --split` the step is in three parts, which may be called one by one:
+    In a file of `s3 export --split`, the step has three parts, which may be called separately:
     `encode` (a frame alone, for example ahead of time), `read` and `decode`.
 
-    calls: names of custom calls that its programs may make; those of s3_jax's own parts make none.
+    calls: names of custom calls that its programs may make; s3_jax's own parts make none.
 
-    Raises ValueError, with the file's name, if it is damaged, of another kind, or its programs make
-    other custom calls.
+    Raises ValueError, with the file's name, if the file is damaged or of another kind, or if its
+    programs make other custom calls.
     """
 
     def __init__(self, path, calls=()):
@@ -70,11 +70,11 @@ class Exported:
         return self._programs["encode"](self._weights, frame)
 
     def read(self, state, features):
-        """Return the state, in place of the one given, and the readout of every object."""
+        """Return the state and the readout of every object; consumes the given state."""
         return self._programs["read"](self._weights, state, features)
 
     def decode(self, state, frame, features, readout):
-        """Return the next state, in place of the one given, and probabilities."""
+        """Return the next state and probabilities; consumes the given state."""
         return self._programs["decode"](self._weights, state, frame, features, readout)
 
 
@@ -103,7 +103,7 @@ def _program(path, name, content, allowed):
     try:
         program = export.deserialize(bytearray(content))
         text = program.mlir_module()
-    except Exception as error:  # whatever JAX runs into
+    except Exception as error:  # any error in JAX
         raise ValueError(f"{path}: JAX cannot read its program {name}: export it again") from error
     calls = re.findall(r'custom_call(?:" *\(| @"?([\w.]+)"?\()?', text)
     unknown = sorted({call or "something without a name" for call in calls} - {*allowed})

@@ -35,7 +35,7 @@ def scan(
         depend on masks. More frames make larger matrix products and hold more features in memory.
         Results change only by rounding.
       remat: keep only the state between frames, and recompute each frame in the backward pass; for
-        gradients through many frames. Changes no result.
+        gradients through many frames. Results do not change.
 
     Returns:
       The state after the last frame, and probabilities at the padded size.
@@ -52,12 +52,12 @@ def scan(
     checkpoint = functools.partial(jax.checkpoint, prevent_cse=False) if remat else lambda f: f
 
     def step(state: VideoState, inputs: tuple[Any, ...]) -> tuple[VideoState, Array]:
-        """Perform the part of a frame's step that follows the image encoder."""
+        """Run the part of a frame's step that follows the image encoder."""
         images, features, end = inputs
         return step_encoded(network, config, state, images, features, end)
 
     def together(state: VideoState, inputs: tuple[Array, ...]) -> tuple[VideoState, Array]:
-        """Encode some frames together, then perform their steps one after the other."""
+        """Encode some frames together, then run their steps one after the other."""
         frames, end = inputs
         images = jax.vmap(functools.partial(_images, config, geometry))(frames)
         features = network(S3.encode_image, images.reshape(-1, *images.shape[2:]))

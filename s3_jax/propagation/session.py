@@ -6,7 +6,7 @@
         mask = result.index_mask()
 
 Object ids are the caller's; the session keeps track of their slots in the arrays. Masks may be
-given for any frame to come and any known or new ids. Objects may be deleted at any time.
+given for any future frame and any known or new ids. Objects may be deleted at any time.
 """
 
 import contextlib
@@ -80,7 +80,7 @@ class FrameResult:
         return {id_: float(values[i]) for i, id_ in enumerate(self.object_ids)}
 
     def index_mask(self) -> np.ndarray:
-        """Return object ids (h, w), 0 for background; uint8, uint16 or int32 as ids need."""
+        """Return object ids (h, w), 0 for background; uint8, uint16 or int32 depending on ids."""
         ids = np.array((0, *self.object_ids))
         return ids.astype(np.result_type(*(np.min_scalar_type(i) for i in ids)))[self._labels]
 
@@ -97,7 +97,7 @@ class _Annotation:
 class SessionSnapshot:
     """Copy of a session's memory at one moment, on the host.
 
-    frame_index: the frame that came next.
+    frame_index: index of the frame to process next.
     nbytes: size of its arrays in bytes.
     """
 
@@ -116,7 +116,7 @@ class Session:
     Args:
       config, variables: a network, for example from `s3_jax.checkpoints.model.load_model`.
       propagation: how the video is processed; defaults to `PropagationConfig()`.
-      dtype: type the network computes in, float32 or bfloat16.
+      dtype: type of the network's computation, float32 or bfloat16.
     """
 
     def __init__(
@@ -169,11 +169,11 @@ class Session:
 
     @property
     def buckets(self) -> int:
-        """Number of frames in which objects entered that are still known."""
+        """Number of frames in which the objects that are still known entered."""
         return self._slots.buckets
 
     def reset(self) -> None:
-        """Forget the video and its objects; compiled programs stay."""
+        """Forget the video and its objects; keep compiled programs."""
         self._slots = Slots()
         self._state: VideoState | None = None
         self._geometry: FrameGeometry | None = None
@@ -196,8 +196,8 @@ class Session:
           The ids given.
 
         Raises:
-          InputError: the frame has passed, an id is no positive integer, a shape is not that of the
-            video, or nothing is given. Masks given before stay as they were.
+          InputError: the frame has passed, an id is not a positive integer, a shape is not that of
+            the video, or nothing is given. Masks given before do not change.
         """
         index = self._next_frame if frame_index is None else frame_index
         if index < self._next_frame:
@@ -219,14 +219,14 @@ class Session:
         return tuple(given)
 
     def withdraw(self, frame_index: int | None = None) -> None:
-        """Withdraw the masks that wait for a frame, by default those of all frames."""
+        """Withdraw the masks that are waiting for a frame, by default for all frames."""
         if frame_index is None:
             self._pending.clear()
         else:
             self._pending.pop(frame_index, None)
 
     def delete(self, ids: Sequence[int]) -> None:
-        """Forget objects, free their memory, and withdraw masks of them that wait.
+        """Forget objects, free their memory, and withdraw their waiting masks.
 
         Raises:
           InputError: an id is not known.
@@ -255,8 +255,8 @@ class Session:
           permanent: True to keep it in memory forever.
 
         Raises:
-          InputError: the frame is not an RGB image of the size of those before it, or masks given
-            for it have another size.
+          InputError: the frame is not an RGB image of the same size as earlier frames, or masks
+            given for it have another size.
         """
         geometry = self._geometry_of(image)
         annotation = self._pending.get(self._next_frame, _Annotation({}))
@@ -327,7 +327,7 @@ class Session:
         return found.of(slots)
 
     def hand_over(self, objects: int) -> VideoState:
-        """Return the state, with `objects` slots; the session gives it up to the caller."""
+        """Return the state with `objects` slots; afterwards it belongs to the caller."""
         assert self._state is not None
         state = grow(self._state, objects=objects)
         self._state = None
@@ -335,7 +335,7 @@ class Session:
         return state
 
     def take(self, prob: Array) -> FrameResult:
-        """Return the result of a step that the caller performed.
+        """Return the result of a step that the caller ran.
 
         prob: probabilities by slot, at the padded size.
         """
@@ -343,7 +343,7 @@ class Session:
         return self._result(index, prob)
 
     def snapshot(self) -> SessionSnapshot:
-        """Return a copy of the session's memory, to which `restore` can go back.
+        """Return a copy of the session's memory, which `restore` accepts.
 
         The copy is in host memory and does not change with the session.
         """
@@ -360,7 +360,7 @@ class Session:
         )
 
     def restore(self, snapshot: SessionSnapshot) -> None:
-        """Go back (or forth) to a snapshot of this session, or of another one with equal settings.
+        """Go back (or forward) to a snapshot of this session, or of another with equal settings.
 
         Masks can then be given for frames from `snapshot.frame_index` on, which are processed
         again.
@@ -368,14 +368,14 @@ class Session:
         self._slots = copy.deepcopy(snapshot._slots)
         self._geometry, self._next_frame = snapshot._geometry, snapshot.frame_index
         self._pending = _copied(snapshot._pending)
-        # Copied again: a CPU device may use the arrays themselves and overwrite them.
+        # Copy again, because a CPU device may use the arrays directly and overwrite them.
         leaves = jax.device_put([leaf.copy() for leaf in snapshot._leaves])
         self._state = jax.tree.unflatten(snapshot._structure, leaves)
 
     def reserve(self, objects: int, buckets: int) -> None:
-        """Make room for a number of objects, entering in a number of frames, before they come.
+        """Reserve room for a number of objects that will enter in a number of frames.
 
-        Programs are compiled for the present room. Reserving it in advance costs one compilation,
+        Programs are compiled for the current room. Reserving it in advance costs one compilation,
         instead of one each time objects outgrow it. Room never shrinks.
         """
         if self._slots.reserve(objects, buckets) and self._state is not None:
@@ -394,7 +394,7 @@ class Session:
         """Continue from a file that `save` wrote in a session with equal settings.
 
         Raises:
-          InputError: the file is missing, damaged, or of a session with other settings.
+          InputError: the file is missing, damaged, or from a session with other settings.
         """
         about, arrays, masks = snapshot.read(path)
         mine = self._about()
@@ -440,7 +440,7 @@ class Session:
         }
 
     def _waiting(self) -> set[int]:
-        """Return the ids of masks that wait for their frames."""
+        """Return the ids of masks that are waiting for their frames."""
         return {id_ for given in self._pending.values() for id_ in given.masks}
 
     def _check_sizes(self, masks: dict[int, np.ndarray], index: int) -> None:
@@ -452,7 +452,7 @@ class Session:
             raise InputError(f"the masks for frame {index} have different sizes: {sorted(shapes)}")
 
     def _geometry_of(self, image: np.ndarray) -> FrameGeometry:
-        """Return the geometry of a frame, checked against the frames before."""
+        """Return the geometry of a frame, checked against earlier frames."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InputError(
                 f"frame {self._next_frame} has shape {image.shape} and type {image.dtype}; it must "
@@ -604,7 +604,7 @@ def _copied(pending: dict[int, _Annotation]) -> dict[int, _Annotation]:
 def _setting(kind: type, saved: Any) -> Any:
     """Return a saved setting as an instance of its class.
 
-    Files of earlier versions lack fields that were added since; they get their defaults.
+    Files from earlier versions lack newer fields, which get their defaults.
     """
     if not isinstance(saved, dict):
         return saved

@@ -1,4 +1,4 @@
-"""Bookkeeping of objects and their slots, on the host and in plain numbers."""
+"""Bookkeeping of objects and their slots, on the host in plain numbers."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class _Object:
 class Slots:
     """Object ids in the order they were added, with their slots and buckets.
 
-    Slots of deleted objects are used again. Capacities only grow, in the steps of `slot_size`.
+    Slots of deleted objects are reused. Capacities only grow, in the steps of `slot_size`.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Slots:
         return np.array(used + empty, np.int32)
 
     def add(self, ids: Sequence[int]) -> int:
-        """Give new ids free slots and one free bucket together; return the bucket's number."""
+        """Give new ids free slots and one common free bucket; return the bucket's number."""
         objects = _free({item.slot for item in self._objects.values()}, len(ids))
         bucket = _free({item.bucket for item in self._objects.values()}, 1)[0]
         for id_, slot in zip(ids, objects, strict=True):
@@ -98,9 +98,9 @@ class Slots:
         self._permanent = {b: n for b, n in self._permanent.items() if b in used}
 
     def note_frame(self, permanent: bool) -> bool:
-        """Count the permanent frames of each bucket for one more memory frame.
+        """Update the permanent frame counts of all buckets for one more memory frame.
 
-        A bucket's first frame is permanent in any case, later ones if `permanent` is set.
+        A bucket's first frame is always permanent, later ones only if `permanent` is set.
 
         Returns:
           True if more slots for permanent frames are needed; the capacity has been raised.
@@ -132,7 +132,7 @@ class Slots:
 
 
 def _free(used: set[int], count: int) -> list[int]:
-    """Return the `count` lowest numbers that are not in use."""
+    """Return the lowest `count` numbers that are not in use."""
     free: list[int] = []
     number = 0
     while len(free) < count:

@@ -28,7 +28,7 @@ Masks = dict[tuple[int, int], np.ndarray]  # by frame and object id
 def save(
     path: str | Path, state: VideoState | None, about: dict[str, Any], masks: Masks | None = None
 ) -> None:
-    """Write a state (None before the first mask), its description, and masks that wait."""
+    """Write a state (None before the first mask), its description, and waiting masks."""
     leaves = [] if state is None else jax.tree.leaves(state)
     arrays = {f"{i:03d}": _storable(np.asarray(leaf)) for i, leaf in enumerate(leaves)}
     arrays |= {
@@ -45,7 +45,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], list[np.ndarray], Masks]:
     """Return the description, the arrays and the waiting masks of a file that `save` wrote.
 
     Raises:
-      InputError: there is no such file, or it is damaged or of another kind.
+      InputError: there is no such file, or it is damaged or another kind of file.
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -82,7 +82,7 @@ def _checksum(text: str, arrays: dict[str, np.ndarray]) -> str:
 def restore(
     empty: VideoState, capacity: Capacity, arrays: list[np.ndarray], path: str | Path
 ) -> VideoState:
-    """Return the state that was saved, given an empty one of the same settings.
+    """Return the saved state, given an empty one with the same settings.
 
     Raises:
       InputError: the arrays do not fit the settings.
@@ -98,7 +98,7 @@ def restore(
 
 
 def _shapes(empty: VideoState, capacity: Capacity) -> tuple[list[Any], Any]:
-    """Return shapes and structure of a state of that capacity without allocating it.
+    """Return the shapes and structure of a state with that capacity, without allocating it.
 
     A file may claim any capacity, but has to hold the arrays for it.
     """
@@ -114,5 +114,5 @@ def _shapes(empty: VideoState, capacity: Capacity) -> tuple[list[Any], Any]:
 
 
 def _storable(array: np.ndarray) -> np.ndarray:
-    """Return bfloat16 arrays as 16-bit integers of the same bits, others as they are."""
+    """Return bfloat16 arrays as 16-bit integers with the same bits, others unchanged."""
     return array.view(np.uint16) if array.dtype == jnp.bfloat16 else array

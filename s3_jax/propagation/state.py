@@ -1,7 +1,7 @@
 """Memory of a video as one immutable pytree of fixed shapes.
 
 Objects live in slots. The number of slots is rounded up to a few sizes, so that adding, correcting
-and deleting objects compiles nothing new until a size is outgrown. Empty slots change no result.
+and deleting objects compiles nothing new until a size is outgrown. Empty slots affect no result.
 Objects that first appeared in the same frame form a bucket (see `s3_jax.memory.state`).
 """
 
@@ -35,7 +35,7 @@ def slot_size(count: int) -> int:
     return size
 
 
-# Unchecked, since pytrees are also rebuilt around non-arrays (shapes, batched axes).
+# Not type-checked, because JAX also rebuilds pytrees around non-arrays (shapes, batched axes).
 @no_type_check
 class VideoState(flax.struct.PyTreeNode):
     """Memory of one video after some frames; b is 1, or 2 with flip augmentation.
@@ -74,7 +74,7 @@ def init_state(
     Args:
       size: height and width of the padded frames.
       objects: number of object slots.
-      dtype: type of the memory's values (the type the network computes in).
+      dtype: type of the memory's values (that of the network's computation).
     """
     height, width = size
     h, w = height // STRIDE, width // STRIDE
@@ -113,7 +113,7 @@ def grow(
     Shapes change, so steps are compiled again. None leaves a capacity unchanged.
 
     Raises:
-      ValueError: a requested capacity is below the present one.
+      ValueError: a requested capacity is below the current one.
     """
     k = state.bucket_of.shape[0]
     extra = (objects or k) - k
@@ -155,8 +155,8 @@ def release_slots(state: VideoState, deleted: Bool[Array, " k"]) -> VideoState:
 def _forget(state: VideoState, slots: Bool[Array, " k"]) -> VideoState:
     """Zero the memories of single objects.
 
-    Their values need not be cleared, because values that were written before the object's bucket
-    was last emptied are never read.
+    Their values need no clearing, because values that were written before the object's bucket was
+    last emptied are never read.
     """
 
     return state.replace(
@@ -172,7 +172,7 @@ def active(state: VideoState) -> Bool[Array, " k"]:
 
 
 def remembered(state: VideoState) -> Bool[Array, " k"]:
-    """Return the slots whose object is in a memory frame already and can be segmented."""
+    """Return the slots whose object is already in a memory frame and can be segmented."""
     seen = state.memory.permanent_frames > 0
     return active(state) & seen[jnp.maximum(state.bucket_of, 0)]
 

@@ -6,7 +6,7 @@ the next one with the same shapes and dtypes (docs/propagation.md, sections 1 an
 Both can be differentiated in reverse mode with respect to images, masks and parameters, through
 either kind of memory. Discrete choices are constants: the memory tokens that are read (top-k),
 condensed into prototypes or dropped, the pixel that a discriminative query picks (arg-max), and the
-pixels that it may not read (the foreground rule). `normalize` describes pixels at which all given
+pixels that it may not read (the foreground rule). See `normalize` for pixels at which all given
 masks are hard. `scan` and the session take uint8 frames, which have no derivative; `step` takes
 images in [0, 1].
 """
@@ -58,7 +58,7 @@ def step(
     """Segment a frame, and remember it if it is a memory frame.
 
     Args:
-      state: memory after the frames before.
+      state: memory after the previous frames.
       image: RGB in [0, 1], padded.
       end: True for the video's last frame, which need not be remembered.
       permanent: True to keep this frame forever (the caller has made room with `state.grow`).
@@ -80,7 +80,7 @@ def step_encoded(
     end: Flag = False,
     permanent: Flag = False,
 ) -> tuple[VideoState, Float[Array, "n H W"]]:
-    """Perform the part of `step` that follows the image encoder and depends on earlier frames.
+    """Run the part of `step` that follows the image encoder and depends on earlier frames.
 
     Args:
       images: the frame and, with `config.flip`, its mirror image.
@@ -104,7 +104,7 @@ def step_read(
     end: Flag = False,
     permanent: Flag = False,
 ) -> tuple[VideoState, Float[Array, "n H W"]]:
-    """Perform the part of `step` that follows reading the memory.
+    """Run the part of `step` that follows reading the memory.
 
     Args:
       images: the frame and, with `config.flip`, its mirror image.
@@ -224,7 +224,7 @@ def remember_last(
     features: ImageFeatures,
     permanent: Flag,
 ) -> VideoState:
-    """Return the state that remembers the frame whose masks are `state.last_mask`."""
+    """Return the state that also remembers the frame whose masks are `state.last_mask`."""
     objects, memory = frame.remember(
         network,
         images,
@@ -280,10 +280,8 @@ def write_memory(
 def sensory_schedule(mem_every: int, stagger: int) -> tuple[bool, ...]:
     """Return True for each distance (0 to `mem_every`) at which the decoder updates.
 
-    Distances are from the last memory frame.
-
-    The sensory memory is updated at `stagger` distances, spread evenly over the interval between
-    two memory frames (docs/propagation.md, section 1.4).
+    Distances are from the last memory frame. The sensory memory is updated at `stagger` of them,
+    spread evenly over the interval between two memory frames (docs/propagation.md, section 1.4).
     """
     if stagger >= mem_every:
         chosen = set(range(1, mem_every + 1))
@@ -338,7 +336,7 @@ def _softmax_over_objects(
 def _overwrite(
     predicted: Float[Array, "b k H W"], masks: Float[Array, "b k H W"], given: Bool[Array, " k"]
 ) -> Float[Array, "b k H W"]:
-    """Replace predictions by given masks; where a given object is, all others become zero."""
+    """Replace predictions by given masks; all others become zero where a given object is."""
     given = given.reshape(1, -1, 1, 1)
     covered = jnp.any(given & (masks > 0.5), axis=1, keepdims=True)
     return jnp.where(given, masks, jnp.where(covered, 0, predicted))

@@ -1,8 +1,8 @@
-"""Image encoders: their interface, and the construction of the one that a configuration names.
+"""Image encoders: their interface, and construction of the encoder that a configuration names.
 
 An encoder is one file: a frozen dataclass for its settings, and a subclass of `Encoder` that turns
-frames into feature maps. The package's own encoders are beside this file. The configuration names
-others as `package.module:Name` (docs/extend.md has a complete example).
+frames into feature maps. The package's own encoders are in this directory. A configuration names
+any other as `package.module:Name` (docs/extend.md has a complete example).
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ KEPT = "kept"
 
 
 class Features(NamedTuple):
-    """Feature maps of frames; numbers give the stride, widths are the encoder's choice.
+    """Feature maps of frames; numbers give the stride, and each encoder chooses its widths.
 
     project4: function that applies a linear layer to f4 without computing f4, where the encoder
       offers one.
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
 
     settings: a frozen dataclass; a subclass annotates the field with its own class.
     axis_name: mapped axis over which BatchNorm statistics are averaged in training.
-    dtype: type computed in; parameters are always float32.
+    dtype: type of the computation; parameters are always float32.
     """
 
     settings: Any = None
@@ -62,11 +62,11 @@ class Encoder(nn.Module):
 
     @nn.nowrap
     def frozen(self, path: tuple[str, ...], trainable_blocks: tuple[int, ...]) -> bool:
-        """Return True for a parameter that training does not change; by default there is none.
+        """Return True for a parameter that training does not change; False for all by default.
 
         Args:
           path: names of the modules in the encoder that contain the parameter, then its own name.
-          trainable_blocks: numbers of the parts of a pretrained network that are still fine-tuned.
+          trainable_blocks: numbers of the parts of a pretrained network that are fine-tuned.
         """
         del path, trainable_blocks
         return False
@@ -95,5 +95,5 @@ def normalize(image: Float[Array, "b H W 3"]) -> Float[Array, "b H W 3"]:
 
 
 def keep(x: Array) -> Array:
-    """Mark an activation to be kept, so that rematerialization recomputes nothing before it."""
+    """Mark an activation to keep, so that rematerialization recomputes nothing before it."""
     return checkpoint_name(x, KEPT)

@@ -9,7 +9,7 @@ from s3_jax.models.resnet import ResNet
 
 
 class ResNetEncoder(Encoder):
-    """ResNet-18 or ResNet-50 that gives its maps at strides 4, 8 and 16."""
+    """ResNet-18 or ResNet-50 that returns its maps at strides 4, 8 and 16."""
 
     settings: ResNetConfig = ResNetConfig()
 

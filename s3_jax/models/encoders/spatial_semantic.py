@@ -225,7 +225,7 @@ class Details(nn.Module):
     def _project4(self, stem4: Array, f8: Array, map4: Array, linear: Linear) -> Array:
         """Return linear(f4) without computing f4, which is several times as wide.
 
-        All steps from a term of f4 to the result are linear, so they combine to one matrix.
+        All steps from a term of f4 to the result are linear, so they combine into one matrix.
         """
         matrix, offset = self.norm4.followed_by(linear)
         mapped = map4.astype(self.dtype) @ matrix.astype(self.dtype)
