@@ -28,7 +28,7 @@ Line = UInt8[np.ndarray, " bytes"]
 
 @dataclasses.dataclass(frozen=True)
 class BoundaryMatches:
-    """Counts of all and of matched boundary pixels in one annotation and r predictions.
+    """Numbers of all and of matched boundary pixels in one annotation and r predictions.
 
     annotation: boundary pixels of the annotation.
     predictions: boundary pixels of each prediction.
