@@ -1,4 +1,4 @@
-"""Published networks by name, which are downloaded, converted once, and kept in the cache."""
+"""Published networks by name; each is downloaded and converted once, and kept in the cache."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -61,7 +61,7 @@ def hub_model(path: str | os.PathLike[str]) -> Path:
     """Return the local directory of a network, downloading files that the Hub's cache lacks.
 
     Raises:
-      InputError: the network cannot be downloaded, or is not one of s3_jax.
+      InputError: the network cannot be downloaded, or is not an s3_jax network.
     """
     address = parse(path)
     elsewhere = (
@@ -130,7 +130,7 @@ def _card(repo: str, header: Header) -> str:
 
 @contextlib.contextmanager
 def _told(path: str | os.PathLike[str], what: str, hint: str) -> Iterator[None]:
-    """Turn errors of the Hub, which have many types, into an InputError of one line."""
+    """Turn errors of the Hub, which have many types, into a one-line InputError."""
     try:
         yield
     except (InputError, ModuleNotFoundError):

@@ -153,7 +153,7 @@ def _overflows(variables: Variables, dtype: Any) -> list[str]:
 
 
 def _misfits(shapes: Mapping[str, Any], config: ModelConfig) -> list[str]:
-    """Return the differences between variables of these shapes and those of the network."""
+    """Return the differences between variables of these shapes and the network's variables."""
     try:
         expected = flatten(network_shapes(config))
     except InputError as error:

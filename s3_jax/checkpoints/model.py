@@ -1,4 +1,4 @@
-"""Model checkpoints: directories with a network's weights and the configuration of the network.
+"""Model checkpoints: directories with a network's weights and configuration.
 
 `s3_jax.checkpoints.layout` describes their content. Training writes the same directory as the item
 "model" of each of its checkpoints, next to the items that only training needs:
@@ -8,7 +8,7 @@
     manager.save(step, args=ocp.args.Composite(model=ModelSave(config, variables), training=...))
 
 WORKDIR/checkpoints/<step>/model can therefore be copied anywhere and used. `load_model(WORKDIR)`
-finds the one with the best validation score, or the last one.
+finds the one with the best validation score, or else the last one.
 """
 
 import atexit
@@ -137,7 +137,7 @@ def load_model(path_or_name: str | os.PathLike[str]) -> tuple[ModelConfig, Varia
       CheckpointError: there is no checkpoint, it is damaged, or its arrays do not fit its
         configuration; in the last two cases every problem is listed.
     """
-    directory = find_model(path_or_name).absolute()  # Orbax refuses others
+    directory = find_model(path_or_name).absolute()  # Orbax refuses relative paths
     with ocp.Checkpointer(ModelHandler()) as checkpointer:
         return checkpointer.restore(directory, args=ModelRestore())
 
@@ -173,12 +173,12 @@ def find_model(path_or_name: str | os.PathLike[str]) -> Path:
 
     Args:
       path_or_name: the directory of a checkpoint, of a training run or its `checkpoints`, or of one
-        of its steps. If there is no such path: the name of a checkpoint that comes with the
+        of its steps. If there is no such path, the name of a checkpoint that comes with the
         package, or of a published one (`downloads.PUBLISHED`), which is downloaded when first used.
-        Or an address on the Hugging Face Hub (hf://org/name) or of a directory in an object store
-        (gs://, s3://, az://), which is fetched. For a run, the step with the best validation score
-        is used, among the steps of the network that it trained last; without validation, the last
-        step. A log line names it.
+        It may also be an address on the Hugging Face Hub (hf://org/name) or a directory in an
+        object store (gs://, s3://, az://), which is fetched. For a run, the step with the best
+        validation score is used, among the steps of the network that it trained last; without
+        validation, the last step is used. A log line names it.
 
     Raises:
       CheckpointError: there is no checkpoint; the message says what was found instead.
@@ -212,12 +212,12 @@ def _find(path: Place) -> Place:
 def _errors_told_once() -> Iterator[None]:
     """Silence the tracebacks that orbax logs for each array in addition to the error it raises.
 
-    After an error the hook and the filter stay installed, because the writing threads end, and
-    report, later.
+    After an error the hook and the filter stay installed, because the writer's threads end and
+    report later.
     """
 
     def is_news(entry: python_logging.LogRecord) -> bool:
-        """Keep everything except the errors of the database that orbax writes."""
+        """Keep everything except errors from the database that orbax writes."""
         return "OCDBT" not in entry.getMessage()
 
     def hook(unraisable: Any) -> None:
@@ -262,7 +262,7 @@ def _best(run: Place, steps: list[Place]) -> Place:
     if not scores:
         log.info("%s: taking its last step, %d; it was not validated", run, number)
         return last
-    best = max(scores, key=lambda step: scores[step])  # the latest of equal ones
+    best = max(scores, key=lambda step: scores[step])  # on ties, the latest
     log.info(
         "%s: taking step %s, the best of %d validated steps (score %.3f); the last is %d",
         run, best.parent.name, len(scores), scores[best], number,
@@ -339,7 +339,7 @@ def _replace(path: Path, new: Path) -> None:
     """Move `new` to `path`.
 
     Not every system can exchange directories atomically. In between, the old one is at `previous`,
-    where `find_model` looks too.
+    where `find_model` also looks.
     """
     previous = _beside(path, "previous")
     if path.exists():
@@ -349,7 +349,7 @@ def _replace(path: Path, new: Path) -> None:
 
 
 def _recover(path: Path) -> None:
-    """Finish a replacement that was interrupted half-way."""
+    """Finish a replacement that was interrupted halfway."""
     previous = _beside(path, "previous")
     if path.exists():
         _remove(previous)
@@ -368,9 +368,9 @@ def _clear_unfinished(new: Path) -> bool:
 
 
 def _outlast_writers(new: Path) -> None:
-    """Delete the files that a failed save keeps writing, until it has been quiet for a while.
+    """Delete the files that a failed save keeps writing, until it has stopped for a while.
 
-    Anything it writes later is deleted when this process ends.
+    Files that it writes later are deleted when this process ends.
     """
     atexit.register(_clear_unfinished, new)
     calm = 0

@@ -26,7 +26,7 @@ from s3_jax.errors import InputError, reason
 
 CACHE_VARIABLE = "S3_JAX_WEIGHTS"
 CACHE = "~/.cache/s3_jax/weights"
-ATTEMPTS = 4  # how often an interrupted download is resumed
+ATTEMPTS = 4  # number of times that an interrupted download is resumed
 TIMEOUT = 30  # seconds without any data
 PIECE = 1 << 20
 
@@ -82,7 +82,7 @@ PUBLISHED = {
         "resnet",
         "torchvision's ResNet-50, to train from",
     ),
-    # Meta publishes no checksums of DINOv2; public repositories that use the files state these.
+    # Meta publishes no checksums for DINOv2; public repositories that use the files list these.
     "dinov2_vitb14": PublishedFile(
         "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitb14/dinov2_vitb14_pretrain.pth",
         "sha256",
@@ -101,7 +101,7 @@ PUBLISHED = {
         "vit",
         "DINOv2's ViT-L/14, to train from",
     ),
-    # Its Space publishes no checksum beside the file; copies of the Space and packagers state this.
+    # Its Space publishes no checksum beside the file; copies of it and packagers list this one.
     "depth_anything_vitb14": PublishedFile(
         "https://huggingface.co/spaces/LiheYoung/Depth-Anything/resolve/main/checkpoints/"
         "depth_anything_vitb14.pth",
@@ -156,7 +156,7 @@ def download(name: str) -> Path:
 
 @contextlib.contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """Let one process in at a time; the others wait, and find the file afterwards."""
+    """Admit one process at a time; the others wait and then find the file."""
     with target.with_name(f".{target.name}.lock").open("wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -215,7 +215,7 @@ def _require_space(part: Path, needed: int) -> None:
 
 
 def _check(published: PublishedFile, file: Path) -> None:
-    """Verify the checksum, and delete a wrong file, since resuming it cannot help."""
+    """Verify the checksum, and delete a file that fails, because resuming it cannot help."""
     with file.open("rb") as opened:
         found = hashlib.file_digest(opened, published.algorithm).hexdigest()
     if not found.startswith(published.digest):

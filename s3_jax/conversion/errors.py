@@ -1,4 +1,4 @@
-"""Errors of checkpoint files; their one-line messages name the file, the problem and the fix."""
+"""Errors in checkpoint files; their one-line messages name the file, the problem and the fix."""
 
 import contextlib
 import os

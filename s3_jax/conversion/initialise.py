@@ -7,7 +7,7 @@
 The loading functions take and return state dicts with the names of the published code, and a
 `LoadSummary` of every tensor. All are pure: equal inputs and seeds give equal tensors.
 
-Choices where the files leave them open:
+Choices that the files leave open:
 * A ViT without LayerScale (MAE, DINO) was trained as if all scales were 1, so they are set to 1.
   The usual initial value, 1e-5, would disable all its blocks.
 * A patch kernel of a size other than 16 x 16 is resampled bilinearly with corners aligned.
@@ -193,7 +193,7 @@ def widen(
       method: initial values of the new channel, "orthogonal" or "zeros".
 
     Raises:
-      ConversionError: the network is for several objects already.
+      ConversionError: the network already handles several objects.
     """
     if not config.single_object:
         raise ConversionError("the network is for several objects already: nothing to widen")
@@ -206,7 +206,7 @@ def widen(
 
 
 def _resnet_part(source: Tensors, depth: int) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return the used tensors of a torchvision ResNet, and the reasons for leaving out others."""
+    """Return the tensors to use from a torchvision ResNet, and reasons for leaving out others."""
     part, skipped = _part(source, "layer1.0.conv1.weight", "a ResNet", _NOT_OF_THE_RESNET)
     blocks = tuple(_count(part, f"layer{i}") for i in (1, 2, 3))
     bottleneck = "layer1.0.conv3.weight" in part
@@ -231,7 +231,7 @@ def _count(part: Tensors, beginning: str) -> int:
 def _part(
     source: Tensors, anchor: str, what: str, rules: Mapping[str, str]
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """Return the source's tensors below its prefix, and those that rules leave out with reasons."""
+    """Return the source's tensors below its prefix, and why each other tensor is left out."""
     prefix = find_prefix(source, anchor, what)
     part, skipped = {}, {}
     for key, value in source.items():
@@ -329,7 +329,7 @@ def _replaced(key: str, beginnings: Mapping[str, str]) -> str:
 
 
 def _grouped(items: Mapping[str, str]) -> dict[str, str]:
-    """Group keys that differ only in numbers and have the same text, as blocks.*.ls*.gamma (24)."""
+    """Group keys that differ only in numbers and share a text, such as blocks.*.ls*.gamma (24)."""
     groups: dict[tuple[str, str], list[str]] = {}
     for key, text in items.items():
         groups.setdefault((re.sub(r"\d+", "*", key), text), []).append(key)

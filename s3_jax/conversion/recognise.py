@@ -1,4 +1,4 @@
-"""Recognition of the network to which a PyTorch state dict belongs, from keys and shapes.
+"""Recognition of the network that a PyTorch state dict belongs to, from keys and shapes.
 
 It works for every `ModelConfig`, not only the published ones. Shapes do not determine the number of
 heads of the object transformer, so heads are assumed to be 32 wide, as in all published networks.

@@ -86,7 +86,7 @@ class _Machine:
         self.persistent_load = persistent_load
         self.stack: list[Any] = []
         self.marks: list[int] = []
-        # Keyed by the number's text: a file cannot make hashes of texts collide.
+        # Keyed by the number's text, because a file cannot make string hashes collide.
         self.memo: dict[str, Any] = {}
         # An operation makes at most one small object, so this also bounds memory.
         self._operations = self._allowed = int(limit("pickle_operations"))
@@ -144,7 +144,7 @@ class _Machine:
         return values
 
 
-# Takes the opcode's argument, or None if it has none; the result is ignored.
+# A handler takes the opcode's argument, or None if it has none; its result is ignored.
 Handler = Callable[[_Machine, Any], object]
 
 

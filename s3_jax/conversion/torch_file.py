@@ -36,7 +36,7 @@ __all__ = [
 Arrays = dict[str, NDArray[Any]]
 
 # Bounds on the expansion of a small file: containers and storages can be shared, so a few bytes
-# may name a great many tensors, or one of any size.
+# may name very many tensors, or one of any size.
 _MAX_TENSORS = 100_000
 _MAX_DEPTH = 64
 _MAX_KEY_LENGTH = 1024
@@ -99,7 +99,7 @@ def read_contents(path: str | os.PathLike[str], skip_globals: Collection[str] = 
     """Read tensors as `read_tensors` does, and also return the layout and a list of non-tensors."""
     with naming(path, "read"), _opened(pathlib.Path(path)) as file:
         data = _map(file)
-        # Safetensors first: its first eight bytes are a length and may look like any other format.
+        # Safetensors first: its first eight bytes are a length and can look like any other format.
         if _starts(data, b"{", at=8):
             return Contents("safetensors", read_safetensors(path, data))
         _refuse_other_files(data)

@@ -35,7 +35,7 @@ _UTF8_NAME = 0x800
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's value, whose tensors are `Tensor` objects, and its bytes.
+    """A checkpoint's value, with its tensors as `Tensor` objects, and its bytes.
 
     layout: "zip" or "legacy".
     value: None, numbers, text, list, tuple, dict, Tensor, and inert stand-ins for anything else.
@@ -115,7 +115,7 @@ class _ZipRecords:
         return f"{self._root}/{name}" in self._members
 
     def named(self, name: str) -> Bytes:
-        """Return the bytes of a record, whose checksum is verified at the first call."""
+        """Return the bytes of a record; its checksum is verified at the first call."""
         if name not in self:
             raise MalformedError(f"has no record {printable(name)}")
         if name not in self._checked:

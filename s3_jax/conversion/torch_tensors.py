@@ -1,4 +1,4 @@
-"""Content of a PyTorch pickle: storages, tensors that view them, and the names it may use."""
+"""Content of a PyTorch pickle: storages, tensors that view them, and permitted names."""
 
 import math
 import sys
@@ -28,7 +28,7 @@ STORAGE_DTYPES: dict[str, np.dtype[Any]] = {
     "ByteStorage": np.dtype(np.uint8),
     "BoolStorage": np.dtype(np.bool_),
 }
-# These have no storage class of their own; their tensors use untyped storages.
+# These dtypes have no storage class; their tensors use untyped storages.
 UNTYPED_DTYPES = {f"torch.{name}": np.dtype(name) for name in ("uint16", "uint32", "uint64")}
 _TYPED_DTYPES = {f"torch.{dtype.name}": dtype for dtype in STORAGE_DTYPES.values()}
 _DTYPES = {**_TYPED_DTYPES, **UNTYPED_DTYPES}

@@ -61,7 +61,7 @@ def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, NDArra
         with replacing(pathlib.Path(path)) as temporary:
             try:
                 safetensors.numpy.save_file(dense, temporary, {"format": "pt"})
-            except safetensors.SafetensorError as error:  # dtypes are valid, so it is the disk
+            except safetensors.SafetensorError as error:  # dtypes are valid, so the disk failed
                 raise OSError(str(error)) from error
 
 
