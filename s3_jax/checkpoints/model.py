@@ -88,7 +88,7 @@ def save_model(
       variables: {"params", "batch_stats", and optionally "unused"}, nested dictionaries of arrays.
       metadata: JSON values to keep in config.json.
       dtype: storage type of all floating point arrays (float32, bfloat16, float16); None keeps each
-        array's own. `load_model` returns float32 in any case.
+        array's own. `load_model` always returns float32.
 
     Raises:
       CheckpointError: `path` exists and is not a checkpoint, it cannot be written, or the

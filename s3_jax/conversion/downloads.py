@@ -101,7 +101,7 @@ PUBLISHED = {
         "vit",
         "DINOv2's ViT-L/14, to train from",
     ),
-    # Its Space publishes no checksum beside the file; copies of it and packagers list this one.
+    # Its Space publishes no checksum beside the file; mirrors of it and packagers list this one.
     "depth_anything_vitb14": PublishedFile(
         "https://huggingface.co/spaces/LiheYoung/Depth-Anything/resolve/main/checkpoints/"
         "depth_anything_vitb14.pth",

@@ -65,7 +65,7 @@ class MemoryPolicy:
         raise NotImplementedError(f"{type(self).__name__} does not define layout")
 
     def notes(self, buckets: int) -> dict[str, Array]:
-        """Return the policy's own arrays for an empty memory: zeros, a row per bucket."""
+        """Return the policy's own arrays for an empty memory: zeros, one row per bucket."""
         del buckets
         return {}
 

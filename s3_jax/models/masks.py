@@ -1,7 +1,7 @@
 """Soft aggregation of object masks, and the masks of the other objects.
 
 Objects of different buckets (those that first appeared in different frames) ignore each other
-while memory is read; `same_bucket` then holds 1 where two objects belong together.
+while memory is read; `same_bucket` then is 1 where two objects share a bucket.
 """
 
 import jax.numpy as jnp

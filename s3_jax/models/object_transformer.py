@@ -132,7 +132,7 @@ class ObjectTransformer(nn.Module):
           pixel: fused pixel features.
           object_value: averaged object memory (docs/network.md, section 5).
           active: 0 for padding objects.
-          same_bucket: 1 where two objects belong together.
+          same_bucket: 1 where two objects share a bucket.
           chunk_size: objects a block processes at a time; masks are compared over all objects.
         """
         query, query_pos, pixel, pixel_pos = map_objects(

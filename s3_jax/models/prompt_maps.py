@@ -1,4 +1,4 @@
-"""Clicks, boxes and an earlier mask as maps beside an image's features."""
+"""Clicks, boxes and an earlier mask as maps alongside an image's features."""
 
 from typing import NamedTuple
 

@@ -174,7 +174,7 @@ def _head_by_head(
     """Apply `one_head` to one head at a time.
 
     For the product, this limits the matrix to queries x cells. For the gathers, it leaves channels
-    as the only inner loop, so that places and weights are computed once for all channels.
+    as the only inner loop, so that positions and weights are computed once for all channels.
     """
     moved = [jnp.moveaxis(x, axis, 0) for x, axis in ((value, 3), (place, 2), (weight, 2))]
     return jnp.moveaxis(jax.lax.map(lambda head: one_head(*head), tuple(moved)), 0, 2)

@@ -29,11 +29,11 @@ class Explanation(NamedTuple):
     """Queries and attention of l blocks, k objects, q queries and th x tw tokens at stride 16.
 
     queries: object queries after each block.
-    readable: tokens that foreground queries, and those that background queries, may read.
+    readable: tokens that foreground queries may read, then tokens that background queries may read.
     similarity: for every query and token in every head, -inf where the query may not read; None if
       the network's attention does not offer it.
-    row, column: centre, in pixels of the frame, of the token that a query and head finds most
-      similar; the axis of heads is empty if there is no similarity.
+    row, column: centre, in pixels of the frame, of the token that is most similar to a query in a
+      head; the axis of heads is empty if there is no similarity.
     """
 
     queries: Float[np.ndarray, "l k q c"]

@@ -169,7 +169,7 @@ class Session:
 
     @property
     def buckets(self) -> int:
-        """Number of frames in which the objects that are still known entered."""
+        """Number of distinct frames in which known objects entered."""
         return self._slots.buckets
 
     def reset(self) -> None:
