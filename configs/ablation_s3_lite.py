@@ -1,4 +1,4 @@
-r"""Ablation of s3_lite: networks with one part left out, all trained briefly in the same way.
+r"""Ablation of s3_lite: networks with one part removed, all trained briefly in the same way.
 
   s3 convert --model=s3_lite_multi_head \
       --efficientnet=efficientnet-lite0.pth --output=checkpoints/multi_head_start
@@ -6,16 +6,16 @@ r"""Ablation of s3_lite: networks with one part left out, all trained briefly in
       --workdir=runs/multi_head --config.data_root=data \
       --config.initial_checkpoint=checkpoints/multi_head_start
 
-The name after the colon is that of the network, as in the first command:
-  s3_lite                             nothing left out
+The name after the colon is the network's name, as in the first command:
+  s3_lite                             nothing removed
   s3_lite_without_semantic_embedding  detail tokens do not read the class and mean tokens
   s3_lite_without_spatial_dependency  no deformable attention, and no feed-forward layer after it
-  s3_lite_multi_head                  plain instead of discriminative cross attention
+  s3_lite_multi_head                  plain cross attention instead of the discriminative kind
 
 All networks share data, seed, steps and settings. `data_root` holds `bsds500` (images and region
 maps), `imagenet_samples` (pictures), and `davis2016_dev` for validation.
 Hardware: one CPU core for 15 minutes each. Expected score: 65 to 69 (docs/benchmarks.md). Compare
-these only with one another, because training is a fraction of that of s3_lite.
+these scores only with one another, because the training is a fraction of that of s3_lite.
 """
 
 from ml_collections import ConfigDict
@@ -39,7 +39,7 @@ STEPS = 600
 
 
 def get_config(name: str = BASE) -> ConfigDict:
-    """Return the configuration of one of the runs.
+    """Return the configuration of one run.
 
     Raises:
       ValueError: the network is unknown, or is not an ablation of s3_lite.

@@ -1,15 +1,15 @@
-"""Your own videos, from a few labelled frames of each: `s3_lite` learns what you mean by them.
+"""Fine-tuning of `s3_lite` on your own videos, with a few labelled frames of each.
 
   s3 train --config=configs/finetune.py --workdir=runs/mine --config.data_root=MY_VIDEOS
   s3 segment --checkpoint=runs/mine/best --video=... --masks=... --output=...
 
-`data_root` holds JPEGImages/<video>/ with all frames, and Annotations/<video>/ with a mask for some
-of them, under the frame's name: 0 for background, one number for each object, 255 for pixels that
-do not count. Where everything but background is one object whatever its value, write
+`data_root` holds JPEGImages/<video>/ with all frames, and Annotations/<video>/ with masks for some
+of them, named like the frames: 0 is background, each object has its own number, and pixels with
+255 are ignored. If everything but background is one object, whatever its value, write
 --config=finetune:binary. See docs/finetune.md.
 
 Hardware: any; ten minutes on two CPU cores. Expected score: depends on the videos; with three
-labelled frames, J&F of the others rose by 4 to 8 points in four trials (docs/finetune.md).
+labelled frames, J&F of the other frames rose by 4 to 8 points in four trials (docs/finetune.md).
 """
 
 from ml_collections import ConfigDict
@@ -35,7 +35,7 @@ _STEPS = 100
 def get_config(labels: str = "ids") -> ConfigDict:
     """Return the run's configuration.
 
-    labels: "ids" for a number per object, "binary" for masks of one object of any value.
+    labels: "ids" if each object has its own number, "binary" for masks of one object of any value.
     """
     if labels not in _BINARY:
         raise InputError(f"{labels!r} is none of {', '.join(_BINARY)}: write --config=finetune")
@@ -69,7 +69,7 @@ def get_config(labels: str = "ids") -> ConfigDict:
 
 
 def _data(binary: bool) -> DataConfig:
-    """Clips of labelled frames, back and forth, and clips made up from single ones."""
+    """Return the data: clips that run back and forth over labelled frames, and clips of stills."""
     return DataConfig(
         sources=(
             VideoFolderConfig(".", binary=binary, multiplier=8),
@@ -98,7 +98,7 @@ _COLOUR = ColourConfig(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.03)
 
 def _step() -> StepConfig:
     return StepConfig(
-        # Statistics of two clips are worse than those that come along.
+        # Statistics of two clips are worse than those in the checkpoint.
         clip=ClipConfig(num_objects=3, num_ref_frames=3, freeze_batch_norm=True),
         loss=LossConfig(num_points=4_096),
         optimizer=OptimizerConfig(

@@ -7,10 +7,10 @@
       --config.initial_checkpoint=checkpoints/s3_lite_single_object_start
 
 This is a small version of the published recipe's first stage. Every object is a region of a
-photograph, which moves over two more frames. `data_root` holds `bsds500` (images and region maps),
+photograph that moves over two more frames. `data_root` holds `bsds500` (images and region maps)
 and `davis2016_dev` for validation. Hardware: one CPU core for 40 minutes.
-Expected score: J&F 70 on the DAVIS development sequences (short side 240, their first 30 frames),
-and 12 before training.
+Expected score: J&F 70 on the DAVIS development sequences (short side 240, first 30 frames),
+up from 12 before training.
 """
 
 from ml_collections import ConfigDict

@@ -31,10 +31,10 @@ weights, which `s3 convert --output=checkpoints/NETWORK_start` downloads by name
 
 RESNET18 is --mask_encoder_resnet=resnet18_imagenet.
 Hardware: for the published batch of 16, 4 accelerators with 24 GB each for a ResNet, 8 with 40 GB
-for a ViT-B, 8 with 80 GB for a ViT-L (estimates). Any number that divides 16 works;
+for a ViT-B, 8 with 80 GB for a ViT-L (estimates). Any number of accelerators that divides 16 works;
 `step.accumulate` and `step.clip.remat_frames` reduce the memory.
 Expected score: for s3_vitb_depthanything the release claims J&F 87.8 on DAVIS-2017 test-dev, 88.1
-on YouTube-VOS 2019, 74.0 on MOSE and 73.0 on LVOS. None was measured with this code.
+on YouTube-VOS 2019, 74.0 on MOSE and 73.0 on LVOS. None of these was measured with this code.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""The bundled small model: photographs and synthetic scenes first, then real video.
+"""Training of the bundled small model: photographs and synthetic scenes, then real video.
 
   s3 convert --model=s3_lite --efficientnet=efficientnet-lite0.pth \
       --output=checkpoints/s3_lite_start
@@ -11,10 +11,10 @@
   davis2016_train   the training sequences of DAVIS-2016; four of them are held out for validation
   stills            ecssd (one object each), coco_instances (several)
 
-Hardware: the first three stages take two hours on two CPU cores. For the bundled weights, the stage
-"video" ran on one H100 with 16 CPU cores for 7 minutes (30.6 GiB of its memory, 3.8 steps per
-second).
-Expected score: see the README of s3_jax/checkpoints/s3_lite, which is the result of this run.
+Hardware: the first three stages take two hours on two CPU cores. For the bundled weights, the
+"video" stage ran for 7 minutes on one H100 with 16 CPU cores (30.6 GiB of GPU memory, 3.8 steps
+per second).
+Expected score: see the README of s3_jax/checkpoints/s3_lite, the checkpoint that this run produced.
 """
 
 from ml_collections import ConfigDict
@@ -48,7 +48,7 @@ VIDEO_STEPS = 1_606
 
 
 def get_config() -> ConfigDict:
-    """Return the run: short clips, longer and larger ones, crossing distractors, real video."""
+    """Return the run: short clips, longer and larger clips, crossing distractors, real video."""
     stages = (
         stage("short", 1_850, batch=4, crop=160, frames=3, rate=4e-4, decay="constant"),
         stage("long", 1_400, batch=2, crop=192, frames=5, rate=3e-4, decay="polynomial"),

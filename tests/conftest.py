@@ -1,4 +1,4 @@
-"""Settings and fixtures of all tests.
+"""Settings and fixtures for all tests.
 
 Tests run on the CPU unless JAX_PLATFORMS says otherwise. Compiled programs are cached in
 `.cache/xla` of the repository, and the shapes and types in s3_jax's annotations are checked.
@@ -17,16 +17,16 @@ import pytest
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Compiling takes most of the tests' time: without LLVM's optimisation and XLA's newer emitters of
-# fusions it takes a quarter of that.
+# Compilation takes most of the tests' time. Without LLVM's optimization and XLA's newer fusion
+# emitters, it takes a quarter as long.
 _FLAGS = (
     "--xla_backend_optimization_level=0 "
     "--xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1"
 )
-if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones end at the flag
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later versions abort on the flag
     _FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", _FLAGS)
-# Before anything imports s3_jax, whose functions are wrapped as they are defined.
+# Install the hook before anything imports s3_jax: functions are wrapped when they are defined.
 install_import_hook("s3_jax", "beartype.beartype")
 
 import jax  # noqa: E402
@@ -34,10 +34,10 @@ import jax  # noqa: E402
 from tests.support.goldens import Recording, load_recording  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
-LARGE = 2 * 2**30  # bytes of a worker
+LARGE = 2 * 2**30  # resident bytes of a worker
 MANY = 20_000  # memory maps of a worker; Linux allows 65,530
 
-# Files that take longest: they come first, so that no worker is left with one at the end.
+# The slowest files run first, so that no worker is left with one at the end.
 LONGEST = ("training/test_recordings.py", "tools/test_train.py", "tools/test_remote_runs.py")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -48,17 +48,16 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first."""
+    """Put the slowest files first."""
     items.sort(key=lambda item: not item.nodeid.split("::")[0].endswith(LONGEST))
 
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs() -> Iterator[None]:
-    """Free compiled programs after a file when they have become many; until then files share them.
+    """Free compiled programs after a file if there are many of them; until then, files share them.
 
     The programs of all files together take 10 GB, and more memory maps than Linux allows a process,
-    which crashes the compiler. Memory of the compiler returns to the system only on a request to
-    glibc.
+    which crashes the compiler. glibc returns the compiler's memory to the system only on request.
     """
     yield
     if psutil.Process().memory_info().rss > LARGE or _memory_maps() > MANY:
@@ -76,7 +75,7 @@ def goldens() -> Path:
 
 @pytest.fixture(scope="session")
 def modules(goldens: Path) -> Recording:
-    """Isolated pieces of the network."""
+    """Recording of the network's modules in isolation."""
     return load_recording(goldens, "modules")
 
 

@@ -1,12 +1,12 @@
 """Run a quick set of tests with the oldest and the newest versions that pyproject.toml allows.
 
   make test-versions                                           both ends, with this Python
-  python -m tools.check_versions --python=3.11 --ends=oldest   or with others, named or by path
+  python -m tools.check_versions --python=3.11 --ends=oldest   another Python, by version or path
   python -m tools.check_versions --python=3.13 --ends=newest
 
 uv resolves and installs the versions, each end in its own virtual environment in .cache/versions.
 Tests treat warnings as errors, so deprecated names make them fail. The main packages' versions are
-printed before the tests run.
+printed before each test run.
 """
 
 import os
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 RESOLUTIONS = {"oldest": "lowest-direct", "newest": "highest"}
 # jax2onnx cannot be installed beside the newest Orbax.
 EXTRAS = {"oldest": "dev,onnx,ray", "newest": "dev,ray"}
-# Tests that use every dependency, and take only minutes.
+# Together these tests use every dependency, and they take only minutes.
 TESTS = (
     "tests/test_config.py", "tests/test_cluster.py", "tests/test_files.py", "tests/cli/test_s3.py",
     "tests/ops/test_top_k.py", "tests/media/test_video_files.py",
@@ -58,7 +58,7 @@ def _check(end: str) -> int:
     python = home / "bin" / "python"
     uv = [sys.executable, "-m", "uv"]
     install = ["pip", "install", "--quiet", f"--python={python}", f".[{EXTRAS[end]}]"]
-    # Tests start many processes: what Python compiles for one is kept for the others.
+    # Tests start many processes, which share the bytecode that Python writes.
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
     for step in (
         [*uv, "venv", "--quiet", "--clear", f"--python={PYTHON.value}", str(home)],

@@ -1,15 +1,15 @@
-r"""Check the network on a GPU in one command: first its numbers, then speed, memory and forms.
+r"""Check the network on a GPU in one command: first its outputs, then speed, memory and forms.
 
   python -m tools.gpu_check --output=gpu_check.md
 
 The command needs a checkout (recordings of the published networks are in tests/goldens) and JAX for
 the GPU, but neither a network connection nor data. Speed is measured with random weights and
 frames, because it does not depend on them. Programs are compiled in parallel and measured one at a
-time. Those for which --minutes leaves no time are listed as "not run".
+time. Programs that do not start within --minutes are listed as "not run".
 
-"of peak" compares a program's matrix products and convolutions with the rate of a large matrix
-product of the same number type, measured in the same run. "memory" is what the compiler reserves
-for arguments, results and temporaries.
+"of peak" compares the rate of a program's matrix products and convolutions with that of a large
+matrix product of the same dtype, measured in the same run. "memory" is the memory that the compiler
+reserves for arguments, results and temporaries.
 """
 
 import concurrent.futures
@@ -53,7 +53,7 @@ CROP = flags.DEFINE_integer("crop", 480, "Side of the training clips' frames.", 
 GOLDENS = Path(__file__).parent.parent / "tests" / "goldens"
 RECORDED = ("cutie_small", "s3_resnet18", "s3_vitb_depthanything", "s3_fpn_vitb")
 SECTIONS = ("recordings", "video", "training", "forms")
-FRAMES = 10  # of a scan: two memory intervals
+FRAMES = 10  # per scan: two memory intervals
 # Network, objects, dtype; the most informative come first, since time may run out.
 VIDEOS = (
     ("s3_lite", 1, "bfloat16"),
@@ -72,7 +72,7 @@ TRAININGS = (("s3_vitb", 2, "bfloat16"), ("s3_resnet18", 4, "bfloat16"))
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A program to time; a run makes `units` of `unit` in `flops` operations."""
+    """A program to time; a run takes `flops` operations and produces `units` of `unit`."""
 
     section: str
     name: str
@@ -116,7 +116,7 @@ def main() -> int:
 
 
 def _say(lines: list[str], line: str) -> None:
-    """Print a line, and write all so far, so that a run that is cut off has not been in vain."""
+    """Print a line and write all lines so far, so that an interrupted run keeps its results."""
     lines.append(line)
     print(line, flush=True)
     if OUTPUT.value:
@@ -221,7 +221,7 @@ def _next_step(result: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _forms() -> Iterator[Callable[[], Program]]:
-    """Yield equivalent forms of computations, as chosen for a GPU and for a TPU."""
+    """Yield functions that compile the GPU form and the TPU form of each computation."""
     from s3_jax.analysis.forms import FORMS, computations
 
     for name, (function, shapes) in computations().items():

@@ -1,7 +1,7 @@
-"""Commands of this repository, run as by a user, but without a second of imports for each.
+"""Run this repository's commands as a user would, without a second of imports for each.
 
-They are forked from one process that has imported what most commands import, and is kept for the
-other tests of a worker. Tests of startup, of `--help` and of signals use `subprocess`.
+Commands are forked from a process that has imported what most commands need. A worker keeps this
+process for all its tests. Tests of startup, `--help` and signals use `subprocess` instead.
 """
 
 import atexit
@@ -18,7 +18,7 @@ from pathlib import Path
 from s3_jax.cli.large_pages import VARIABLE
 
 ROOT = Path(__file__).parents[2]
-# What commands import; nothing that defines flags, which would be in the way of other commands.
+# Modules that commands import, without those that define flags, which would affect other commands.
 PRELOADED = [
     "absl.app", "av", "cv2", "jax", "numpy", "PIL.Image", "tqdm", "s3_jax.benchmarks.scoring",
     "s3_jax.checkpoints.model", "s3_jax.data.folders", "s3_jax.propagation.session",
@@ -32,7 +32,7 @@ def run(
     module: str, *arguments: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None,
     warnings_are_errors: bool = False, timeout: float = 300,
 ) -> subprocess.CompletedProcess[str]:  # fmt: skip
-    """Run `python -m module arguments` and wait; like `subprocess.run` with its output captured."""
+    """Run `python -m module arguments` and wait, like `subprocess.run` with captured output."""
     command = [sys.executable, "-m", module, *arguments]
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, name) for name in ("output", "errors")]
@@ -56,12 +56,12 @@ def _execute(
     module: str, arguments: tuple[str, ...], cwd: Path, env: dict[str, str], files: list[Path],
     warnings_are_errors: bool,
 ) -> None:  # fmt: skip
-    """Become the command."""
+    """Run the command in this process, which is forked for it."""
     for descriptor, file in zip((1, 2), files, strict=True):
         os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), descriptor)
     os.environ.clear()
     os.environ.update(env)
-    os.environ.setdefault(VARIABLE, "")  # else the command would start anew, as `python -m` does
+    os.environ.setdefault(VARIABLE, "")  # else the command restarts itself, as `python -m` does
     os.chdir(cwd)
     sys.path.insert(0, str(cwd))
     sys.argv = ["-m", *arguments]

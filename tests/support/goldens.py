@@ -1,11 +1,12 @@
-"""Recordings of the published network: reading them and comparing with them.
+"""Read recordings of the published network and compare arrays with them.
 
 A recording is an .npz file of named arrays: inputs (`in.`, also `<case>.in.`), weights (`.w.`) and
-what the network computed, with a tolerance for every array in tolerances.json. Rules:
+the network's results. tolerances.json has a tolerance for every array. Rules:
 
-* |ours - recorded| <= 10 max_abs + 1e-6, where max_abs is how far the published network's float32
-  is from its own float64. `LOOSER` and `TIGHTER` are the only exceptions, each with its cause.
-* -inf, which marks what may not be read, must be in the same places.
+* |ours - recorded| <= 10 max_abs + 1e-6, where max_abs is the difference between the published
+  network's float32 and float64 results. `LOOSER` and `TIGHTER` are the only exceptions, each with
+  its cause.
+* -inf, which marks entries that may not be read, must be in the same places.
 * `<name>_sub` holds every eighth channel of the array `<name>`.
 """
 
@@ -22,11 +23,11 @@ SUBSAMPLING = 8
 
 # Pattern of the array's name -> absolute tolerance.
 LOOSER = {
-    # The recorded float32 to float64 difference is 0 for some models, because the table of the
-    # published network is float32 either way; sines and cosines of other libraries differ by 2e-6.
+    # The recorded float32 to float64 difference is 0 for some models, because the published
+    # network's table is always float32. Sines and cosines of other libraries differ by 2e-6.
     "pe.*": 1e-5,
-    # The gaps are differences of two similarities or logits, hence hold twice their error; no
-    # tolerance is recorded for them.
+    # A gap is the difference of two similarities or logits, so it has twice their error. No
+    # tolerance is recorded for gaps.
     "margin.argmax_gap_per_block": 2e-6,
     "margin.foreground_gap_per_level": 4e-4,
 }
@@ -51,11 +52,11 @@ class Recording:
         return self._file[name]
 
     def below(self, prefix: str) -> dict[str, np.ndarray]:
-        """Arrays whose names start with the prefix, by the rest of their names."""
+        """Return the arrays whose names start with a prefix, by the rest of their names."""
         return {name[len(prefix) :]: self[name] for name in self.names if name.startswith(prefix)}
 
     def tolerance(self, name: str) -> float:
-        """Largest absolute difference that counts as equal."""
+        """Return the largest absolute difference that counts as equal."""
         for exceptions in (TIGHTER, LOOSER):
             for pattern, tolerance in exceptions.items():
                 if fnmatch.fnmatch(name, pattern):
@@ -64,10 +65,10 @@ class Recording:
         return 10 * recorded["max_abs"] + 1e-6
 
     def difference(self, name: str, ours: ArrayLike) -> str | None:
-        """What is wrong with our value of a recorded array, in one line; None if it is right.
+        """Describe in one line how our value differs from the recorded one; None if it does not.
 
         Args:
-          name: a name of the recording. For `<name>_sub`, `ours` is given with all channels.
+          name: name of a recorded array. For `<name>_sub`, `ours` has all channels.
         """
         ours = self._reduced(name, ours)
         if ours.shape != self[name].shape:
@@ -78,7 +79,7 @@ class Recording:
         return None if worst <= limit else f"{name}: differs by {worst:.2e}, allowed {limit:.2e}"
 
     def largest_difference(self, name: str, ours: ArrayLike) -> float:
-        """From our value of a recorded array; infinite if -inf is in other places."""
+        """Return our value's largest difference; infinite if -inf is in other places."""
         ours = self._reduced(name, ours).astype(np.float64)
         recorded = self[name].astype(np.float64)
         if not np.array_equal(np.isneginf(ours), np.isneginf(recorded)):
@@ -93,7 +94,7 @@ class Recording:
         return ours
 
     def assert_equal(self, ours: Mapping[str, ArrayLike], names: Iterable[str]) -> None:
-        """Fails with one line for every named array that differs or that `ours` lacks."""
+        """Fail with one line for every named array that differs or that `ours` lacks."""
         names = list(names)
         assert names, "no arrays to compare"
         problems = []
@@ -107,15 +108,15 @@ class Recording:
 
 
 def load_recording(folder: Path, name: str) -> Recording:
-    """`<folder>/<name>.npz` with the tolerances of `<folder>/tolerances.json`."""
+    """Return `<folder>/<name>.npz` with the tolerances in `<folder>/tolerances.json`."""
     tolerances = json.loads((folder / "tolerances.json").read_text())
-    # The float64 run of the large network was not recorded; the same stages of the base one serve.
+    # The large network's float64 run was not recorded; the base network's tolerances replace it.
     known = tolerances.get(f"{name}.npz") or tolerances["network_s3_vitb_depthanything.npz"]
     return Recording(folder / f"{name}.npz", known)
 
 
 def load_keys(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Model -> key -> shape of the published networks' complete state dicts."""
+    """Return model -> key -> shape of the published networks' complete state dicts."""
     models = json.loads(gzip.decompress((folder / "keys.json.gz").read_bytes()))
     return {
         model: {key: tuple(shape) for key, shape in shapes.items()}
@@ -124,7 +125,7 @@ def load_keys(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
 
 
 def every_eighth_channel(x: np.ndarray) -> np.ndarray:
-    """Of maps (b c h w), per-object maps (b k c h w) or tokens (b n c)."""
+    """Return every eighth channel of maps (b c h w), object maps (b k c h w) or tokens (b n c)."""
     axis = {3: 2, 4: 1, 5: 2}[x.ndim]
     return x[(slice(None),) * axis + (slice(None, None, SUBSAMPLING),)]
 

@@ -1,4 +1,4 @@
-"""Values and gradients of functions, compiled."""
+"""Compiled values and gradients of functions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 
 def with_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that gives a value and the gradients of a sum over its sines.
+    """Return a function that computes a value and the gradients of the sum of its sines.
 
-    The sines give every element of the value another weight, of either sign.
+    The sines give every element of the value a different weight, of either sign.
     """
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Marks of single cases."""
+"""Marks for single cases of parametrized tests."""
 
 from typing import Any
 
@@ -6,5 +6,5 @@ import pytest
 
 
 def slow(*values: object) -> Any:
-    """Values of a parametrized test's case that is left to `make test-slow`."""
+    """Return a parametrized test's case that only `make test-slow` runs."""
     return pytest.param(*values, marks=pytest.mark.slow)

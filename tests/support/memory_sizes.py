@@ -7,7 +7,7 @@ from s3_jax.memory.state import KeyValueMemory, held_temporary_frames
 
 
 def memory_sizes(memory: KeyValueMemory) -> Int[Array, "u 3"]:
-    """Per bucket: working-memory tokens, the permanent ones among them, long-term tokens."""
+    """Return token counts per bucket: working memory, its permanent part, long-term memory."""
     frame = memory.layout.tokens_per_frame
     permanent = memory.permanent_frames * frame
     working = permanent + held_temporary_frames(memory) * frame

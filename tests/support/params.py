@@ -11,11 +11,11 @@ from s3_jax.conversion.weights import KINDS
 
 
 def flax_params(tensors: Mapping[str, np.ndarray], *modules: tuple[str, str, str]) -> Any:
-    """Nested parameters of a Flax module.
+    """Return the nested parameters of a Flax module.
 
     Args:
       tensors: PyTorch name -> tensor.
-      modules: PyTorch prefix, slash-separated Flax path, and kind (see `KINDS`) of every part.
+      modules: PyTorch prefix, slash-separated Flax path and kind (see `KINDS`) of every part.
     """
     flat = {
         path + leaf.flax: jnp.asarray(leaf.move.to_flax(tensors[prefix + leaf.torch]))

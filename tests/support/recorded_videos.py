@@ -1,7 +1,7 @@
-"""Whole videos as the published network processed them: processed again, and compared.
+"""Process whole videos again and compare them with the published network's recordings.
 
-`video_cases.json` says how; `video_<case>.npz` holds the probabilities of every frame, what was in
-memory after it, and the state at the end (names in the recordings' README).
+`video_cases.json` describes the cases. `video_<case>.npz` holds the probabilities of every frame,
+the memory's sizes after it, and the final state (names are in the recordings' README).
 """
 
 import dataclasses
@@ -21,12 +21,12 @@ from tests.support.weights import state_dict
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 ACCEPT = 3e-4  # the recordings' own tolerance for every probability of every frame
-# Rounding alone may choose another token where the best two are closer than this (unit: similarity,
+# If the two best tokens are closer than this, rounding may decide the choice (unit: similarity,
 # docs/network.md, section 9). Such a frame is compared by its mean, and more loosely by its
 # maximum.
 TIE = 3e-7
 ACCEPT_TIE = 0.1
-# Summaries add up over a video; keys, usage and the like are single values of it.
+# Summaries add up over a video; keys, usage and the like are individual values from it.
 FINAL = 1e-3  # of the largest entry of an array of the final state
 FIELDS = {
     "flip_aug": "flip",
@@ -46,10 +46,10 @@ Apply = Callable[[Session, dict[str, Any], Mapping[str, np.ndarray], int], None]
 class Outcome:
     """Differences from the recording.
 
-    differences: of every frame's probabilities, the largest; means: their mean.
-    ties: frames with a choice so close that rounding may decide it.
-    sizes_equal: whether the memory held as many tokens after a frame.
-    final: by name the largest difference of every array of the final state, relative to its size.
+    differences: largest difference of each frame's probabilities; means: mean difference.
+    ties: whether each frame has a choice so close that rounding may decide it.
+    sizes_equal: whether the memory held the recorded numbers of tokens after each frame.
+    final: array name -> largest difference in the final state, relative to its largest entry.
     """
 
     differences: list[float]
@@ -60,11 +60,11 @@ class Outcome:
 
     @property
     def worst(self) -> float:
-        """Largest difference of a probability in a frame without ties."""
+        """Largest difference of a probability in frames without ties."""
         return max(x for x, tie in zip(self.differences, self.ties, strict=True) if not tie)
 
     def assert_equal(self) -> None:
-        """Fails unless every frame, every memory size and the whole final state are equal."""
+        """Fail unless every frame, every memory size and the whole final state are equal."""
         limits = [ACCEPT_TIE if tie else ACCEPT for tie in self.ties]
         assert all(x <= most for x, most in zip(self.differences, limits, strict=True)), (
             self.differences
@@ -79,7 +79,7 @@ class Outcome:
 def apply_event(
     session: Session, event: dict[str, Any], recording: Mapping[str, np.ndarray], t: int
 ) -> None:
-    """Deletes and gives what the recording says for a frame."""
+    """Delete the object and add the masks that the recording lists for a frame."""
     if "delete_object" in event:
         session.delete([event["delete_object"]])
     if "mask" in event:
@@ -89,7 +89,7 @@ def apply_event(
 def recorded_masks(
     event: dict[str, Any], recording: Mapping[str, np.ndarray], t: int
 ) -> dict[int, np.ndarray]:
-    """The masks given at a frame, by id."""
+    """Return the masks given at a frame, by id."""
     mask = recording[event["mask"]]
     if event.get("idx_mask", True):
         return {int(i): mask == i for i in recording[f"in.objects_{t:03d}"]}
@@ -98,11 +98,11 @@ def recorded_masks(
 
 
 def run_case(folder: Path, name: str, apply: Apply = apply_event, **changes: object) -> Outcome:
-    """Processes a recorded video.
+    """Process a recorded video and return the differences.
 
     Args:
-      apply: does to the session what happens before a frame.
-      changes: settings that are not as recorded.
+      apply: applies a frame's event to the session before the frame is processed.
+      changes: settings that differ from the recorded ones.
     """
     case = json.loads((folder / "video_cases.json").read_text())[name]
     recording = np.load(folder / f"video_{name}.npz")
@@ -129,7 +129,7 @@ def run_case(folder: Path, name: str, apply: Apply = apply_event, **changes: obj
 
 
 def _gaps(recording: Mapping[str, np.ndarray], num_frames: int) -> np.ndarray:
-    """Per frame the smallest margin of a choice; without a recorded one, nothing is a tie."""
+    """Return the smallest margin of each frame's choices; infinite (no ties) if not recorded."""
     name = "margin.argmax_gap"
     return recording[name] if name in recording else np.full(num_frames, np.inf)
 
@@ -174,12 +174,12 @@ def _final_differences(
 
 
 def _of_deleted_object(session: Session, name: str) -> bool:
-    """The published network keeps the summaries of deleted objects."""
+    """Return True for a deleted object's summary, which the published network keeps."""
     return name.startswith("final.summary.") and int(name.split(".")[2]) not in session.object_ids
 
 
 def final_state(session: Session) -> dict[str, np.ndarray]:
-    """A session's state by the recordings' names and in their order of axes."""
+    """Return a session's state with the recordings' names and axis order."""
     state, slots = session.state, session._slots
     assert state is not None
     of = {id_: slots.slot(id_) for id_ in slots.ids}
@@ -200,7 +200,7 @@ def final_state(session: Session) -> dict[str, np.ndarray]:
 
 
 def _bucket(memory: Any, bucket: int) -> dict[str, np.ndarray]:
-    """A bucket's keys and counters, oldest first."""
+    """Return a bucket's keys and counters, oldest first."""
     layout, frame = memory.layout, memory.layout.tokens_per_frame
     permanent = np.arange(int(memory.permanent_frames[bucket]) * frame) + layout.permanent_start
     written = int(memory.temporary_frames[bucket])

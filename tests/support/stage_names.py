@@ -1,6 +1,6 @@
-"""Names of the recorded arrays for our stages: one table per part of the network.
+"""Names of the recorded arrays for our stages, with one table per part of the network.
 
-Our arrays are channels last; the recordings' maps are (b c h w), per-object maps (b k c h w).
+Our arrays are channels-last. Recorded maps are (b c h w), per-object maps (b k c h w).
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ Arrays = dict[str, Any]  # of NumPy arrays
 
 
 def by_recorded_name(config: ModelConfig, params: Mapping[str, Any], stages: Stages) -> Arrays:
-    """Every stage that the recordings of this kind of network hold, by name and in their layout."""
+    """Return all stages recorded for this kind of network, by recorded name and in that layout."""
     features = stages["features"]
     seen = jax.tree.map(lambda x: x[:, QUERY], stages["seen_by_encoder"])
     found = _image(features) | _encoded_masks(stages) | _memory(stages["memory"])
@@ -92,7 +92,7 @@ def _encoded_masks(stages: Stages) -> Arrays:
 
 
 def _memory(memory: Arrays) -> Arrays:
-    """Recorded with memory tokens first, query pixels last."""
+    """Return the memory's arrays as recorded: memory tokens first, query pixels last."""
     found = {f"mem.{name}": x.swapaxes(1, 2) for name, x in memory.items() if name != "readout"}
     found["mem.usage_top10"] = memory["affinity_top10"].sum(axis=1)
     found["mem.readout"] = object_pixels(memory["readout"])
@@ -120,7 +120,7 @@ def _transformer(config: ModelConfig, params: Mapping[str, Any], stages: Stages)
 
 
 def _levels(prefix: str, stage: Stages) -> Arrays:
-    """Output, and per level mask logits and what the first and the last query may not read."""
+    """Return the output, and per level the mask logits and both attention masks of an object."""
     pixel, logits = stage["transformed"]
     found = {f"{prefix}.out": object_pixels(pixel)}
     blocked = [*_as_tuple(stage["seen"]["blocked"]), stage["blocked_last"]]
@@ -131,7 +131,7 @@ def _levels(prefix: str, stage: Stages) -> Arrays:
 
 
 def _foreground_gaps(logits: np.ndarray) -> np.ndarray:
-    """Per level, how close the choice of a pixel's object ever is, in logits."""
+    """Return per level the smallest margin, in logits, of the choice of a pixel's object."""
     levels = np.moveaxis(logits, 2, 0)
     ranked = [np.sort(aggregate(jax.nn.sigmoid(level)), axis=1) for level in levels]
     return np.array([np.min(x[:, -1] - x[:, -2]) for x in ranked])
@@ -140,10 +140,10 @@ def _foreground_gaps(logits: np.ndarray) -> np.ndarray:
 def _last_attention(
     config: ModelConfig, params: Mapping[str, Any], seen: Mapping[str, Any]
 ) -> Arrays:
-    """Who looks where in the last block.
+    """Return the attention weights of the last block.
 
-    Attention weights leave no trace in the network, which multiplies them on at once (and folds
-    projections into them): they are computed here from the inputs, in the textbook form.
+    The network does not return them: it multiplies by them at once and folds projections into
+    them. Here they are computed from the inputs, in the textbook form.
     """
     block = f"blocks_{config.num_blocks - 1}"
     _, query_pos, pixel, pixel_pos = seen["_embed"]
@@ -166,7 +166,7 @@ def _last_attention(
         similarity = [
             seen[f"blocks_{i}/read_from_pixel/similarity"] for i in range(config.num_blocks)
         ]
-        # Recorded in the order (pixel, query), under the shape of the order (query, pixel).
+        # Recorded in (pixel, query) order, but with the shape of (query, pixel) order.
         found["ot.q_weights"] = similarity[-1].swapaxes(2, 3)
         found["margin.argmax_gap_per_block"] = np.array([_argmax_gap(x) for x in similarity])
     shape = (b, k, heads, config.num_queries, h, w)
@@ -177,7 +177,7 @@ def _weights(
     params: Mapping[str, np.ndarray], heads: int, query: np.ndarray, key: np.ndarray,
     blocked: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """Weights of multi-head attention, (b heads m n)."""
+    """Return the weights of multi-head attention, (b heads m n)."""
     c = query.shape[-1]
     q, k = (
         (x @ params["in_kernel"][:, part] + params["in_bias"][part]).reshape(
@@ -192,7 +192,7 @@ def _weights(
 
 
 def _argmax_gap(similarity: np.ndarray) -> float:
-    """Smallest difference between the most and the second most similar token of a query."""
+    """Return the smallest gap between a query's most and second most similar tokens."""
     ranked = np.sort(similarity, axis=-1)
     return float(np.min(ranked[..., -1] - ranked[..., -2]))
 
@@ -224,5 +224,5 @@ def _tokens(x: np.ndarray) -> np.ndarray:
 
 
 def _as_tuple(sown: Any) -> tuple[np.ndarray, ...]:
-    """Return what a module stored, in one call or several, as a tuple."""
+    """Return a module's stored values as a tuple, even if there is only one."""
     return sown if isinstance(sown, tuple) else (sown,)

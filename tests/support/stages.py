@@ -1,4 +1,4 @@
-"""The network along the path of a frame, in one compiled program that returns every stage."""
+"""Run the network on a frame in one compiled program that returns every stage."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,7 +20,7 @@ Stages = dict[str, Any]
 
 
 def run(config: ModelConfig, variables: Mapping[str, Any], inputs: Mapping[str, Any]) -> Stages:
-    """All stages as NumPy arrays, channels last; `_line` names them.
+    """Return all stages as NumPy arrays, channels-last, under the names in `_line`.
 
     Args:
       inputs: as recorded: frames_u8 (b 3 H W 3), masks (b 3 k H W), sensory (b k c h w) and
@@ -41,7 +41,7 @@ def _line(
     selector: jax.Array,
 ) -> Stages:  # fmt: skip
     def watched(method: str, part: str, *args: Any) -> tuple[Any, dict[str, Any]]:
-        """The method's result, and what the modules inside a part of the network returned."""
+        """Return the method's result, and what the modules of one part of the network returned."""
         result, state = net.apply(variables, *args, method=method, mutable=["intermediates"],
                                   capture_intermediates=_is_recorded)  # fmt: skip
         return result, _by_path(state["intermediates"][part])
@@ -64,7 +64,7 @@ def _line(
     summed = encoded.summaries[:, 0] + encoded.summaries[:, 1]
     object_value = summed[..., :-1] / (summed[..., -1:] + 1e-4)
 
-    # Twice side by side in the batch: with all objects valid, and as the selector says.
+    # Two copies in one batch: all objects are valid in one, the selector's objects in the other.
     twice = (query, fused, object_value, sensory)
     query, pixel, object_value, state = jax.tree.map(lambda x: jnp.concatenate([x, x]), twice)
     valid = jnp.concatenate([jnp.ones_like(selector), selector])
@@ -75,7 +75,7 @@ def _line(
     segmented = {
         "transformed": transformed,
         "seen": seen,
-        # What a further block might not read: recorded, though there is no such block.
+        # The attention mask for one more block; it is recorded although no such block exists.
         "blocked_last": blocked_pixels(transformed.logits[:, :, -1], valid),
         "sensory": plain("update_sensory", state, decoded.sensory_input),
         "finished": plain("finish", decoded.logits, valid),
@@ -101,13 +101,13 @@ def _fold(x: jax.Array) -> jax.Array:
 
 
 def _unfold(tree: Any, b: int) -> Any:
-    """(b*t ...) -> (b t ...). The function among an encoder's features is left out."""
+    """(b*t ...) -> (b t ...), without the function among an encoder's features."""
     split = lambda x: None if callable(x) else x.reshape(b, -1, *x.shape[1:])  # noqa: E731
     return jax.tree.map(split, tree)
 
 
 def _read_memory(features: ImageFeatures, value: jax.Array) -> dict[str, jax.Array]:
-    """Similarities and affinities (b m n: query pixels, then tokens); readout over all tokens."""
+    """Return similarities, affinities (b, query pixels, tokens) and the readout of all tokens."""
     b, _, h, w, c = features.key.key.shape
     key = features.key.key[:, :QUERY].reshape(b, -1, c)
     shrinkage = features.key.shrinkage[:, :QUERY].reshape(b, -1)
@@ -137,9 +137,9 @@ def _is_recorded(module: nn.Module, method: str) -> bool:
 
 
 def _by_path(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Module path -> what it returned ("" for the part itself).
+    """Return module path -> what the module returned ("" for the part itself).
 
-    Methods other than __call__, and what a module stores by `sow`, are appended to its path.
+    Names of methods other than __call__, and of `sow`n values, are appended to the module's path.
     """
     found: dict[str, Any] = {}
     for name, value in tree.items():

@@ -1,9 +1,9 @@
-"""An object store in memory, or in a directory, behind fsspec, in place of Google's.
+"""Substitutes for Google's object store behind fsspec: in memory, or in a directory.
 
   python -m tests.support.stores DIRECTORY CACHE train --config=smoke --workdir=gs://bucket/run
 
-is a command of `s3` in a process whose `gs://bucket/run` is `DIRECTORY/bucket/run`, and which
-copies what is finished twenty times a second.
+runs a command of `s3` in a process where `gs://bucket/run` is `DIRECTORY/bucket/run`. The process
+copies finished files twenty times a second.
 """
 
 import os
@@ -20,7 +20,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 
 class Bucket(MemoryFileSystem):
-    """What `gs://` finds; files are in `/bucket/...`."""
+    """File system behind `gs://`, in memory; files are in `/bucket/...`."""
 
     protocol = ("gs", "gcs")
     store: ClassVar[dict] = {}
@@ -36,7 +36,7 @@ class Bucket(MemoryFileSystem):
 
 
 def in_memory(cache: Path) -> Bucket:
-    """Put an empty store behind `gs://`, for the rest of this process."""
+    """Put an empty store behind `gs://` for the rest of this process."""
     os.environ["S3_JAX_COPIES"] = str(cache)
     os.environ["EPATH_USE_TF"] = "0"
     fsspec.register_implementation("gcs", Bucket, clobber=True)
@@ -46,7 +46,7 @@ def in_memory(cache: Path) -> Bucket:
 
 
 class Disk(LocalFileSystem):
-    """What `gs://` finds; files are in `directory`."""
+    """File system behind `gs://`, on disk; files are in `directory`."""
 
     protocol = ("gs", "gcs")
     directory: ClassVar[Path]
@@ -57,7 +57,7 @@ class Disk(LocalFileSystem):
 
 
 def on_disk(directory: Path, cache: Path) -> None:
-    """Put a directory, which outlives this process, behind `gs://`, for the rest of it."""
+    """Put a directory behind `gs://` for the rest of this process; the directory outlives it."""
     os.environ["S3_JAX_COPIES"] = str(cache)
     os.environ["EPATH_USE_TF"] = "0"
     Disk.directory = directory
@@ -67,7 +67,7 @@ def on_disk(directory: Path, cache: Path) -> None:
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bucket]:
-    """The store, empty, and a cache of its own."""
+    """An empty store with its own cache."""
     monkeypatch.setenv("S3_JAX_COPIES", "")
     monkeypatch.setenv("EPATH_USE_TF", "0")
     yield in_memory(tmp_path / "cache")
@@ -76,7 +76,7 @@ def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Bucket]:
 
 
 def _empty() -> None:
-    """Forget files and directories; the class holds them."""
+    """Remove all files and directories, which the class holds."""
     Bucket.store.clear()
     Bucket.pseudo_dirs[:] = [""]
 

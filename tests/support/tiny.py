@@ -1,4 +1,4 @@
-"""Small networks of every kind, with weights by the recordings' rule, and one frame for them."""
+"""Small networks of every kind, weights made by the recordings' rule, and a frame for them."""
 
 import dataclasses
 import functools
@@ -45,19 +45,19 @@ CONFIGS = {
 
 @functools.cache
 def tensors(config: ModelConfig) -> dict[str, np.ndarray]:
-    """A PyTorch state dict for the network."""
+    """Return a PyTorch state dict for the network."""
     return state_dict(torch_shapes(config))
 
 
 @functools.cache
 def variables(config: ModelConfig) -> dict[str, Any]:
-    """The same as Flax variables."""
+    """Return the same weights as Flax variables."""
     found = from_torch(tensors(config), config)
     return jax.tree.map(jnp.asarray, {name: found[name] for name in ("params", "batch_stats")})
 
 
 def frame(batch: int = 1, objects: int = 2, size: tuple[int, int] = (32, 64)) -> dict[str, Any]:
-    """image (b H W 3), masks (b k H W) and sensory memory (b k h w c) at random."""
+    """Return a random image (b H W 3), masks (b k H W) and sensory memory (b k h w c)."""
     random = np.random.default_rng(0)
     h, w = size
     state = (batch, objects, h // 16, w // 16, SPATIAL_SEMANTIC.width)
@@ -73,9 +73,9 @@ def run_objects(
     net: S3, features: ImageFeatures, image: jax.Array, masks: jax.Array, sensory: jax.Array,
     valid: jax.Array | None = None, group: jax.Array | None = None, chunk_size: int = -1,
 ) -> dict[str, Any]:  # fmt: skip
-    """Everything the network does for objects: the frame enters the memory, and is then segmented.
+    """Do all that the network does for objects: put the frame into the memory, then segment it.
 
-    A method in all but place: give it to `S3.apply` as `method`.
+    Pass this function to `S3.apply` as `method`.
     """
     encoded = net.encode_mask(image, features.pix_feat, masks, chunk_size)
     sensory = net.update_sensory_deep(sensory, encoded.value, chunk_size)
@@ -100,7 +100,7 @@ def run_frame(net: S3, image: jax.Array, masks: jax.Array, sensory: jax.Array) -
 
 
 def _read(key: Key, value: jax.Array) -> jax.Array:
-    """Reading a memory that holds this very frame."""
+    """Return the readout of a memory that holds this same frame."""
     b, k, h, w, c = value.shape
     flat = lambda x: x.reshape(b, h * w, -1)  # noqa: E731
     memory = flat(key.key)[:, None], key.shrinkage.reshape(b, 1, -1), value.reshape(b, k, 1, -1, c)

@@ -1,4 +1,4 @@
-"""Networks as small as can be (their ResNets are of full width), and weights for them."""
+"""The smallest possible networks (with ResNets of full width), and weights for them."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ TINY_VIT = ModelConfig(
     ff_dim=48,
     decoder_dims=(32, 24, 16),
 )
-NARROW = dataclasses.replace(TINY_VIT, mask_encoder_width=8)  # a fifth of the numbers to write
+NARROW = dataclasses.replace(TINY_VIT, mask_encoder_width=8)  # a fifth of the parameters to write
 TINY_RESNET = ModelConfig(
     encoder="resnet",
     encoder_settings=ResNetConfig(18),
@@ -42,10 +42,10 @@ def _tensors(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:
 
 
 def tiny_tensors(config: ModelConfig = TINY_VIT, seed: int = 0) -> dict[str, np.ndarray]:
-    """A state dict under PyTorch's names."""
+    """Return a state dict with PyTorch's names."""
     return {key: value.copy() for key, value in _tensors(config, seed).items()}
 
 
 def tiny_variables(config: ModelConfig = TINY_VIT, seed: int = 0) -> Variables:
-    """The same as Flax variables."""
+    """Return the same weights as Flax variables."""
     return from_torch(tiny_tensors(config, seed), config)

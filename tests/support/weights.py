@@ -1,7 +1,7 @@
-"""Weights of the recordings: each tensor follows from its key and shape alone.
+"""Weights of the recordings: each tensor depends only on its key and shape.
 
-The rule is part of the recordings. A key seeds a generator (CRC-32 of the key, combined with the
-seed), which draws standard normal numbers once; what they become depends on the kind of tensor.
+The rule is part of the recordings. The CRC-32 of a key, combined with the seed, seeds a generator
+that draws standard normal numbers once. The kind of tensor decides how they are transformed.
 """
 
 import concurrent.futures
@@ -14,7 +14,7 @@ import numpy as np
 
 TEMPERATURE = 128.0  # of the position encodings
 
-# Factors on the scale of a matrix or kernel whose key contains the text; the last match counts.
+# Scale factors for matrices and kernels whose key contains the text; the last match counts.
 GAINS = {
     "pixel_encoder.res2.": 1.4,
     "pixel_encoder.layer2.": 1.4,
@@ -29,7 +29,7 @@ GAINS = {
     "sampling_offsets.weight": 0.1,
 }
 
-# Mean and standard deviation by the end of the key; the first match counts.
+# Mean and standard deviation by the key's ending; the first match counts.
 SHIFTED_NORMALS = {
     "sampling_offsets.bias": (0.0, 1.5),
     "mask_decoder.pred.bias": (-2.0, 0.05),
@@ -47,14 +47,14 @@ SHIFTED_NORMALS = {
 
 
 def state_dict(shapes: Mapping[str, Sequence[int]], seed: int = 0) -> dict[str, np.ndarray]:
-    """PyTorch key -> tensor for all given keys. Threads help: drawing releases the lock."""
+    """Return PyTorch key -> tensor. Threads make it faster, because drawing releases the lock."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         tensors = pool.map(make_tensor, shapes, shapes.values(), itertools.repeat(seed))
         return dict(zip(shapes, tensors, strict=True))
 
 
 def make_tensor(key: str, shape: Sequence[int], seed: int = 0) -> np.ndarray:
-    """One tensor, float32 (int64 for counters)."""
+    """Return one tensor, float32 (int64 for counters)."""
     shape = tuple(shape)
     if key.endswith("num_batches_tracked"):
         return np.zeros(shape, np.int64)
@@ -76,7 +76,7 @@ def _from_normal(key: str, normal: np.ndarray) -> np.ndarray:
 
 
 def _kernel(key: str, normal: np.ndarray) -> np.ndarray:
-    """A matrix or kernel, outputs first: no mean per output, variance 1 / inputs."""
+    """Return a matrix or kernel, outputs first: zero mean per output, variance 1 / inputs."""
     if normal.shape[1] > 1:
         normal -= normal.mean(axis=tuple(range(1, normal.ndim)), keepdims=True)
     gain = 1.0
