@@ -111,7 +111,8 @@ def _largest_with_count(
 ) -> tuple[UInt16[Array, " m"], Int[Array, " m"]]:
     """Return the largest number that `wanted` entries of a row reach, and how many exceed it.
 
-    The counts are products with ones: by the TPU compiler's estimate they take half the time of sums.
+    The counts are products with ones, which take half the time of sums by the TPU compiler's
+    estimate.
     """
     ones = jnp.ones((ranks.shape[1], LANES), jnp.bfloat16)
 
