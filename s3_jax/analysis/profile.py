@@ -81,7 +81,7 @@ def _check_libtpu() -> None:
     if installed != LIBTPU:
         raise InputError(
             f"profiles need libtpu {LIBTPU} (or none), but {installed} is installed, whose "
-            f"profiler ends the process; pip install libtpu=={LIBTPU}"
+            f"profiler terminates the process; run pip install libtpu=={LIBTPU}"
         )
 
 

@@ -15,8 +15,8 @@ from s3_jax.analysis.chips import CHIPS, Chip
 from s3_jax.errors import InputError, reason
 
 NO_COMPILER = (
-    "the TPU compiler is not installed; pip install 's3_jax[tpu]', or in a checkout "
-    "pip install -r requirements-tpu.txt, adds it (137 MB, Linux; no TPU is needed)"
+    "the TPU compiler is not installed; install it with pip install 's3_jax[tpu]', or in a "
+    "checkout with pip install -r requirements-tpu.txt (137 MB, Linux; no TPU is needed)"
 )
 # Slices by their names in clouds, which count cores (v4, v5p) or chips.
 SLICES = {
@@ -69,7 +69,8 @@ def parse_topology(name: str) -> tuple[Chip, tuple[int, ...]]:
     if not found or found.group(1) not in CHIPS:
         raise InputError(
             f"--topology={name} is unknown: write one of {', '.join(CHIPS)}, a colon and the "
-            f"chips along every side, like v5e:4x4 or v4:2x2x1, or one of {', '.join(SLICES)}"
+            "number of chips along each side, like v5e:4x4 or v4:2x2x1, or one of "
+            f"{', '.join(SLICES)}"
         )
     chip = CHIPS[found.group(1)]
     sides = tuple(int(n) for n in found.group(2).split("x"))

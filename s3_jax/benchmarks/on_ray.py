@@ -157,7 +157,7 @@ class _Run:
             actor, group = self._idle.pop(), self._waiting.popleft()
             self._busy[actor.do.remote(group)] = actor, group
         if not (self._coming or self._busy):
-            raise InputError("--ray: no worker can be used; see the warnings above")
+            raise InputError("--ray: no usable worker; see the warnings above")
         done, _ = ray.wait([*self._coming, *self._busy], timeout=POLL)
         for reference in done:
             handle = self._greet if reference in self._coming else self._finish
@@ -173,7 +173,7 @@ class _Run:
         try:
             self.devices += ray.get(reference)
         except ray.exceptions.RayError as error:
-            logging.warning("a worker cannot be used: %s", _in_a_line(error))
+            logging.warning("a worker failed to start: %s", _in_a_line(error))
         else:
             self._idle.append(actor)
 
@@ -196,10 +196,10 @@ class _Run:
         name, why = group[0].name, _in_a_line(error)
         self._lost[name] += 1
         if self._lost[name] < TRIES:
-            logging.warning("%s: its worker was lost, another goes on (%s)", name, why)
+            logging.warning("%s: its worker was lost, another goes on with it (%s)", name, why)
             self._waiting.appendleft(group)
             return
-        problem = f"{TRIES} workers were lost over it, the last one since {why}"
+        problem = f"{TRIES} workers were lost while segmenting it; the last error: {why}"
         self.outcome.problems |= {video.name: problem for video in group}
 
     def _running(self) -> Iterator[int]:

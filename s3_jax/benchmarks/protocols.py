@@ -153,7 +153,7 @@ def _object_id(key: str) -> int:
 def _object_meta(value: Mapping[str, Any]) -> ObjectMeta:
     frames, span = value.get("frames"), value.get("frame_range")
     if not isinstance(value.get("category", ""), str | None) or isinstance(frames, str):
-        raise ValueError("an object's category must be a text, and its frames a list")
+        raise ValueError("an object's category must be text, and its frames a list")
     return ObjectMeta(
         category=value.get("category"),
         frames=None if frames is None else tuple(str(name) for name in frames),

@@ -204,7 +204,7 @@ def _unscored_notes(report: Report) -> Iterator[str]:
     if left_out:
         why = {
             "first_frame": "they are not in the first frame; --protocol=generic scores them too",
-            "any_frame": "they have no frame to be scored on after their first",
+            "any_frame": "they have no scored frame after their first",
         }
         yield (
             f"{report.protocol.title} leaves out objects of {shortened(left_out)}: "

@@ -67,7 +67,7 @@ def read_sequence_list(path: Path) -> list[str]:
         raise InputError(f"cannot read the list of sequences {path}: {reason(error)}") from error
     entries = [_sequence_of(line) for line in lines if line and not line.startswith("#")]
     if not entries:
-        raise InputError(f"{path} lists no sequences: give one name a line")
+        raise InputError(f"{path} lists no sequences: give one name per line")
     for entry in entries:
         inside(Path(), entry, path)
     return list(dict.fromkeys(entries))
@@ -119,7 +119,7 @@ def other_numbering(folder: Path, annotations: Path) -> str:
         return ""
     return (
         f"its files are named {shortened(found, 3)}, but the annotations {shortened(annotated, 3)}:"
-        " rename them like these"
+        " rename them to match"
     )
 
 

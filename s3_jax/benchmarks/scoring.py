@@ -194,7 +194,7 @@ def _as_indices(mask: Mask, annotated: set[int]) -> Mask:
         ids[mask.ids == colour] = _VOC_IDS[colour]
     logging.log_first_n(
         logging.WARNING,
-        "%s holds colours of the palette: they are taken for the ids that these colours stand for",
+        "%s holds palette colours instead of ids; each colour is read as its index in the palette",
         1,
         mask.path,
     )
@@ -227,7 +227,7 @@ def _outcomes(
                 yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise InputError(
-                "a scoring process was ended from outside, perhaps for want of memory: "
+                "a scoring process was killed, possibly because memory ran out: "
                 "run again with fewer --workers"
             ) from error
         finally:
@@ -262,7 +262,7 @@ def _prepare(task: SequenceTask) -> tuple[Timetable, list[list[str]]]:
     needed = timetable.needed()
     if not needed:
         raise InputError(
-            f"{task.annotations} has annotations on the first frame only, as test sets have: "
+            f"{task.annotations} has annotations on the first frame only, like a test set: "
             f"there is nothing to score ({len(frames)} frames, {task.protocol.rules})"
         )
     missing = [missing_frames(folder, needed) for folder in task.results]
@@ -309,7 +309,7 @@ class _Reader:
         if annotation is not None and labels.shape != annotation.shape:
             raise InputError(
                 f"{path} is {_size(labels)}, but its annotation is {_size(annotation)}: save "
-                "results in the size of the annotations"
+                "results at the size of the annotations"
             )
         return labels
 
@@ -367,8 +367,8 @@ class _Tally:
     def _nothing_to_score(self) -> str:
         if self._task.protocol.objects == "first_frame":
             return (
-                "the first annotation has no object; of black and white masks (0 and 255), "
-                "255 is an object with --protocol=davis2016 only"
+                "the first annotation has no object; in black and white masks (0 and 255), "
+                "255 is an object only with --protocol=davis2016"
             )
         return (
             "no object is annotated after its first frame; these look like the masks given to "

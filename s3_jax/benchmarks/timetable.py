@@ -30,7 +30,7 @@ class Timetable:
                 last = len(names) - 1 if protocol.skip_last else len(names)
                 self._listed[object_id] = frozenset(names[1:last])
         if self._listed and len(self._listed) < len(meta or {}):
-            raise InputError("meta.json has frames for some of the objects only: complete it")
+            raise InputError("meta.json has frames for some of the objects only: add the others")
         if protocol.binary:
             self._first[1] = 0
 
@@ -69,9 +69,9 @@ def _listed_frames(entry: ObjectMeta, frames: Sequence[str]) -> list[str] | None
         if absent:
             raise InputError(
                 f"meta.json lists {len(entry.frames)} frames of an object, but "
-                f"{shortened(absent)} are not annotated: these are the masks given to the method, "
-                "or another split; scoring needs every annotation, which for test sets only the "
-                "benchmark's server has"
+                f"{shortened(absent)} are not annotated: the annotations hold only the masks given "
+                "to the method, or belong to another split; scoring needs every annotation, and "
+                "for test sets only the benchmark's server has them"
             )
         return sorted(entry.frames, key=natural_key)
     if entry.span is not None:

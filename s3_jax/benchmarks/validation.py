@@ -110,7 +110,7 @@ def score_video(
         raise InputError(
             f"{video.annotations}: nothing to score in {len(annotated)} annotated frames of the "
             f"first {len(frames)} ({rules.protocol.rules}); masks that hold only 0 and 255 need a "
-            "protocol of one object, such as binary"
+            "single-object protocol, for example binary"
         )
     return SequenceScores(video.name, [objects[i] for i in sorted(objects)], [], [])
 

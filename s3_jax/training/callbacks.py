@@ -30,7 +30,7 @@ class Profile:
             done.wait()
             jax.profiler.stop_trace()
             self._running = False
-            say(f"steps {self._first} to {self._last} are profiled in {self._directory}")
+            say(f"wrote a profile of steps {self._first} to {self._last} to {self._directory}")
 
 
 @dataclasses.dataclass(frozen=True)

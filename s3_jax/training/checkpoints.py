@@ -136,7 +136,8 @@ class TrainingHandler(ocp.AsyncCheckpointHandler):
         content = check_recorded(directory, RECORD_FILE)
         if (content.get("format"), content.get("version")) != (FORMAT, VERSION):
             raise CheckpointError(
-                f"{directory / RECORD_FILE} is of another version of s3_jax: go on with that one"
+                f"{directory / RECORD_FILE} was written by another version of s3_jax: resume with "
+                "that version"
             )
         stored = self._arrays.metadata(directory).tree
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
@@ -198,7 +199,7 @@ class Checkpoints:
         if problems:
             raise InputError(
                 f"{self.directory}: none of {len(problems)} checkpoints can be read; the latest: "
-                f"{problems[0]}; remove the directory to start from the beginning"
+                f"{problems[0]}; remove the directory to start over"
             )
         return None
 
@@ -266,11 +267,11 @@ class Checkpoints:
                 target = self._aside / str(step)
                 shutil.rmtree(target, ignore_errors=True)
                 (self.directory / str(step)).rename(target)
-        logging.warning("moved to %s: checkpoints %s", self._aside, steps)
+        logging.warning("moved checkpoints %s to %s", steps, self._aside)
         self._manager.reload()
 
     def _told(self, action: Callable[[], Any]) -> Any:
-        kept = f"; earlier checkpoints are intact: {self.steps() or 'there is none yet'}"
+        kept = f"; earlier checkpoints are intact: {self.steps() or 'none yet'}"
         return _told(self.directory, action, kept)
 
 
@@ -285,7 +286,9 @@ def resumed(restored: Restored, template: TrainState) -> TrainState:
     """
     raw = restored.arrays.get("raw_params")
     if (template.ema is None) != (raw is None):
-        raise InputError("the checkpoint and step.ema_decay do not agree on keeping an average")
+        raise InputError(
+            "the checkpoint and step.ema_decay disagree on whether to keep a parameter average"
+        )
     params, ema = restored.variables["params"], None
     if raw is not None:  # the model holds the average instead of the trained parameters
         average = flatten_dict(params)
@@ -355,7 +358,7 @@ def _told(directory: Path, action: Callable[[], Any], kept: str = "") -> Any:
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{directory}: cannot write a checkpoint ({system_reason(error)}){kept}; free some "
-            "space or mend the cause, then give the same command to go on"
+            "space or fix the cause, then run the same command again to resume"
         ) from error
 
 
@@ -414,7 +417,7 @@ def _like(template: Any, named: Mapping[str, Any]) -> Any:
     )
     if differing:
         raise InputError(
-            f"the checkpoint's optimizer state is of another network or optimizer: {differing[0]} "
+            f"the checkpoint's optimizer state is for another network or optimizer: {differing[0]} "
             f"and {len(differing) - 1} more arrays differ"
         )
     return jax.tree.unflatten(structure, [jnp.asarray(found[_path(path)]) for path, _ in leaves])

@@ -276,8 +276,7 @@ def _tell_where(record: Record) -> None:
     if before != now:
         logging.warning(
             "so far this run was on %d devices of %d processes, now it is on %d of %d: the batches "
-            "stay the same and are spread anew, so that losses are equal to rounding, not to the "
-            "bit",
+            "stay the same but are divided differently, so losses match only up to rounding",
             *before,
             *now,
         )
@@ -345,7 +344,7 @@ class _Run:
         if self._config.export_best:
             best = self._checkpoints.best()
             self._checkpoints.export_model(best, self._workdir / "best", replace=True)
-            say(f"the best step, {best}, is in {self._workdir / 'best'}")
+            say(f"exported the best step, {best}, to {self._workdir / 'best'}")
 
     def _train_loop(self, start: Start, state: TrainState) -> tuple[TrainState, int]:
         """Train a stage; return the state and step where it ended or was asked to stop."""
@@ -417,8 +416,8 @@ class _Run:
                 self._save(stage, state, step, first + step, None)
             if isinstance(error, StopIteration):
                 raise InputError(
-                    f"the data of stage {stage.name} end after {step} of {stage.steps} steps: "
-                    "make them repeat, or train for fewer steps"
+                    f"stage {stage.name}: the data end after {step} of {stage.steps} steps: "
+                    "make the data repeat, or train for fewer steps"
                 ) from error
             raise
 
@@ -438,7 +437,7 @@ class _Run:
             self._save(stage, state, step, total, score)
             window.restart()
         if not last and not stop and self._exhausted(stage):
-            say(f"the score has not risen in {self._watch.since_best} evaluations: this is enough")
+            say(f"ending the stage: no better score in {self._watch.since_best} evaluations")
             return True
         return stop
 
@@ -466,15 +465,15 @@ class _Run:
         learnt = int(self._devices.get(state.step)) > 0
         if summary.skipped and learnt and self._skipped <= self._config.max_skipped:
             logging.warning(
-                "%s; it was skipped, and is in %s (%d skipped so far, of at most %d)",
+                "%s; it was skipped, and its batch is in %s (%d skipped so far, of at most %d)",
                 where, file, self._skipped, self._config.max_skipped,
             )  # fmt: skip
             return
         saved = self._checkpoints.steps()
         raise TrainingError(
-            f"{where}; its batch is in {file}, the last checkpoint is of step "
-            f"{saved[-1] if saved else 'none'}; lower the learning rate or mend the data, and go "
-            "on with --adopt_config",
+            f"{where}; its batch is in {file}; step of the last checkpoint: "
+            f"{saved[-1] if saved else 'none'}; lower the learning rate or fix the data, then "
+            "resume with --adopt_config",
             where,
         )
 

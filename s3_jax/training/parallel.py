@@ -51,8 +51,8 @@ def join_processes(
     given = [x is not None for x in (coordinator, processes, process)]
     if any(given) and not all(given):
         raise ValueError(
-            "coordinator, processes and process go together: give all three, or none where the "
-            f"cluster announces itself (got {coordinator}, {processes}, {process})"
+            "coordinator, processes and process go together: give all three, or none if JAX "
+            f"detects the cluster (got {coordinator}, {processes}, {process})"
         )
     jax.distributed.initialize(coordinator, processes, process)
 

@@ -72,8 +72,8 @@ def refuse_unmatched(params: Params, patterns: Sequence[str], where: str) -> Non
         if not any(matches(path, [pattern]) for path in paths):
             known = ", ".join(sorted({path[0] for path in paths}))
             raise InputError(
-                f"{where}: {pattern!r} matches no parameter; write it like 'image_encoder/*', "
-                f"where names begin with one of {known}"
+                f"{where}: {pattern!r} matches no parameter; write a pattern such as "
+                f"'image_encoder/*' that starts with one of {known}"
             )
 
 

@@ -78,7 +78,7 @@ class StageConfig:
             self.name,
             "data.num_frames",
             self.data.num_frames,
-            "at least 2, a mask that is given and one to learn",
+            "at least 2: a frame with a given mask and one to predict",
         )
         optimizer = dataclasses.replace(self.step.optimizer, iterations=self.steps)
         spanned = dataclasses.replace(self.step, optimizer=optimizer)
@@ -129,7 +129,7 @@ class ValidationConfig:
             "validation",
             "max_frames",
             self.max_frames,
-            "0, or at least 3, for the first and last may not be scored",
+            "0, or at least 3, because the first and last may not be scored",
         )
 
 
@@ -177,7 +177,7 @@ class RunConfig:
         for where, path in self.paths():
             require_scheme(path, where, *["hf"] * (where == "initial_checkpoint"))
         _require(self.images_every >= 0, "", "images_every", self.images_every, "0 or more")
-        _require(bool(self.stages), "", "order", (), "the name of at least one stage")
+        _require(bool(self.stages), "", "order", (), "a list of at least one stage")
         _require(
             not self.model.single_object, "model", "single_object", True, "False: set it in stages"
         )
@@ -227,12 +227,12 @@ def from_dict(values: Mapping[str, Any]) -> RunConfig:
         if not isinstance(stages, Mapping):
             raise ValueError(f"stages is {stages!r}, but must be a dictionary of stages by name")
         if not (order is None or isinstance(order, list | tuple)):
-            raise ValueError(f"order is {order!r}, but must be a list of names of stages")
+            raise ValueError(f"order is {order!r}, but must be a list of stage names")
         names = list(stages) if order is None else list(map(str, order))
         unknown = [name for name in names if name not in stages]
         if unknown or len(set(names)) < len(names):
             raise ValueError(
-                f"order is {names}, but must hold each of these at most once: {sorted(stages)}"
+                f"order is {names}, but may list only these, each at most once: {sorted(stages)}"
             )
         values["stages"] = tuple(_stage_from_dict(name, stages[name]) for name in names)
         return model_config.from_dict(RunConfig, values)
@@ -263,5 +263,5 @@ def _stage_from_dict(name: str, values: Any) -> StageConfig:
     values = {"name": name, **values}
     for key in ("data.num_steps", "step.optimizer.iterations"):
         if key in flat(values):
-            raise ValueError(f"{where}{key} cannot be set: it is {where}steps")
+            raise ValueError(f"{where}{key} cannot be set: set {where}steps instead")
     return model_config.from_dict(StageConfig, values, where)

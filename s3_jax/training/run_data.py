@@ -86,8 +86,8 @@ def claim_directory(
             (refuse or _refuse_any)(workdir, before["settings"], record["settings"])
             if before.get("problem"):
                 raise InputError(
-                    f"{workdir}: training was stopped: {before['problem']}; once it is mended, go "
-                    "on from the last checkpoint with --adopt_config"
+                    f"{workdir}: training was stopped: {before['problem']}; fix the cause, then "
+                    "resume from the last checkpoint with --adopt_config"
                 )
         if first:
             write_record(file, record)
@@ -144,8 +144,8 @@ def _refuse_another(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any])
         )
         more = f"; and {len(differing) - 8} more" if len(differing) > 8 else ""
         raise InputError(
-            f"{workdir} holds a run of another configuration: {changes}{more}: choose another "
-            "--workdir, or give --adopt_config to go on with the new configuration"
+            f"{workdir} holds a run with another configuration: {changes}{more}; choose another "
+            "--workdir, or pass --adopt_config to continue with the new configuration"
         )
 
 

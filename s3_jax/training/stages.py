@@ -63,7 +63,7 @@ def hand_over(
     if config == model:
         return variables
     if dataclasses.replace(config, single_object=False) != model:
-        raise InputError(f"it is of another network: {_difference(config, model)}")
+        raise InputError(f"the networks differ: {_difference(config, model)}")
     return widen(variables, seed)
 
 

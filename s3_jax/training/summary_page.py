@@ -20,11 +20,11 @@ MOST_POINTS = 500
 SPEED = {
     "steps_per_second": "steps/s",
     "frames_per_second": "frames/s",
-    "share_of_peak": "share of the devices' peak",
+    "share_of_peak": "fraction of the devices' peak",
     "teraflops_per_second": "TFLOP/s",
-    "data_wait": "seconds of a step that wait for data",
-    "host_memory": "memory of the host, bytes at most",
-    "device_memory": "memory of a device, bytes at most",
+    "data_wait": "seconds per step spent waiting for data",
+    "host_memory": "peak host memory, bytes",
+    "device_memory": "peak device memory, bytes",
 }
 
 
@@ -116,7 +116,7 @@ def _tables(
     settings = [(name, str(value)) for name, value in flat(record["settings"]).items()]
     versions = [(name, str(value)) for name, value in record.get("versions", {}).items()]
     return [
-        ("Speed, since the last log", [*speed, ("skipped steps of the run", str(skipped))]),
+        ("Speed since the last log", [*speed, ("steps skipped in this run", str(skipped))]),
         ("Validation", scores[-10:]),
         ("Settings", settings),
         ("Versions", versions),

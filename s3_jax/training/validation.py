@@ -80,8 +80,8 @@ def _scorable(videos: list[EvaluationVideo]) -> list[EvaluationVideo]:
     alone = [str(video.annotations) for video in videos if video not in scorable]
     if videos and not scorable:
         raise InputError(
-            f"validation: {alone[0]} holds a mask of one frame only, which leaves none to score: "
-            "add one of another frame, or train without validation (--config.validation.path=)"
+            f"validation: {alone[0]} holds a mask of one frame only, so no frame can be scored: "
+            "add a mask of another frame, or train without validation (--config.validation.path=)"
         )
     if alone:
         logging.warning("validation leaves out videos with a single mask: %s", shortened(alone))

@@ -53,8 +53,8 @@ def list_burst_videos(data_dir: Path, config: LayoutConfig, *, split: str) -> "l
     """
     if config.reading is not None:
         raise InputError(
-            "--threshold, --background and --objects are for masks that are pictures; those of "
-            "BURST are not: leave them out"
+            "--threshold, --background and --objects apply only to masks that are image files, "
+            "which BURST's are not: omit these flags"
         )
     path = annotation_file(data_dir, config, split)
     sequences = read_sequences(path, split)

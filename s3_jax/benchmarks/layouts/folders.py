@@ -87,7 +87,7 @@ def chosen_names(
     """
     if split_file is None:
         if fallback:
-            logging.warning("%s: all %d videos of %s are used", fallback, len(found), where)
+            logging.warning("%s: using all %d videos in %s", fallback, len(found), where)
         return list(found)
     names = read_sequence_list(split_file)
     unknown = [name for name in names if name not in set(found)]
@@ -112,7 +112,7 @@ def subfolders(root: Path) -> list[str]:
     except OSError as error:
         raise InputError(f"cannot list {root}: {reason(error)}") from error
     if not names:
-        raise InputError(f"{root} holds no directories: it should have one for each video")
+        raise InputError(f"{root} holds no directories: it needs one per video")
     return sorted(names, key=natural_key)
 
 

@@ -61,8 +61,8 @@ def _all_frames(data_dir: Path, sparse: Path) -> Path:
     found = next((place for place in places if place.is_dir()), None)
     if found is None:
         logging.warning(
-            "%s is not there: running on every fifth frame only, which the benchmark's results do "
-            "not; extract valid_all_frames, or name its JPEGImages with --images",
+            "%s does not exist: running on every fifth frame only, unlike the benchmark's results; "
+            "extract valid_all_frames, or pass its JPEGImages with --images",
             places[0],
         )
     return found or sparse
