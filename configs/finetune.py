@@ -38,7 +38,10 @@ def get_config(labels: str = "ids") -> ConfigDict:
     labels: "ids" if each object has its own number, "binary" for masks of one object of any value.
     """
     if labels not in _BINARY:
-        raise InputError(f"{labels!r} is none of {', '.join(_BINARY)}: write --config=finetune")
+        raise InputError(
+            f"{labels!r} is none of {', '.join(_BINARY)}: write --config=finetune or "
+            "--config=finetune:binary"
+        )
     stage = StageConfig(
         name="finetune",
         steps=_STEPS,

@@ -115,9 +115,9 @@ def get_config(choice: str = "s3_vitb_depthanything,base") -> ConfigDict:
     network, _, data = choice.partition(",")
     data = data or "base"
     if network not in NETWORKS:
-        raise InputError(f"the argument {network!r} is none of {', '.join(NETWORKS)}")
+        raise InputError(f"the network {network!r} is none of {', '.join(NETWORKS)}")
     if data not in VIDEOS:
-        raise InputError(f"the argument {data!r} is none of {', '.join(VIDEOS)}")
+        raise InputError(f"the choice of data sets {data!r} is none of {', '.join(VIDEOS)}")
     run = RunConfig(
         model=MODELS[network],
         stages=(static(), video(network, data)),

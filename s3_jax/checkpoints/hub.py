@@ -65,8 +65,8 @@ def hub_model(path: str | os.PathLike[str]) -> Path:
     """
     address = parse(path)
     elsewhere = (
-        "log in with `hf auth login` if it is private, or without a network fetch it elsewhere by "
-        f"`hf download {address.repo} --local-dir DIRECTORY` and give --checkpoint=DIRECTORY"
+        "log in with `hf auth login` if it is private; without a network connection, run `hf "
+        f"download {address.repo} --local-dir DIRECTORY` elsewhere and pass --checkpoint=DIRECTORY"
     )
     with _told(path, "cannot be downloaded", elsewhere):
         from huggingface_hub import snapshot_download
@@ -77,8 +77,8 @@ def hub_model(path: str | os.PathLike[str]) -> Path:
         ))  # fmt: skip
     if not (directory / CONFIG_FILE).is_file():
         raise InputError(
-            f"{os.fspath(path)} has no {CONFIG_FILE}: it is no network that s3 push uploaded; "
-            "download its file of weights, and convert that with s3 convert --input=FILE"
+            f"{os.fspath(path)} has no {CONFIG_FILE}: s3 push did not upload it; download its "
+            "weights file and convert it with s3 convert --input=FILE"
         )
     return directory
 
@@ -98,7 +98,7 @@ def push_model(checkpoint: Path, path: str | os.PathLike[str], private: bool = F
     """
     address = parse(path)
     header = read_header(checkpoint)
-    login = "log in with `hf auth login`, with a token that may write"
+    login = "log in with `hf auth login`, using a token with write access"
     with _told(path, "cannot be uploaded", login), tempfile.TemporaryDirectory() as stage:
         from huggingface_hub import HfApi
 

@@ -146,7 +146,7 @@ def _stored_as(x: Any, dtype: Any) -> Any:
 def _overflows(variables: Variables, dtype: Any) -> list[str]:
     limit = float(jnp.finfo(dtype).max)
     return [
-        f"{path} has values beyond {limit:g}, the largest of {jnp.dtype(dtype)}: store float32"
+        f"{path} has values beyond {limit:g}, the maximum of {jnp.dtype(dtype)}: store float32"
         for path, x in flatten(variables).items()
         if jnp.issubdtype(x.dtype, jnp.floating) and abs(x).max(initial=0) > limit
     ]
@@ -243,7 +243,8 @@ def _read_config(path: Path, values: dict[str, Any]) -> ModelConfig:
         raise CheckpointError(f"{path}: this checkpoint's {error}") from error
     except ValueError as error:
         raise CheckpointError(
-            f"{path}: {error}; if it was not edited, it is of another version: update s3_jax"
+            f"{path}: {error}; unless it was edited, another version of s3_jax wrote it: update "
+            "s3_jax"
         ) from error
 
 

@@ -260,11 +260,11 @@ def _best(run: Place, steps: list[Place]) -> Place:
     last, number = steps[0], int(steps[0].parent.name)
     scores = _scores(steps)
     if not scores:
-        log.info("%s: taking its last step, %d; it was not validated", run, number)
+        log.info("%s: using its last step, %d; it was not validated", run, number)
         return last
     best = max(scores, key=lambda step: scores[step])  # on ties, the latest
     log.info(
-        "%s: taking step %s, the best of %d validated steps (score %.3f); the last is %d",
+        "%s: using step %s, the best of %d validated steps (score %.3f); the last is %d",
         run, best.parent.name, len(scores), scores[best], number,
     )  # fmt: skip
     return best
@@ -293,8 +293,8 @@ def _why_no_model(path: Place) -> str:
     convert = "s3 convert --input={} --output=DIRECTORY"
     if path.is_file():
         return (
-            f"{path} is a file, but a checkpoint is a directory; a PyTorch or safetensors file is "
-            f"made into one by: {convert.format(path)}"
+            f"{path} is a file, but a checkpoint is a directory; convert a PyTorch or safetensors "
+            f"file with: {convert.format(path)}"
         )
     if not path.exists():
         return (
@@ -305,12 +305,12 @@ def _why_no_model(path: Place) -> str:
     for file in sorted(path.glob("*")):
         if file.suffix in (".pth", ".pt", ".safetensors"):
             return (
-                f"{path} is not a model checkpoint, but has {file.name}, which is made into one "
-                f"by: {convert.format(file)}"
+                f"{path} is not a model checkpoint, but has {file.name}; convert that with: "
+                f"{convert.format(file)}"
             )
     if (path / "manifest.ocdbt").exists():
         return f"{path} has arrays but no {CONFIG_FILE}: {COPY_AGAIN}"
-    return f"{path} is not a model checkpoint: there is no {CONFIG_FILE} in it"
+    return f"{path} is not a model checkpoint: it has no {CONFIG_FILE}"
 
 
 def _refuse_other_content(path: Path) -> None:
@@ -321,12 +321,12 @@ def _refuse_other_content(path: Path) -> None:
         strangers = other_files(path, checkpoint_layout.read_header(path))
     except CheckpointError as error:
         raise CheckpointError(
-            "exists and is not a model checkpoint, hence was left as it is: choose another path"
+            "exists and is not a model checkpoint, so it was left unchanged: choose another path"
         ) from error
     if strangers:
         raise CheckpointError(
-            f"has other files beside the checkpoint in it ({strangers[0]}), hence was left as it "
-            "is: move them or choose another path"
+            f"has files besides the checkpoint's ({strangers[0]}), so it was left unchanged: move "
+            "them or choose another path"
         )
 
 

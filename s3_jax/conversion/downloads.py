@@ -196,7 +196,7 @@ def _go_on(published: PublishedFile, part: Path) -> None:
         with part.open("ab" if continues else "wb") as file:
             _copy(answer, file, published.name, total)
         if total is not None and part.stat().st_size < total:
-            raise ConnectionResetError(f"{part.stat().st_size} of {total} bytes came")
+            raise ConnectionResetError(f"received {part.stat().st_size} of {total} bytes")
 
 
 def _copy(answer: http.client.HTTPResponse, file: IO[bytes], name: str, total: int | None) -> None:

@@ -71,8 +71,8 @@ class LoadSummary:
         """Format the summary, followed by everything unusual."""
         changed = {key: how for key, how in self.loaded.items() if " (" in how}
         return [
-            f"{len(self.loaded)} tensors loaded, {len(self.skipped)} of the file left out, "
-            f"{len(self.initial)} kept as they were",
+            f"{len(self.loaded)} tensors loaded, {len(self.skipped)} in the file left out, "
+            f"{len(self.initial)} kept unchanged",
             *(f"  {key} <- {how}" for key, how in _grouped(changed).items()),
             *(f"  left out: {key} ({why})" for key, why in _grouped(self.skipped).items()),
             *(f"  kept: {key}" for key in _grouped(dict.fromkeys(self.initial, ""))),
@@ -276,7 +276,7 @@ def _check_vit_size(part: Tensors, config: ViTConfig) -> None:
     blocks = _count(part, "blocks")
     if (width, blocks) != (config.embed_dim, config.depth):
         raise ConversionError(
-            f"the file has a ViT of width {width} and {blocks} blocks, the network one of "
+            f"the file has a ViT of width {width} and {blocks} blocks, but the network needs "
             f"width {config.embed_dim} and {config.depth} blocks"
         )
 

@@ -37,8 +37,8 @@ def entries(config: ModelConfig) -> Iterator[Entry]:
     for part, known in (("encoder", ENCODERS), ("query_attention", QUERY_ATTENTIONS)):
         if getattr(config, part) not in known:
             raise ConversionError(
-                f"the network's {part} is {getattr(config, part)}, and only networks of "
-                f"{', '.join(known)} have names in PyTorch"
+                f"the network's {part} is {getattr(config, part)}, but only networks with "
+                f"{', '.join(known)} have PyTorch names"
             )
     yield from _image_encoder(config)
     yield Entry("pix_feat_proj", "pix_feat_proj", "conv1x1")

@@ -72,7 +72,7 @@ def recognise(shapes: Shapes) -> tuple[str, ModelConfig]:
         config = _Reader(shapes).config()
     except ConversionError as error:
         raise ConversionError(
-            f"cannot recognise the network: {error}; if it is one of {', '.join(MODELS)}, say so "
+            f"cannot recognise the network: {error}; if it is one of {', '.join(MODELS)}, name it "
             "with --model="
         ) from error
     return name_of(config), config
@@ -117,7 +117,7 @@ def find_prefix(keys: Collection[str], anchor: str, what: str) -> str:
             f"tensors: {shown}{', ...' if len(keys) > _SHOWN_KEYS else ''}"
         )
     raise ConversionError(
-        f"{what} is in here {len(found)} times, under the prefixes "
+        f"{what} occurs {len(found)} times here, under the prefixes "
         f"{', '.join(repr(prefix) for prefix in sorted(found))}: choose one with --prefix=, or "
         "give a file with only one of them"
     )
@@ -182,8 +182,8 @@ class _Reader:
         side = math.isqrt(tokens - 1)
         if side * side != tokens - 1:
             raise ConversionError(
-                f"{_VIT}.pos_embed has {tokens} entries, but needs one for the class token and "
-                "those of a square grid"
+                f"{_VIT}.pos_embed has {tokens} entries, but needs one for the class token "
+                "and those of a square grid"
             )
         return ViTConfig(width, self._count(f"{_VIT}.blocks"), self._vit_heads(width), side)
 
@@ -217,7 +217,7 @@ class _Reader:
 
     def _shape(self, key: str, rank: int) -> tuple[int, ...]:
         if key not in self._shapes:
-            raise ConversionError(f"no S3 or Cutie network: looked for {key}, which is missing")
+            raise ConversionError(f"not an S3 or Cutie network: looked for {key}, which is missing")
         shape = tuple(self._shapes[key])
         if len(shape) != rank:
             raise ConversionError(f"{key} has shape {shape}; looked for {rank} axes")
@@ -227,6 +227,6 @@ class _Reader:
         pattern = re.compile(re.escape(beginning) + r"\.(\d+)\.")
         numbers = {int(m[1]) for key in self._shapes if (m := pattern.match(key))}
         if not numbers:
-            raise ConversionError(f"no S3 or Cutie network: looked for {beginning}.0, which is "
+            raise ConversionError(f"not an S3 or Cutie network: looked for {beginning}.0, which is "
                                   "missing")  # fmt: skip
         return max(numbers) + 1

@@ -255,7 +255,7 @@ def _are_counts(values: tuple[Any, ...]) -> bool:
 
 
 def _malformed(function: str) -> MalformedError:
-    return MalformedError(f"calls {function} with other arguments than PyTorch does")
+    return MalformedError(f"calls {function} with arguments that PyTorch never passes")
 
 
 def _rebuild_tensor(arguments: tuple[Any, ...]) -> Tensor:

@@ -186,7 +186,7 @@ def _wrong_constants(tensors: Tensors, config: ModelConfig) -> list[str]:
     # A half-precision file holds the rounded table.
     tables = [expected.astype(kind).astype(np.float32) for kind in _TABLE_PRECISIONS]
     return [
-        f"wrong values: {key} is not the table of temperature 128 that the network computes with"
+        f"wrong values: {key} is not the network's frequency table, whose temperature is 128"
         for key in position_buffers()
         if key in tensors
         and np.shape(tensors[key]) == expected.shape
@@ -203,7 +203,7 @@ _TABLE_PRECISIONS = (np.float32, np.float16, ml_dtypes.bfloat16)
 def not_finite(tensors: Tensors) -> list[str]:
     """Return a problem for each tensor that contains NaN or infinity."""
     return [
-        f"not finite: {key} has NaN or infinite values, as a run that diverged leaves: take an "
+        f"not finite: {key} has NaN or infinite values, as after a diverged training run: use an "
         "earlier checkpoint"
         for key, value in tensors.items()
         if _is_floating(value) and not np.isfinite(np.asarray(value, np.float32)).all()

@@ -109,15 +109,15 @@ def _program(path, name, content, allowed):
     unknown = sorted({call or "something without a name" for call in calls} - {*allowed})
     if unknown:
         raise ValueError(
-            f"{path}: its program {name} calls {unknown[0]}, code outside of the file: if you know "
-            "why, name it in Exported(path, calls=[...])"
+            f"{path}: its program {name} calls {unknown[0]}, code outside of the file: if this is "
+            "intended, allow it with Exported(path, calls=[...])"
         )
     return program
 
 
 def main(model, first, masks, *frames):
     """Segment frames with an exported model; write `<frame>.masks.npy` for each."""
-    print(f"{model} holds programs, which run now: do this with files you trust", file=sys.stderr)
+    print(f"{model} contains programs that will run now: use only files you trust", file=sys.stderr)
     exported = Exported(model)
     state = exported.start(np.load(first), np.load(masks))
     for path in frames:

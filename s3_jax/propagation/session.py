@@ -321,7 +321,7 @@ class Session:
         """
         geometry = self._geometry_of(image)
         if self._state is None:
-            raise InputError("there is nothing to explain: step over a frame with a mask first")
+            raise InputError("there is nothing to explain yet: step over a frame with a mask first")
         slots = [self._slots.slot(object_id) for object_id in self.object_ids]
         found = explain(self._network, self.propagation, geometry, self._state, image)
         return found.of(slots)
@@ -403,7 +403,7 @@ class Session:
             if _setting(kind, about.get(name)) != _setting(kind, mine[name]):
                 raise InputError(
                     f"{path} was saved with another {name} setting ({about.get(name)}), not "
-                    f"{mine[name]}: use the settings it was saved with, or start anew"
+                    f"{mine[name]}: use the settings it was saved with, or start over"
                 )
         try:
             slots, next_frame = Slots.from_dict(about["slots"]), int(about["next_frame"])
@@ -411,11 +411,11 @@ class Session:
             permanent = {int(index) for index in about.get("permanent_frames", ())}
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise InputError(
-                f"{path} cannot be read as a saved session ({error!r}): delete it to start anew"
+                f"{path} cannot be read as a saved session ({error!r}): delete it to start over"
             ) from error
         if size:
             pixels = size[0] * size[1] / 1e6
-            require_within("megapixels", pixels, f"{path} says frames of {size[1]}x{size[0]}")
+            require_within("megapixels", pixels, f"{path} declares frames of {size[1]}x{size[0]}")
         geometry = self._make_geometry(size) if size else None
         state = None
         if geometry is not None and arrays:

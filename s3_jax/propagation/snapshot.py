@@ -60,12 +60,12 @@ def read(path: str | Path) -> tuple[dict[str, Any], list[np.ndarray], Masks]:
         if not isinstance(about, dict):
             raise ValueError("no description")
         if metadata.get(CHECKSUM, "") not in ("", _checksum(metadata[KEY], arrays)):
-            raise ValueError("its checksum is wrong, so bits of it have changed")
+            raise ValueError("its checksum does not match its data")
     except (
         OSError, safetensors.SafetensorError, KeyError, ValueError, IndexError,
     ) as error:  # fmt: skip
         raise InputError(
-            f"{path} cannot be read as a saved session ({error}): delete it to start anew"
+            f"{path} cannot be read as a saved session ({error}): delete it to start over"
         ) from error
     return about, [array for key, array in arrays.items() if key.isdecimal()], masks
 
@@ -89,7 +89,7 @@ def restore(
     """
     leaves, structure = _shapes(empty, capacity)
     if [leaf.shape for leaf in leaves] != [array.shape for array in arrays]:
-        raise InputError(f"{path} does not fit this session's settings: delete it to start anew")
+        raise InputError(f"{path} does not fit this session's settings: delete it to start over")
     restored = [
         jnp.asarray(array.view(leaf.dtype) if leaf.dtype == jnp.bfloat16 else array)
         for leaf, array in zip(leaves, arrays, strict=True)
