@@ -92,7 +92,7 @@ class CompactConfig(_Network):
             self.semantic_embedding or self.spatial_dependency,
             "spatial_dependency",
             self.spatial_dependency,
-            "True where semantic_embedding is False: blocks without both do nothing",
+            "True if semantic_embedding is False: blocks without both do nothing",
         )
 
 
@@ -178,7 +178,7 @@ def _settings_of(encoder: str, values: Mapping[str, Any]) -> dict[str, Any]:
     if other == encoder or encoder_settings_class(other) is encoder_settings_class(encoder):
         return own
     logging.warning(
-        "the encoder is %s and has its default settings; those of %s do not count", encoder, other
+        "the encoder is %s with its default settings; settings for %s are ignored", encoder, other
     )
     return {}
 
@@ -444,7 +444,7 @@ def _scalar(accepted: tuple[type, ...], value: Any, where: str) -> Any:
         names = " or ".join(kind.__name__ for kind in accepted)
         raise ValueError(f"{where} is {value!r}, but must be of type {names}")
     if type(value) in (int, float):
-        _require(abs(value) < _LARGEST, where, value, "a number that can be computed with")
+        _require(abs(value) < _LARGEST, where, value, "a number in the range of float32")
     return value
 
 

@@ -65,7 +65,7 @@ class Lock:
                 return
             owner = f"process {owners[0]}" if owners else "another process"
             raise InputError(
-                f"{directory} is in use by {owner}: wait until that has ended, or choose another "
+                f"{directory} is in use by {owner}: wait until it has ended, or choose another "
                 f"{flag}"
             ) from None
         except OSError:

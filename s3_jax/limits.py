@@ -49,7 +49,7 @@ def require_within(name: str, amount: float, what: str) -> None:
 
 def remedy(name: str, amount: float) -> str:
     """Return the end of a message that explains how to allow `amount` under the budget `name`."""
-    return f"if that is meant, set the environment variable {VARIABLE}={name}={amount:.6g}"
+    return f"if this is intended, set the environment variable {VARIABLE}={name}={amount:.6g}"
 
 
 def _number(item: str, value: str) -> float:

@@ -67,7 +67,7 @@ def remote_path(path: AnyPath, what: str = "") -> epath.Path:
         remote.exists()
     except ImportError as error:
         raise InputError(
-            f"{about}{text}: for {scheme}:// install what reads it: pip install {PACKAGES[scheme]}"
+            f"{about}{text}: {scheme}:// needs a package: pip install {PACKAGES[scheme]}"
         ) from error
     except Exception as error:  # the store's own types: no credentials, no network
         raise InputError(f"{about}{text} cannot be reached: {reason(error)}") from error
@@ -244,7 +244,9 @@ class Mirror:
             self.push()
         except InputError as error:
             self.needed = True
-            raise InputError(f"{error}; it is all in {self.local}: copy it from there") from error
+            raise InputError(
+                f"{error}; all of it is in {self.local}: copy it from there"
+            ) from error
 
     def _upload(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile

@@ -42,7 +42,7 @@ versions = [f"{name} {importlib.metadata.version(name)}" for name in sys.argv[1:
 print(", ".join([f"Python {platform.python_version()}", *versions]))
 """
 PYTHON = flags.DEFINE_string("python", sys.executable, "Version or path of the Python to test.")
-ENDS = flags.DEFINE_list("ends", list(RESOLUTIONS), "Which of oldest,newest.")
+ENDS = flags.DEFINE_list("ends", list(RESOLUTIONS), "Versions to test: oldest, newest or both.")
 
 
 def main() -> int:

@@ -44,7 +44,9 @@ from tests.support.goldens import load_keys, load_recording
 from tests.support.stage_names import by_recorded_name
 
 OUTPUT = flags.DEFINE_string("output", None, "Also write the tables to this Markdown file.")
-MINUTES = flags.DEFINE_float("minutes", 5.5, "Start nothing new after this long.", lower_bound=0.1)
+MINUTES = flags.DEFINE_float(
+    "minutes", 5.5, "Minutes after which nothing new starts.", lower_bound=0.1
+)
 ONLY = flags.DEFINE_list("only", None, "Sections to run: recordings, video, training, forms.")
 NETWORKS = flags.DEFINE_list("networks", None, "Measure only these networks.")
 SIZE = flags.DEFINE_string("size", "480x864", "Height x width of the video's frames.")
@@ -111,7 +113,7 @@ def main() -> int:
                 _say(lines, f"\n| {section} | type | a second | ms | TFLOP/s | of peak | memory |"
                             "\n|---|---|---|---|---|---|---|")  # fmt: skip
             _say(lines, _row(program, peaks[program.dtype]))
-    _say(lines, f"\n{time.monotonic() - begin:.0f} s in all")
+    _say(lines, f"\n{time.monotonic() - begin:.0f} s in total")
     return int(wrong)
 
 

@@ -44,9 +44,9 @@ class Access:
         host = headers.get("host", "")
         origin = headers.get("origin")
         if not self._is_ours(host):
-            return "this address is not served here"
+            return "this host name or port is not served"
         if origin != f"http://{host}" and (origin is not None or scope["type"] == "websocket"):
-            return "requests of other pages are refused"
+            return "requests from other pages are refused"
         given = scope["path"].split("/")[1].encode()
         if not secrets.compare_digest(given, self.token.encode()):
             return "the address lacks the token: use the one that s3 annotate printed"

@@ -199,7 +199,7 @@ class Annotator:
                 f"frames {first} to {last} are not a span of a video of {self.frame_count} frames"
             )
         if not any(map(self._given.shown, self._given.frames)):
-            raise InputError("no mask is given that shows an object: annotate a frame first")
+            raise InputError("no given mask shows an object: annotate a frame first")
         revision = self._revision
         return self._propagate(
             first, last, both_directions, lambda: stop() or self._revision != revision
@@ -315,7 +315,7 @@ class Annotator:
             if self._size is not None and mask.shape != self._size:
                 raise InputError(
                     f"the mask of object {id_} for frame {index} has the size {mask.shape}, but "
-                    f"the frame {self._size}: give a mask of the frame's size"
+                    f"the frame has {self._size}: give a mask of the frame's size"
                 )
         count = float(len({*self.object_ids, *masks}))
         require_within("objects", count, f"the masks for frame {index} would make {count:g}")

@@ -50,13 +50,13 @@ class GivenFolder(Given):
         try:
             content, index = read_json(file), int(file.stem)
             if index >= frame_count or tuple(content["size"]) != self._size:
-                raise ValueError("of another video")
+                raise ValueError("it belongs to another video")
             masks = {_id(id_): decode_rle(t, self._size) for id_, t in content["masks"].items()}
             super().put(index, masks, content["prompts"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{file} cannot be read as masks of a frame ({reason(error)}): delete it to go on "
-                "without them"
+                f"{file} cannot be read as masks of a frame ({reason(error)}): delete it to "
+                "continue without them"
             ) from error
 
 

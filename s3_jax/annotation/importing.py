@@ -146,7 +146,7 @@ def _annotations_by_frame(
     for annotation in content["annotations"]:
         image = annotation["image_id"]
         if image not in images:
-            raise ValueError(f"an annotation is of the image {image!r}, which is not listed")
+            raise ValueError(f"an annotation refers to image {image!r}, which is not listed")
         if image in index_of:
             by_frame[index_of[image]].append(annotation)
     return by_frame
@@ -190,8 +190,8 @@ def _identities(
         categories = [a["category_id"] for a in annotations]
         if len(set(categories)) < len(categories):
             raise InputError(
-                f"{path}: frame {index} has two objects of one category, and nothing tells which "
-                "is which in other frames: give every annotation a track_id"
+                f"{path}: frame {index} has two objects of one category, which cannot be told "
+                "apart in other frames: give every annotation a track_id"
             )
     return _positive(path, everything, lambda a: a["category_id"])
 
@@ -227,7 +227,7 @@ def _segment(path: Path, annotation: dict[str, Any], size: Size) -> Mask:
         return decode_rle(counts, size)
     runs = np.array(counts, np.int64)
     if runs.ndim != 1 or runs.min(initial=0) < 0 or runs.sum() != size[0] * size[1]:
-        raise ValueError("run lengths do not add up to the image")
+        raise ValueError("run lengths do not add up to the image's size")
     inside = np.arange(len(runs)) % 2 == 1
     return np.repeat(inside, runs).reshape(size[1], size[0]).T
 
@@ -238,7 +238,7 @@ def _polygons(polygons: Sequence[Any], size: Size) -> Mask:
     for polygon in polygons:
         points = np.array(polygon, np.float64)
         if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
-            raise ValueError("a polygon needs three corners or more, x and y of each")
+            raise ValueError("a polygon needs at least three corners, each with x and y")
         corners = np.clip(points.reshape(-1, 1, 2), -(2.0**15), 2.0**15)
         cv2.fillPoly(mask, [np.rint(corners - 0.5).astype(np.int32)], 1)
     return mask.astype(bool)

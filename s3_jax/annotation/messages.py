@@ -77,7 +77,7 @@ def _whole(least: int, most: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         """Accept whole numbers in the range."""
         whole = type(value) is int and least <= value <= most
-        _require(whole, f"must be a whole number of {least} to {most}")
+        _require(whole, f"must be a whole number from {least} to {most}")
         return int(value)
 
     return check

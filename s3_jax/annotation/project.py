@@ -128,7 +128,7 @@ class Project:
         try:
             record = read_json(file)
             if record["format"] != FORMAT or record["version"] > VERSION:
-                raise ValueError("of something else, or of a later version of s3_jax")
+                raise ValueError("written by something else, or by a later version of s3_jax")
             mine = self._record["video"]
             self._record |= record
             _ = self.objects, dict(record["settings"]), dict(record["video"])
@@ -168,6 +168,6 @@ def _locked(path: Path) -> IO[bytes]:
         except OSError:
             file.close()
             raise InputError(
-                f"{path} is open in another process: end that, or use another folder"
+                f"{path} is open in another process: close it there, or use another folder"
             ) from None
     return file

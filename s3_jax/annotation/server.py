@@ -109,7 +109,7 @@ class _Server:
             text = message.get("text")
             if text is None or len(text) > LARGEST:
                 code = REFUSED if text is None else TOO_LARGE
-                await page.socket.close(code, "only short texts are understood here")
+                await page.socket.close(code, "only short text messages are accepted")
                 return
             if self._page is not page:
                 return

@@ -251,7 +251,7 @@ class Studio:
         if layout not in FORMATS:
             raise InputError(f"there is no layout {layout!r}; layouts: {', '.join(FORMATS)}")
         if self._exporting:
-            raise InputError("an export is being written already")
+            raise InputError("an export is already running")
         self._exporting = True
         threading.Thread(target=self._write, args=(layout,), name="export", daemon=True).start()
 
@@ -386,7 +386,7 @@ def _box(points: Sequence[tuple[float, float]], size: tuple[int, int]) -> list[f
 
 
 _EXPORTS = (
-    ("masks", "PNG masks", "One image a frame, as s3 segment and DAVIS have them"),
+    ("masks", "PNG masks", "One image per frame, as in s3 segment and DAVIS"),
     ("coco", "COCO JSON", "Run lengths, boxes and tracks in one file"),
     ("youtube_vos", "YouTube-VOS", "Frames, masks and meta.json"),
     ("overlay", "Overlay video", "The masks over the video, MP4"),

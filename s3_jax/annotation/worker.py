@@ -97,7 +97,7 @@ class Worker:
           InputError: a span is already in progress.
         """
         if self.busy:
-            raise InputError("objects are being followed already: stop that first")
+            raise InputError("objects are already being followed: stop first")
         self._stop.clear()
         self._say(Progress("Starting"))
         self._jobs.put(job)
@@ -131,7 +131,7 @@ class Worker:
         given = set(self._update(self._follower))
         spans = [job] if isinstance(job, Span) else [Span(*s, True) for s in self._follower.due()]
         if not given or not spans:
-            raise InputError("nothing has changed since objects were followed last")
+            raise InputError("nothing has changed since objects were last followed")
         total = sum(_steps(span, given) for span in spans)
         self._say(Progress("Following", 0, total))
         self._pace.clear()

@@ -118,7 +118,7 @@ def _import(document: "Document", masks: Path, names: Sequence[str]) -> None:
 
     if not document.is_new:
         raise InputError(
-            f"{document.journal.path.parent} has been begun already: leave out --masks to go on, "
+            f"{document.journal.path.parent} is an existing project: omit --masks to continue it, "
             "or give another --output"
         )
     document.start(cells_of_import(import_masks(masks, names, document.size)))
@@ -176,11 +176,11 @@ def _serve(studio: "Studio", listener: socket.socket) -> None:
     if HOST.value not in LOCAL:
         print(
             f"warning: everyone on the network who learns the address below can see "
-            f"{studio.name} and change its masks, and what is sent is not encrypted",
+            f"{studio.name} and change its masks; the connection is not encrypted",
             file=sys.stderr,
         )
     print(
-        f"project: {studio.project.path}\npage:    {access.address()}\nCtrl-C ends it.", flush=True
+        f"project: {studio.project.path}\npage:    {access.address()}\nCtrl-C stops it.", flush=True
     )
     if BROWSER.value:
         with contextlib.suppress(webbrowser.Error):

@@ -101,8 +101,8 @@ def _nearest_neighbours() -> Baseline:
     config, variables = load_model(CHECKPOINT.value)
     if not isinstance(config.encoder_settings, CompactConfig):
         raise InputError(
-            f"--checkpoint={CHECKPOINT.value} has the image encoder {config.encoder}, and no "
-            "EfficientNet-Lite0: give one of s3_lite"
+            f"--checkpoint={CHECKPOINT.value} has the image encoder {config.encoder}, not an "
+            "EfficientNet-Lite0: give an s3_lite checkpoint"
         )
     collections = ("params", "batch_stats")
     return nearest_neighbours({c: variables[c]["image_encoder"]["backbone"] for c in collections})

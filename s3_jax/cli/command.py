@@ -71,7 +71,7 @@ def _parse(argv: list[str]) -> list[str]:
         raise SystemExit(fail(f"{reason(error)}{hint}")) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         problem = " ".join(str(error.args[0] if error.args else error).split())
-        raise SystemExit(fail(f"a value given for the configuration: {problem}")) from error
+        raise SystemExit(fail(f"invalid configuration value: {problem}")) from error
 
 
 def frame_size(text: str, flag: str = "size") -> tuple[int, int]:
@@ -108,7 +108,7 @@ def _guard(main: Callable[..., int | None], argv: list[str]) -> int:
 def _result(main: Callable[..., int | None], argv: list[str]) -> int:
     takes_words = bool(inspect.signature(main).parameters)
     if len(argv) > 1 and not takes_words:
-        raise InputError(f"{argv[1]!r} belongs to no flag: --help shows how to write it")
+        raise InputError(f"{argv[1]!r} does not belong to a flag: see --help for the usage")
     with on_this_machine(main.__module__, argv[1:]):
         code = main(argv[1:]) if takes_words else main()
     sys.stdout.flush()

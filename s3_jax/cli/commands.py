@@ -57,12 +57,12 @@ COMMANDS = {
     "bench frame": Command("bench.frame", "benchmark", "time a frame, stage by stage"),
     "bench training": Command("bench.training", "benchmark_training", "time a training step"),
     "bench curves": Command(
-        "bench.curves", "benchmark_curves", "measure speed against size, as charts"
+        "bench.curves", "benchmark_curves", "measure speed against size, with charts"
     ),
     "bench prompts": Command(
         "bench.prompts", "benchmark_prompts", "score masks from clicks and boxes"
     ),
-    "bench data": Command("bench.data", "benchmark_data", "time the making of training clips"),
+    "bench data": Command("bench.data", "benchmark_data", "time the preparation of training clips"),
     "bench metrics": Command("bench.metrics", "benchmark_metrics", "time the scoring of masks"),
     "bench soak": Command("bench.soak", "soak", "stream a long video and watch memory and threads"),
     "bench devices": Command(
@@ -92,7 +92,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "plan",
     ),
     "Measure": tuple(name for name in COMMANDS if name.startswith("bench ")),
-    "For work on s3_jax itself": ("demo-clip",),
+    "For developing s3_jax": ("demo-clip",),
 }
 # These run large compiled programs, and restart to get their memory in large pages.
 LARGE_PAGES = frozenset(

@@ -225,7 +225,7 @@ def _make() -> Network:
 
 def _read_checkpoint(path: Path) -> Network:
     if MODEL.value != "auto" or PREFIX.value is not None:
-        raise InputError("a checkpoint knows its network: leave out --model and --prefix")
+        raise InputError("a checkpoint records its network: omit --model and --prefix")
     directory = find_model(path)
     config, variables = load_model(directory)
     print(f"{directory}: checkpoint of {name_of(config)}")
@@ -242,10 +242,10 @@ def _read_file(path: Path) -> Network:
             variables = from_torch({k: _as_float32(x) for k, x in part.items()}, config)
         except ConversionError as error:
             raise ConversionError(_other_network(shapes, config) + str(error)) from error
-    how = "recognised from its tensors" if MODEL.value == "auto" else "as --model says"
+    how = "recognised from its tensors" if MODEL.value == "auto" else "from --model"
     print(f"{path}: {name_of(config)} ({how}), {len(part):,} tensors")
     if beside:
-        print(f"  left out: {len(beside):,} tensors beside the network ({beside[0]}, ...)")
+        print(f"  left out: {len(beside):,} tensors outside the network ({beside[0]}, ...)")
     return Network(config, variables, {"converted_from": path.name})
 
 
@@ -255,7 +255,7 @@ def _other_network(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig) -
         name, found = recognise(shapes)
     except ConversionError:
         return ""
-    return "" if found == config else f"by its tensors this is {name}, not {name_of(config)}; "
+    return "" if found == config else f"its tensors are those of {name}, not {name_of(config)}; "
 
 
 def _as_float32(tensor: np.ndarray) -> np.ndarray:
@@ -269,7 +269,7 @@ def _chosen_model() -> ModelConfig:
         values = read_json(Path(MODEL.value))
         return from_dict(ModelConfig, values.get("model", values))
     except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"--model={MODEL.value}: no configuration ({reason(error)})") from error
+        raise InputError(f"--model={MODEL.value}: not a configuration ({reason(error)})") from error
 
 
 def _fill(network: Network) -> Network:

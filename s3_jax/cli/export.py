@@ -31,7 +31,7 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Model checkpoint. Required
 OUTPUT = flags.DEFINE_string(
     "output", None, "File to write; a directory with --format=onnx. Required.", required=True
 )
-FORMAT = flags.DEFINE_enum("format", "jax", ["jax", "onnx"], "What is to run it.")
+FORMAT = flags.DEFINE_enum("format", "jax", ["jax", "onnx"], "What will run it.")
 SIZE = flags.DEFINE_string("size", "480x864", "Height x width of the frames.")
 OBJECTS = flags.DEFINE_integer("objects", 1, "Number of objects.", lower_bound=1)
 DTYPE = flags.DEFINE_enum(
@@ -66,7 +66,7 @@ def _write_jax(output: Path, model: Any, variables: Any, export: Any) -> None:
 
     output.parent.mkdir(parents=True, exist_ok=True)
     _say(output, write_export(output, model, variables, export))
-    print("its programs run where it is loaded: whoever gets it has to trust it like any program")
+    print("loading it runs its programs: recipients must trust it as they would any program")
     print(f"to run it: python {LOADER} {output} first.npy masks.npy second.npy ...")
 
 

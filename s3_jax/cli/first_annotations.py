@@ -29,11 +29,11 @@ VOID = flags.DEFINE_integer("void", -1, "Id that marks pixels to ignore, often 2
 def main() -> None:
     quiet_logging()
     if not ANNOTATIONS.value or not OUTPUT.value:
-        raise InputError("--annotations and --output are needed (see --help)")
+        raise InputError("--annotations and --output are required (see --help)")
     folders = find_sequences(Path(ANNOTATIONS.value), "--annotations")
     output = Path(OUTPUT.value)
     if output.exists() and any(output.iterdir()):
-        raise InputError(f"--output: {output} is not empty: masks of two copies would mix")
+        raise InputError(f"--output: {output} is not empty: masks of two copies would be mixed")
     void = None if VOID.value == -1 else VOID.value
     objects = masks = 0
     problems = []

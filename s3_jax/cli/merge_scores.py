@@ -52,7 +52,7 @@ def main() -> None:
     records = [_record(run) for run in runs]
     datasets = sorted({record["settings"]["dataset"] for record in records})
     if len(datasets) > 1:
-        raise InputError(f"--runs are of different data sets: {', '.join(datasets)}")
+        raise InputError(f"--runs used different data sets: {', '.join(datasets)}")
     output = Path(OUTPUT.value)
     if output.resolve() in [run.resolve() for run in runs]:
         raise InputError(f"--output is {output}, one of the runs: choose another")

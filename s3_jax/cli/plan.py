@@ -58,11 +58,11 @@ BATCH = flags.DEFINE_integer(
 )
 ENCODER = flags.DEFINE_enum(
     "remat_encoder", None, ["none", "products", "full"],
-    "Training: what to recompute instead of keep in the image encoder.",
+    "Training: what to recompute instead of keeping in the image encoder.",
 )  # fmt: skip
 FRAMES = flags.DEFINE_enum(
     "remat_frames", None, ["none", "products", "full"],
-    "Training: what to recompute instead of keep in the frame-by-frame part.",
+    "Training: what to recompute instead of keeping in the frame-by-frame part.",
 )  # fmt: skip
 ACCUMULATE = flags.DEFINE_integer(
     "accumulate", None, "Training: number of micro-batches.", lower_bound=1
@@ -101,7 +101,7 @@ def main() -> None:
     if OUTPUT.value:
         _write(Path(OUTPUT.value), text, plan)
     if plan is None:
-        raise InputError("the program does not fit; --search looks for a way that does")
+        raise InputError("the program does not fit; --search looks for settings that fit")
 
 
 def _plan_training(topology: "Topology") -> tuple[str, "Estimate | None"]:
@@ -123,7 +123,7 @@ def _search(topology: "Topology") -> tuple[str, "Estimate | None"]:
         print(attempt_line(attempt, HEADROOM.value), flush=True)
         attempts.append(attempt)
     chosen = best(attempts, HEADROOM.value)
-    print(f"\nthe quickest that fits: {attempt_line(chosen, HEADROOM.value)}"
+    print(f"\nthe fastest that fits: {attempt_line(chosen, HEADROOM.value)}"
           if chosen.fits(HEADROOM.value) else "\nnone fits; the last one:")  # fmt: skip
     return _shown(chosen.outcome)
 

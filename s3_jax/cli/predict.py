@@ -172,7 +172,7 @@ def main() -> None:
     config = propagation_config(_PROPAGATION_FLAGS, settings.propagation())
     size = settings.short_side if SIZE.value is None else SIZE.value
     if size != -1 and size < 32:
-        raise InputError(f"--size is {size}, but must be at least 32, or -1 for as it is")
+        raise InputError(f"--size is {size}, but must be at least 32, or -1 to keep the size")
     layout = _layout_config()
     videos = _list_videos(benchmark, layout)
     checkpoint = _find_checkpoint(_required(CHECKPOINT))
@@ -238,7 +238,7 @@ def _run(
         problems = [f"{name}: {problem}" for name, problem in sorted(outcome.problems.items())]
         raise InputError(
             f"{listed(problems)}\n  {len(outcome.finished)} of {len(mine)} videos are done; the "
-            "same command tries the others again"
+            "same command retries the others"
         )
     print(f"{folder.path}: {len(mine)} videos, {record.summary()}")
     _pack(benchmark, videos, folder)

@@ -74,8 +74,8 @@ def main() -> int:
         _prepare(Path(INPUT.value), Path(OUTPUT.value), NAME.value)
     except OSError as error:
         return command.fail(
-            f"cannot write {error.filename or OUTPUT.value}: {reason(error)}; start again when "
-            "that is solved, checks that are done are kept"
+            f"cannot write {error.filename or OUTPUT.value}: {reason(error)}; fix this and run "
+            "the command again: finished checks are kept"
         )
     return 0
 
@@ -127,5 +127,5 @@ def _show(report: dict[str, Any], directory: Path) -> None:
     for problem in problems[:SHOWN]:
         print(f"left out: {problem}", file=sys.stderr)
     if len(problems) > SHOWN:
-        print(f"and {len(problems) - SHOWN} more, see the report", file=sys.stderr)
+        print(f"and {len(problems) - SHOWN} more; see the report", file=sys.stderr)
     print(f"report: {directory / 'report.json'}")

@@ -61,11 +61,11 @@ def make_first_mask(
     output.mkdir(parents=True, exist_ok=True)
     path = output / FIRST_MASK
     if path.exists() and not overwrite and not np.array_equal(read_mask(path).ids, ids):
-        raise InputError(f"{path} was made of other points or boxes: choose another --output or "
+        raise InputError(f"{path} was made from other points or boxes: choose another --output or "
                          "pass --overwrite")  # fmt: skip
     encoding = MaskEncoding("palette", voc_palette().tobytes())
     write_mask(path, ids, encoding)
     write_picture(output / FIRST_PICTURE, draw_overlay(image, ids, encoding))
-    print(f"{path}, shown in {FIRST_PICTURE}: made of what is said about {len(prompts)} object"
+    print(f"{path}, shown in {FIRST_PICTURE}: made from the prompts for {len(prompts)} object"
           f"{'s' * (len(prompts) > 1)}")  # fmt: skip
     return path

@@ -185,9 +185,9 @@ def _protocol(sequences: Mapping[str, Path], meta: Mapping[str, SequenceMeta]) -
         name = "davis2016" if looks_binary(sequences.values()) else "davis2017"
     protocol = PROTOCOLS[name]
     if meta and protocol.objects == "first_frame":
-        raise InputError(f"--meta has no place in --protocol={name}: leave it out")
+        raise InputError(f"--meta does not apply to --protocol={name}: omit it")
     if UNSEEN.value and not protocol.grouped:
-        raise InputError(f"--unseen has no place in --protocol={name}: leave it out")
+        raise InputError(f"--unseen does not apply to --protocol={name}: omit it")
     if name == "youtube_vos" and not meta:
         raise InputError(
             "--protocol=youtube_vos needs --meta=meta.json for categories and frames; without "
@@ -242,6 +242,6 @@ def _groups(
     if unseen and not any("unseen" in objects.values() for objects in groups.values()):
         raise InputError(
             f"{UNSEEN.value} names no category of the meta file and no scored sequence: give the "
-            "list that belongs to this data set"
+            "list for this data set"
         )
     return groups

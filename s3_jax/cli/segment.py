@@ -107,7 +107,7 @@ MASKS = flags.DEFINE_multi_string(
 OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "Directory for the results; of several videos each has its own in it. Required.",
+    "Directory for the results; with several videos, each has a subdirectory. Required.",
 )
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Start over: clear the results of an earlier run in --output first."
@@ -201,7 +201,7 @@ def _tasks(videos: Sequence[str], masks: Sequence[str], output: Path) -> list[Ta
     names = [Path(video).stem for video in videos]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise InputError(f"--video: two are named {twice[0]}, and would share {output / twice[0]}")
+        raise InputError(f"--video: two are named {twice[0]} and would share {output / twice[0]}")
     pairs = zip(videos, masks, names, strict=True)
     return [Task(Path(video), given, output / name) for video, given, name in pairs]
 
@@ -237,12 +237,12 @@ def _attempt(task: Task, watch: Watch) -> int:
     try:
         return _segment_video(task, watch)
     except KeyboardInterrupt:
-        return command.fail("interrupted; the same command goes on from there", 130)
+        return command.fail("interrupted; the same command continues from there", 130)
     except OSError as error:
         place = error.filename or task.output
         return command.fail(
             f"cannot use {place}: {reason(error)}; finished frames are kept, and the same command "
-            "goes on from there"
+            "continues from there"
         )
     except Exception as error:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
@@ -313,12 +313,12 @@ def _run(
     beyond = masks.beyond(done)
     if problem is None and beyond:
         problem = InputError(
-            f"{masks.path}: {beyond[0]} is for a frame that {source.path}, which has {done} "
-            "frames, does not have: remove or rename it"
+            f"{masks.path}: {beyond[0]} is for a frame beyond the end of {source.path}, which has "
+            f"{done} frames: remove or rename it"
         )
     back = given if problem is None else None
     if back is not None and not _fill(session, source, masks, folder, config, back, watch):
-        return _interrupted("on the way back")
+        return _interrupted("in the backward pass")
     if OVERLAY.value and done:
         _overlay(source, masks, folder, done)
     if problem is not None:
@@ -334,7 +334,7 @@ def _run(
 
 
 def _interrupted(where: str) -> int:
-    return command.fail(f"interrupted {where}; the same command goes on from there", 130)
+    return command.fail(f"interrupted {where}; the same command continues from there", 130)
 
 
 def _fill(
@@ -415,7 +415,7 @@ def _first_mask(source: VideoSource, checkpoint: Path, task: Task) -> Path:
         raise InputError("give --masks, or --points and --box, but not both")
     first = next(source.frames(), None)
     if first is None or first.index > 0:
-        raise InputError(f"{source.path}: its first frame, which the points are in, is damaged")
+        raise InputError(f"{source.path}: the first frame, on which the points lie, is damaged")
     return prompt_flags.make_first_mask(first.image, checkpoint, task.output, OVERWRITE.value)
 
 
@@ -430,7 +430,7 @@ def _open_masks(source: VideoSource, path: str | Path) -> MaskFiles:
     check_mask_size(masks.first, source)
     print(masks.describe())
     if SIZE.value != -1 and SIZE.value < 32:
-        raise InputError(f"--size is {SIZE.value}, but must be at least 32, or -1 for as it is")
+        raise InputError(f"--size is {SIZE.value}, but must be at least 32, or -1 to keep the size")
     return masks
 
 

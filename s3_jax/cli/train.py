@@ -87,7 +87,7 @@ def main() -> None:
         outcome = train(run, workdir, adopt=ADOPT.value, callbacks=callbacks)
     done = f"finished {outcome.step}"
     if outcome.stopped:
-        done = f"stopped as asked after {outcome.step} of {run.total_steps}"
+        done = f"stopped on request after {outcome.step} of {run.total_steps}"
     say(f"{done} steps; the network is in {WORKDIR.value}")
 
 
@@ -99,7 +99,7 @@ def _profiled_steps() -> tuple[int, int] | None:
     except ValueError:
         first, last = 0, 0
     if not 0 < first < last:
-        raise InputError(f"--profile_steps is {PROFILE.value!r}; write it like 100:110, from 1 on")
+        raise InputError(f"--profile_steps is {PROFILE.value!r}; write it like 100:110, from 1 up")
     return first, last
 
 

@@ -46,7 +46,7 @@ def main() -> int:
     outcome = train_prompt_head(config, data_root, CHECKPOINT.value, workdir)
     if outcome.stopped:
         done = outcome.step
-        return command.fail(f"interrupted after {done} steps; the same command goes on", 130)
+        return command.fail(f"interrupted after {done} steps; the same command continues", 130)
     return 0
 
 

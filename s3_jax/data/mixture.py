@@ -143,6 +143,6 @@ def _hopeless(name: str, tried: int, failures: list[str]) -> str:
         several = shortened(list(dict.fromkeys(failures)), 2)
         return f"{name}: {len(failures)} of {tried} videos tried cannot be read: {several}"
     return (
-        f"{name}: none of {tried} videos tried shows an object in the first frame of a clip; where "
+        f"{name}: none of {tried} videos tried shows an object in the first frame of a clip; if "
         "masks hold only 0 and 255, set binary=True"
     )

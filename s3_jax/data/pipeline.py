@@ -157,7 +157,7 @@ class Batches(Iterator[Batch]):
             examples = shortened(list(self._reported), 2)
             raise InputError(
                 f"{self.failing} of {self.clips} clips met files that cannot be read, more than "
-                f"max_failing ({self._most_failing:.0%}); such as: {examples}"
+                f"max_failing ({self._most_failing:.0%}); for example: {examples}"
             )
 
 

@@ -114,7 +114,7 @@ def check(item: Item) -> Check:
         if not present:
             empty.append(index)
     if len(ids) > LARGEST_ID:
-        problems.append(f"{item.name} has {len(ids)} objects, of which {LARGEST_ID} can be stored")
+        problems.append(f"{item.name} has {len(ids)} objects, more than {LARGEST_ID}")
     return Check(item.name, _fingerprint(item), kept, empty, sorted(ids), problems)
 
 
@@ -173,7 +173,7 @@ def write_records(name: str, output: Path, items: Sequence[Item], checks: Sequen
         for incomplete in (output / name).glob("incomplete.*"):
             shutil.rmtree(incomplete)
         raise InputError(
-            f"{output / name} cannot be written ({reason(error)}): make room, and start again"
+            f"{output / name} cannot be written ({reason(error)}): make room and run it again"
         ) from error
 
 

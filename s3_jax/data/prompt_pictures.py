@@ -143,7 +143,7 @@ def _read(
         picture = np.array(Image.open(image).convert("RGB"))
         ids = np.array(Image.open(mask))
     except OSError as error:
-        raise InputError(f"{error.filename or image}: cannot be read; leave it out") from error
+        raise InputError(f"{error.filename or image}: cannot be read; remove it") from error
     if ids.shape != picture.shape[:2]:
         raise InputError(f"{mask}: its size differs from that of {image}")
     return picture, (ids > 127).astype(np.uint8) if folder.binary else ids.astype(np.uint8)

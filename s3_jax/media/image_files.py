@@ -109,7 +109,7 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
         require_within("megapixels", pixels, size)
         pictures = getattr(image, "n_frames", 1)
         if pictures > 1 and image.format != "MPO":  # cameras store previews in MPO files
-            raise OSError(f"it holds {pictures} pictures: save each as a file of its own")
+            raise OSError(f"it holds {pictures} pictures: save each as a separate file")
         yield image
 
 

@@ -139,7 +139,8 @@ class MaskFiles:
         if largest > limit:
             raise InputError(
                 f"{file} has an object {largest}, but the first mask, {self.first.path.name}, is "
-                f"a {self.first.encoding.kind} image with ids up to {limit}: save all masks alike"
+                f"a {self.first.encoding.kind} image with ids up to {limit}: save all masks "
+                "in one format"
             )
         if self._config is not None:
             self._judge(mask)
@@ -168,7 +169,7 @@ class MaskFiles:
             raise InputError(
                 f"{mask.path} is a {mask.encoding.kind} mask with object {new[0]}, but the first "
                 f"mask, {self.first.path.name}, is a {self.first.encoding.kind} mask with "
-                f"{describe(self.first)}: save all masks alike, so that one object has one id"
+                f"{describe(self.first)}: save all masks in one format, so that ids agree"
             )
         self._known.update(new)
 
@@ -219,8 +220,8 @@ def _decode_colours(
     count = len(np.unique(ids))
     if count > MAX_COLOURS:
         raise InputError(
-            f"{path} has {count} different colours, so it is a picture: a mask has one colour "
-            "for each object"
+            f"{path} has {count} different colours, so it is a picture, not a mask: a mask has "
+            "one colour per object"
         )
     return ids, MaskEncoding("rgb")
 
@@ -257,8 +258,8 @@ def _seen(mask: Mask, alpha: UInt8[np.ndarray, "h w"], threshold: int) -> Mask:
     opaque = alpha >= threshold
     if not opaque.any():
         raise InputError(
-            f"{mask.path}: every pixel is transparent, so nothing can be seen in it: save it "
-            "without an alpha channel"
+            f"{mask.path}: every pixel is transparent, so it shows nothing: save it without an "
+            "alpha channel"
         )
     drawn = len(np.unique(mask.ids)) == 1
     if drawn and not mask.ids.any():  # black on transparent black
@@ -285,8 +286,8 @@ def _match(
     strangers = [file.name for file in files if file.stem not in index_of]
     if strangers:
         raise InputError(
-            f"{directory}: no frame is named like {shortened(strangers)}: masks are named as "
-            f"their frame is, such as {frame_names[0]}.png; rename or remove them"
+            f"{directory}: no frame is named like {shortened(strangers)}: name masks after "
+            f"their frames, such as {frame_names[0]}.png; rename or remove them"
         )
     return {index_of[file.stem]: file for file in files}
 
@@ -329,7 +330,7 @@ def _warn_if_elsewhere(path: Path, frame_names: Sequence[str] | None) -> None:
     if frame_names and path.stem in frame_names[1:]:
         logging.warning(
             "%s is taken for the first frame, %s; to annotate frame %s, put the mask in a "
-            "directory and give that",
+            "directory and pass that directory",
             path,
             frame_names[0],
             path.stem,
@@ -360,7 +361,7 @@ def _warn_of_void(mask: Mask, void: int | None) -> None:
     ids = mask.object_ids
     if mask.encoding.kind == "palette" and VOID in ids and len(ids) > 1 and void is None:
         logging.warning(
-            "%s: %d is taken for an object; if it marks pixels to ignore, pass --void=%d",
+            "%s: %d is treated as an object; if it marks pixels to ignore, pass --void=%d",
             mask.path,
             VOID,
             VOID,

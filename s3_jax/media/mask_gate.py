@@ -95,7 +95,7 @@ def findings(mask: Mask, config: MaskConfig = UNTOLD) -> Iterator[Finding]:
     if config.threshold is None and config.objects is None:
         if mask.soft_alpha:
             yield Finding(
-                f"{mask.soft_alpha:,} pixels are half transparent, as soft edges are",
+                f"{mask.soft_alpha:,} pixels are half transparent, as in soft edges",
                 "pass --threshold=128 for one object where it is at least half opaque, "
                 "--objects=N for N of them",
             )
@@ -103,7 +103,7 @@ def findings(mask: Mask, config: MaskConfig = UNTOLD) -> Iterator[Finding]:
             yield shades
         elif len(ids) > MOST_OBJECTS:
             yield Finding(
-                f"{len(ids)} values are each taken for an object, which is rarely meant",
+                f"{len(ids)} values would each be an object, which is rarely intended",
                 f"pass --objects={len(ids)} if it is, --threshold=128 for one object",
             )
     if config.background is None:
@@ -163,7 +163,7 @@ def _thresholded(mask: Mask, threshold: int, background: int) -> Ids:
     else:
         is_object = bright != bright[np.searchsorted(values, background)]
     if not is_object.any():
-        raise InputError(f"--threshold is {threshold}, but {mask.path} has no object by it")
+        raise InputError(f"--threshold is {threshold}, but {mask.path} has no object at that value")
     main = values[np.where(is_object, counts, -1).argmax()]
     return np.where(is_object, main, background)[inverse].astype(np.int32)
 
@@ -213,7 +213,7 @@ def _shades(mask: Mask) -> Finding | None:
         f"{count} {what} would each be an object, but {len(seams)} of them are only seams between "
         f"others ({why})",
         f"pass --threshold=128 for one object, --objects={shown} for the {shown} most frequent, "
-        f"or --objects={count} if all are meant",
+        f"or --objects={count} to keep all",
     )
 
 
@@ -261,8 +261,8 @@ def _backgrounds(mask: Mask) -> Iterator[Finding]:
     black = _black_entries(mask)
     if black:
         yield Finding(
-            f"entry 0 of the palette, taken for background, is not black while entry {black[0]}, "
-            "taken for an object, is",
+            f"entry 0 of the palette, treated as background, is not black, while entry {black[0]}, "
+            "treated as an object, is",
             f"pass --background={black[0]} if that is the background, --background=0 if not",
         )
         return

@@ -56,7 +56,7 @@ def read_record(path: Path) -> Record:
     if not isinstance(content, dict):
         raise ValueError("not a dictionary")
     if content.get("format", FORMAT) != FORMAT or content.get("version", VERSION) > VERSION:
-        raise ValueError("of something else, or of a later version of s3_jax")
+        raise ValueError("written by something else, or by a later version of s3_jax")
     record = content if "format" in content else _of_earlier_version(content)
     if not isinstance(record.get("settings"), dict):
         raise ValueError("its settings are missing")

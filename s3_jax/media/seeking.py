@@ -96,7 +96,7 @@ class Frames:
         image = self._turn.upright(frame)
         if image.shape[:2] != self.size:
             raise InputError(
-                f"{self._source.path}: frame {place} has another size than those before it"
+                f"{self._source.path}: frame {place} differs in size from those before it"
             )
         return image
 

@@ -146,7 +146,7 @@ def _white(path: Path, files: Sequence[Path]) -> float | None:
             values = read_deep(file)
             largest = largest if values is None else max(largest, float(values.max()))
     white = full_range(largest, first.dtype)
-    logging.warning("%s: frames hold values up to %g: %g is taken for white", path, largest, white)
+    logging.warning("%s: frames hold values up to %g: %g is treated as white", path, largest, white)
     return white
 
 
@@ -439,8 +439,8 @@ def _warn_of_appearance(
         )
     if int(context.color_trc) in _HDR:
         logging.warning(
-            "%s is HDR (%s): frames look flat, for they are not tone-mapped; convert it to SDR "
-            "first (ffmpeg -vf zscale,tonemap)",
+            "%s is HDR (%s): frames look flat because they are not tone-mapped; convert it to "
+            "SDR first (ffmpeg -vf zscale,tonemap)",
             path, _HDR[int(context.color_trc)],
         )  # fmt: skip
     warn_if_dark(path, image)

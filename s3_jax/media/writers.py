@@ -57,8 +57,8 @@ def write_mask(path: Path, ids: Integer[np.ndarray, "h w"], encoding: MaskEncodi
     largest = int(ids.max(initial=0))
     if largest > encoding.largest_id:
         raise InputError(
-            f"{path}: object id {largest} does not fit into a {encoding.kind} mask, which ends "
-            f"at {encoding.largest_id}: give all masks in an encoding that holds every id"
+            f"{path}: object id {largest} does not fit into a {encoding.kind} mask, whose "
+            f"largest id is {encoding.largest_id}: save all masks in an encoding that holds all ids"
         )
     with replacing(path) as temporary:
         _encode(ids, encoding).save(temporary, format="PNG")

@@ -263,7 +263,7 @@ def _checked_points(
     found = _numbers("points", points).reshape(-1, 2) if np.size(points) else np.zeros((0, 2))
     marks = np.ones(len(found), np.int32) if labels is None else np.asarray(labels)
     if np.size(points) != 2 * len(found) or marks.shape != (len(found),):
-        raise InputError(f"{len(found)} points have {marks.size} labels: give one for each")
+        raise InputError(f"{len(found)} points have {marks.size} labels: give one label per point")
     if not np.isin(marks, (0, 1)).all():
         raise InputError(f"labels are {marks.tolist()}, but each must be 1 (object) or 0 (not)")
     _require_inside("point", found, size)

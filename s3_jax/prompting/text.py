@@ -60,7 +60,7 @@ def _with(before: ObjectPrompt, flag: str, text: str, numbers: Numbers) -> Objec
     if flag == "negative_points":
         return dataclasses.replace(before, beside=before.beside + pairs)
     if before.box is not None:
-        raise InputError(f"--box={text}: this object has a box already; give one for each object")
+        raise InputError(f"--box={text}: this object has a box already; give one box per object")
     return dataclasses.replace(before, box=numbers)
 
 
@@ -105,7 +105,7 @@ def prompted_ids(
     for object_id in prompts:
         if not (ids == object_id).any():
             raise InputError(
-                f"nothing is found for object {object_id}, or all of it is another's: give more "
+                f"object {object_id} has no pixels, or other objects cover them all: give more "
                 "--points on it, or a --box"
             )
     return ids

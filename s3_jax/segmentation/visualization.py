@@ -116,7 +116,7 @@ def write_heat_maps(
             tile = Tile(draw_heat(frame.image, channel), f"{frame.name}  object {object_id}")
             tiles.setdefault(object_id, []).append(tile)
     if not tiles:
-        raise InputError(f"{scores} holds no object's probabilities: the frames shown have none")
+        raise InputError(f"{scores} holds no object probabilities for the frames shown")
     paths = []
     for object_id, own in sorted(tiles.items()):
         paths.append(stem.with_name(f"{stem.name}_{object_id}.jpg"))
@@ -169,7 +169,7 @@ def write_query_choices(
         if session.object_ids or given is not None:
             session.step(image)
     if not rows:
-        raise InputError(f"{source.path}: no frame follows the first mask, so there is no choice")
+        raise InputError(f"{source.path}: no frame follows the first mask: nothing to draw")
     return [_write_rows(stem, i, tiles, blocks, config.width) for i, tiles in sorted(rows.items())]
 
 

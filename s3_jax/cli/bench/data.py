@@ -40,7 +40,7 @@ BINARY = flags.DEFINE_bool(
     "binary", False, "For videos: treat everything except background as one object."
 )
 STAGE = flags.DEFINE_enum(
-    "stage", "main", ["pretraining", "main"], "Stage, which decides crop, frames and augmentation."
+    "stage", "main", ["pretraining", "main"], "Stage, which sets crop, frames and augmentation."
 )
 CLIPS = flags.DEFINE_integer("clips", 20, "Clips to time.", lower_bound=1)
 BASELINE_VIDEOS = flags.DEFINE_integer(

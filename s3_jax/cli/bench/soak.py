@@ -23,7 +23,7 @@ from s3_jax.propagation.session import Session
 FRAMES = flags.DEFINE_integer(
     "frames",
     20_000,
-    "Frames to stream. Memory settles within a thousand, so ten thousand are the least.",
+    "Frames to stream, at least ten thousand. Memory use settles within the first thousand.",
     lower_bound=10_000,
 )
 GROWTH = 0.02
