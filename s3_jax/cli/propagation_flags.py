@@ -38,8 +38,7 @@ _HELP = {
     "lt_max_tokens": "Capacity of long-term memory, in tokens.",
     "lt_buffer_tokens": "Tokens freed, least used first, when long-term memory is full.",
     "flip": "Also segment the mirrored video and average: better, but twice the time and memory.",
-    "chunk_size": "Objects processed at a time; -1 for all. Fewer need less memory; the result is the "
-    "same.",
+    "chunk_size": "Objects processed at a time; -1 for all. Fewer need less memory; same result.",
     "max_internal_size": "Resize frames for the network if their short side in pixels is larger "
     "than this (bilinear without antialiasing, as in the published code); -1: never. See --size.",
 }
