@@ -1,11 +1,11 @@
-# make demo        segments a short clip that comes along; results in demo_output/
+# make demo        segments a short clip included in the package; results in demo_output/
 # make docs        builds the site of docs/ into build/site; warnings are errors
-# make notebooks   runs the notebooks of examples/ again and keeps what they print and draw
+# make notebooks   runs the notebooks in examples/ again and saves their outputs
 # make page        builds the page of s3 annotate from page/src (needs Node.js)
-# make test        style, types, and the tests of every room, in minutes
-# make test-slow   the other tests: kills, processes, a browser, gradients of whole networks, ...
-# make test-versions   a quick set of tests with the oldest and the newest versions of all packages
-# All but page set up a virtual environment in .venv first; they need Python 3.11 or newer and nothing else.
+# make test        checks style and types, then runs the fast tests: a few minutes
+# make test-slow   runs the slow tests: killed runs, several processes, a browser, gradients of whole networks
+# make test-versions   runs quick tests with the oldest and the newest supported versions of all packages
+# All targets except page set up a virtual environment in .venv first; they need only Python 3.11 or newer.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +14,7 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-# Python keeps what it compiled, even where the environment says otherwise: tests start many processes.
+# Let Python save bytecode even if the environment forbids it, because tests start many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: docs notebooks page demo test test-slow test-versions lint setup clean
@@ -52,7 +52,7 @@ $(VENV)/installed: requirements.txt pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name it with PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-# uv takes a fifth of pip's time, but does not read pip's settings: where those name an index, pip installs.
+# uv takes a fifth of pip's time but ignores pip's settings: if they name an index, pip installs instead.
 	@{ ! $(BIN)/python -m pip config list | grep '\.index-url=' >/dev/null && \
 	  $(PIP) install "$$(grep -o '^uv==[0-9.]*' requirements.txt)" && \
 	  $(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt; } || \

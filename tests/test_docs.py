@@ -1,5 +1,6 @@
 """Citations in the code and links in the documents lead to something that exists."""
 
+import dataclasses
 import json
 import re
 from collections import Counter
@@ -7,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from s3_jax.benchmarks.datasets import BenchmarkConfig
+from s3_jax.config import PropagationConfig
 
 ROOT = Path(__file__).parent.parent
 ROOTS = (ROOT, ROOT / "s3_jax", ROOT / "tests")  # of paths in documents
@@ -176,3 +180,19 @@ def test_links_in_code_are_none() -> None:
 def test_a_dangling_module_is_found() -> None:
     text = "`models/s3.py` (`S3`, `Nothing`), `models/nothing.py`"
     assert dangling_modules(text) == ["models/s3.py Nothing", "models/nothing.py"]
+
+
+def test_the_defaults_of_the_contract_are_those_of_the_code() -> None:
+    """The table of section 2.6 names every default of the memory, for videos and for benchmarks."""
+    text = (ROOT / "docs" / "propagation.md").read_text()
+    table = text.split("### 2.6 ")[1].split("\n### ")[0]
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ([\d, ]+?) \|", table, re.MULTILINE)
+    stated = {
+        name: int(value.replace(",", ""))
+        for names, values in rows
+        for name, value in zip(names.replace("`", "").split(", "), values.split(", "), strict=True)
+    }
+    assert "max_mem_frames" in stated
+    assert stated.items() <= dataclasses.asdict(PropagationConfig()).items()
+    shared = dataclasses.asdict(BenchmarkConfig(short_side=480)).items() & stated.items()
+    assert {name for name, _ in shared} == {"mem_every", "max_mem_frames"}

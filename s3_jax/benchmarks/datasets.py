@@ -17,6 +17,7 @@ from s3_jax.benchmarks.layouts.lvos import list_lvos_videos
 from s3_jax.benchmarks.layouts.video import BenchmarkVideo
 from s3_jax.benchmarks.layouts.youtube_vos import list_youtube_vos_videos
 from s3_jax.benchmarks.packaging import Package
+from s3_jax.config import PropagationConfig
 
 ListVideos = Callable[[Path, LayoutConfig], Sequence[BenchmarkVideo]]
 
@@ -30,8 +31,8 @@ class BenchmarkConfig:
     """
 
     short_side: int
-    mem_every: int = 5
-    max_mem_frames: int = 5
+    mem_every: int = PropagationConfig.mem_every
+    max_mem_frames: int = PropagationConfig.max_mem_frames
     long_term: bool = False
 
     def propagation(self) -> dict[str, Any]:

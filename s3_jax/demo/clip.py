@@ -81,7 +81,7 @@ def report(agreements: Sequence[Agreement]) -> str:
     for fish in agreements:
         kept = "kept its identity" if fish.kept else "LOST ITS IDENTITY"
         lines.append(
-            f"  fish {fish.object_id}: mean {fish.region:.3f}, at least {fish.least:.3f}; {kept} "
+            f"  fish {fish.object_id}: mean {fish.region:.3f}, lowest {fish.least:.3f}; {kept} "
             "through the crossing"
         )
     return "\n".join(lines)

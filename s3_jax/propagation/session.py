@@ -400,10 +400,12 @@ class Session:
         mine = self._about()
         kinds = {"model": ModelConfig, "propagation": PropagationConfig, "dtype": str}
         for name, kind in kinds.items():
-            if _setting(kind, about.get(name)) != _setting(kind, mine[name]):
+            saved, current = (_setting(kind, value.get(name)) for value in (about, mine))
+            if saved != current:
                 raise InputError(
-                    f"{path} was saved with another {name} setting ({about.get(name)}), not "
-                    f"{mine[name]}: use the settings it was saved with, or start over"
+                    f"{path} was saved with another {name} setting: "
+                    f"{_difference(saved, current)}; use the settings it was saved with, or start "
+                    "over"
                 )
         try:
             slots, next_frame = Slots.from_dict(about["slots"]), int(about["next_frame"])
@@ -599,6 +601,15 @@ def _finish(
 def _copied(pending: dict[int, _Annotation]) -> dict[int, _Annotation]:
     """Return a copy of waiting masks that can be changed independently."""
     return {i: _Annotation(dict(given.masks), given.permanent) for i, given in pending.items()}
+
+
+def _difference(saved: Any, mine: Any) -> str:
+    """Describe how a saved setting differs from the current one, by field if it has fields."""
+    old, new = (to_dict(x) if dataclasses.is_dataclass(x) else x for x in (saved, mine))
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
+        return f"{old}, now {new}"
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return ", ".join(f"{name} was {old.get(name)}, now {new.get(name)}" for name in names)
 
 
 def _setting(kind: type, saved: Any) -> Any:

@@ -185,6 +185,8 @@ def test_a_damaged_or_foreign_file_is_refused(tiny_network, video, tmp_path):
     session.save(path)
     with pytest.raises(InputError, match="propagation"):
         make(tiny_network, top_k=5).load(path)
+    with pytest.raises(InputError, match=r"another propagation setting: top_k was \d+, now 5;"):
+        make(tiny_network, top_k=5).load(path)
     data = path.read_bytes()
     for size in (0, 5, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:size])
