@@ -122,7 +122,7 @@ def _message(error: Exception) -> str:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{reason(error)}; check the path, its permissions and the free space"
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        return "out of memory: ask for smaller frames, fewer objects or a smaller batch"
+        return "out of memory: use smaller frames, fewer objects or a smaller batch"
     if isinstance(error, ModuleNotFoundError):
         return missing_package(error)
     return f"{type(error).__name__}: {reason(error)} (an error in the program; see --debug)"

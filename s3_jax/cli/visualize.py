@@ -148,7 +148,7 @@ def _draw_queries(
 
 def _single_subject() -> Subject:
     if not MASKS.value:
-        raise InputError("--masks is missing: the masks of the --video")
+        raise InputError("--masks is missing: give the masks of --video")
     video, masks = Path(VIDEO.value or ""), Path(MASKS.value)
     return Subject(
         name=video.stem if video.is_file() else video.name,

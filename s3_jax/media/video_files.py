@@ -497,5 +497,5 @@ def _require_size(what: object, image: np.ndarray, size: tuple[int, int]) -> Non
         height, width = image.shape[:2]
         raise InputError(
             f"{what} is {width}x{height} but the video starts with {size[1]}x{size[0]}: "
-            "frames must all have one size"
+            "all frames must have the same size"
         )
