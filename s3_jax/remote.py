@@ -244,9 +244,7 @@ class Mirror:
             self.push()
         except InputError as error:
             self.needed = True
-            raise InputError(
-                f"{error}; all of it is in {self.local}: copy it from there"
-            ) from error
+            raise InputError(f"{error}; it is all in {self.local}: copy it from there") from error
 
     def _upload(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
