@@ -198,7 +198,7 @@ class Globals:
             return
         names = ", ".join(printable(name) for name in list(self._refused)[:8])
         more = len(self._refused) - 8
-        skip = "pass these names in skip_globals to leave the objects out"
+        skip = "pass these names in skip_globals to skip the objects"
         raise MalformedError(
             f"holds objects other than tensors, which are not loaded: {names}"
             + (f" and {more} more" if more > 0 else ""),
