@@ -368,7 +368,7 @@ class _Tally:
         if self._task.protocol.objects == "first_frame":
             return (
                 "the first annotation has no object; in black and white masks (0 and 255), "
-                "255 is an object only with --protocol=davis2016"
+                "255 is an object only with --protocol=davis2016 or --protocol=binary"
             )
         return (
             "no object is annotated after its first frame; these look like the masks given to "
