@@ -106,6 +106,7 @@ def train(workdir: Path) -> None:
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three steps, on devices whose peak is known."""
     workdir = tmp_path_factory.mktemp("run")
+    TRACED.clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(peak, "PEAKS", {"cpu": 1e9})
         train(workdir)
