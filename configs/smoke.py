@@ -28,7 +28,9 @@ from s3_jax.training.step_config import ClipConfig, LossConfig, OptimizerConfig,
 _FLAGS = "--xla_backend_optimization_level=0"
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # later versions abort on the flag
     _FLAGS += " --xla_cpu_use_fusion_emitters=false"
-os.environ.setdefault("XLA_FLAGS", _FLAGS)
+_GIVEN = os.environ.get("XLA_FLAGS", "")
+if "xla_backend_optimization_level" not in _GIVEN:
+    os.environ["XLA_FLAGS"] = f"{_FLAGS} {_GIVEN}".strip()
 
 TINY = ModelConfig(
     encoder="feature_pyramid",

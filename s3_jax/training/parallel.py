@@ -9,9 +9,11 @@ rounding. Checkpoints hold the same arrays whatever the form and the number of d
 be continued in another form.
 
 The mesh has the axes "data" and "model". Rows of a batch are sharded over both, the state over
-"model", which has one device in the form "mesh" and all in "fsdp".
+"model", which has one device in the form "mesh" and all in "fsdp". A step gathers the parameters
+once, before its loop over frames, and sums each gradient into the part that a device holds.
 """
 
+import dataclasses
 import functools
 import pickle
 from collections.abc import Callable, Sequence
@@ -22,7 +24,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from s3_jax.training.parts import Batch, Trainer
+from s3_jax.training.parts import Batch, Loss, Trainer
 from s3_jax.training.run_config import Form
 from s3_jax.training.state import Metrics, TrainState
 from s3_jax.training.step import Step, train_step
@@ -31,6 +33,9 @@ T = TypeVar("T")
 Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 REPLICAS = "replicas"  # the mapped axis: `S3(axis_name=REPLICAS)`
 LEAST_SHARDED = 1024  # elements of the smallest array that is sharded
+# On CPUs, XLA may otherwise start independent collectives in a different order on each device. They
+# then wait for one another until XLA ends the process.
+IN_ORDER = {"xla_cpu_enable_concurrency_optimized_scheduler": False}
 
 
 def join_processes(
@@ -133,12 +138,15 @@ class MeshDevices:
         self.mesh = Mesh(devices.reshape(shape), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 
     def update(self, trainer: Trainer, step: Step = train_step) -> Update:
+        gathering = dataclasses.replace(trainer, loss=self._gathering(trainer.loss))
+
         def placed(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
             """Perform the step, and keep the state's placement."""
-            after, metrics = step(trainer, state, batch)
+            after, metrics = step(gathering, state, batch)
             return jax.lax.with_sharding_constraint(after, self._shardings(after)), metrics
 
-        return jax.jit(placed, donate_argnums=0)
+        options = IN_ORDER if self.mesh.devices.flat[0].platform == "cpu" else None
+        return jax.jit(placed, donate_argnums=0, compiler_options=options)
 
     def put_state(self, state: TrainState) -> TrainState:
         return jax.device_put(state, self._shardings(state))
@@ -155,6 +163,25 @@ class MeshDevices:
 
     def describe_batch(self, batch: T) -> T:
         return jax.tree.map(lambda x: x.update(sharding=self._rows), batch)
+
+    def _gathering(self, loss: Loss) -> Loss:
+        """Return the loss of sharded variables, whose gradients are sharded alike.
+
+        Without it, XLA would split the activations along the parameters' shards, and exchange data
+        in every layer of every frame.
+        """
+
+        @jax.custom_vjp
+        def gather(tree: Any) -> Any:
+            """Return whole arrays on every device."""
+            return jax.lax.with_sharding_constraint(tree, NamedSharding(self.mesh, PartitionSpec()))
+
+        def shard(_: None, gradients: Any) -> tuple[Any]:
+            """Return the devices' parts of the gradients."""
+            return (jax.lax.with_sharding_constraint(gradients, self._shardings(gradients)),)
+
+        gather.defvjp(lambda tree: (gather(tree), None), shard)
+        return lambda variables, batch, rows, key: loss(gather(variables), batch, rows, key)
 
     @property
     def _rows(self) -> NamedSharding:

@@ -88,6 +88,8 @@ class Journal:
         self._bar.close()
         if self._curves is not None:
             self._curves.close()
+        if kind is None:
+            self._heart.write(self._stage)
 
     def enter(self, stage: str) -> None:
         """Report that a stage begins or continues."""
@@ -153,7 +155,7 @@ class Heart:
     """Writer of a process's heartbeat file, which holds the latest step and its time.
 
     The first process writes `heartbeat.json`, the i-th further one `heartbeat_<i>.json`. If the
-    file is no longer updated, the process hangs or has died.
+    file is no longer updated before the last step, the process hangs or has died.
 
     total: steps of the whole run. step: number of steps already done.
     """
@@ -168,11 +170,15 @@ class Heart:
         """Record that a step has begun."""
         self._step += 1
         if time.monotonic() - self._last >= BEAT:
-            self._last = time.monotonic()
-            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            with replacing(self._file) as temporary:
-                said = {"time": now, "step": self._step, "stage": stage, **self._about}
-                temporary.write_text(json.dumps(said) + "\n")
+            self.write(stage)
+
+    def write(self, stage: str) -> None:
+        """Replace the file."""
+        self._last = time.monotonic()
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        said = {"time": now, "step": self._step, "stage": stage, **self._about}
+        with replacing(self._file) as temporary:
+            temporary.write_text(json.dumps(said) + "\n")
 
 
 def _speed(summary: WindowSummary) -> dict[str, float]:

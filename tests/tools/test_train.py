@@ -24,8 +24,9 @@ TRAIN = [sys.executable, "-m", "tools.train", f"--config={CONFIG}"]
 SECONDS = 300
 
 
-def start(workdir, *flags):
+def start(workdir, *flags, virtual_devices=1):
     environment = {**os.environ, "S3_JAX_CACHE": str(ROOT / ".cache" / "xla")}
+    environment["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={virtual_devices}"
     return subprocess.Popen(
         [*TRAIN, f"--workdir={workdir}", *flags],
         cwd=ROOT,
@@ -36,9 +37,9 @@ def start(workdir, *flags):
     )
 
 
-def train(workdir, *flags):
+def train(workdir, *flags, virtual_devices=1):
     """Exit code, standard output and standard error."""
-    process = start(workdir, *flags)
+    process = start(workdir, *flags, virtual_devices=virtual_devices)
     output, errors = process.communicate(timeout=SECONDS)
     return process.returncode, output, errors
 
@@ -145,6 +146,17 @@ def test_help_teaches():
     done = run_tool("tools.train", "--help")
     for word in ("--config.stages", "--coordinator", "adopt_config", "tensorboard", "goes on"):
         assert word in done.stdout
+
+
+@pytest.mark.slow
+def test_fsdp_on_two_cpu_devices_has_the_losses_of_one(uninterrupted, tmp_path):
+    flags = ["--config.devices=fsdp", "--config.order=('static',)"]
+    code, _, errors = train(tmp_path, *flags, virtual_devices=2)
+    assert code == 0, errors
+    found, expected = losses(tmp_path), losses(uninterrupted)
+    assert len(found) == 6
+    for step, values in found.items():
+        np.testing.assert_allclose(values, expected[step], rtol=1e-3)
 
 
 @pytest.mark.slow
