@@ -52,7 +52,7 @@ def get_config(labels: str = "ids") -> ConfigDict:
     validation = ValidationConfig(
         path=".",
         protocol="binary" if labels == "binary" else "generic",
-        short_side=240,
+        short_side=480,
         every=50,
         keep_start=True,
         patience=4,

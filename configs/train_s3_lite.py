@@ -72,7 +72,7 @@ def get_config() -> ConfigDict:
             path="davis2016_train",
             videos=HELD_OUT,
             protocol="davis2016",
-            short_side=240,
+            short_side=480,
             every=1_000,
         ),
         log_every=50,

@@ -197,6 +197,8 @@ class ModelConfig(_Network):
     single_object: the network of the static pre-training stage, whose mask encoder and pixel fuser
       do not see the other objects.
     size_multiple: frames are padded so that height and width are multiples of this many pixels.
+    min_internal_size: short side, in pixels, to which smaller frames are enlarged, but at most to
+      twice their size. `PropagationConfig.max_internal_size` limits it.
 
     Raises:
       ValueError: a setting is out of range, or a named part is unknown.
@@ -215,6 +217,7 @@ class ModelConfig(_Network):
     mask_encoder_width: int = 64
     single_object: bool = False
     size_multiple: int = 32
+    min_internal_size: int = 1
 
     def __post_init__(self) -> None:
         _require_positive(self)
@@ -280,6 +283,7 @@ class PropagationConfig:
     chunk_size: number of objects processed at a time; -1 for all. It limits memory use and never
       changes a result.
     max_internal_size: short side, in pixels, at which larger frames are segmented; -1 for no limit.
+      Smaller frames are enlarged at most to it (`ModelConfig.min_internal_size`).
 
     Raises:
       ValueError: a setting is out of range.
@@ -329,6 +333,11 @@ class PropagationConfig:
             "-1 or at least 32",
         )
 
+    def at_most(self, short_side: int) -> "PropagationConfig":
+        """Return the settings for frames that were shrunk to this short side; -1 if none were."""
+        limits = [size for size in (self.max_internal_size, short_side) if size > 0]
+        return dataclasses.replace(self, max_internal_size=min(limits, default=-1))
+
 
 MODELS: dict[str, ModelConfig] = {
     "s3_vitb_depthanything": ModelConfig(num_blocks=5, num_queries=8),
@@ -347,6 +356,7 @@ MODELS: dict[str, ModelConfig] = {
         ff_dim=384,
         decoder_dims=(96, 64, 32),
         mask_encoder_width=32,
+        min_internal_size=416,
     ),
     "cutie_base": ModelConfig(
         encoder="resnet",

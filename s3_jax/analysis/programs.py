@@ -19,7 +19,7 @@ from s3_jax.models.variables import variable_shapes
 from s3_jax.ops.backend import compiling_for
 from s3_jax.propagation import state as video
 from s3_jax.propagation.frame import Network
-from s3_jax.propagation.geometry import frame_geometry
+from s3_jax.propagation.geometry import network_geometry
 from s3_jax.propagation.scan import scan
 from s3_jax.training.clip import ClipBatch
 from s3_jax.training.clip_loss import make_trainer
@@ -109,7 +109,7 @@ def trace_propagation(task: PropagationTask, device: jax.Device) -> Traced:
     """Trace the scan over frames on one device; the state stays there and is updated in place."""
     dtype = jnp.dtype(task.dtype)
     model = S3(task.model, dtype=dtype)
-    geometry = frame_geometry(task.size, task.model.size_multiple, task.config.max_internal_size)
+    geometry = network_geometry(task.size, task.model, task.config.max_internal_size)
 
     def run(variables: Any, state: video.VideoState, frames: jax.Array) -> Any:
         """Segment the frames."""

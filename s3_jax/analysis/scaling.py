@@ -18,7 +18,7 @@ from s3_jax.analysis.programs import TrainingTask
 from s3_jax.config import ModelConfig, PropagationConfig
 from s3_jax.models.s3 import S3
 from s3_jax.propagation.frame import Network
-from s3_jax.propagation.geometry import frame_geometry
+from s3_jax.propagation.geometry import network_geometry
 from s3_jax.propagation.scan import scan
 from s3_jax.propagation.state import VideoState
 from s3_jax.training.clip_loss import make_trainer
@@ -80,7 +80,7 @@ def compile_video(
     encode_at_once: int = 1,
 ) -> Video:
     """Compile the scan over these frames."""
-    geometry = frame_geometry((frames.shape[1], frames.shape[2]), model.size_multiple)
+    geometry = network_geometry((frames.shape[1], frames.shape[2]), model)
     variables = workloads.random_variables(model)
 
     def run(variables: Any, state: VideoState, frames: Any) -> Any:

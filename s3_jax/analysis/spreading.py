@@ -19,7 +19,7 @@ from s3_jax.config import ModelConfig, PropagationConfig
 from s3_jax.models.s3 import S3
 from s3_jax.models.variables import variable_shapes
 from s3_jax.propagation.frame import Network
-from s3_jax.propagation.geometry import frame_geometry
+from s3_jax.propagation.geometry import network_geometry
 from s3_jax.propagation.scan import scan
 from s3_jax.propagation.state import init_state as video_state
 from s3_jax.propagation.step import step
@@ -64,7 +64,7 @@ def video_programs(
     mesh = Mesh(jax.devices(), ("videos",), axis_types=(AxisType.Auto,))
     everywhere = NamedSharding(mesh, PartitionSpec())
     of_videos = NamedSharding(mesh, PartitionSpec("videos"))
-    geometry = frame_geometry(size, model.size_multiple)
+    geometry = network_geometry(size, model)
     one_state = jax.eval_shape(lambda: video_state(model, config, geometry.padded, objects))
     leaves, structure = jax.tree.flatten(one_state)
 

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from s3_jax.analysis.programs import TrainingTask
 from s3_jax.config import ModelConfig, PropagationConfig
 from s3_jax.models.variables import variable_shapes
-from s3_jax.propagation.geometry import frame_geometry
+from s3_jax.propagation.geometry import network_geometry
 from s3_jax.propagation.state import VideoState, init_state
 from s3_jax.training.clip import ClipBatch
 
@@ -42,7 +42,7 @@ def full_state(
     dtype: str = "float32",
 ) -> VideoState:
     """Return the state of a video with full memories, as after many frames of `size`."""
-    padded = frame_geometry(size, model.size_multiple).padded
+    padded = network_geometry(size, model).padded
     state = init_state(model, config, padded, objects, jnp.dtype(dtype).type)
     layout = state.memory.layout
     ones = jnp.ones(1, jnp.int32)

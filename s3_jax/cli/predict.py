@@ -104,8 +104,8 @@ PLUS = flags.DEFINE_bool(
 SIZE = flags.DEFINE_integer(
     "size",
     None,
-    "Shrink frames to this short side in pixels first, with antialiasing. Frames are never "
-    f"enlarged; -1 keeps their size. Results have the size of the masks. Default: {_BY_DATASET}.",
+    "Shrink frames to this short side in pixels first, with antialiasing; -1 keeps their size. "
+    f"Results have the size of the masks. Default: {_BY_DATASET}.",
 )
 ALL_MASKS = flags.DEFINE_bool(
     "all_masks",
@@ -197,7 +197,7 @@ def main() -> None:
         checkpoint=str(checkpoint),
     )
     folder = PredictionFolder(output, identity, OVERWRITE.value)
-    _run(benchmark, videos, folder, record, config, size, checkpoint)
+    _run(benchmark, videos, folder, record, config.at_most(size), size, checkpoint)
 
 
 def _run(

@@ -40,7 +40,9 @@ _HELP = {
     "flip": "Also segment the mirrored video and average: better, but twice the time and memory.",
     "chunk_size": "Objects processed at a time; -1 for all. Fewer need less memory; same result.",
     "max_internal_size": "Resize frames for the network if their short side in pixels is larger "
-    "than this (bilinear without antialiasing, as in the published code); -1: never. See --size.",
+    "than this (bilinear without antialiasing, as in the published code); -1: never. See --size. "
+    "s3_lite also enlarges frames below 416 pixels, at most to twice their size. A smaller value "
+    "here prevents that, which is faster but less accurate.",
 }
 
 

@@ -116,8 +116,8 @@ SIZE = flags.DEFINE_integer(
     "size",
     -1,
     "Shrink frames to this short side in pixels before anything else, with antialiasing, as the "
-    "benchmarks do (DAVIS: 480). Frames are never enlarged; -1 keeps their size. Results have the "
-    "original size. --max_internal_size applies afterwards.",
+    "benchmarks do (DAVIS: 480); -1 keeps their size. Results have the original size. "
+    "--max_internal_size applies afterwards.",
 )
 ALL_MASKS = flags.DEFINE_bool(
     "all_masks",
@@ -276,7 +276,8 @@ def _segment_video(task: Task, watch: Watch) -> int:
         if OVERLAY.value and not folder.overlay.exists():
             _overlay(source, masks, folder, done)
         return _report_lost(source, folder, folder.notes.get("lost_frames", []))
-    return _run(_load_session(checkpoint, config), source, masks, folder, begin, watch)
+    session = _load_session(checkpoint, config.at_most(SIZE.value))
+    return _run(session, source, masks, folder, begin, watch)
 
 
 def _run(

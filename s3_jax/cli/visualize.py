@@ -136,13 +136,15 @@ def _draw_queries(
 ) -> Iterable[Path]:
     from s3_jax.checkpoints.model import load_model
     from s3_jax.cli.compilation_cache import enable_compilation_cache
+    from s3_jax.config import PropagationConfig
     from s3_jax.segmentation.query_attention import WatchedSession
 
     if not subject.checkpoint:
         raise InputError("--what=queries needs --checkpoint")
     given = subject.open_given(source)
     enable_compilation_cache()
-    session = WatchedSession(*load_model(subject.checkpoint))
+    propagation = PropagationConfig().at_most(subject.short_side)
+    session = WatchedSession(*load_model(subject.checkpoint), propagation)
     return write_query_choices(stem, session, source, given, subject.short_side, config)
 
 

@@ -21,6 +21,7 @@ ANCHOR = "object_transformer.query_init.weight"  # a key that every network has
 SINGLE_OBJECT = "_single_object"
 _HEAD_WIDTH = 32
 _VIT_HEAD_WIDTH = 64
+_LITE_FRAMES = MODELS["s3_lite"].min_internal_size
 _EXTRACTOR = "pixel_encoder.interactions.0.extractor.attn"
 _VIT = "pixel_encoder.vit_module"
 _READ = "object_transformer.blocks.0.read_from_pixel"
@@ -153,6 +154,7 @@ class _Reader:
             mask_encoder_width=self._shape("mask_encoder.conv1.weight", 4)[0],
             single_object=self._single_object(),
             size_multiple=16 if multi_head and encoder == "resnet" else 32,
+            min_internal_size=_LITE_FRAMES if encoder == "compact_semantic" else 1,
         )
 
     def _encoder(self) -> str:

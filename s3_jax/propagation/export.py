@@ -32,8 +32,15 @@ from s3_jax.files import replacing
 from s3_jax.models.key_projection import Key
 from s3_jax.models.s3 import S3, ImageFeatures
 from s3_jax.ops.backend import compiling_for
+from s3_jax.ops.resize import resize_masks
 from s3_jax.propagation.frame import Network
-from s3_jax.propagation.geometry import FrameGeometry, frame_geometry, pad, prepare_image, restore
+from s3_jax.propagation.geometry import (
+    FrameGeometry,
+    network_geometry,
+    pad,
+    prepare_image,
+    restore,
+)
 from s3_jax.propagation.state import VideoState, assign_slots, init_state
 from s3_jax.propagation.step import annotate, read_next, step, step_read, with_mirror_image
 
@@ -97,13 +104,14 @@ class Programs:
     ) -> Leaves:
         """Return the state after the first frame."""
         count = self.config.objects
+        masks = resize_masks(masks[None], self.geometry.inner, "bilinear")
         state = assign_slots(self._empty_state(), jnp.ones(count, bool), jnp.int32(0))
         state, _ = annotate(
             self._network(weights),
             self.config.propagation,
             state,
             prepare_image(frame, self.geometry),
-            pad(masks[None], self.geometry, axis=2),
+            pad(masks, self.geometry, axis=2),
             jnp.ones(count, bool),
             complete=True,
         )
@@ -185,7 +193,7 @@ def write_export(
       The number of bytes of each of its parts.
     """
     leaves, structure = jax.tree.flatten(variables)
-    geometry = frame_geometry(config.size, model.size_multiple)
+    geometry = network_geometry(config.size, model)
     network = S3(model, dtype=jnp.dtype(config.dtype))
     programs = Programs(network, structure, config, geometry)
     parts = _serialized(programs, leaves)

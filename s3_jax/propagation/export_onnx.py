@@ -29,7 +29,7 @@ from s3_jax.models.s3 import S3, ImageFeatures
 from s3_jax.ops.backend import compiling_for
 from s3_jax.propagation.export import ExportConfig
 from s3_jax.propagation.frame import Network, Variables
-from s3_jax.propagation.geometry import frame_geometry, prepare_image, restore
+from s3_jax.propagation.geometry import network_geometry, prepare_image, restore
 from s3_jax.propagation.state import STRIDE
 
 Arrays = dict[str, Array]
@@ -42,7 +42,7 @@ class OnnxPrograms:
 
     def __init__(self, model: ModelConfig, variables: Variables, config: ExportConfig):
         self._network = Network(S3(model), variables)
-        self._geometry = frame_geometry(config.size, model.size_multiple)
+        self._geometry = network_geometry(config.size, model)
         self._objects = config.objects
         self._frame = jax.ShapeDtypeStruct((*config.size, 3), jnp.uint8)
 

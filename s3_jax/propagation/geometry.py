@@ -1,7 +1,7 @@
 """Conversion between a video's frames and the network's input and output sizes.
 
-A frame is shrunk if its short side exceeds the internal size, and then padded with zeros on all
-sides to a multiple of 32, or 16 (docs/propagation.md, section 1.1). Masks are treated the same.
+A frame is resized if its short side is outside the internal sizes, and then padded with zeros on
+all sides to a multiple of 32, or 16 (docs/propagation.md, section 1.1). Masks are treated the same.
 """
 
 import dataclasses
@@ -10,7 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
+from s3_jax.config import ModelConfig
 from s3_jax.ops.resize import resize_bilinear, resize_masks
+
+MOST_ENLARGED = 2  # times; beyond, enlarging costs time and adds nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,18 +36,29 @@ class FrameGeometry:
         return self.inner[0] + top + bottom, self.inner[1] + left + right
 
 
+def network_geometry(
+    size: tuple[int, int], model: ModelConfig, max_internal_size: int = -1
+) -> FrameGeometry:
+    """Return the geometry that a network needs for frames of a size (height, width)."""
+    return frame_geometry(size, model.size_multiple, max_internal_size, model.min_internal_size)
+
+
 def frame_geometry(
-    size: tuple[int, int], multiple: int, max_internal_size: int = -1
+    size: tuple[int, int], multiple: int, max_internal_size: int = -1, min_internal_size: int = 1
 ) -> FrameGeometry:
     """Return the geometry for frames of a size (height, width).
 
     Args:
       multiple: padded sides are multiples of this number of pixels.
       max_internal_size: length to which a longer short side is shrunk; -1 for no limit.
+      min_internal_size: length to which a shorter short side is enlarged, within `MOST_ENLARGED`
+        and the limit.
     """
-    inner, short = size, min(size)
-    if 0 < max_internal_size < short:
-        inner = (size[0] * max_internal_size // short, size[1] * max_internal_size // short)
+    short = min(size)
+    wanted = max(short, min(min_internal_size, MOST_ENLARGED * short))
+    if max_internal_size > 0:
+        wanted = min(wanted, max_internal_size)
+    inner = (size[0] * wanted // short, size[1] * wanted // short)
     top, bottom = _split_padding(inner[0], multiple)
     left, right = _split_padding(inner[1], multiple)
     return FrameGeometry(size, inner, (top, bottom, left, right))

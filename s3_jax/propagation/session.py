@@ -33,7 +33,7 @@ from s3_jax.propagation.explain import Explanation, explain
 from s3_jax.propagation.frame import Network, Variables
 from s3_jax.propagation.geometry import (
     FrameGeometry,
-    frame_geometry,
+    network_geometry,
     pad,
     prepare_image,
     resize_mask,
@@ -472,7 +472,7 @@ class Session:
         return self._geometry
 
     def _make_geometry(self, size: tuple[int, int]) -> FrameGeometry:
-        return frame_geometry(size, self.config.size_multiple, self.propagation.max_internal_size)
+        return network_geometry(size, self.config, self.propagation.max_internal_size)
 
     def _empty_state(self, geometry: FrameGeometry) -> VideoState:
         dtype = jnp.dtype(self._network.model.dtype)

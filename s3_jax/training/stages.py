@@ -57,9 +57,10 @@ def hand_over(
     input channel, for the masks of other objects, is initialized orthogonally from the seed.
 
     Raises:
-      InputError: the networks differ in any other way.
+      InputError: the networks differ in any other way, `min_internal_size` aside.
     """
     variables = {name: variables[name] for name in ("params", "batch_stats")}
+    config = dataclasses.replace(config, min_internal_size=model.min_internal_size)
     if config == model:
         return variables
     if dataclasses.replace(config, single_object=False) != model:

@@ -46,7 +46,8 @@ class Validator:
         Raises:
           InputError: a video cannot be read, in any process.
         """
-        session = Session(config, variables, PropagationConfig(), dtype=jnp.dtype(dtype))
+        propagation = PropagationConfig().at_most(self._rules.short_side)
+        session = Session(config, variables, propagation, dtype=jnp.dtype(dtype))
 
         def new_session() -> Session:
             """Reset and return the only session, which keeps its compiled programs."""

@@ -101,6 +101,7 @@ def configurations(draw: st.DrawFn) -> ModelConfig:
         decoder_dims=(width, draw(st.integers(1, 40)), draw(st.integers(1, 40))),
         single_object=draw(st.booleans()),
         size_multiple=16 if resnet and attention == "multi_head" else 32,
+        min_internal_size=416 if compact else 1,
     )
 
 

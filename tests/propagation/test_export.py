@@ -1,5 +1,6 @@
 """Files that run with JAX alone."""
 
+import dataclasses
 import hashlib
 import json
 import subprocess
@@ -79,6 +80,26 @@ def test_another_process_without_the_package_gets_the_same_masks(
     image = prepare_image(jnp.asarray(cropped.frames[0]), frame_geometry(SIZE, 32))
     key = tiny_network("encode_image", image).key.key
     np.testing.assert_allclose(result["key"], key, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_small_frames_are_enlarged_as_in_a_session(
+    tmp_path: Path, cropped: Video, tiny_network: Network
+) -> None:
+    model = dataclasses.replace(TINY, min_internal_size=96)
+    path = tmp_path / "model.s3"
+    settings = ExportConfig(SIZE, objects=2, propagation=PROPAGATION)
+    write_export(path, model, tiny_network.variables, settings)
+    masks = {i: mask.astype(np.float32) for i, mask in cropped.hard_masks(0, 1, 2).items()}
+    session = Session(model, tiny_network.variables, PROPAGATION)
+    session.add(masks)
+    session.step(cropped.frames[0])
+    exported = Exported(path)
+    state = exported.start(cropped.frames[0], np.stack([masks[1], masks[2]]))
+    for frame in cropped.frames[1:]:
+        state, found = exported.step(state, frame)
+        np.testing.assert_allclose(found, session.step(frame).prob, atol=1e-4)
+    assert session.geometry.inner == (96, 144)
 
 
 @pytest.mark.slow

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3_jax.propagation.geometry import frame_geometry, pad, prepare_image, resize_mask, restore
+from s3_jax.config import MODELS, PropagationConfig
+from s3_jax.propagation.geometry import (
+    frame_geometry,
+    network_geometry,
+    pad,
+    prepare_image,
+    resize_mask,
+    restore,
+)
 
 RECORDED = {  # height x width -> left, right, top, bottom, as the published code pads
     (90, 117): (5, 6, 3, 3),
@@ -34,6 +42,30 @@ def test_the_short_side_is_bounded():
     assert frame_geometry((480, 854), 32, 240).inner == (240, 427)
     assert frame_geometry((854, 480), 32, 240).inner == (427, 240)
     assert frame_geometry((240, 400), 32, 480).inner == (240, 400)
+
+
+@pytest.mark.parametrize(
+    ("size", "largest", "inner"),
+    [
+        ((240, 432), -1, (416, 748)),
+        ((432, 240), -1, (748, 416)),
+        ((480, 854), -1, (480, 854)),
+        ((100, 150), -1, (200, 300)),  # twice its size at most
+        ((240, 432), 320, (320, 576)),
+        ((240, 432), 192, (192, 345)),
+        ((240, 432), 240, (240, 432)),
+    ],
+)
+def test_small_frames_are_enlarged_within_limits(size, largest, inner):
+    assert network_geometry(size, MODELS["s3_lite"], largest).inner == inner
+    assert network_geometry(size, MODELS["s3_vitb"]).inner == size
+
+
+def test_a_size_that_frames_were_shrunk_to_is_a_limit():
+    assert PropagationConfig().at_most(240).max_internal_size == 240
+    assert PropagationConfig(max_internal_size=360).at_most(480).max_internal_size == 360
+    assert PropagationConfig(max_internal_size=360).at_most(-1).max_internal_size == 360
+    assert PropagationConfig().at_most(-1) == PropagationConfig()
 
 
 def test_restoring_undoes_padding():
