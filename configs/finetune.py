@@ -89,7 +89,7 @@ def _data(binary: bool) -> DataConfig:
             walk=0.3, clip_scale=(0.7, 1.5), scale=(0.7, 1.4), bend=0.3, clip_colour=_COLOUR
         ),
         video=VideoAugmentationConfig(
-            rotation=15.0, shear=10.0, crop_area=(0.25, 1.0), clip_colour=_COLOUR
+            rotation=15.0, shear=10.0, crop_area=(0.12, 0.6), clip_colour=_COLOUR
         ),
         blur=BlurConfig(share=0.1),
         num_workers=0,
