@@ -9,7 +9,7 @@ of them, named like the frames: 0 is background, each object has its own number,
 --config=finetune:binary. See docs/finetune.md.
 
 Hardware: any; ten minutes on two CPU cores. Expected score: depends on the videos; with three
-labelled frames, J&F of the other frames rose by 4 to 8 points in four trials (docs/finetune.md).
+labelled frames, J&F of the other frames rose by 1 to 4 points in four trials (docs/finetune.md).
 """
 
 from ml_collections import ConfigDict
