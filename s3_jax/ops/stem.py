@@ -7,7 +7,6 @@ at full size would leave most of a TPU's 128 lanes empty, forward and backward.
 
 import functools
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
@@ -64,18 +63,12 @@ def _in_blocks(
     y = y.reshape(b, k, *y.shape[1:])
     if shared is not None:
         y = y + _convolve_blocks(shared, kernel[:, :, :common])[:, None]
-    y = y.reshape(b * k, *y.shape[2:])
-    return _pool_phases(_scale(y, jnp.tile(factor, 4), jnp.tile(shift, 4)))
-
-
-# The backward pass keeps the convolution's result rather than a float32 copy of it.
-@functools.partial(jax.checkpoint, prevent_cse=False)
-def _scale(y: Array, factor: Array, shift: Array) -> Array:
-    return (y * factor.reshape(1, 1, 1, -1) + shift.reshape(1, 1, 1, -1)).astype(y.dtype)
+    y = y.reshape(b * k, *y.shape[2:-1], 4, -1) * factor.reshape(1, 1, 1, 1, -1)
+    return _pool_phases(y + shift.reshape(1, 1, 1, 1, -1)).astype(own.dtype)
 
 
 def _convolve_blocks(x: Array, kernel: Array) -> Float[Array, "b h4 w4 phases"]:
-    """Return the 2 x 2 convolution results within every block, as channels, column by column.
+    """Return the 2 x 2 convolution results within every block, as channels.
 
     They depend on 3 x 3 blocks, of which the shifted kernels cover 9 x 9 pixels.
     """
@@ -84,8 +77,8 @@ def _convolve_blocks(x: Array, kernel: Array) -> Float[Array, "b h4 w4 phases"]:
     blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(b, height // BLOCK, width // BLOCK, -1)
     placed = [
         jnp.pad(kernel, ((1 + 2 * dy, 4 - 2 * dy), (1 + 2 * dx, 4 - 2 * dx), (0, 0), (0, 0)))
-        for dx in (0, 1)
         for dy in (0, 1)
+        for dx in (0, 1)
     ]
     taps = jnp.stack(placed, axis=3).reshape(3, BLOCK, 3, BLOCK, i, -1)
     taps = taps.transpose(0, 2, 1, 3, 4, 5).reshape(3, 3, BLOCK * BLOCK * i, -1)
@@ -94,11 +87,11 @@ def _convolve_blocks(x: Array, kernel: Array) -> Float[Array, "b h4 w4 phases"]:
     )
 
 
-def _pool_phases(y: Float[Array, "b h4 w4 phases"]) -> Float[Array, "b h4 w4 o"]:
+def _pool_phases(y: Float[Array, "b h4 w4 4 o"]) -> Float[Array, "b h4 w4 o"]:
     """Max-pool the results of blocks, where the first of equal values receives the gradient.
 
     A pooling window holds its block's results and the last results of the blocks above and to the
-    left. Both rows of a block are pooled together, which fills twice as many of a TPU's lanes.
+    left.
     """
 
     def largest(before: Array, first: Array, second: Array, axis: int) -> Array:
@@ -108,6 +101,8 @@ def _pool_phases(y: Float[Array, "b h4 w4 phases"]) -> Float[Array, "b h4 w4 o"]
         last = lax.pad(before, jnp.asarray(-jnp.inf, before.dtype), pad)
         return functools.reduce(lambda best, x: jnp.where(x > best, x, best), (last, first, second))
 
-    left, right = jnp.split(y, 2, axis=-1)
-    upper, lower = jnp.split(largest(right, left, right, axis=2), 2, axis=-1)
+    upper, lower = (
+        largest(y[..., right, :], y[..., left, :], y[..., right, :], axis=2)
+        for left, right in ((0, 1), (2, 3))
+    )
     return largest(lower, upper, lower, axis=1)

@@ -42,10 +42,10 @@ def test_blocks_are_the_layers_one_after_the_other(common: int, own: int) -> Non
 
 def test_gradient_goes_to_the_first_of_equal_results() -> None:
     """Where an image is flat, many results of a window are the same."""
-    phases = jnp.asarray(random.integers(0, 3, (2, 4, 5, 4 * 8)), jnp.float32)
+    phases = jnp.asarray(random.integers(0, 3, (2, 4, 5, 4, 8)), jnp.float32)
 
     def pool(phases: jax.Array) -> jax.Array:
-        whole = phases.reshape(2, 4, 5, 2, 2, 8).transpose(0, 1, 4, 2, 3, 5)
+        whole = phases.reshape(2, 4, 5, 2, 2, 8).transpose(0, 1, 3, 2, 4, 5)
         return pool_by_window(whole.reshape(2, 8, 10, 8))
 
     ours, theirs = (with_gradients(form)(phases) for form in (stem._pool_phases, pool))
