@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from etils import epath
@@ -33,7 +33,7 @@ CACHE = "~/.cache/s3_jax/remote"
 PUSH_EVERY = 30.0  # seconds
 SETTLED = 2.0  # seconds after which a file's date distinguishes it from earlier versions
 COPIES = 8  # files copied at a time
-# Files that make a directory a checkpoint or a run: copied last and removed first.
+# Files that make a directory a checkpoint or a run: copied last, in this order, and removed first.
 LAST = ("config.json", "training.json", "_CHECKPOINT_METADATA", "run.json")
 # pathlib collapses two slashes into one.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
@@ -208,9 +208,10 @@ class Mirror:
             changed = [
                 name for name, signature in now.items() if self._known.get(name) != signature
             ]
-            for name in _in_order(self._known.keys() - now.keys(), last=False):
-                self._at(name).unlink(missing_ok=True)
-                del self._known[name]
+            for names in reversed(_batches(self._known.keys() - now.keys())):
+                for name in names:
+                    self._at(name).unlink(missing_ok=True)
+                    del self._known[name]
             for names in _batches(changed):
                 _each(self._upload, names)
                 self._known |= {name: now[name] for name in names}
@@ -300,16 +301,13 @@ def _signatures(path: Path) -> dict[str, Signature]:
     return signatures
 
 
-def _in_order(names: Sequence[str] | set[str], last: bool) -> list[str]:
-    """Return sorted names with those in `LAST` moved to the end, or else to the beginning."""
-    return sorted(names, key=lambda name: ((Path(name).name in LAST) == last, name))
-
-
-def _batches(names: Sequence[str]) -> list[list[str]]:
+def _batches(names: Iterable[str]) -> list[list[str]]:
     """Split names into batches that can be copied in parallel; those in `LAST` come last."""
-    whole = [name for name in names if Path(name).name in LAST]
-    parts = [name for name in names if Path(name).name not in LAST]
-    return [batch for batch in (parts, whole) if batch]
+    by_place: dict[int, list[str]] = {}
+    for name in sorted(names):
+        file = Path(name).name
+        by_place.setdefault(LAST.index(file) if file in LAST else -1, []).append(name)
+    return [by_place[place] for place in sorted(by_place)]
 
 
 def _fetch(remote: epath.Path, local: Path) -> None:

@@ -132,15 +132,17 @@ def test_what_makes_a_checkpoint_is_copied_last_and_removed_first(
         "unlink",
         lambda self, missing_ok=False: (removed.append(self.name), unlink(self, missing_ok)),
     )
-    for name in ("config.json", "zeros", "arrays"):
+    names = ["_CHECKPOINT_METADATA", "model/config.json", "training/training.json", "zeros"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    mirror = Mirror(remote_path("gs://b/model"), tmp_path)
+    mirror = Mirror(remote_path("gs://b/run/4"), tmp_path)
     mirror.push()
-    assert copied[-1] == "config.json" and len(copied) == 3
-    for name in ("config.json", "zeros", "arrays"):
+    assert copied == ["zeros", "config.json", "training.json", "_CHECKPOINT_METADATA"]
+    for name in names:
         (tmp_path / name).unlink()
     mirror.push()
-    assert removed[0] == "config.json" and len(removed) == 3
+    assert removed == list(reversed(copied))
 
 
 def test_what_cannot_be_written_stays_here(

@@ -8,6 +8,7 @@ so a directory named after a step is always complete; checksums reveal later dam
 from the latest checkpoint that can be read. No other module of training imports orbax.
 """
 
+import contextlib
 import dataclasses
 import errno
 import logging as python_logging
@@ -31,13 +32,13 @@ from s3_jax.checkpoints.layout import CheckpointError, check_recorded, record_fi
 from s3_jax.checkpoints.model import (
     ITEM,
     ModelHandler,
-    ModelRestore,
     ModelSave,
     find_model,
     system_reason,
 )
 from s3_jax.config import ModelConfig
 from s3_jax.errors import InputError, reason
+from s3_jax.training.parallel import from_all_processes
 from s3_jax.training.parameter_groups import Params, merge
 from s3_jax.training.state import TrainState, evaluation_variables
 
@@ -181,21 +182,22 @@ class Checkpoints:
     def restore(self) -> Restored | None:
         """Return the latest checkpoint that can be read, or None if there are no checkpoints.
 
-        Later checkpoints, which cannot be read, are moved to WORKDIR/damaged with a warning.
+        On several processes, it is the latest one that all of them can read. Later checkpoints are
+        moved to WORKDIR/damaged with a warning. Every process must call this method.
 
         Raises:
           InputError: there are checkpoints, but none can be read.
         """
         problems: list[str] = []
-        for step in reversed(self.steps()):
-            try:
-                restored = self._read(step)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                problems.append(reason(error))
-                logging.warning("checkpoint %d cannot be read: %s", step, problems[-1])
-                continue
-            self._set_aside([s for s in self.steps() if s > step])
-            return restored
+        steps = from_all_processes(self.steps())[0]
+        for step in reversed(steps):
+            restored, problem = self._attempt(step)
+            found = [text for text in from_all_processes(problem) if text]
+            if restored is not None and not found:
+                self._set_aside([later for later in steps if later > step])
+                return restored
+            problems.append(found[0])
+            logging.warning("checkpoint %d cannot be read: %s", step, found[0])
         if problems:
             raise InputError(
                 f"{self.directory}: none of {len(problems)} checkpoints can be read; the latest: "
@@ -217,13 +219,18 @@ class Checkpoints:
             TRAINING: TrainingSave(_on_host(_beside_the_model(state)), record),
         })  # fmt: skip
         metrics = None if record.score is None else _ranking(record)
-        if record.step not in self.steps():
+        # The manager's list is the same on all hosts; the directory is not, if each has its own.
+        if record.step not in self._manager.all_steps():
             self._told(lambda: self._manager.save(record.step, args=args, metrics=metrics))
 
     def best(self) -> int:
-        """Wait for the disk, and return the step with the best score, or else the last step."""
+        """Wait for the disk, and return the step with the best score, or else the last step.
+
+        Every process must call this method; the checkpoints need not be on all hosts.
+        """
         self.wait()
-        return int(find_model(self.directory).parent.name)
+        first = jax.process_index() == 0
+        return from_all_processes(int(find_model(self.directory).parent.name) if first else 0)[0]
 
     def export_model(self, step: int, target: Path, replace: bool = False) -> None:
         """Copy a checkpoint's model to `target`, where it outlives the checkpoint.
@@ -251,22 +258,36 @@ class Checkpoints:
         """Raise an InputError if saving in the background has failed."""
         self._told(self._manager.check_for_errors)
 
+    def _attempt(self, step: int) -> tuple[Restored | None, str]:
+        """Return a checkpoint and "", or None and the reason why it cannot be read."""
+        try:
+            return self._read(step), ""
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return None, reason(error)
+
     def _read(self, step: int) -> Restored:
-        handlers = {ITEM: ModelRestore(), TRAINING: TrainingRestore()}
-        items = self._manager.restore(step, args=ocp.args.Composite(**handlers))
-        record, arrays = items[TRAINING]
-        config, variables = items[ITEM]
+        # The manager would wait for the other hosts, of which some may have failed to read.
+        place = self.directory / str(step)
+        with (
+            contextlib.closing(TrainingHandler()) as training,
+            contextlib.closing(ModelHandler()) as model,
+        ):
+            record, arrays = training.restore(place / TRAINING)
+            config, variables = model.restore(place / ITEM)
         return Restored(record, config, variables, arrays)
 
     def _set_aside(self, steps: list[int]) -> None:
+        """Move checkpoints to WORKDIR/damaged, on the first host and then where they remain.
+
+        Hosts that share the disk find nothing left to move; hosts with a disk each move their own.
+        """
         if not steps:
             return
-        if jax.process_index() == 0:
-            self._aside.mkdir(exist_ok=True)
-            for step in steps:
-                target = self._aside / str(step)
-                shutil.rmtree(target, ignore_errors=True)
-                (self.directory / str(step)).rename(target)
+        for first in (True, False):
+            if first == (jax.process_index() == 0):
+                for step in steps:
+                    _move(self.directory / str(step), self._aside / str(step))
+            from_all_processes(None)  # wait for all
         logging.warning("moved checkpoints %s to %s", steps, self._aside)
         self._manager.reload()
 
@@ -349,6 +370,14 @@ def _copy(source: Path, target: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary)
     temporary.rename(target)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a directory, if it exists, to where another one may be."""
+    if source.exists():
+        target.parent.mkdir(exist_ok=True)
+        shutil.rmtree(target, ignore_errors=True)
+        source.rename(target)
 
 
 def _told(directory: Path, action: Callable[[], Any], kept: str = "") -> Any:

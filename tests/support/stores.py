@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import fsspec
 import pytest
 from etils.epath import backend
-from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 
@@ -54,6 +54,23 @@ class Disk(LocalFileSystem):
     @classmethod
     def _strip_protocol(cls, path: Any) -> str:
         return super()._strip_protocol(str(path).replace("gs://", f"{cls.directory}/", 1))
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        if "w" in mode:
+            return WholeFile(path, mode, autocommit=False, fs=self)
+        return super()._open(path, mode, **options)
+
+
+class WholeFile(LocalFileOpener):
+    """File that others see only once it is closed, as in an object store."""
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self.commit()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def on_disk(directory: Path, cache: Path) -> None:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,30 @@ from tests.media.videos import moving_pictures, write_video_file
 ROOT = Path(__file__).parents[2]
 CONFIG = "tests/training/tiny_run.py"
 SECONDS = 300
+Command = Callable[..., subprocess.Popen[str]]
 
 pytestmark = pytest.mark.slow
 
 
-def s3(store: Path, *words: str, host: int = 0) -> subprocess.Popen[str]:
-    """A command of a host, with copies of its own, whose gs:// is the store."""
-    module = [sys.executable, "-m", "tests.support.stores"]
-    return subprocess.Popen(
-        [*module, str(store), str(store.parent / f"host{host}"), *words],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"S3_JAX_CACHE": str(ROOT / ".cache/xla")},
-    )  # fmt: skip
+@pytest.fixture
+def s3(tmp_path: Path) -> Iterator[Command]:
+    """A function that starts a command of a host, with its own copies; `gs://` is a directory."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: str, host: int = 0) -> subprocess.Popen[str]:
+        module = [sys.executable, "-m", "tests.support.stores"]
+        started.append(subprocess.Popen(
+            [*module, str(tmp_path / "store"), str(tmp_path / f"host{host}"), *words],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"S3_JAX_CACHE": str(ROOT / ".cache/xla")},
+        ))  # fmt: skip
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -52,7 +65,7 @@ def losses(run: Path) -> dict[int, dict]:
     return {entry["step"]: entry["losses"] for entry in read_metrics(run / "metrics.jsonl")}
 
 
-def test_hosts_without_a_shared_disk_train_and_go_on(tmp_path: Path) -> None:
+def test_hosts_without_a_shared_disk_train_and_go_on(tmp_path: Path, s3: Command) -> None:
     """Both are killed once the store has a checkpoint; their directories here are gone then."""
     store = tmp_path / "store"
     store.mkdir()
@@ -63,7 +76,7 @@ def test_hosts_without_a_shared_disk_train_and_go_on(tmp_path: Path) -> None:
             port = free.getsockname()[1]
         flags = [f"--config={CONFIG}", f"--workdir=gs://b/{run}", "--config.order=('static',)",
                  f"--coordinator=localhost:{port}", "--processes=2", *more]  # fmt: skip
-        return [s3(store, "train", *flags, f"--process={i}", host=i) for i in range(2)]
+        return [s3("train", *flags, f"--process={i}", host=i) for i in range(2)]
 
     for process in start("whole"):
         finish(process)
@@ -80,7 +93,7 @@ def test_hosts_without_a_shared_disk_train_and_go_on(tmp_path: Path) -> None:
     assert {"4", "6"} <= kept <= {"2", "4", "6"}
 
 
-def test_a_video_is_segmented_from_and_to_a_store(tmp_path: Path) -> None:
+def test_a_video_is_segmented_from_and_to_a_store(tmp_path: Path, s3: Command) -> None:
     """The masks are those of paths on this machine, and a second command finds them finished."""
     bucket = tmp_path / "store" / "b"
     bucket.mkdir(parents=True)
@@ -91,7 +104,7 @@ def test_a_video_is_segmented_from_and_to_a_store(tmp_path: Path) -> None:
 
     def segment(place: str, output: str) -> str:
         flags = (f"--video={place}/cats.mp4", f"--masks={place}/first.png", f"--output={output}")
-        return finish(s3(bucket.parent, "segment", "--checkpoint=s3_lite", *flags))
+        return finish(s3("segment", "--checkpoint=s3_lite", *flags))
 
     assert "goes to gs://b/out\n" in segment("gs://b", "gs://b/out")
     segment(str(bucket), str(tmp_path / "here"))

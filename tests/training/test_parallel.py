@@ -6,7 +6,9 @@ the real step.
 
 import dataclasses
 import functools
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from s3_jax.training.clip_loss import make_trainer
 from s3_jax.training.parallel import REPLICAS, join_processes, parallel_step, shard_batch
 from s3_jax.training.step import init_state, train_step
 from tests.training import tiny_run, toy
+from tests.training.test_checkpoints import save
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +107,31 @@ def test_two_processes_of_two_devices_train_as_one(single: Arrays, tmp_path: Pat
         assert_same_training(ours, single)
     for name in found[0]:
         np.testing.assert_array_equal(found[0][name], found[1][name], err_msg=name)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_hosts_agree_on_the_checkpoint_that_all_can_read(tmp_path: Path, shared: bool) -> None:
+    """Checkpoint 3 is damaged on the shared disk, or on the second of two hosts with own disks."""
+    save(tmp_path / "host0", 2, 3)
+    if not shared:
+        shutil.copytree(tmp_path / "host0", tmp_path / "host1")
+    places = [tmp_path / "host0", tmp_path / ("host0" if shared else "host1")]
+    (places[1] / "checkpoints/3/training/training.json").write_text("")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        coordinator = f"localhost:{free.getsockname()[1]}"
+    module = "tests.training.hosts"
+    hosts = [start(x, 1, coordinator, "2", str(i), module=module) for i, x in enumerate(places)]
+    try:
+        said = [host.communicate(timeout=TIMEOUT)[0].decode() for host in hosts]
+    finally:
+        for host in hosts:
+            host.kill()
+    assert [host.returncode for host in hosts] == [0, 0], said
+    # The second host's own disk gets no checkpoints; orbax writes on the first only.
+    for text, here in zip(said, ([3, 4], [3, 4] if shared else [2]), strict=True):
+        assert "checkpoint 3 cannot be read" in text
+        assert json.loads(text.splitlines()[-1]) == [2, ["3"], 3, here]
 
 
 def test_a_model_without_the_axis_is_refused() -> None:
