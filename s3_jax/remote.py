@@ -150,7 +150,7 @@ def mirrored(path: AnyPath, what: str = "", writes: bool = True) -> Iterator[Pat
 
     Raises:
       InputError: the store cannot be read or written. Files that could not be copied stay on this
-        machine, and the message names their directory.
+        machine, and the message names their directory. Other messages name files in the store.
     """
     if not is_remote(path):
         yield Path(path)
@@ -162,6 +162,10 @@ def mirrored(path: AnyPath, what: str = "", writes: bool = True) -> Iterator[Pat
         mirror.pull()
         with mirror.in_background() if writes else contextlib.nullcontext():
             yield mirror.local
+    except InputError as error:
+        if not mirror.needed:  # the mirror goes, the store stays
+            error.args = (str(error).replace(os.fspath(mirror.local), os.fspath(remote)),)
+        raise
     finally:
         if not mirror.needed:
             shutil.rmtree(stage, ignore_errors=True)

@@ -95,6 +95,15 @@ def test_a_run_goes_on_from_what_is_in_the_store(store: MemoryFileSystem) -> Non
     assert store.find("/b/run") == ["/b/run/old", "/b/run/sub/new"]
 
 
+def test_errors_name_files_where_they_will_be(store: MemoryFileSystem) -> None:  # noqa: F811
+    with pytest.raises(InputError) as error, mirrored("gs://b/run") as local:
+        local.mkdir()
+        (local / "bad.npz").write_bytes(b"batch")
+        raise InputError(f"its batch is in {local / 'bad.npz'}")
+    assert str(error.value) == "its batch is in gs://b/run/bad.npz"
+    assert store.cat("/b/run/bad.npz") == b"batch"
+
+
 def test_files_of_others_stay(store: MemoryFileSystem) -> None:  # noqa: F811
     with mirrored("gs://b/run") as local:
         local.mkdir()

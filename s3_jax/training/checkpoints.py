@@ -288,7 +288,7 @@ class Checkpoints:
                 for step in steps:
                     _move(self.directory / str(step), self._aside / str(step))
             from_all_processes(None)  # wait for all
-        logging.warning("moved checkpoints %s to %s", steps, self._aside)
+        logging.warning("moved checkpoints %s to damaged/ in the directory of the run", steps)
         self._manager.reload()
 
     def _told(self, action: Callable[[], Any]) -> Any:

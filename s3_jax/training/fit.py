@@ -344,7 +344,7 @@ class _Run:
         if self._config.export_best:
             best = self._checkpoints.best()
             self._checkpoints.export_model(best, self._workdir / "best", replace=True)
-            say(f"exported the best step, {best}, to {self._workdir / 'best'}")
+            say(f"exported the best step, {best}, as best/ in the directory of the run")
 
     def _train_loop(self, start: Start, state: TrainState) -> tuple[TrainState, int]:
         """Train a stage; return the state and step where it ended or was asked to stop."""
