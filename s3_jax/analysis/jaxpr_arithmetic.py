@@ -13,6 +13,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 def traced_flops(program: ClosedJaxpr | Jaxpr) -> float:
     """Return the FLOPs (two per multiplication) of all matrix products and convolutions.
 
+    Those of all devices of a mesh count.
+
     The most expensive branch of a condition counts; loops with an unknown number of rounds count
     once. All positions of a convolution count, including those in the padding.
     """
@@ -29,7 +31,12 @@ def _equation_flops(equation: JaxprEqn) -> float:
     inner = [traced_flops(program) for program in _programs(equation.params)]
     if name == "cond":
         return max(inner, default=0.0)
-    return float(equation.params.get("length", 1) if name == "scan" else 1) * sum(inner)
+    times = 1
+    if name == "scan":
+        times = equation.params["length"]
+    if name == "shard_map":
+        times = equation.params["mesh"].size
+    return float(times) * sum(inner)
 
 
 def _programs(params: dict[str, Any]) -> Iterator[ClosedJaxpr | Jaxpr]:

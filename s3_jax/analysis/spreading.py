@@ -25,7 +25,7 @@ from s3_jax.propagation.state import init_state as video_state
 from s3_jax.propagation.step import step
 from s3_jax.training.clip import ClipBatch
 from s3_jax.training.clip_loss import make_trainer
-from s3_jax.training.parallel import REPLICAS, devices_as
+from s3_jax.training.parallel import devices_as, replica_axes
 from s3_jax.training.run_config import Form
 from s3_jax.training.step import init_state
 
@@ -110,8 +110,7 @@ def video_programs(
 
 def training_program(task: TrainingTask, form: Form) -> SpreadProgram:
     """Compile the training step in one of the three forms on all devices."""
-    model = S3(task.model, axis_name=REPLICAS if form == "pmap" else None,
-               dtype=jnp.dtype(task.dtype))  # fmt: skip
+    model = S3(task.model, axis_name=replica_axes(form), dtype=jnp.dtype(task.dtype))
     trainer, devices = make_trainer(model, task.step), devices_as(form)
     state = jax.eval_shape(lambda v: init_state(trainer, v, 0), variable_shapes(task.model))
     clips = (task.batch_size, task.frames, task.crop, task.crop)

@@ -20,6 +20,7 @@ from s3_jax.ops.precision import widen
 from s3_jax.ops.products import product
 
 Dtype = jnp.dtype | type
+Axes = str | tuple[str, ...]  # names of mapped axes
 Initializer = Callable[..., Array]
 Line = tuple[Float[Array, " o"], Float[Array, " o"]]  # slope and intercept
 
@@ -212,7 +213,7 @@ class BatchNorm(nn.Module):
     own layer is biased). Outside training the running statistics are used.
     """
 
-    axis_name: str | None = None
+    axis_name: Axes | None = None
     dtype: Dtype = jnp.float32
     epsilon: float = BATCH_NORM_EPSILON
 

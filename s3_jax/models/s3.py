@@ -19,7 +19,7 @@ from s3_jax.models.auxiliary import AuxiliaryHeads
 from s3_jax.models.chunks import map_objects
 from s3_jax.models.encoders import make_encoder, normalize
 from s3_jax.models.key_projection import Key, KeyProjection
-from s3_jax.models.layers import Dtype, GatedUpdate, Linear
+from s3_jax.models.layers import Axes, Dtype, GatedUpdate, Linear
 from s3_jax.models.mask_decoder import MaskDecoder
 from s3_jax.models.mask_encoder import MaskEncoder
 from s3_jax.models.masks import aggregate, others
@@ -85,7 +85,7 @@ class S3(nn.Module):
 
     config: ModelConfig
     trainable_blocks: tuple[int, ...] = ()
-    axis_name: str | None = None
+    axis_name: Axes | None = None
     dtype: Dtype = jnp.float32
     products: Dtype | None = None
 

@@ -35,7 +35,7 @@ from s3_jax.config import ModelConfig, to_dict
 from s3_jax.errors import InputError
 from s3_jax.training import run_data
 from s3_jax.training.checkpoints import Checkpoints, Record, resumed
-from s3_jax.training.parallel import REPLICAS, Devices, devices_as
+from s3_jax.training.parallel import Devices, devices_as, replica_axes
 from s3_jax.training.parts import (
     Batch,
     Callback,
@@ -177,13 +177,13 @@ def fit(
       model: configuration of the network, which checkpoints record.
       variables: variables to start from, such as `initial_variables(model, seed)`.
       loss, data, evaluate, callbacks: see `s3_jax.training.parts`. A loss that runs the network
-        should create it as `S3(model, axis_name=REPLICAS)`, so that BatchNorm sees the rows of
-        all devices.
+        should create it as `S3(model, axis_name=replica_axes(devices))`, so that BatchNorm sees the
+        rows of all devices.
       optimizer: optimizer of the trainable parameters; an optax schedule in it counts its own
         steps.
       steps: number of steps of the whole run.
       seed: seed of all random choices in steps.
-      devices: see `parallel`; for forms other than "pmap" the loss's network has no `axis_name`.
+      devices: see `parallel`.
       adopt: resume even if the directory holds a run with another network or seed, or one that
         was stopped by a problem.
       trainer: further fields of `parts.Trainer`, such as `trains`, `ema_decay` or `accumulate`.
@@ -192,8 +192,7 @@ def fit(
       InputError: the directory holds a run of another network, its checkpoints cannot be used,
         training failed, or the disk is full.
     """
-    axis_name = REPLICAS if devices == "pmap" else None
-    parts = Trainer(loss, optimizer, axis_name=axis_name, **trainer)
+    parts = Trainer(loss, optimizer, axis_name=replica_axes(devices), **trainer)
     stage = Stage("training", steps, model, lambda _: variables, parts, data, evaluate)
     about = {"model": to_dict(model), "seed": seed}
     with run_data.claim_directory(workdir, about, adopt):

@@ -9,11 +9,11 @@ rounding. Checkpoints hold the same arrays whatever the form and the number of d
 be continued in another form.
 
 The mesh has the axes "data" and "model". Rows of a batch are sharded over both, the state over
-"model", which has one device in the form "mesh" and all in "fsdp". A step gathers the parameters
-once, before its loop over frames, and sums each gradient into the part that a device holds.
+"model", which has one device in the form "mesh" and all in "fsdp". In every form, a device computes
+the gradients of its own rows with all parameters; then they are averaged, once. In "fsdp", a device
+keeps and updates only its part of the state.
 """
 
-import dataclasses
 import functools
 import pickle
 from collections.abc import Callable, Sequence
@@ -24,14 +24,16 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from s3_jax.training.parts import Batch, Loss, Trainer
+from s3_jax.models.layers import Axes
+from s3_jax.training.parts import Batch, Trainer
 from s3_jax.training.run_config import Form
 from s3_jax.training.state import Metrics, TrainState
-from s3_jax.training.step import Step, train_step
+from s3_jax.training.step import OfReplica, Step, train_step
 
 T = TypeVar("T")
 Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-REPLICAS = "replicas"  # the mapped axis: `S3(axis_name=REPLICAS)`
+REPLICAS = "replicas"  # the mapped axis of `jax.pmap`
+AXES = ("data", "model")  # of a mesh
 LEAST_SHARDED = 1024  # elements of the smallest array that is sharded
 # On CPUs, XLA may otherwise start independent collectives in a different order on each device. They
 # then wait for one another until XLA ends the process.
@@ -91,11 +93,13 @@ class Devices(Protocol):
         ...
 
 
-def devices_as(form: Form) -> Devices:
-    """Return all devices in one of the three forms.
+def replica_axes(form: Form) -> Axes:
+    """Return the axes of the replicas: the `axis_name` of the network that a loss runs."""
+    return REPLICAS if form == "pmap" else AXES
 
-    For "pmap", trainers and networks have the `axis_name` REPLICAS, for the others None.
-    """
+
+def devices_as(form: Form) -> Devices:
+    """Return all devices in one of the three forms."""
     return Replicas() if form == "pmap" else MeshDevices(1 if form == "mesh" else None)
 
 
@@ -135,14 +139,14 @@ class MeshDevices:
     def __init__(self, model: int | None = 1):
         devices = np.array(jax.devices())
         shape = (1, devices.size) if model is None else (devices.size // model, model)
-        self.mesh = Mesh(devices.reshape(shape), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+        self.mesh = Mesh(devices.reshape(shape), AXES, axis_types=(AxisType.Auto,) * 2)
 
     def update(self, trainer: Trainer, step: Step = train_step) -> Update:
-        gathering = dataclasses.replace(trainer, loss=self._gathering(trainer.loss))
+        _expect_axes(trainer, AXES)
 
         def placed(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
             """Perform the step, and keep the state's placement."""
-            after, metrics = step(gathering, state, batch)
+            after, metrics = step(trainer, state, batch, self._on_replicas)
             return jax.lax.with_sharding_constraint(after, self._shardings(after)), metrics
 
         options = IN_ORDER if self.mesh.devices.flat[0].platform == "cpu" else None
@@ -164,28 +168,28 @@ class MeshDevices:
     def describe_batch(self, batch: T) -> T:
         return jax.tree.map(lambda x: x.update(sharding=self._rows), batch)
 
-    def _gathering(self, loss: Loss) -> Loss:
-        """Return the loss of sharded variables, whose gradients are sharded alike.
+    def _on_replicas(self, function: OfReplica) -> OfReplica:
+        """Return the function of rows of all devices, each of which runs it on its own rows.
 
-        Without it, XLA would split the activations along the parameters' shards, and exchange data
-        in every layer of every frame.
+        During the function, a device holds all values that replicas share, such as parameters, and
+        only its part of those of the result, such as gradients. Left to itself, XLA would split the
+        activations along the parameters' parts, and exchange data in every layer of every frame.
         """
+        equal = PartitionSpec()
+        mapped = jax.shard_map(
+            function, mesh=self.mesh, in_specs=(equal, PartitionSpec(AXES)), out_specs=equal
+        )
 
-        @jax.custom_vjp
-        def gather(tree: Any) -> Any:
-            """Return whole arrays on every device."""
-            return jax.lax.with_sharding_constraint(tree, NamedSharding(self.mesh, PartitionSpec()))
+        def run(shared: Any, rows: Any) -> Any:
+            """Return the result, placed like a state."""
+            result = mapped(shared, rows)
+            return jax.lax.with_sharding_constraint(result, self._shardings(result))
 
-        def shard(_: None, gradients: Any) -> tuple[Any]:
-            """Return the devices' parts of the gradients."""
-            return (jax.lax.with_sharding_constraint(gradients, self._shardings(gradients)),)
-
-        gather.defvjp(lambda tree: (gather(tree), None), shard)
-        return lambda variables, batch, rows, key: loss(gather(variables), batch, rows, key)
+        return run
 
     @property
     def _rows(self) -> NamedSharding:
-        return NamedSharding(self.mesh, PartitionSpec(("data", "model")))
+        return NamedSharding(self.mesh, PartitionSpec(AXES))
 
     def _shardings(self, tree: Any) -> Any:
         return jax.tree.map(lambda x: NamedSharding(self.mesh, self._spec(x.shape)), tree)
@@ -227,11 +231,7 @@ def parallel_step(
     Raises:
       ValueError: the trainer's axis name is not `REPLICAS`.
     """
-    if trainer.axis_name != REPLICAS:
-        raise ValueError(
-            f"the model's axis_name is {trainer.axis_name!r}; make it S3(..., "
-            f"axis_name={REPLICAS!r}), or replicas drift apart"
-        )
+    _expect_axes(trainer, REPLICAS)
     return jax.pmap(
         functools.partial(step, trainer),
         axis_name=REPLICAS,
@@ -240,6 +240,14 @@ def parallel_step(
         donate_argnums=0,
         devices=devices,
     )
+
+
+def _expect_axes(trainer: Trainer, axes: Axes) -> None:
+    if trainer.axis_name != axes:
+        raise ValueError(
+            f"the model's axis_name is {trainer.axis_name!r}; make it S3(..., axis_name={axes!r}), "
+            "or replicas drift apart"
+        )
 
 
 def replicate(tree: T) -> T:

@@ -20,6 +20,7 @@ from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Int, Key
 
 from s3_jax.config import ModelConfig
+from s3_jax.models.layers import Axes
 from s3_jax.training.parameter_groups import Params, Path
 from s3_jax.training.progress import Evaluation, Journal
 from s3_jax.training.schedules import Schedule
@@ -73,7 +74,7 @@ class Trainer:
     trains: predicate of trainable parameters, by path; the others have no optimizer state.
     schedule: learning rate per step, for logging; None for none.
     accumulate, ema_decay: see `StepConfig`.
-    axis_name: name of the replica axis that gradients are averaged over; None for no such axis.
+    axis_name: axes of the replicas that gradients are averaged over; None for no replicas.
     """
 
     loss: Loss
@@ -82,7 +83,7 @@ class Trainer:
     schedule: Schedule | None = None
     accumulate: int = 1
     ema_decay: float | None = None
-    axis_name: str | None = None
+    axis_name: Axes | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from s3_jax.models.s3 import S3
 from s3_jax.models.variables import Variables, initial_variables
 from s3_jax.models.widening import widen
 from s3_jax.training.clip_loss import make_trainer
-from s3_jax.training.parallel import REPLICAS
+from s3_jax.training.parallel import replica_axes
 from s3_jax.training.parts import Trainer
 from s3_jax.training.run_config import RunConfig, StageConfig
 
@@ -26,7 +26,7 @@ def stage_trainer(run: RunConfig, stage: StageConfig) -> Trainer:
     model = S3(
         stage_model(run, stage),
         trainable_blocks=stage.trainable_blocks,
-        axis_name=REPLICAS if run.devices == "pmap" else None,
+        axis_name=replica_axes(run.devices),
         dtype=jnp.dtype(stage.dtype),
     )
     return make_trainer(model, stage.step)

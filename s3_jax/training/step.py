@@ -19,12 +19,16 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr
 from jaxtyping import Array, Float, Int, Key
 
+from s3_jax.models.layers import Axes
 from s3_jax.ops.in_place import vary_like
 from s3_jax.training.parameter_groups import Params, merge, split
 from s3_jax.training.parts import Batch, Trainer, Variables
 from s3_jax.training.state import Metrics, TrainState, base_key, step_key, zero_step
 
-Step = Callable[[Trainer, TrainState, Any], tuple[TrainState, Metrics]]
+Step = Callable[..., tuple[TrainState, Metrics]]  # see `train_step`
+# A function of values that all replicas share, and of rows; its result is equal on all replicas.
+OfReplica = Callable[[Any, Any], Any]
+OnReplicas = Callable[[OfReplica], OfReplica]
 # The first averages are over about a tenth of the steps so far.
 EMA_START = 9
 
@@ -49,13 +53,21 @@ def init_state(trainer: Trainer, variables: Variables, seed: int) -> TrainState:
     )
 
 
-def train_step(trainer: Trainer, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+def on_this_replica(function: OfReplica) -> OfReplica:
+    """Return the function unchanged, where every replica runs the whole step."""
+    return function
+
+
+def train_step(
+    trainer: Trainer, state: TrainState, batch: Batch, on_replicas: OnReplicas = on_this_replica
+) -> tuple[TrainState, Metrics]:
     """Return the next state, and metrics to log.
 
     If the loss or the gradient is not finite, the whole state, including its step, is unchanged.
 
     Args:
-      batch: this replica's rows; the global batch is those of all replicas, in order.
+      batch: this replica's rows, where every replica runs the step; otherwise those of all
+        replicas, in order, and `on_replicas` distributes them.
 
     Returns:
       state: equal on all replicas if the given state was.
@@ -63,10 +75,10 @@ def train_step(trainer: Trainer, state: TrainState, batch: Batch) -> tuple[Train
         clipping, "learning_rate" if the trainer has a schedule, and "finite" (0 if the state is
         unchanged, else 1).
     """
-    rows = _first_row(trainer.axis_name, batch) + jnp.arange(_row_count(batch))
-    gradients, batch_stats, losses = gradients_of(trainer, state, batch, rows)
-    if trainer.axis_name is not None:
-        gradients, losses = lax.pmean((gradients, losses), trainer.axis_name)
+    shared = state.replace(opt_state=(), ema=None)
+    gradients, batch_stats, losses = on_replicas(functools.partial(_averages, trainer))(
+        shared, batch
+    )
     norm = optax.tree.norm(gradients)
     finite = jnp.isfinite(norm) & jnp.isfinite(losses["total"])
     updated = apply_gradients(trainer, state, gradients, batch_stats)
@@ -87,25 +99,32 @@ class KeptProgram:
     program: ClosedJaxpr | None = None
     rows: int = 0
 
-    def __call__(self, trainer: Trainer, state: TrainState, batch: Any) -> Any:
+    def __call__(
+        self,
+        trainer: Trainer,
+        state: TrainState,
+        batch: Any,
+        on_replicas: OnReplicas = on_this_replica,
+    ) -> Any:
         """Run the step."""
-        step = jax.jit(functools.partial(self.step, trainer))
+        step = jax.jit(functools.partial(self.step, trainer, on_replicas=on_replicas))
         self.program, self.rows = step.trace(state, batch).jaxpr, _row_count(batch)
         return step(state, batch)
 
 
 def voting_step(
-    trainer: Trainer, state: TrainState, batch: tuple[Batch, Float[Array, "b"]]
+    trainer: Trainer,
+    state: TrainState,
+    batch: tuple[Batch, Float[Array, "b"]],
+    on_replicas: OnReplicas = on_this_replica,
 ) -> tuple[TrainState, Metrics]:
     """Run `train_step` with a vote per row, and add the largest vote as the metric "votes".
 
     The maximum is over all replicas, so all processes see it at the same step.
     """
     rows, votes = batch
-    state, metrics = train_step(trainer, state, rows)
-    largest = jnp.max(votes)
-    if trainer.axis_name is not None:
-        largest = lax.pmax(largest, trainer.axis_name)
+    state, metrics = train_step(trainer, state, rows, on_replicas)
+    largest = on_replicas(functools.partial(_largest, trainer))((), votes)
     return state, metrics | {"votes": largest}
 
 
@@ -184,11 +203,26 @@ def _gradients(
     return gradients, stats, losses
 
 
+def _averages(trainer: Trainer, shared: TrainState, batch: Batch) -> tuple[Params, Params, Metrics]:
+    """Return gradients, BatchNorm statistics and losses of the rows of all replicas."""
+    rows = _first_row(trainer.axis_name, batch) + jnp.arange(_row_count(batch))
+    gradients, batch_stats, losses = gradients_of(trainer, shared, batch, rows)
+    if trainer.axis_name is not None:
+        gradients, losses = lax.pmean((gradients, losses), trainer.axis_name)
+    return gradients, batch_stats, losses
+
+
+def _largest(trainer: Trainer, shared: Any, values: Float[Array, "b"]) -> Float[Array, ""]:
+    """Return the largest value of all replicas."""
+    largest = jnp.max(values)
+    return largest if trainer.axis_name is None else lax.pmax(largest, trainer.axis_name)
+
+
 def _row_count(batch: Batch) -> int:
     return jax.tree.leaves(batch)[0].shape[0]
 
 
-def _first_row(axis_name: str | None, batch: Batch) -> Int[Array, ""] | int:
+def _first_row(axis_name: Axes | None, batch: Batch) -> Int[Array, ""] | int:
     """Return the index of this replica's first row in the global batch."""
     return 0 if axis_name is None else lax.axis_index(axis_name) * _row_count(batch)
 

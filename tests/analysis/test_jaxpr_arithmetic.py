@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
+from jax.sharding import AbstractMesh, PartitionSpec
 
 from s3_jax.analysis.jaxpr_arithmetic import traced_flops
 
@@ -32,6 +33,12 @@ def test_matrix_products() -> None:
     assert count(jnp.matmul, X, Y) == PRODUCT
     batched = jnp.ones((3, 4, 6)), jnp.ones((3, 6, 5))
     assert count(jnp.matmul, *batched) == 3 * PRODUCT
+
+
+def test_all_devices_of_a_mesh_count() -> None:
+    rows, mesh = PartitionSpec("x"), AbstractMesh((2,), ("x",))
+    half = jax.shard_map(jnp.matmul, mesh=mesh, in_specs=(rows, PartitionSpec()), out_specs=rows)
+    assert count(half, X, Y) == PRODUCT
 
 
 def test_convolutions() -> None:

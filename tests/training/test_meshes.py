@@ -23,6 +23,12 @@ def test_losses_of_twenty_steps_are_equal(found: Arrays, form: str, network: str
     np.testing.assert_allclose(found[f"{form}/{network}"], expected, rtol=1e-5)
 
 
+def test_a_mesh_trains_a_whole_network_as_replicas_do(found: Arrays) -> None:
+    """Both run the same program on each device, so that rounding cannot grow from step to step."""
+    assert len(set(found["pmap/s3"])) == 20
+    np.testing.assert_allclose(found["mesh/s3"], found["pmap/s3"], rtol=1e-5)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_saved_is_whole_in_every_form(found: Arrays, form: str) -> None:
     np.testing.assert_allclose(found[f"{form}/w1"], found["pmap/w1"], atol=1e-4)

@@ -25,7 +25,8 @@ from s3_jax.models.s3 import S3
 from s3_jax.models.variables import variable_shapes
 from s3_jax.training.clip import ClipBatch
 from s3_jax.training.clip_loss import make_trainer
-from s3_jax.training.parallel import REPLICAS, join_processes, parallel_step, shard_batch
+from s3_jax.training.parallel import REPLICAS, devices_as, join_processes, shard_batch
+from s3_jax.training.run_config import Form
 from s3_jax.training.step import init_state, train_step
 from tests.training import tiny_run, toy
 from tests.training.test_checkpoints import save
@@ -134,9 +135,10 @@ def test_hosts_agree_on_the_checkpoint_that_all_can_read(tmp_path: Path, shared:
         assert json.loads(text.splitlines()[-1]) == [2, ["3"], 3, here]
 
 
-def test_a_model_without_the_axis_is_refused() -> None:
+@pytest.mark.parametrize("form", ["pmap", "mesh"])
+def test_a_model_without_the_axis_is_refused(form: Form) -> None:
     with pytest.raises(ValueError, match="axis_name is None; make it S3"):
-        parallel_step(make_trainer(S3(toy.CONFIG), toy.SETTINGS))
+        devices_as(form).update(make_trainer(S3(toy.CONFIG), toy.SETTINGS))
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

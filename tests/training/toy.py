@@ -39,10 +39,10 @@ def variables() -> dict[str, Any]:
     }
 
 
-def batch(rows: int, seed: int = 0, frames: int = 3) -> ClipBatch:
-    """Random clips of 8 x 8 pixels with one or two objects."""
+def batch(rows: int, seed: int = 0, frames: int = 3, size: int = 8) -> ClipBatch:
+    """Random square clips with one or two objects."""
     random = np.random.default_rng(seed)
-    shape = (rows, frames, 8, 8)
+    shape = (rows, frames, size, size)
     counts = random.integers(1, 3, rows)
     masks = random.integers(0, counts.reshape(-1, 1, 1, 1) + 1, shape)
     return ClipBatch(

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from s3_jax.config import ModelConfig, load_encoder
 from s3_jax.errors import InputError
-from s3_jax.models.layers import Dtype, Linear
+from s3_jax.models.layers import Axes, Dtype, Linear
 from s3_jax.ops.precision import widen
 
 PIXEL_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -47,7 +47,7 @@ class Encoder(nn.Module):
     """
 
     settings: Any = None
-    axis_name: str | None = None
+    axis_name: Axes | None = None
     dtype: Dtype = jnp.float32
 
     def __call__(self, image: Float[Array, "b H W 3"], train: bool = False) -> Features:
@@ -73,7 +73,7 @@ class Encoder(nn.Module):
 
 
 def make_encoder(
-    config: ModelConfig, axis_name: str | None = None, dtype: Dtype = jnp.float32
+    config: ModelConfig, axis_name: Axes | None = None, dtype: Dtype = jnp.float32
 ) -> Encoder:
     """Return the image encoder of a configuration.
 

@@ -20,6 +20,7 @@ from s3_jax.models.attention import MultiHeadAttention
 from s3_jax.models.deformable_attention import DeformableAttention, cell_centres
 from s3_jax.models.encoders import Encoder, Features, keep, normalize
 from s3_jax.models.layers import (
+    Axes,
     BatchNorm,
     Conv,
     DepthwiseConv3x3,
@@ -53,7 +54,7 @@ class SpatialPrior(nn.Module):
 
     features: int
     stem_width: int = 64
-    axis_name: str | None = None
+    axis_name: Axes | None = None
     dtype: Dtype = jnp.float32
 
     def setup(self) -> None:
@@ -175,7 +176,7 @@ class Details(nn.Module):
 
     features: int
     stem_width: int = 64
-    axis_name: str | None = None
+    axis_name: Axes | None = None
     dtype: Dtype = jnp.float32
 
     def setup(self) -> None:
