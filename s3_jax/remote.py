@@ -306,7 +306,7 @@ def _signatures(path: Path) -> dict[str, Signature]:
 
 
 def _batches(names: Iterable[str]) -> list[list[str]]:
-    """Split names into batches that can be copied in parallel; those in `LAST` come last."""
+    """Split names into batches that can be copied in parallel, one for each name in `LAST` last."""
     by_place: dict[int, list[str]] = {}
     for name in sorted(names):
         file = Path(name).name
