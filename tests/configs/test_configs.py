@@ -118,7 +118,7 @@ def _numbers(cls: type) -> set[str]:
     return names - SPANNED - OF_USE_WITH_A_PATH - SWITCHED_OFF
 
 
-@pytest.mark.parametrize("name", ["ablation_s3_lite", "pretrain_s3_lite", "published", "smoke"])
+@pytest.mark.parametrize("name", ["pretrain_s3_lite", "published", "smoke"])
 def test_every_number_is_on_the_page(name):
     """No setting of the run is left to a default that is written elsewhere."""
     module = importlib.import_module(f"configs.{name}")

@@ -1,5 +1,7 @@
 """Convolutions in the forms of different backends."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,3 +46,26 @@ def test_other_convolutions_are_not_done_in_blocks(
     monkeypatch.setattr(convolution, "_convolve_blocks", None)
     with compiling_for("tpu"):
         convolve(jnp.zeros(shape), jnp.zeros((size, size, shape[-1], 4)), stride, size // 2)
+
+
+@pytest.mark.parametrize("size", [(16, 24), (15, 23)])
+@pytest.mark.parametrize(("taps", "padding"), [(1, 0), (3, 0), (3, 1), (4, 1), (5, 2), (7, 3)])
+def test_first_convolution_on_cpus_is_the_same_with_gradients(
+    size: tuple[int, int], taps: int, padding: int
+) -> None:
+    """The form in blocks, for few channels, equals XLA's own convolution."""
+    random = np.random.default_rng(0)
+    x = jnp.asarray(random.standard_normal((2, *size, 3)), jnp.float32)
+    kernel = jnp.asarray(random.standard_normal((taps, taps, 3, 16)) / 10, jnp.float32)
+
+    def loss(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+        y = convolve(x, kernel, stride=2, padding=padding)
+        return jnp.sum(jnp.sin(y)), y
+
+    found = []
+    for platform in ("cpu", "gpu"):
+        with compiling_for(platform):
+            found.append(jax.jit(jax.grad(loss, (0, 1), has_aux=True))(x, kernel))
+    # Sums of a thousand numbers, in another order.
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=2e-5)
+    jax.tree.map(close, *found)
