@@ -21,7 +21,7 @@ All runs have equal steps, batches and settings: those of the stage "video" of t
 smaller batches and clips. For another seed, change `--seed` above and add `--config.seed=1
 --config.stages.video.data.seed=1`. `data_root` holds the folders of train_s3_lite.py, and
 `davis2016_dev` for validation.
-Hardware: one CPU core for 9 minutes each. Expected score: docs/s3_lite.md. Compare these scores
+Hardware: one CPU core for 10 minutes each. Expected score: docs/s3_lite.md. Compare these scores
 only with one another, because the training is a fraction of that of s3_lite.
 """
 

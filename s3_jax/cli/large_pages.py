@@ -1,8 +1,8 @@
-"""Large memory pages (2 MiB), for commands that spend their time in large compiled CPU programs.
+"""Large memory pages (2 MiB) that are kept, for commands that run large compiled CPU programs.
 
 XLA allocates a program's temporary memory anew for every run (1 to 2 GB for a training step), and
 the kernel provides and clears it page by page. With the usual pages of 4 KiB, this takes a tenth to
-a sixth of the time of a step.
+a sixth of the time of a step. Keeping freed memory in the process saves the clearing as well.
 """
 
 import os
@@ -10,14 +10,21 @@ import sys
 from pathlib import Path
 
 VARIABLE = "GLIBC_TUNABLES"
-LARGE_PAGES = "glibc.malloc.hugetlb=1"
+TUNABLES = {
+    "hugetlb": 1,  # large pages
+    # Keep freed memory: take none in separate mappings, return none, and use one heap.
+    "mmap_max": 0,
+    "trim_threshold": 2**40,
+    "arena_max": 1,
+}
+LARGE_PAGES = ":".join(f"glibc.malloc.{name}={value}" for name, value in TUNABLES.items())
 _KERNEL_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def ask_for_large_pages() -> None:
-    """Restart this command in the same process, so that glibc requests large pages from the kernel.
+    """Restart this command in the same process, so that glibc uses large pages and keeps them.
 
-    glibc reads this setting only when a program starts. Nothing happens if the variable is already
+    glibc reads these settings only when a program starts. Nothing happens if the variable is already
     set, if the kernel does not grant large pages on request, or outside the project's own commands
     (in a test or a notebook, for example).
     """

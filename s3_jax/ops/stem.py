@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from s3_jax.ops.backend import backend
-from s3_jax.ops.convolution import convolve, convolve_and_scale
+from s3_jax.ops.convolution import convolve_and_scale
 from s3_jax.ops.convolution_gradients import LAYOUT
 from s3_jax.ops.pooling import max_pool_3x3_stride_2
 
@@ -45,29 +45,12 @@ def convolve_then_pool(
 ) -> Array:
     """Compute `convolve_and_pool` layer by layer, as the reference form."""
     b, k, height, width, _ = own.shape
-    if shared is not None and k > 1:
-        return _convolve_shared_once(shared, own, kernel, factor, shift)
     if shared is not None:
-        own = jnp.concatenate([shared[:, None], own], axis=-1)
+        repeated = jnp.broadcast_to(shared[:, None], (b, k, height, width, shared.shape[-1]))
+        own = jnp.concatenate([repeated, own], axis=-1)
     x = own.reshape(b * k, height, width, -1)
     y = convolve_and_scale(x, kernel, factor, shift, stride=2, padding=3)
     return max_pool_3x3_stride_2(y.astype(own.dtype))
-
-
-def _convolve_shared_once(
-    shared: Array, own: Array, kernel: Array, factor: Array, shift: Array
-) -> Array:
-    """Compute `convolve_and_pool` with one convolution of the shared channels for all k maps.
-
-    The factor is multiplied into the kernel, so that the gradient needs no convolution's result.
-    """
-    b, k, height, width, _ = own.shape
-    common = shared.shape[-1]
-    kernel = (kernel * factor.reshape(1, 1, 1, -1)).astype(own.dtype)
-    y = convolve(own.reshape(b * k, height, width, -1), kernel[:, :, common:], 2, 3)
-    once = convolve(shared, kernel[:, :, :common], 2, 3) + shift.reshape(1, 1, 1, -1)
-    y = y.reshape(b, k, *y.shape[1:]) + once[:, None]
-    return max_pool_3x3_stride_2(y.reshape(b * k, *y.shape[2:]).astype(own.dtype))
 
 
 def _in_blocks(

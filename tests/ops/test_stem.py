@@ -40,22 +40,6 @@ def test_blocks_are_the_layers_one_after_the_other(common: int, own: int) -> Non
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), ours, theirs)
 
 
-@pytest.mark.parametrize("own", [2, 1])
-def test_maps_together_are_as_alone(own: int) -> None:
-    """Several maps share one convolution of the common channels; a single map does not."""
-    shared, maps = draw(2, 16, 24, 3), draw(2, 3, 16, 24, own)
-    layers = draw(7, 7, 3 + own, 8) / 10, draw(8), draw(8)
-
-    def alone(shared: jax.Array, maps: jax.Array, *layers: jax.Array) -> jax.Array:
-        each = [convolve_then_pool(shared, maps[:, i : i + 1], *layers) for i in range(3)]
-        return jnp.stack(each, 1).reshape(6, 4, 6, 8)
-
-    ours, theirs = (
-        with_gradients(form)(shared, maps, *layers) for form in (convolve_then_pool, alone)
-    )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), ours, theirs)
-
-
 def test_gradient_goes_to_the_first_of_equal_results() -> None:
     """Where an image is flat, many results of a window are the same."""
     phases = jnp.asarray(random.integers(0, 3, (2, 4, 5, 4, 8)), jnp.float32)
