@@ -24,9 +24,9 @@ _KERNEL_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 def ask_for_large_pages() -> None:
     """Restart this command in the same process, so that glibc uses large pages and keeps them.
 
-    glibc reads these settings only when a program starts. Nothing happens if the variable is already
-    set, if the kernel does not grant large pages on request, or outside the project's own commands
-    (in a test or a notebook, for example).
+    glibc reads these settings only when a program starts. Nothing happens if the variable is
+    already set, if the kernel does not grant large pages on request, or outside the project's own
+    commands (in a test or a notebook, for example).
     """
     if VARIABLE in os.environ or not _is_own_command() or not _can_be_asked():
         return
