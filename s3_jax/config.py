@@ -199,6 +199,7 @@ class ModelConfig(_Network):
     size_multiple: frames are padded so that height and width are multiples of this many pixels.
     min_internal_size: short side, in pixels, to which smaller frames are enlarged, but at most to
       twice their size. `PropagationConfig.max_internal_size` limits it.
+    mem_every, stagger: the settings of `PropagationConfig` that suit the network.
 
     Raises:
       ValueError: a setting is out of range, or a named part is unknown.
@@ -218,6 +219,8 @@ class ModelConfig(_Network):
     single_object: bool = False
     size_multiple: int = 32
     min_internal_size: int = 1
+    mem_every: int = 5
+    stagger: int = 5
 
     def __post_init__(self) -> None:
         _require_positive(self)
@@ -333,11 +336,19 @@ class PropagationConfig:
             "-1 or at least 32",
         )
 
+    @classmethod
+    def suiting(cls, model: ModelConfig, **settings: Any) -> "PropagationConfig":
+        """Return the memory settings that suit a network, and defaults; `settings` replace both."""
+        return cls(**{"mem_every": model.mem_every, "stagger": model.stagger, **settings})
+
     def at_most(self, short_side: int) -> "PropagationConfig":
         """Return the settings for frames that were shrunk to this short side; -1 if none were."""
         limits = [size for size in (self.max_internal_size, short_side) if size > 0]
         return dataclasses.replace(self, max_internal_size=min(limits, default=-1))
 
+
+# Fields of `ModelConfig` that affect how a network is used, not its weights.
+OF_USE = ("min_internal_size", "mem_every", "stagger")
 
 MODELS: dict[str, ModelConfig] = {
     "s3_vitb_depthanything": ModelConfig(num_blocks=5, num_queries=8),
@@ -357,6 +368,8 @@ MODELS: dict[str, ModelConfig] = {
         decoder_dims=(96, 64, 32),
         mask_encoder_width=32,
         min_internal_size=416,
+        mem_every=3,
+        stagger=1,
     ),
     "cutie_base": ModelConfig(
         encoder="resnet",

@@ -15,6 +15,7 @@ from s3_jax.config import (
     MODELS,
     CompactConfig,
     ModelConfig,
+    PropagationConfig,
     ResNetConfig,
     ViTConfig,
     from_dict,
@@ -43,6 +44,14 @@ BEFORE = {
 def test_reads_what_the_version_before_wrote(encoder, settings):
     found = from_dict(ModelConfig, {"encoder": encoder, "width": 64, **BEFORE})
     assert found == ModelConfig(encoder=encoder, encoder_settings=settings, width=64)
+
+
+def test_settings_are_those_given_else_those_that_suit_the_network():
+    lite = PropagationConfig.suiting(MODELS["s3_lite"], mem_every=4, long_term=True)
+    assert lite == PropagationConfig(mem_every=4, stagger=1, long_term=True)
+    assert PropagationConfig.suiting(MODELS["s3_vitb"]) == PropagationConfig()
+    with pytest.raises(ValueError, match="top_k is 0"):
+        PropagationConfig.suiting(MODELS["s3_lite"], top_k=0)
 
 
 @pytest.mark.parametrize("name", MODELS)

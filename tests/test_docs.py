@@ -194,5 +194,5 @@ def test_the_defaults_of_the_contract_are_those_of_the_code() -> None:
     }
     assert "max_mem_frames" in stated
     assert stated.items() <= dataclasses.asdict(PropagationConfig()).items()
-    shared = dataclasses.asdict(BenchmarkConfig(short_side=480)).items() & stated.items()
-    assert {name for name, _ in shared} == {"mem_every", "max_mem_frames"}
+    shared = BenchmarkConfig(short_side=480).propagation().items() & stated.items()
+    assert {name for name, _ in shared} == {"max_mem_frames"}

@@ -181,7 +181,7 @@ def _chosen(programs: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 def _video(name: str, objects: int, dtype: str) -> Program:
     """Compile the scan over frames of a video whose memory is full."""
-    config, settings = MODELS[name], PropagationConfig()
+    config, settings = MODELS[name], PropagationConfig.suiting(MODELS[name])
     size = command.frame_size(SIZE.value)
     model = S3(config, dtype=jnp.dtype(dtype))
     geometry = frame_geometry(size, config.size_multiple)

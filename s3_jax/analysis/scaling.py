@@ -127,26 +127,26 @@ def objects_curve(
     model: ModelConfig, size: tuple[int, int], counts: Sequence[int], chunk_size: int, repeats: int
 ) -> Iterator[Point]:
     """Yield measurements over the number of objects."""
-    config = PropagationConfig(chunk_size=chunk_size)
+    config = PropagationConfig.suiting(model, chunk_size=chunk_size)
     for count in counts:
         yield frame_point("objects", count, model, config, size, count, repeats)
 
 
 def resolution_curve(model: ModelConfig, heights: Sequence[int], repeats: int) -> Iterator[Point]:
     """Yield measurements over the height of 16:9 frames with one object."""
+    config = PropagationConfig.suiting(model)
     for height in heights:
         size = height, round(height * 16 / 9)
-        yield frame_point("resolution", height, model, PropagationConfig(), size, 1, repeats)
+        yield frame_point("resolution", height, model, config, size, 1, repeats)
 
 
 def together_curve(
     model: ModelConfig, size: tuple[int, int], counts: Sequence[int], repeats: int
 ) -> Iterator[Point]:
     """Yield measurements over the number of frames encoded at once, as a stored video allows."""
+    config = PropagationConfig.suiting(model)
     for count in counts:
-        yield frame_point(
-            "together", count, model, PropagationConfig(), size, 1, repeats, encode_at_once=count
-        )
+        yield frame_point("together", count, model, config, size, 1, repeats, encode_at_once=count)
 
 
 def length_curve(
@@ -156,7 +156,7 @@ def length_curve(
 
     Each one covers the last `part` frames of that length.
     """
-    config = PropagationConfig(long_term=True)
+    config = PropagationConfig.suiting(model, long_term=True)
     frames = workloads.random_frames(part, size)
     state = workloads.full_state(model, config, size, 1)
     video = compile_video(model, config, state, frames)

@@ -27,19 +27,19 @@ class BenchmarkConfig:
     """Frozen settings that a protocol fixes.
 
     short_side: frames are shrunk to this short side in pixels; -1 keeps their size. For the other
-      settings see `PropagationConfig`.
+      settings see `PropagationConfig`; None leaves the decision to the network.
     """
 
     short_side: int
-    mem_every: int = PropagationConfig.mem_every
+    mem_every: int | None = None
     max_mem_frames: int = PropagationConfig.max_mem_frames
     long_term: bool = False
 
     def propagation(self) -> dict[str, Any]:
-        """Return the fields of `PropagationConfig`."""
+        """Return the fields of `PropagationConfig` that the protocol fixes."""
         values = dataclasses.asdict(self)
         del values["short_side"]
-        return values
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclasses.dataclass(frozen=True)

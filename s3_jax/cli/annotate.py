@@ -71,13 +71,13 @@ flags.adopt_module_key_flags(propagation_flags)
 def main(videos: list[str]) -> int:
     """Serve a project until it is interrupted."""
     quiet_logging()
-    config = propagation_config(_PROPAGATION_FLAGS)
     video = _only(videos)
     source = open_video(video, keep_going=True)
     from s3_jax.annotation.project import Project, video_identity
     from s3_jax.checkpoints.model import find_model
 
     checkpoint = find_model(CHECKPOINT.value or "s3_lite")
+    config = propagation_config(_PROPAGATION_FLAGS, checkpoint)
     shown = Frames(source, _CACHE_MEGABYTES)
     names = source.frame_names or [f"{index:05d}" for index in range(shown.count)]
     output = Path(OUTPUT.value or f"{video.resolve().stem}_annotation")

@@ -53,12 +53,13 @@ def main() -> None:
     output = Path(OUTPUT.value)
     if FORMAT.value == "jax" and output.is_dir():
         raise InputError(f"--output={output} is a directory; name a file in it")
+    model, variables = load_model(CHECKPOINT.value)
     export = ExportConfig(
         command.frame_size(SIZE.value), OBJECTS.value, DTYPE.value, tuple(PLATFORMS.value),
-        PropagationConfig(long_term=LONG_TERM.value), SPLIT.value,
+        PropagationConfig.suiting(model, long_term=LONG_TERM.value), SPLIT.value,
     )  # fmt: skip
     write = _write_onnx if FORMAT.value == "onnx" else _write_jax
-    write(output, *load_model(CHECKPOINT.value), export)
+    write(output, model, variables, export)
 
 
 def _write_jax(output: Path, model: Any, variables: Any, export: Any) -> None:

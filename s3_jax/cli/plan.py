@@ -207,7 +207,7 @@ def _propagation_task() -> "PropagationTask":
 
     run = _run_config()
     model = run.model if run else MODELS[str(MODEL.value)]
-    config = PropagationConfig(long_term=LONG_TERM.value, chunk_size=CHUNK.value)
+    config = PropagationConfig.suiting(model, long_term=LONG_TERM.value, chunk_size=CHUNK.value)
     size = command.frame_size(SIZE.value)
     return PropagationTask(
         model, size, OBJECTS.value, VIDEO.value, DTYPE.value, config, AT_ONCE.value

@@ -169,13 +169,13 @@ def main() -> None:
     settings = benchmark.plus if PLUS.value else benchmark.config
     if settings is None:
         raise InputError(f"--plus: there are no such settings for {DATASET.value}; leave it out")
-    config = propagation_config(_PROPAGATION_FLAGS, settings.propagation())
     size = settings.short_side if SIZE.value is None else SIZE.value
     if size != -1 and size < 32:
         raise InputError(f"--size is {size}, but must be at least 32, or -1 to keep the size")
     layout = _layout_config()
     videos = _list_videos(benchmark, layout)
     checkpoint = _find_checkpoint(_required(CHECKPOINT))
+    config = propagation_config(_PROPAGATION_FLAGS, checkpoint, settings.propagation())
     shard = _shard()
     identity = {
         "dataset": DATASET.value,

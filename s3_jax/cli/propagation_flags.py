@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-from s3_jax.config import PropagationConfig
+from s3_jax.config import ModelConfig, PropagationConfig
 from s3_jax.errors import InputError
 
 CHECKPOINT = flags.DEFINE_string(
@@ -23,6 +24,10 @@ DTYPE = flags.DEFINE_enum(
     "Number type of most of the network. On TPU and GPU, bfloat16 takes half the memory and is "
     "faster. On a CPU with instructions for it, only the operands of matrix products are rounded.",
 )
+_OF_NETWORK = {
+    "mem_every": "what suits the network: 3 for s3_lite, 5 for the others",
+    "stagger": "what suits the network: 1 for s3_lite, 5 for the others",
+}
 _HELP = {
     "mem_every": "Add a frame to the memory every this many frames.",
     "max_mem_frames": "Frames in working memory, including the first one.",
@@ -50,28 +55,39 @@ def define_propagation_flags(defaults: Mapping[str, str] | None = None) -> list[
     """Define a flag for every field of `PropagationConfig`.
 
     Args:
-      defaults: descriptions of defaults that are decided later, by field.
+      defaults: descriptions of defaults that are decided later, by field; they go before what
+        suits the network.
     """
-    fields = dataclasses.fields(PropagationConfig)
-    return [_define(field, (defaults or {}).get(field.name)) for field in fields]
+    holders = []
+    for field in dataclasses.fields(PropagationConfig):
+        decided = (defaults or {}).get(field.name), _OF_NETWORK.get(field.name)
+        holders.append(_define(field, ", else ".join(filter(None, decided))))
+    return holders
 
 
 def propagation_config(
-    holders: list[flags.FlagHolder], chosen: Mapping[str, Any] | None = None
+    holders: list[flags.FlagHolder], checkpoint: Path, chosen: Mapping[str, Any] | None = None
 ) -> PropagationConfig:
-    """Return the settings that the flags give, with `chosen` as defaults that are decided later.
+    """Return the settings that the flags give, else `chosen`, else what suits the checkpoint.
 
     Raises:
       InputError: a value is out of range.
     """
     given = {flag.name: flag.value for flag in holders if flag.value is not None}
+    model = _network_of(checkpoint)
     try:
-        return PropagationConfig(**{**(chosen or {}), **given})
+        return PropagationConfig.suiting(model, **{**(chosen or {}), **given})
     except ValueError as error:
         raise InputError(f"--{error}") from error
 
 
-def _define(field: dataclasses.Field, decided: str | None) -> flags.FlagHolder:
+def _network_of(checkpoint: Path) -> ModelConfig:
+    from s3_jax.checkpoints.model import read_header  # late: loading JAX takes seconds
+
+    return read_header(checkpoint).config
+
+
+def _define(field: dataclasses.Field, decided: str) -> flags.FlagHolder:
     kinds: dict[type, Any] = {
         bool: flags.DEFINE_bool,
         int: flags.DEFINE_integer,

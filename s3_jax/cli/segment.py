@@ -256,12 +256,12 @@ def _attempt(task: Task, watch: Watch) -> int:
 def _segment_video(task: Task, watch: Watch) -> int:
     """Check everything that can be checked quickly, then load the model and segment."""
     begin = time.monotonic()
-    config = propagation_config(_PROPAGATION_FLAGS)
     video, output = task.video, task.output
     strict = video.is_dir() if STRICT.value is None else STRICT.value
     source = open_video(video, keep_going=not strict)
     masks = None if prompt_flags.given() else _open_masks(source, _required("masks", task.masks))
     checkpoint = _find_checkpoint(_required("checkpoint", CHECKPOINT.value))
+    config = propagation_config(_PROPAGATION_FLAGS, checkpoint)
     _refuse_among(output, [video, *([masks.path] if masks else [])])
     masks = masks or _open_masks(source, _first_mask(source, checkpoint, task))
     folder = RunFolder(

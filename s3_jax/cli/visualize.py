@@ -143,8 +143,9 @@ def _draw_queries(
         raise InputError("--what=queries needs --checkpoint")
     given = subject.open_given(source)
     enable_compilation_cache()
-    propagation = PropagationConfig().at_most(subject.short_side)
-    session = WatchedSession(*load_model(subject.checkpoint), propagation)
+    model, variables = load_model(subject.checkpoint)
+    propagation = PropagationConfig.suiting(model).at_most(subject.short_side)
+    session = WatchedSession(model, variables, propagation)
     return write_query_choices(stem, session, source, given, subject.short_side, config)
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
-from s3_jax.config import MODELS, CompactConfig, ModelConfig, ResNetConfig, ViTConfig
+from s3_jax.config import MODELS, OF_USE, CompactConfig, ModelConfig, ResNetConfig, ViTConfig
 from s3_jax.conversion.errors import ConversionError
 from s3_jax.models.deformable_attention import POINTS
 
@@ -21,7 +21,7 @@ ANCHOR = "object_transformer.query_init.weight"  # a key that every network has
 SINGLE_OBJECT = "_single_object"
 _HEAD_WIDTH = 32
 _VIT_HEAD_WIDTH = 64
-_LITE_FRAMES = MODELS["s3_lite"].min_internal_size
+_LITE_USE = {name: getattr(MODELS["s3_lite"], name) for name in OF_USE}
 _EXTRACTOR = "pixel_encoder.interactions.0.extractor.attn"
 _VIT = "pixel_encoder.vit_module"
 _READ = "object_transformer.blocks.0.read_from_pixel"
@@ -154,7 +154,7 @@ class _Reader:
             mask_encoder_width=self._shape("mask_encoder.conv1.weight", 4)[0],
             single_object=self._single_object(),
             size_multiple=16 if multi_head and encoder == "resnet" else 32,
-            min_internal_size=_LITE_FRAMES if encoder == "compact_semantic" else 1,
+            **(_LITE_USE if encoder == "compact_semantic" else {}),
         )
 
     def _encoder(self) -> str:

@@ -10,7 +10,6 @@
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -22,7 +21,7 @@ from s3_jax.models.key_projection import Key, KeyProjection
 from s3_jax.models.layers import Axes, Dtype, GatedUpdate, Linear
 from s3_jax.models.mask_decoder import MaskDecoder
 from s3_jax.models.mask_encoder import MaskEncoder
-from s3_jax.models.masks import aggregate, others
+from s3_jax.models.masks import aggregate, others, softmax_over_objects
 from s3_jax.models.object_summarizer import ObjectSummarizer
 from s3_jax.models.object_transformer import ObjectTransformer, TransformerOutput
 from s3_jax.models.pixel_fuser import PixelFuser
@@ -215,7 +214,7 @@ class S3(nn.Module):
             prob = prob * active[:, :, None, None]
         size = (4 * logits.shape[2], 4 * logits.shape[3])
         full = resize_masks(aggregate(prob), size, "bilinear")
-        return jax.nn.softmax(full, axis=1), full
+        return softmax_over_objects(full), full
 
     def encode_mask(
         self,

@@ -46,7 +46,6 @@ from s3_jax.propagation.step import annotate, read_next, step, step_read, with_m
 
 FORMAT = 1
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-DEFAULT_PROPAGATION = PropagationConfig()
 STEP = {"step": "(weights, state, frame) -> state, probabilities (1 + objects h w)"}
 SPLIT_STEP = {
     "read": "(weights, state, features) -> state, readout (b objects h/16 w/16 c)",
@@ -63,6 +62,7 @@ class ExportConfig:
     size: height and width of frames in pixels.
     objects: number of objects; masks may be left empty for fewer.
     platforms: where the file will run; kernels use the form that suits the first one.
+    propagation: how videos are processed; None for what suits the network.
     split: write the step as `encode`, `read` and `decode`, so that frames can be encoded elsewhere,
       or ahead of time.
     """
@@ -71,7 +71,7 @@ class ExportConfig:
     objects: int = 1
     dtype: str = "float32"
     platforms: tuple[str, ...] = ("cpu",)
-    propagation: PropagationConfig = DEFAULT_PROPAGATION
+    propagation: PropagationConfig | None = None
     split: bool = False
 
     def __post_init__(self) -> None:
@@ -99,6 +99,11 @@ class Programs:
     config: ExportConfig
     geometry: FrameGeometry
 
+    @property
+    def propagation(self) -> PropagationConfig:
+        """Return how videos are processed."""
+        return self.config.propagation or PropagationConfig.suiting(self.model.config)
+
     def start(
         self, weights: Leaves, frame: UInt8[Array, "h w 3"], masks: Float[Array, "k h w"]
     ) -> Leaves:
@@ -108,7 +113,7 @@ class Programs:
         state = assign_slots(self._empty_state(), jnp.ones(count, bool), jnp.int32(0))
         state, _ = annotate(
             self._network(weights),
-            self.config.propagation,
+            self.propagation,
             state,
             prepare_image(frame, self.geometry),
             pad(masks, self.geometry, axis=2),
@@ -123,7 +128,7 @@ class Programs:
         """Return the next state, and probabilities at the frames' size."""
         after, prob = step(
             self._network(weights),
-            self.config.propagation,
+            self.propagation,
             self._state(state),
             prepare_image(frame, self.geometry),
         )
@@ -139,7 +144,7 @@ class Programs:
         self, weights: Leaves, state: Leaves, features: Features
     ) -> tuple[Leaves, Float[Array, "b k h16 w16 c"]]:
         """Return the state with usage counted, and every object's readout for a frame."""
-        after, readout = read_next(self.config.propagation, self._state(state), _joined(features))
+        after, readout = read_next(self.propagation, self._state(state), _joined(features))
         return jax.tree.leaves(after), readout
 
     def decode(
@@ -153,7 +158,7 @@ class Programs:
         """Return the next state, and probabilities at the frames' size."""
         after, prob = step_read(
             self._network(weights),
-            self.config.propagation,
+            self.propagation,
             self._state(state),
             self._images(frame),
             _joined(features),
@@ -162,14 +167,14 @@ class Programs:
         return jax.tree.leaves(after), restore(prob, self.geometry)
 
     def _images(self, frame: UInt8[Array, "h w 3"]) -> Float[Array, "b H W 3"]:
-        return with_mirror_image(prepare_image(frame, self.geometry), self.config.propagation)
+        return with_mirror_image(prepare_image(frame, self.geometry), self.propagation)
 
     def _network(self, weights: Leaves) -> Network:
         return Network(self.model, jax.tree.unflatten(self.structure, weights))
 
     def _empty_state(self) -> VideoState:
         config = self.config
-        return init_state(self.model.config, config.propagation, self.geometry.padded,
+        return init_state(self.model.config, self.propagation, self.geometry.padded,
                           config.objects, jnp.dtype(config.dtype).type)  # fmt: skip
 
     def _state(self, leaves: Leaves) -> VideoState:
@@ -198,7 +203,7 @@ def write_export(
     programs = Programs(network, structure, config, geometry)
     parts = _serialized(programs, leaves)
     parts["weights.npz"] = _archive(leaves)
-    about = _about(model, config) | {"sha256": {name: _sha256(x) for name, x in parts.items()}}
+    about = _about(programs) | {"sha256": {name: _sha256(x) for name, x in parts.items()}}
     parts["about.json"] = json.dumps(about, indent=1).encode()
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, content in parts.items():
@@ -247,7 +252,8 @@ def _archive(leaves: Sequence[Any]) -> bytes:
     return file.getvalue()
 
 
-def _about(model: ModelConfig, config: ExportConfig) -> dict[str, Any]:
+def _about(programs: Programs) -> dict[str, Any]:
+    config = programs.config
     return {
         "format": FORMAT,
         "height": config.size[0],
@@ -255,8 +261,8 @@ def _about(model: ModelConfig, config: ExportConfig) -> dict[str, Any]:
         "objects": config.objects,
         "dtype": config.dtype,
         "platforms": config.platforms,
-        "model": to_dict(model),
-        "propagation": to_dict(config.propagation),
+        "model": to_dict(programs.model.config),
+        "propagation": to_dict(programs.propagation),
         "start": "(weights, frame (h w 3) uint8, masks (objects h w) float32) -> state",
         "encode": "(weights, frame) -> features by name",
         **(SPLIT_STEP if config.split else STEP),

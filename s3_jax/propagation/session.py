@@ -115,7 +115,7 @@ class Session:
 
     Args:
       config, variables: a network, for example from `s3_jax.checkpoints.model.load_model`.
-      propagation: how the video is processed; defaults to `PropagationConfig()`.
+      propagation: how the video is processed; defaults to what suits the network.
       dtype: type of the network's computation, float32 or bfloat16.
     """
 
@@ -128,7 +128,7 @@ class Session:
         dtype: Any = jnp.float32,
     ) -> None:
         self.config = config
-        self.propagation = propagation or PropagationConfig()
+        self.propagation = propagation or PropagationConfig.suiting(config)
         dtype = jnp.dtype(dtype) if isinstance(dtype, str) else dtype
         self._dtype = dtype
         used = {name: variables[name] for name in ("params", "batch_stats") if name in variables}

@@ -23,7 +23,7 @@ from s3_jax.config import PropagationConfig
 from s3_jax.memory.policy import MemoryFrame, MemoryQuery, policy_of
 from s3_jax.memory.state import KeyValueMemory
 from s3_jax.models.key_projection import Key
-from s3_jax.models.masks import EPSILON, aggregate
+from s3_jax.models.masks import EPSILON, aggregate, softmax_over_objects
 from s3_jax.models.s3 import S3, ImageFeatures, Segmentation
 from s3_jax.ops.in_place import update_if
 from s3_jax.propagation import frame
@@ -209,7 +209,7 @@ def _segment_read(
         same_bucket(state),
         config.chunk_size,
     )
-    prob = _softmax_over_objects(segmentation.logits, seen)
+    prob = _softmax_over_slots(segmentation.logits, seen)
     if config.flip:
         average = (prob[:1] + prob[1:, ..., ::-1]) / 2
         prob = jnp.concatenate([average, average[..., ::-1]])
@@ -316,7 +316,7 @@ def normalize(masks: Float[Array, "b k H W"], active: Bool[Array, " k"]) -> Floa
     is used instead (straight-through), with the remainder going to the background.
     """
     masks = jnp.where(active.reshape(1, -1, 1, 1), masks, 0)
-    prob = _softmax_over_objects(aggregate(masks), active)
+    prob = _softmax_over_slots(aggregate(masks), active)
     clamped = (masks <= EPSILON) | (masks >= 1 - EPSILON)
     hard = jnp.all(clamped, axis=1, keepdims=True)
     remainder = 1 - jnp.sum(masks, axis=1, keepdims=True)
@@ -325,12 +325,12 @@ def normalize(masks: Float[Array, "b k H W"], active: Bool[Array, " k"]) -> Floa
     return jnp.where(hard, straight, prob)
 
 
-def _softmax_over_objects(
+def _softmax_over_slots(
     logits: Float[Array, "b n H W"], active: Bool[Array, " k"]
 ) -> Float[Array, "b n H W"]:
     """Apply a softmax in which empty slots get exactly zero."""
     channels = jnp.concatenate([jnp.ones(1, bool), active]).reshape(1, -1, 1, 1)
-    return jax.nn.softmax(jnp.where(channels, logits, -jnp.inf), axis=1)
+    return softmax_over_objects(jnp.where(channels, logits, -jnp.inf))
 
 
 def _overwrite(

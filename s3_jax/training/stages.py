@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from s3_jax.checkpoints.model import load_model
-from s3_jax.config import ModelConfig
+from s3_jax.config import OF_USE, ModelConfig
 from s3_jax.errors import InputError
 from s3_jax.models.s3 import S3
 from s3_jax.models.variables import Variables, initial_variables
@@ -57,10 +57,10 @@ def hand_over(
     input channel, for the masks of other objects, is initialized orthogonally from the seed.
 
     Raises:
-      InputError: the networks differ in any other way, `min_internal_size` aside.
+      InputError: the networks differ in any other way that affects weights.
     """
     variables = {name: variables[name] for name in ("params", "batch_stats")}
-    config = dataclasses.replace(config, min_internal_size=model.min_internal_size)
+    config = dataclasses.replace(config, **{name: getattr(model, name) for name in OF_USE})
     if config == model:
         return variables
     if dataclasses.replace(config, single_object=False) != model:

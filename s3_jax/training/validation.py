@@ -46,7 +46,7 @@ class Validator:
         Raises:
           InputError: a video cannot be read, in any process.
         """
-        propagation = PropagationConfig().at_most(self._rules.short_side)
+        propagation = PropagationConfig.suiting(config).at_most(self._rules.short_side)
         session = Session(config, variables, propagation, dtype=jnp.dtype(dtype))
 
         def new_session() -> Session:

@@ -36,5 +36,8 @@ def test_settings_are_those_of_the_protocol(name):
     assert (config.long_term, config.mem_every, config.max_mem_frames) == (long_term, mem_every, 5)
     assert benchmark.package == package
     found = benchmark.plus
-    assert plus == (found and (found.short_side, found.mem_every, found.max_mem_frames))
-    assert not (found and found.long_term)
+    assert (plus is None) == (found is None)
+    if found:
+        config = PropagationConfig(**found.propagation())
+        assert plus == (found.short_side, config.mem_every, config.max_mem_frames)
+        assert not config.long_term

@@ -102,6 +102,8 @@ def configurations(draw: st.DrawFn) -> ModelConfig:
         single_object=draw(st.booleans()),
         size_multiple=16 if resnet and attention == "multi_head" else 32,
         min_internal_size=416 if compact else 1,
+        mem_every=3 if compact else 5,
+        stagger=1 if compact else 5,
     )
 
 

@@ -69,3 +69,13 @@ def test_groups_are_blind_to_each_other(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(others(prob, group)[:, 1], 0)
     np.testing.assert_array_equal(foreground(prob, group)[:, pair], foreground(prob[:, pair]))
     np.testing.assert_array_equal(foreground(prob, group)[:, 1:2], foreground(prob[:, 1:2]))
+
+
+@hypothesis.given(hnp.arrays(np.float32, (1, 4, 3, 2), elements=st.floats(-30, 30, width=32)))
+@quick
+def test_softmax_over_objects_is_that_of_jax(logits: np.ndarray) -> None:
+    for some in (logits, np.where(np.arange(4).reshape(1, 4, 1, 1) == 2, -np.inf, logits)):
+        expected, expected_gradient = jax.vjp(lambda x: jax.nn.softmax(x, axis=1), some)
+        found, gradient = jax.vjp(masks.softmax_over_objects, some)
+        np.testing.assert_allclose(found, expected, atol=3e-7)
+        np.testing.assert_allclose(gradient(logits)[0], expected_gradient(logits)[0], atol=3e-5)

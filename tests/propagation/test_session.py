@@ -1,5 +1,6 @@
 """The session: objects come, are corrected, and go, at any frame and in any combination."""
 
+import dataclasses
 import os
 import signal
 import threading
@@ -25,6 +26,12 @@ def make(network, **settings) -> Session:
 def run(session: Session, video: Video, frames: int = 8) -> list[np.ndarray]:
     session.add(video.hard_masks(0, 1, 2, 3))
     return [r.prob for r in session.propagate(video.frames[:frames])]
+
+
+def test_the_network_decides_how_often_memory_is_updated(tiny_network):
+    network = dataclasses.replace(TINY, mem_every=2, stagger=1)
+    settings = Session(network, tiny_network.variables).propagation
+    assert settings == PropagationConfig(mem_every=2, stagger=1)
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@
 
 import contextlib
 
-from s3_jax.cli import command, predict
+from s3_jax.cli import command, predict, propagation_flags
+from s3_jax.config import MODELS
 from tests.tools.fake_session import FakeSession
 
 
@@ -13,5 +14,6 @@ def _workplace():
 
 if __name__ == "__main__":
     predict._find_checkpoint = predict.Path
+    propagation_flags._network_of = lambda checkpoint: MODELS["s3_lite"]
     predict._workplaces = lambda checkpoint, config: ([], [_workplace])
     command.run(predict.main)

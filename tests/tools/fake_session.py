@@ -68,9 +68,12 @@ class FakeSession:
 if __name__ == "__main__":
     from s3_jax.cli import (  # here, for their flags are in the way of other commands
         command,
+        propagation_flags,
         segment,
     )
+    from s3_jax.config import ModelConfig
 
     segment._find_checkpoint = Path
+    propagation_flags._network_of = lambda checkpoint: ModelConfig()
     segment._load_session = lambda checkpoint, config: FakeSession()
     command.run(segment.main)

@@ -80,7 +80,8 @@ def _contents(path: Path) -> dict[str, bytes]:
 SEVERAL = """
 import sys, threading
 import jax
-from s3_jax.cli import command, segment
+from s3_jax.cli import command, propagation_flags, segment
+from s3_jax.config import ModelConfig
 from tests.tools.fake_session import FakeSession
 
 together, used = threading.Barrier(3), []
@@ -91,6 +92,7 @@ def load(checkpoint, config):
     return FakeSession()
 
 segment._find_checkpoint, segment._load_session = segment.Path, load
+propagation_flags._network_of = lambda checkpoint: ModelConfig()
 
 def main():
     code = segment.main()

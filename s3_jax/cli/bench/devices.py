@@ -64,7 +64,7 @@ def _programs(size: tuple[int, int]) -> Iterator[tuple[str, "SpreadProgram"]]:
     from s3_jax.analysis.programs import TrainingTask
 
     model = MODELS[str(MODEL.value)]
-    config = PropagationConfig(long_term=LONG_TERM.value)
+    config = PropagationConfig.suiting(model, long_term=LONG_TERM.value)
     for program in spreading.video_programs(model, config, size, OBJECTS.value):
         yield "video", program
     task = TrainingTask(model, BATCH_SIZE.value, frames=3, crop=CROP.value, dtype="float32")

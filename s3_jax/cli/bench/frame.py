@@ -157,7 +157,7 @@ def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
     from s3_jax.propagation.frame import Network
     from s3_jax.propagation.step import read_memory, remember_last, step
 
-    config = PropagationConfig(long_term=LONG_TERM.value)
+    config = _propagation()
     dtype, products = computing_types(DTYPE.value)
     model = S3(MODELS[MODEL.value], dtype=dtype, products=products)
     variables = random_variables(model.config)
@@ -205,6 +205,10 @@ def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
     yield "memory frame", lambda: frame(config.mem_every - 1)
 
 
+def _propagation() -> PropagationConfig:
+    return PropagationConfig.suiting(MODELS[MODEL.value], long_term=LONG_TERM.value)
+
+
 def _call(model: Any, method: str, variables: Any, *args: Any) -> Any:
     from s3_jax.propagation.frame import Network
 
@@ -231,7 +235,7 @@ def _decode(model: Any) -> Callable[..., Any]:
 
 def _summarize(rows: dict[str, Row]) -> None:
     """Print the seconds per frame of a long video, compared with the published release if known."""
-    every = PropagationConfig().mem_every
+    every = _propagation().mem_every
     frame, memory_frame = rows["frame"].milliseconds, rows["memory frame"].milliseconds
     mean = ((every - 1) * frame + memory_frame) / every / 1e3
     peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
