@@ -15,10 +15,6 @@ from s3_jax.ops.products import product
 
 # Name for rematerialization: custom derivatives hide that a result is a convolution.
 CONVOLUTION = "convolution"
-# Minimum channels and output positions for which Winograd's form saves time on a CPU. Below these,
-# moving the transformed numbers costs more time than the saved multiplications.
-WINOGRAD_CHANNELS = 128
-WINOGRAD_POSITIONS = 1024
 # Maximum channels for which blocks save time in a first convolution on a CPU.
 BLOCK_INPUTS = 6
 BLOCK_OUTPUTS = 32
@@ -132,8 +128,8 @@ def _saves_multiplications(x: Array, kernel: Array, stride: int, padding: int) -
     return (
         (kernel.shape[0], stride, padding) == (3, 1, 1)
         and x.dtype == jnp.float32
-        and min(kernel.shape[2:]) >= WINOGRAD_CHANNELS
-        and x.shape[1] * x.shape[2] >= WINOGRAD_POSITIONS
+        and min(kernel.shape[2:]) >= winograd.CHANNELS
+        and x.size // x.shape[3] * kernel.size >= winograd.MULTIPLICATIONS
     )
 
 

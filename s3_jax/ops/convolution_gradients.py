@@ -14,11 +14,6 @@ from s3_jax.ops import winograd
 from s3_jax.ops.precision import wide_type
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-# Minimum channels for which Winograd's form saves time in the kernel gradient. The input gradient
-# needs more channels, and at least this many positions in all maps together.
-WINOGRAD_CHANNELS = 32
-WINOGRAD_INPUT_CHANNELS = 64
-WINOGRAD_POSITIONS = 1024
 # Up to this many channels, the input is the smaller side of a kernel's gradient.
 FEW_CHANNELS = 8
 
@@ -34,9 +29,9 @@ def input_gradient(
     size, (b, h, w, _) = kernel.shape[0], shape
     if (size, stride, padding) == (7, 2, 3) and h % 2 == w % 2 == 0:
         return _input_gradient_in_blocks(kernel, grad)
-    wide = min(kernel.shape[2:]) >= WINOGRAD_INPUT_CHANNELS and grad.dtype == jnp.float32
+    wide = min(kernel.shape[2:]) >= winograd.CHANNELS and grad.dtype == jnp.float32
     if wide and _is_plain_3x3(kernel, stride, padding):
-        if b * h * w >= WINOGRAD_POSITIONS:
+        if b * h * w >= winograd.POSITIONS:
             return winograd.convolve_3x3(grad, _turned(kernel))
         return _input_gradient_by_product(kernel, grad)
     return input_gradient_by_convolution(shape, kernel, grad, stride, padding)
@@ -186,7 +181,11 @@ def _is_plain_3x3(kernel: Array, stride: int, padding: int) -> bool:
 
 
 def _suits_winograd(x: Array, kernel: Array) -> bool:
-    return x.dtype == jnp.float32 and min(kernel.shape[2:]) >= WINOGRAD_CHANNELS
+    return (
+        x.dtype == jnp.float32
+        and min(kernel.shape[2:]) >= winograd.CHANNELS
+        and x.size // x.shape[3] >= winograd.POSITIONS_OF_KERNEL_GRADIENT
+    )
 
 
 def _turned(kernel: Float[Array, "n n i o"]) -> Float[Array, "n n o i"]:
