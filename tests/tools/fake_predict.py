@@ -3,7 +3,7 @@
 import contextlib
 
 from s3_jax.cli import command, predict, propagation_flags
-from s3_jax.config import MODELS
+from s3_jax.config import MODELS, ModelConfig
 from tests.tools.fake_session import FakeSession
 
 
@@ -14,6 +14,6 @@ def _workplace():
 
 if __name__ == "__main__":
     predict._find_checkpoint = predict.Path
-    propagation_flags._network_of = lambda checkpoint: MODELS["s3_lite"]
+    propagation_flags._network_of = lambda checkpoint: MODELS.get(checkpoint.name, ModelConfig())
     predict._workplaces = lambda checkpoint, config: ([], [_workplace])
     command.run(predict.main)

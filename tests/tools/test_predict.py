@@ -79,7 +79,7 @@ def test_masks_record_and_what_to_do_next(folder):
     record = json.loads((out / "run.json").read_text())
     settings = record["settings"]
     assert (settings["dataset"], settings["size"]) == ("davis2017-val", 480)
-    assert (settings["mem_every"], settings["stagger"]) == (7, 1)  # 1 suits s3_lite
+    assert (settings["mem_every"], settings["max_mem_frames"]) == (7, 5)
     assert (record["frames"], sorted(record["videos"])) == (13, sorted(VIDEOS))
     assert record["versions"]["jax"]
     assert record["peak_memory"] > 10**7
@@ -88,8 +88,16 @@ def test_masks_record_and_what_to_do_next(folder):
     again = _run(folder, mem_every=7)
     assert again.returncode == 0
     assert "13/13" in again.stderr
-    _fails(_run(folder), "another mem_every (7, now 3)", "--overwrite")
+    _fails(_run(folder), "another mem_every (7, now 5)", "--overwrite")
     assert _run(folder, overwrite=True).returncode == 0
+
+
+@pytest.mark.parametrize(("flags", "expected"), [({}, (3, 1)), ({"mem_every": 4}, (4, 1))])
+def test_the_network_decides_what_no_flag_sets(folder, flags, expected):
+    checkpoint = (folder / "checkpoint").rename(folder / "s3_lite")
+    assert _run(folder, checkpoint=checkpoint, **flags).returncode == 0
+    settings = json.loads((folder / "out/run.json").read_text())["settings"]
+    assert (settings["mem_every"], settings["stagger"]) == expected
 
 
 def test_shards_together_make_the_whole(folder):
