@@ -1,7 +1,8 @@
 """S3 video object segmentation (ICLR 2025) in JAX and Flax: the names that most programs need.
 
     config, variables = s3_jax.load_model("s3_lite")
-    session = s3_jax.Session(config, variables, s3_jax.PropagationConfig(long_term=True))
+    settings = s3_jax.PropagationConfig.suiting(config, long_term=True)
+    session = s3_jax.Session(config, variables, settings)
     session.add(first_mask)  # (H, W) ids, 0 is background
     for result in session.propagate(frames):  # (H, W, 3) uint8 each
         ids, confidence = result.index_mask(), result.confidence

@@ -6,8 +6,8 @@ transform inputs and taps to values at the points, multiply, transform back (Lav
 2016). Here both axes are transformed, so a tile of 4 x 4 results needs 36 products instead of 144.
 The products of all tiles at one pair of points are a matrix product over channels.
 
-The choice of points decides how rounding errors grow. With those below, they grow half as much as
-with the usual points 0, 1, -1, 2, -2.
+The choice of points decides how rounding errors grow: to 2.6 times those of the direct sum with the
+points below, and to 5.3 times with the usual points 0, 1, -1, 2, -2 (128 channels).
 """
 
 from collections.abc import Sequence
