@@ -22,7 +22,7 @@ from s3_jax.models.s3 import S3
 from s3_jax.propagation.frame import Network, Variables, WatchedNetwork
 from s3_jax.propagation.geometry import FrameGeometry, prepare_image
 from s3_jax.propagation.state import STRIDE, VideoState
-from s3_jax.propagation.step import segment_next, with_mirror_image
+from s3_jax.propagation.step import encode, segment_next
 
 
 class Explanation(NamedTuple):
@@ -95,8 +95,8 @@ def _look(
     """Return each block's queries, the tokens that they may not read, and the similarity."""
     network = WatchedNetwork(model, variables)
     config = dataclasses.replace(config, chunk_size=-1)  # so that sown arrays hold all objects
-    images = with_mirror_image(prepare_image(image, geometry), config)
-    segment_next(network, config, state, network(S3.encode_image, images))
+    encoded = encode(network, config, prepare_image(image, geometry))
+    segment_next(network, config, state, encoded.features)
     transformer = network.seen["object_transformer"]
     blocks = [transformer.get(f"blocks_{i}", {}) for i in range(model.config.num_blocks)]
     offered: list[Any] = [offered_similarity(block) for block in blocks]

@@ -42,7 +42,15 @@ from s3_jax.propagation.geometry import (
     restore,
 )
 from s3_jax.propagation.state import VideoState, assign_slots, init_state
-from s3_jax.propagation.step import annotate, read_next, step, step_read, with_mirror_image
+from s3_jax.propagation.step import (
+    Encoded,
+    annotate,
+    encode,
+    read_next,
+    step,
+    step_read,
+    with_mirror_image,
+)
 
 FORMAT = 1
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -136,8 +144,8 @@ class Programs:
 
     def encode(self, weights: Leaves, frame: UInt8[Array, "h w 3"]) -> Features:
         """Return features at strides 16, 8 and 4, pixel feature, and key."""
-        network = self._network(weights)
-        features = network(S3.encode_image, self._images(frame))
+        prepared = prepare_image(frame, self.geometry)
+        features = encode(self._network(weights), self.propagation, prepared).features
         return features._asdict() | features.key._asdict()
 
     def read(
@@ -160,8 +168,7 @@ class Programs:
             self._network(weights),
             self.propagation,
             self._state(state),
-            self._images(frame),
-            _joined(features),
+            Encoded(self._images(frame), _joined(features)),
             readout,
         )
         return jax.tree.leaves(after), restore(prob, self.geometry)

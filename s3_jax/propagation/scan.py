@@ -12,7 +12,7 @@ from s3_jax.models.s3 import S3
 from s3_jax.propagation.frame import Network
 from s3_jax.propagation.geometry import FrameGeometry, prepare_image
 from s3_jax.propagation.state import VideoState
-from s3_jax.propagation.step import step_encoded, with_mirror_image
+from s3_jax.propagation.step import Encoded, step_encoded, with_mirror_image
 
 
 def scan(
@@ -53,8 +53,8 @@ def scan(
 
     def step(state: VideoState, inputs: tuple[Any, ...]) -> tuple[VideoState, Array]:
         """Run the part of a frame's step that follows the image encoder."""
-        images, features, end = inputs
-        return step_encoded(network, config, state, images, features, end)
+        encoded, end = inputs
+        return step_encoded(network, config, state, encoded, end)
 
     def together(state: VideoState, inputs: tuple[Array, ...]) -> tuple[VideoState, Array]:
         """Encode some frames together, then run their steps one after the other."""
@@ -63,7 +63,7 @@ def scan(
         features = network(S3.encode_image, images.reshape(-1, *images.shape[2:]))
         features = jax.tree.map(lambda x: x.reshape(*images.shape[:2], *x.shape[1:]), features)
         one = checkpoint(step) if encode_at_once > 1 else step
-        return jax.lax.scan(one, state, (images, features, end))
+        return jax.lax.scan(one, state, (Encoded(images, features), end))
 
     def run(state: VideoState, chosen: slice, size: int) -> tuple[VideoState, Array]:
         """Process the chosen frames, `size` of them encoded together."""

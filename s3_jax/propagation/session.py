@@ -29,6 +29,7 @@ from s3_jax.limits import require_within
 from s3_jax.models.s3 import S3
 from s3_jax.ops.products import computing_types
 from s3_jax.propagation import snapshot
+from s3_jax.propagation.ahead import encode_ahead
 from s3_jax.propagation.explain import Explanation, explain
 from s3_jax.propagation.frame import Network, Variables
 from s3_jax.propagation.geometry import (
@@ -48,7 +49,7 @@ from s3_jax.propagation.state import (
     init_state,
     release_slots,
 )
-from s3_jax.propagation.step import annotate, step
+from s3_jax.propagation.step import Encoded, annotate_encoded, encode, step_encoded
 
 Masks = np.ndarray | Mapping[int, np.ndarray]
 
@@ -83,6 +84,14 @@ class FrameResult:
         """Return object ids (h, w), 0 for background; uint8, uint16 or int32 depending on ids."""
         ids = np.array((0, *self.object_ids))
         return ids.astype(np.result_type(*(np.min_scalar_type(i) for i in ids)))[self._labels]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EncodedFrame:
+    """A frame that has passed the image encoder, from `Session.encode`, for `Session.step`."""
+
+    _geometry: FrameGeometry
+    _encoded: Encoded
 
 
 @dataclasses.dataclass
@@ -135,6 +144,8 @@ class Session:
         computed, products = computing_types(dtype)
         model = S3(config, dtype=computed, products=products)
         self._network = Network(model, jax.device_put(used))
+        devices = jax.tree.leaves(self._network.variables)[0].devices()
+        self._device = min(devices, key=str) if len(devices) == 1 else None
         self.reset()
 
     @property
@@ -246,11 +257,33 @@ class Session:
             self._state = release_slots(self._state, jnp.asarray(deleted))
         self._slots.delete(ids)
 
-    def step(self, image: np.ndarray, *, end: bool = False, permanent: bool = False) -> FrameResult:
-        """Process the next frame.
+    def encode(self, image: UInt8[np.ndarray, "h w 3"]) -> EncodedFrame:
+        """Run the image encoder on a frame of this video, which need not be the next one.
+
+        The encoder needs no memory, so this may run in another thread while earlier frames are
+        being processed (`ahead.encode_ahead`). The result can be used in several steps.
 
         Args:
           image: RGB, uint8.
+
+        Raises:
+          InputError: see `step`.
+        """
+        geometry = self._geometry_of(image)
+        on_device = jax.default_device(self._device) if self._device else contextlib.nullcontext()
+        with on_device:  # other threads have another default
+            encoded = _encode(
+                self._network.model, self.propagation, geometry, self._network.variables, image
+            )
+        return EncodedFrame(geometry, jax.block_until_ready(encoded))
+
+    def step(
+        self, image: np.ndarray | EncodedFrame, *, end: bool = False, permanent: bool = False
+    ) -> FrameResult:
+        """Process the next frame.
+
+        Args:
+          image: RGB, uint8; or the result of `encode` for it.
           end: True for the last frame, which need not be remembered.
           permanent: True to keep it in memory forever.
 
@@ -294,18 +327,27 @@ class Session:
     def propagate(self, frames: Iterable[np.ndarray]) -> Iterator[FrameResult]:
         """Process frames one after the other; the last of them ends the video.
 
+        On CPUs, another thread reads `frames` and encodes them, up to three frames ahead.
+
         Raises:
           InputError: see `step`.
         """
-        iterator = iter(frames)
-        try:
-            image = next(iterator)
-        except StopIteration:
-            return
-        for following in iterator:
-            yield self.step(image)
-            image = following
-        yield self.step(image, end=True)
+
+        def needed(item: tuple[int, np.ndarray]) -> np.ndarray | None:
+            """Return the image if an object exists by then."""
+            index, image = item
+            exists = self._slots.ids or min(tuple(self._pending), default=index + 1) <= index
+            return image if exists else None
+
+        numbered = enumerate(frames, self._next_frame)
+        held: list[Any] = []
+        with contextlib.closing(encode_ahead(self, numbered, needed)) as ahead:
+            for (_, image), encoded in ahead:
+                if held:
+                    yield self.step(held.pop())
+                held.append(image if encoded is None else encoded)
+            if held:
+                yield self.step(held.pop(), end=True)
 
     def explain(self, image: np.ndarray) -> Explanation:
         """Return what object queries would read in the next frame, without remembering it.
@@ -453,23 +495,30 @@ class Session:
         if len(shapes) > 1:
             raise InputError(f"the masks for frame {index} have different sizes: {sorted(shapes)}")
 
-    def _geometry_of(self, image: np.ndarray) -> FrameGeometry:
+    def _geometry_of(self, image: np.ndarray | EncodedFrame) -> FrameGeometry:
         """Return the geometry of a frame, checked against earlier frames."""
+        if isinstance(image, EncodedFrame):
+            geometry = image._geometry
+        else:
+            geometry = self._make_geometry(self._checked_size(image))
+        if self._geometry is not None and geometry != self._geometry:
+            (height, width), (before_height, before_width) = (
+                geometry.original,
+                self._geometry.original,
+            )
+            raise InputError(
+                f"frame {self._next_frame} is {width}x{height} but the video so far is "
+                f"{before_width}x{before_height}: resize it, or start a new session with reset()"
+            )
+        return geometry
+
+    def _checked_size(self, image: np.ndarray) -> tuple[int, int]:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InputError(
                 f"frame {self._next_frame} has shape {image.shape} and type {image.dtype}; it must "
                 "be an RGB image (height, width, 3) of type uint8"
             )
-        size = (image.shape[0], image.shape[1])
-        if self._geometry is None:
-            return self._make_geometry(size)
-        if size != self._geometry.original:
-            raise InputError(
-                f"frame {self._next_frame} is {size[1]}x{size[0]} but the video so far is "
-                f"{self._geometry.original[1]}x{self._geometry.original[0]}: resize it, or start "
-                "a new session with reset()"
-            )
-        return self._geometry
+        return image.shape[0], image.shape[1]
 
     def _make_geometry(self, size: tuple[int, int]) -> FrameGeometry:
         return network_geometry(size, self.config, self.propagation.max_internal_size)
@@ -478,8 +527,15 @@ class Session:
         dtype = jnp.dtype(self._network.model.dtype)
         return init_state(self.config, self.propagation, geometry.padded, 1, dtype)
 
+    def _encoded(self, image: np.ndarray | EncodedFrame) -> Encoded:
+        return (image if isinstance(image, EncodedFrame) else self.encode(image))._encoded
+
     def _annotate(
-        self, image: np.ndarray, masks: dict[int, np.ndarray], end: bool, permanent: bool
+        self,
+        image: np.ndarray | EncodedFrame,
+        masks: dict[int, np.ndarray],
+        end: bool,
+        permanent: bool,
     ) -> Array:
         self._admit([id_ for id_ in masks if id_ not in self._slots.ids])
         self._make_room(permanent)
@@ -491,15 +547,16 @@ class Session:
         given = jnp.asarray(self._slots.mask(list(masks)))
         self._state, prob = _annotate(
             self._network.model, self.propagation, self._geometry, complete,
-            self._network.variables, self._state, image, stacked, given, end, permanent,
+            self._network.variables, self._state, self._encoded(image), stacked, given, end,
+            permanent,
         )  # fmt: skip
         return prob
 
-    def _propagate(self, image: np.ndarray, end: bool, permanent: bool) -> Array:
+    def _propagate(self, image: np.ndarray | EncodedFrame, end: bool, permanent: bool) -> Array:
         self._make_room(permanent)
         self._state, prob = _step(
-            self._network.model, self.propagation, self._geometry,
-            self._network.variables, self._state, image, end, permanent,
+            self._network.model, self.propagation,
+            self._network.variables, self._state, self._encoded(image), end, permanent,
         )  # fmt: skip
         return prob
 
@@ -539,20 +596,28 @@ class Session:
         )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(4,))
-def _step(
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _encode(
     model: S3,
     config: PropagationConfig,
     geometry: FrameGeometry,
     variables: Variables,
-    state: VideoState,
     image: UInt8[Array, "h w 3"],
+) -> Encoded:
+    return encode(Network(model, variables), config, prepare_image(image, geometry))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3,))
+def _step(
+    model: S3,
+    config: PropagationConfig,
+    variables: Variables,
+    state: VideoState,
+    encoded: Encoded,
     end: Bool[Array, ""],
     permanent: Bool[Array, ""],
 ) -> tuple[VideoState, Float[Array, "n H W"]]:
-    network = Network(model, variables)
-    prepared = prepare_image(image, geometry)
-    return step(network, config, state, prepared, end, permanent)
+    return step_encoded(Network(model, variables), config, state, encoded, end, permanent)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(5,))
@@ -563,17 +628,16 @@ def _annotate(
     complete: bool,
     variables: Variables,
     state: VideoState,
-    image: UInt8[Array, "h w 3"],
+    encoded: Encoded,
     masks: Float[Array, "k inner_h inner_w"],
     given: Bool[Array, " k"],
     end: Bool[Array, ""],
     permanent: Bool[Array, ""],
 ) -> tuple[VideoState, Float[Array, "n H W"]]:
     network = Network(model, variables)
-    prepared = prepare_image(image, geometry)
     masks = pad(masks[None], geometry, axis=2)
-    return annotate(
-        network, config, state, prepared, masks, given, end, permanent, complete=complete
+    return annotate_encoded(
+        network, config, state, encoded, masks, given, end, permanent, complete=complete
     )
 
 

@@ -37,6 +37,17 @@ from s3_jax.propagation.state import (
 )
 
 
+class Encoded(NamedTuple):
+    """A frame after the image encoder, which needs no memory and can run ahead of time.
+
+    images: the frame, RGB in [0, 1] and padded, and with `PropagationConfig.flip` its mirror image.
+    features: features of these images.
+    """
+
+    images: Float[Array, "b H W 3"]
+    features: ImageFeatures
+
+
 class Prediction(NamedTuple):
     """A frame that has been segmented but not remembered yet.
 
@@ -45,6 +56,14 @@ class Prediction(NamedTuple):
 
     prob: Float[Array, "b n H W"]
     segmentation: Segmentation
+
+
+def encode(
+    network: Network | WatchedNetwork, config: PropagationConfig, image: Float[Array, "1 H W 3"]
+) -> Encoded:
+    """Run the image encoder on a frame; image: RGB in [0, 1], padded."""
+    images = with_mirror_image(image, config)
+    return Encoded(images, network(S3.encode_image, images))
 
 
 def step(
@@ -66,40 +85,36 @@ def step(
     Returns:
       The next state, and probabilities: background first, then one map per slot (0 if empty).
     """
-    images = with_mirror_image(image, config)
-    features = network(S3.encode_image, images)
-    return step_encoded(network, config, state, images, features, end, permanent)
+    encoded = encode(network, config, image)
+    return step_encoded(network, config, state, encoded, end, permanent)
 
 
 def step_encoded(
     network: Network,
     config: PropagationConfig,
     state: VideoState,
-    images: Float[Array, "b H W 3"],
-    features: ImageFeatures,
+    encoded: Encoded,
     end: Flag = False,
     permanent: Flag = False,
 ) -> tuple[VideoState, Float[Array, "n H W"]]:
     """Run the part of `step` that follows the image encoder and depends on earlier frames.
 
     Args:
-      images: the frame and, with `config.flip`, its mirror image.
-      features: features of these images.
+      encoded: the frame, from `encode`.
       state, end, permanent: see `step`.
 
     Returns:
       See `step`.
     """
-    state, readout = read_next(config, state, features)
-    return step_read(network, config, state, images, features, readout, end, permanent)
+    state, readout = read_next(config, state, encoded.features)
+    return step_read(network, config, state, encoded, readout, end, permanent)
 
 
 def step_read(
     network: Network,
     config: PropagationConfig,
     state: VideoState,
-    images: Float[Array, "b H W 3"],
-    features: ImageFeatures,
+    encoded: Encoded,
     readout: Float[Array, "b k h w c"],
     end: Flag = False,
     permanent: Flag = False,
@@ -107,15 +122,14 @@ def step_read(
     """Run the part of `step` that follows reading the memory.
 
     Args:
-      images: the frame and, with `config.flip`, its mirror image.
-      features: features of these images.
+      encoded: the frame, from `encode`.
       readout: every object's readout, from `read_next`.
       state, end, permanent: see `step`.
 
     Returns:
       See `step`.
     """
-    prediction = _segment_read(network, config, state, features, readout)
+    prediction = _segment_read(network, config, state, encoded.features, readout)
     distance = state.since_memory + 1
     end, permanent = jnp.asarray(end), jnp.asarray(permanent)
     state = _update_sensory(network, config, state, prediction, distance, end)
@@ -123,7 +137,7 @@ def step_read(
     is_memory_frame = ((distance >= config.mem_every) & ~end) | permanent
     state = update_if(
         is_memory_frame,
-        lambda state: remember_last(network, config, state, images, features, permanent),
+        lambda state: remember_last(network, config, state, encoded, permanent),
         state,
     )
     return state, prediction.prob[0]
@@ -152,21 +166,46 @@ def annotate(
     Returns:
       See `step`.
     """
-    images = with_mirror_image(image, config)
-    features = network(S3.encode_image, images)
+    encoded = encode(network, config, image)
+    return annotate_encoded(
+        network, config, state, encoded, masks, given, end, permanent, complete=complete
+    )
+
+
+def annotate_encoded(
+    network: Network,
+    config: PropagationConfig,
+    state: VideoState,
+    encoded: Encoded,
+    masks: Float[Array, "1 k H W"],
+    given: Bool[Array, " k"],
+    end: Flag = False,
+    permanent: Flag = False,
+    *,
+    complete: bool = False,
+) -> tuple[VideoState, Float[Array, "n H W"]]:
+    """Run the part of `annotate` that follows the image encoder.
+
+    Args:
+      encoded: the frame, from `encode`.
+      state, masks, given, end, permanent, complete: see `annotate`.
+
+    Returns:
+      See `step`.
+    """
     masks = _mirror_masks(masks, config)
     distance = state.since_memory + 1
     end, permanent = jnp.asarray(end), jnp.asarray(permanent)
     predicted = jnp.zeros_like(masks)
     if not complete:
-        state, prediction = segment_next(network, config, state, features)
+        state, prediction = segment_next(network, config, state, encoded.features)
         state = _update_sensory(network, config, state, prediction, distance, end)
         predicted = prediction.prob[:, 1:]
     prob = normalize(_overwrite(predicted, masks, given), active(state))
     state = state.replace(last_mask=prob[:, 1:], since_memory=distance)
     state = update_if(
         ~end | permanent,
-        lambda state: remember_last(network, config, state, images, features, permanent),
+        lambda state: remember_last(network, config, state, encoded, permanent),
         state,
     )
     return state, prob[0]
@@ -220,17 +259,16 @@ def remember_last(
     network: Network,
     config: PropagationConfig,
     state: VideoState,
-    images: Float[Array, "b H W 3"],
-    features: ImageFeatures,
+    encoded: Encoded,
     permanent: Flag,
 ) -> VideoState:
     """Return the state that also remembers the frame whose masks are `state.last_mask`."""
     objects, memory = frame.remember(
         network,
-        images,
-        features.pix_feat,
+        encoded.images,
+        encoded.features.pix_feat,
         state.objects,
-        functools.partial(write_memory, config, state, features.key, permanent),
+        functools.partial(write_memory, config, state, encoded.features.key, permanent),
         active(state),
         chunk_size=config.chunk_size,
     )

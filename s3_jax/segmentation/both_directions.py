@@ -22,6 +22,7 @@ from s3_jax.media.background import WriteBehind, prefetch
 from s3_jax.media.mask_files import Mask
 from s3_jax.media.resize import shrink_image, shrunk_size
 from s3_jax.media.video_files import Frame, VideoSource
+from s3_jax.propagation.ahead import encode_ahead
 from s3_jax.propagation.joining import Share, join, quantize, read_quantized, share
 from s3_jax.segmentation.run_folder import RunFolder
 from s3_jax.segmentation.video import (
@@ -36,6 +37,7 @@ from s3_jax.segmentation.video import (
     advance,
     given_ids,
     save_result,
+    tracked_image,
 )
 
 READ_AT_ONCE = 256 * 2**20  # bytes of frames to decode forwards at a time and then use in reverse
@@ -152,9 +154,10 @@ def fill_backwards(
     steps = prefetch(_steps(source, masks, config, given, given.last - done))
     saver = Saver(session, folder, save_seconds, "backward")
     lost, stopped = list(source.lost), False
-    with WriteBehind() as writer, contextlib.closing(steps):
-        for step in steps:
-            result = advance(session, step)
+    ahead = encode_ahead(session, steps, tracked_image)
+    with WriteBehind() as writer, contextlib.closing(steps), contextlib.closing(ahead):
+        for step, encoded in ahead:
+            result = advance(session, step, encoded)
             if result is not None and step.frame.index < given.last:
                 shares = given.shares(step.frame.index)
                 writer.submit(_keep, folder, config, masks.first, step, result, shares)

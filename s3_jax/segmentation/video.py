@@ -32,6 +32,7 @@ from s3_jax.media.resize import (
 )
 from s3_jax.media.video_files import Frame, VideoSource
 from s3_jax.media.writers import write_mask, write_scores
+from s3_jax.propagation.ahead import encode_ahead
 from s3_jax.propagation.joining import quantize, write_quantized
 from s3_jax.segmentation.run_folder import Pass, RunFolder
 
@@ -67,7 +68,9 @@ class Segmenter(Protocol):
 
     def add(self, masks: Any) -> Any: ...
 
-    def step(self, image: np.ndarray, *, end: bool = False) -> Any: ...
+    def encode(self, image: np.ndarray) -> Any: ...
+
+    def step(self, image: Any, *, end: bool = False) -> Any: ...
 
     def save(self, path: Path) -> None: ...
 
@@ -133,7 +136,10 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
-    """One frame at the size that the session sees, and its ids from a mask file, if any."""
+    """One frame at the size that the session sees, and its ids from a mask file, if any.
+
+    tracked: False before the first object.
+    """
 
     frame: Frame
     image: UInt8[np.ndarray, "h w 3"]
@@ -141,6 +147,7 @@ class Step:
     mask_file: Path | None
     last: bool
     clears: bool = False
+    tracked: bool = True
 
 
 def check_mask_size(mask: Mask, source: VideoSource) -> None:
@@ -199,10 +206,11 @@ def segment(
         folder.forward.mkdir(exist_ok=True)
     problem: InputError | None = None
     stopped = False
-    with WriteBehind() as writer, contextlib.closing(steps):
+    ahead = encode_ahead(session, steps, tracked_image)
+    with WriteBehind() as writer, contextlib.closing(steps), contextlib.closing(ahead):
         try:
-            for step in steps:
-                result = advance(session, step)
+            for step, encoded in ahead:
+                result = advance(session, step, encoded)
                 writer.submit(_keep, folder, config, masks.first, step, result, progress)
                 done = step.frame.index + 1
                 progress.advanced()
@@ -313,7 +321,7 @@ def frame_steps(
         clears = config.empty_clears and config.all_masks and mask is not None
         clears = clears and mask is not None and not mask.object_ids
         file = mask.path if mask else None
-        yield Step(frame, shrink_image(frame.image, size), given, file, last, clears)
+        yield Step(frame, shrink_image(frame.image, size), given, file, last, clears, bool(known))
 
 
 def _with_last(frames: Iterator[Frame]) -> Iterator[tuple[Frame, bool]]:
@@ -350,8 +358,16 @@ def given_ids(mask: Mask, wanted: set[int], size: Size) -> Int32[np.ndarray, "h 
     return ids if len(lost) < len(wanted) else None
 
 
-def advance(session: Segmenter, step: Step) -> Result | None:
+def tracked_image(step: Step) -> UInt8[np.ndarray, "h w 3"] | None:
+    """Return the image to encode, or None before the first object."""
+    return step.image if step.tracked else None
+
+
+def advance(session: Segmenter, step: Step, encoded: Any) -> Result | None:
     """Return the session's result for a frame, or None before the first object.
+
+    Args:
+      encoded: what `encode_ahead` yielded for the step.
 
     Raises:
       InputError: the session rejects the mask.
@@ -366,7 +382,7 @@ def advance(session: Segmenter, step: Step) -> Result | None:
     elif step.clears:
         nothing = np.zeros(step.image.shape[:2], bool)
         session.add(dict.fromkeys(session.object_ids, nothing))
-    return session.step(step.image, end=step.last)
+    return session.step(step.image if encoded is None else encoded, end=step.last)
 
 
 def save_result(

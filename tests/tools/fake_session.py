@@ -37,6 +37,9 @@ class FakeSession:
     def add(self, masks: np.ndarray) -> None:
         self._given = masks
 
+    def encode(self, image: np.ndarray) -> np.ndarray:
+        return image
+
     def step(self, image: np.ndarray, *, end: bool = False) -> FakeResult:
         time.sleep(float(os.environ.get("DELAY", "0")))
         assert image.dtype == np.uint8

@@ -155,7 +155,7 @@ def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
     from s3_jax.models.s3 import S3
     from s3_jax.ops.products import computing_types
     from s3_jax.propagation.frame import Network
-    from s3_jax.propagation.step import read_memory, remember_last, step
+    from s3_jax.propagation.step import Encoded, read_memory, remember_last, step
 
     config = _propagation()
     dtype, products = computing_types(DTYPE.value)
@@ -189,7 +189,7 @@ def stages(size: tuple[int, int]) -> Iterator[tuple[str, Callable[[], tuple]]]:
         "write",
         lambda: (
             lambda variables, state, features: remember_last(
-                network(variables), config, state, image, features, False
+                network(variables), config, state, Encoded(image, features), False
             ),
             (variables, state, features),
         ),
