@@ -1,5 +1,6 @@
 """The benchmark command: the content of a row, and wrong flags."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,10 +29,20 @@ def test_rows_hold_time_work_memory_and_compilation(tmp_path: Path) -> None:
     assert all(row[name] > 0 for row in measured for name in positive)
 
 
+@pytest.mark.slow
+def test_a_video_is_timed_as_it_runs() -> None:
+    done = benchmark("--stages=video", "--repeats=1", "--objects=2")
+    assert done.returncode == 0, done.stderr
+    pattern = r"^video +([\d.]+)\n\n([\d.]+) frames/s in a video"
+    found = re.search(pattern, done.stdout, re.MULTILINE)
+    assert found is not None
+    assert float(found[1]) == pytest.approx(1e3 / float(found[2]), rel=0.02)
+
+
 def test_unknown_stage_is_one_line() -> None:
     done = benchmark("--stages=reading")
     assert done.returncode == 1
     assert done.stderr.strip().endswith(
         "--stages holds 'reading'; stages are encode, read, fuse, transformer, decode, write, "
-        "frame, memory frame"
+        "frame, memory frame, video"
     )
