@@ -4,6 +4,7 @@ Positions increase along the direction: forwards, a frame's position is its inde
 negative index. Everything here uses positions, so both directions share the same code.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 
@@ -12,6 +13,7 @@ from jaxtyping import UInt8
 
 from s3_jax.annotation.given import Along
 from s3_jax.annotation.snapshots import Snapshots
+from s3_jax.propagation.ahead import encode_ahead
 from s3_jax.propagation.session import FrameResult, Session
 
 SLACK = 4  # prefer a snapshot up to this many intervals before the anchor, for its context
@@ -45,22 +47,25 @@ class Chain:
           given: masks of the whole video.
           span: first and last position.
           image: returns the frame at a position, or None for an unreadable one, which is skipped.
+            On CPUs it is called by another thread, up to three frames ahead.
           stop: called before every frame; returns True to end the run.
         """
         first, last = span
         start = self._begin(given, first, last)
-        for position in range(start, last + 1):
-            if stop():
-                self._keep(position - 1, position > start)
-                return
-            picture = image(position)
-            if picture is None:
-                continue
-            self._give(given, position)
-            result = self.session.step(picture)
-            self._keep(position, position % self.snapshots.every == 0 or position == last)
-            if position >= first:
-                yield position, result
+        pictures = ((position, image(position)) for position in range(start, last + 1))
+        ahead = encode_ahead(self.session, pictures, lambda pair: pair[1])
+        with contextlib.closing(ahead):
+            for (position, picture), encoded in ahead:
+                if stop():
+                    self._keep(position - 1, position > start)
+                    return
+                if picture is None:
+                    continue
+                self._give(given, position)
+                result = self.session.step(encoded)
+                self._keep(position, position % self.snapshots.every == 0 or position == last)
+                if position >= first:
+                    yield position, result
 
     def forget(self, position: int, ids: set[int], given: Along) -> None:
         """Drop the snapshots that become outdated when masks of some ids change at a position.
