@@ -45,16 +45,16 @@ def encode_ahead(
 
     if jax.default_backend() != "cpu":
         return ((item, image_of(item)) for item in items)
-    return prefetch(_encoded(session, items, image_of), DEPTH)
 
+    def encoded() -> Generator[tuple[Item, Any], None, None]:
+        """Yield the pairs."""
+        for item in items:
+            image = image_of(item)
+            frame: Any = image
+            if image is not None:
+                with contextlib.suppress(InputError):
+                    # Otherwise unfinished frames would pile up.
+                    frame = jax.block_until_ready(session.encode(image))
+            yield item, frame
 
-def _encoded(
-    session: Encoder, items: Iterable[Item], image_of: Callable[[Item], np.ndarray | None]
-) -> Generator[tuple[Item, Any], None, None]:
-    for item in items:
-        image = image_of(item)
-        frame: Any = image
-        if image is not None:
-            with contextlib.suppress(InputError):
-                frame = session.encode(image)
-        yield item, frame
+    return prefetch(encoded(), DEPTH)

@@ -93,6 +93,11 @@ class EncodedFrame:
     _geometry: FrameGeometry
     _encoded: Encoded
 
+    def block_until_ready(self) -> "EncodedFrame":
+        """Wait until the encoder is done, as for JAX's arrays; return the frame."""
+        jax.block_until_ready(self._encoded)
+        return self
+
 
 @dataclasses.dataclass
 class _Annotation:
@@ -275,7 +280,7 @@ class Session:
             encoded = _encode(
                 self._network.model, self.propagation, geometry, self._network.variables, image
             )
-        return EncodedFrame(geometry, jax.block_until_ready(encoded))
+        return EncodedFrame(geometry, encoded)
 
     def step(
         self, image: np.ndarray | EncodedFrame, *, end: bool = False, permanent: bool = False
