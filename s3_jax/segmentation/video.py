@@ -367,7 +367,7 @@ def advance(session: Segmenter, step: Step, encoded: Any) -> Result | None:
     """Return the session's result for a frame, or None before the first object.
 
     Args:
-      encoded: what `encode_ahead` yielded for the step.
+      encoded: what `encode_ahead` yielded for the step; not used before the first object.
 
     Raises:
       InputError: the session rejects the mask.
@@ -382,7 +382,7 @@ def advance(session: Segmenter, step: Step, encoded: Any) -> Result | None:
     elif step.clears:
         nothing = np.zeros(step.image.shape[:2], bool)
         session.add(dict.fromkeys(session.object_ids, nothing))
-    return session.step(step.image if encoded is None else encoded, end=step.last)
+    return session.step(encoded, end=step.last)
 
 
 def save_result(
