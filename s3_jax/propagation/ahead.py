@@ -1,8 +1,8 @@
 """Encoding frames ahead of their turn, on CPUs.
 
 A frame's operations are too small to keep all cores busy all the time. While one thread runs a
-step, another encodes the next frame in the gaps. Accelerators need no such thread: their queues
-stay filled, because JAX returns before a step is done.
+step, another encodes the next frame in the gaps. Accelerators get no such thread: JAX returns
+before a step is done there, so their queues stay filled.
 """
 
 import contextlib

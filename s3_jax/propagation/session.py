@@ -90,6 +90,7 @@ class FrameResult:
 class EncodedFrame:
     """A frame that has passed the image encoder, from `Session.encode`, for `Session.step`."""
 
+    _network: Network
     _geometry: FrameGeometry
     _encoded: Encoded
 
@@ -280,7 +281,7 @@ class Session:
             encoded = _encode(
                 self._network.model, self.propagation, geometry, self._network.variables, image
             )
-        return EncodedFrame(geometry, encoded)
+        return EncodedFrame(self._network, geometry, encoded)
 
     def step(
         self, image: np.ndarray | EncodedFrame, *, end: bool = False, permanent: bool = False
@@ -288,13 +289,13 @@ class Session:
         """Process the next frame.
 
         Args:
-          image: RGB, uint8; or the result of `encode` for it.
+          image: RGB, uint8; or the result of this session's `encode` for it.
           end: True for the last frame, which need not be remembered.
           permanent: True to keep it in memory forever.
 
         Raises:
-          InputError: the frame is not an RGB image of the same size as earlier frames, or masks
-            given for it have another size.
+          InputError: the frame is not an RGB image of the same size as earlier frames, was encoded
+            by another session, or masks given for it have another size.
         """
         geometry = self._geometry_of(image)
         annotation = self._pending.get(self._next_frame, _Annotation({}))
@@ -507,13 +508,15 @@ class Session:
         else:
             geometry = self._make_geometry(self._checked_size(image))
         if self._geometry is not None and geometry != self._geometry:
-            (height, width), (before_height, before_width) = (
-                geometry.original,
-                self._geometry.original,
-            )
+            (height, width), before = geometry.original, self._geometry.original
             raise InputError(
                 f"frame {self._next_frame} is {width}x{height} but the video so far is "
-                f"{before_width}x{before_height}: resize it, or start a new session with reset()"
+                f"{before[1]}x{before[0]}: resize it, or start a new session with reset()"
+            )
+        if isinstance(image, EncodedFrame) and image._network is not self._network:
+            raise InputError(
+                f"frame {self._next_frame} was encoded by another session, perhaps with other "
+                "weights or settings: encode it with this one"
             )
         return geometry
 

@@ -82,6 +82,38 @@ def test_a_frame_of_another_size_is_refused_in_its_turn(session, video):
         session.step(other)
 
 
+def test_a_frame_of_another_session_is_refused(session, video):
+    session.add(video.hard_masks(0, 1))
+    session.step(video.frames[0])
+    other = Session(session.config, session.network.variables, PropagationConfig(flip=True))
+    with pytest.raises(InputError, match="frame 1 was encoded by another session"):
+        session.step(other.encode(video.frames[1]))
+    assert session.step(session.encode(video.frames[1])).object_ids == (1,)
+
+
+def test_an_object_that_comes_during_the_loop_is_in_the_next_frame(session, video):
+    """Frames that were read before the object came are encoded by their steps."""
+    found = []
+    for result in session.propagate(numbered(video)):
+        found.append(len(result.object_ids))
+        if result.frame_index == 2:
+            session.add(video.hard_masks(3, 1))
+    assert found == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert sorted(session.encoded) == [3, 4, 5, 6, 7]
+
+
+def test_accelerators_get_no_thread_and_images_as_they_are(session, video, monkeypatch):
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    count = threading.active_count()
+    frames = numbered(video, 3)
+    for (item, image), frame in zip(
+        encode_ahead(session, frames, lambda image: image), frames, strict=True
+    ):
+        assert item is frame and image is frame
+        assert threading.active_count() == count
+    assert session.encoded == []
+
+
 def test_it_stays_three_frames_ahead_at_most_and_stops_when_left(session, video):
     read: list[int] = []
 

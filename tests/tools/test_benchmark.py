@@ -30,13 +30,17 @@ def test_rows_hold_time_work_memory_and_compilation(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_video_is_timed_as_it_runs() -> None:
-    done = benchmark("--stages=video", "--repeats=1", "--objects=2")
+def test_a_video_is_timed_as_it_runs(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    done = benchmark("--stages=video", "--repeats=1", "--objects=2", f"--csv={table}")
     assert done.returncode == 0, done.stderr
     pattern = r"^video +([\d.]+)\n\n([\d.]+) frames/s in a video"
     found = re.search(pattern, done.stdout, re.MULTILINE)
     assert found is not None
     assert float(found[1]) == pytest.approx(1e3 / float(found[2]), rel=0.02)
+    stage, milliseconds, *rest = table.read_text().splitlines()[1].split(",")
+    assert (stage, rest) == ("video", ["", "", "", ""])  # several programs run at once
+    assert float(milliseconds) == pytest.approx(float(found[1]), abs=0.1)
 
 
 def test_unknown_stage_is_one_line() -> None:

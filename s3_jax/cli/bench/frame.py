@@ -58,14 +58,14 @@ PYTORCH_SETTING = ("480x864", 1, "float32")
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """Measurements of one compiled program."""
+    """Measurements of one compiled program, or only the time of a frame in a video."""
 
     stage: str
     milliseconds: float
-    gflop: float
-    share_of_peak: float
-    temporary_mb: float
-    compile_seconds: float
+    gflop: float | None = None
+    share_of_peak: float | None = None
+    temporary_mb: float | None = None
+    compile_seconds: float | None = None
 
 
 def main() -> None:
@@ -89,7 +89,9 @@ def main() -> None:
         if PROFILE.value:
             _print_profile(compiled, args)
     if "video" in chosen:
-        _summarize(video_seconds(size))
+        rows.append(row := Row("video", 1e3 * video_seconds(size)))
+        print(f"{row.stage:12s}{row.milliseconds:9.1f}")
+        _summarize(row.milliseconds / 1e3)
     if CSV.value:
         _write_csv(Path(CSV.value), rows)
 
@@ -260,13 +262,12 @@ def video_seconds(size: tuple[int, int]) -> float:
 def _summarize(seconds: float) -> None:
     """Print the seconds per frame of a video, compared with the published release if known."""
     peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"video        {1e3 * seconds:9.1f}\n\n{1 / seconds:.2f} frames/s in a video, on average "
-          f"over memory intervals of {_propagation().mem_every} frames; peak resident memory "
-          f"{peak_memory:.2f} GB")  # fmt: skip
+    print(f"\n{1 / seconds:.2f} frames/s in a video, on average over memory intervals of "
+          f"{_propagation().mem_every} frames; peak resident memory {peak_memory:.2f} GB")  # fmt: skip
     pytorch = PYTORCH_SECONDS.get(MODEL.value)
     if pytorch and (SIZE.value, OBJECTS.value, DTYPE.value) == PYTORCH_SETTING:
-        print(f"published PyTorch release, recorded at 160 to 180 GFLOP/s: {pytorch:.2f} s a "
-              f"frame; ours takes {seconds / pytorch:.2f} of that")  # fmt: skip
+        print(f"published PyTorch release, recorded at 160 to 180 GFLOP/s: {pytorch:.2f} s "
+              f"for an ordinary frame; ours takes {seconds / pytorch:.2f} of that")  # fmt: skip
 
 
 def _write_csv(path: Path, rows: list[Row]) -> None:
