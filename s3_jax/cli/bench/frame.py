@@ -263,7 +263,8 @@ def _summarize(seconds: float) -> None:
     """Print the seconds per frame of a video, compared with the published release if known."""
     peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"\n{1 / seconds:.2f} frames/s in a video, on average over memory intervals of "
-          f"{_propagation().mem_every} frames; peak resident memory {peak_memory:.2f} GB")  # fmt: skip
+          f"{_propagation().mem_every} frames; peak resident memory "
+          f"{peak_memory:.2f} GB")  # fmt: skip
     pytorch = PYTORCH_SECONDS.get(MODEL.value)
     if pytorch and (SIZE.value, OBJECTS.value, DTYPE.value) == PYTORCH_SETTING:
         print(f"published PyTorch release, recorded at 160 to 180 GFLOP/s: {pytorch:.2f} s "
