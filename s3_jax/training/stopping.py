@@ -1,5 +1,6 @@
 """Clean shutdown of a run on a signal, or before its machine is preempted."""
 
+import http.client
 import os
 import signal
 import threading
@@ -14,6 +15,7 @@ MACHINE = Path("/sys/class/dmi/id/product_name")
 # maintenance, which TPU VMs do not survive.
 NOTICES = {"preempted": "TRUE", "maintenance-event": "TERMINATE_ON_HOST_MAINTENANCE"}
 WAIT = 60  # seconds that a request stays open; the server answers as soon as the value changes
+PAUSE = 5.0  # seconds before a failed request is repeated
 
 
 class StopRequest:
@@ -27,6 +29,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.requested = False
         self._before: dict[signal.Signals, Any] = {}
+        self._left = threading.Event()
 
     def __enter__(self) -> "StopRequest":
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -37,6 +40,7 @@ class StopRequest:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self._left.set()
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -44,16 +48,20 @@ class StopRequest:
         self._restore()
 
     def _listen(self, host: str, name: str, said: str) -> None:
-        """Poll the metadata server until a stop is requested; return if there is no server."""
+        """Ask the metadata server until a stop is requested or the context is left."""
         url = f"http://{host}/computeMetadata/v1/instance/{name}"
         query = "?alt=text"
-        while not self.requested:
+        while not (self.requested or self._left.is_set()):
             try:
                 request = urllib.request.Request(url + query, headers={"Metadata-Flavor": "Google"})
                 with urllib.request.urlopen(request, timeout=WAIT + 10) as answer:
-                    self.requested |= answer.read().decode().strip() == said
-            except (OSError, ValueError):
-                return
+                    notice = answer.read().decode().strip()
+            except (OSError, ValueError, http.client.HTTPException):
+                # One lost answer must not end the listening: the server restarts now and then.
+                self._left.wait(PAUSE)
+                continue
+            if notice == said:  # never written as False: another listener may have set it
+                self.requested = True
             query = f"?alt=text&wait_for_change=true&timeout_sec={WAIT}"
 
     def _restore(self) -> None:

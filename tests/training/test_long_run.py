@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,19 +33,35 @@ from tests.training.tiny_run import MODEL
 
 
 class Metadata(http.server.BaseHTTPRequestHandler):
-    """A metadata server that says after a while that the machine goes."""
+    """A metadata server that announces preemption.
+
+    Its first answer about maintenance fails. The next one begins before the notice, which waits
+    for it, and ends after the notice: when the test has seen it.
+    """
 
     asked: ClassVar[list[str]] = []
+    begun: ClassVar[threading.Event] = threading.Event()
+    seen: ClassVar[threading.Event] = threading.Event()
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
         assert self.headers["Metadata-Flavor"] == "Google"
-        waits = "wait_for_change" in self.path
-        answer = "TRUE" if waits and "preempted" in self.path else "NONE"
-        time.sleep(0.2 if waits else 0)
-        self.send_response(200)
+        if "preempted" in self.path:
+            waits = "wait_for_change" in self.path
+            self.say(200, "TRUE" if waits and self.begun.wait(60) else "NONE")
+        elif sum("maintenance" in path for path in self.asked) == 1:
+            self.say(503, "")
+        else:
+            self.say(200, "NONE", late=True)
+
+    def say(self, status: int, text: str, late: bool = False) -> None:
+        self.send_response(status)
         self.end_headers()
-        self.wfile.write(answer.encode())
+        if late:
+            self.wfile.flush()
+            self.begun.set()
+            self.seen.wait(60)
+        self.wfile.write(text.encode())
 
     def log_message(self, *_: object) -> None:
         pass
@@ -53,20 +69,37 @@ class Metadata(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    Metadata.asked.clear()
+    Metadata.begun.clear()
+    Metadata.seen.clear()
     server = http.server.ThreadingHTTPServer(("localhost", 0), Metadata)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("GCE_METADATA_HOST", f"localhost:{server.server_port}")
+    monkeypatch.setattr("s3_jax.training.stopping.PAUSE", 0.01)
     yield
+    Metadata.seen.set()
     server.shutdown()
     server.server_close()
+
+
+def wait_until(holds: Callable[[], bool]) -> bool:
+    """Return whether the condition holds within a minute."""
+    deadline = time.monotonic() + 60
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds()
+
+
+def listeners() -> int:
+    return sum("_listen" in thread.name for thread in threading.enumerate())
 
 
 def test_a_notice_of_preemption_asks_to_stop(metadata: None) -> None:
     with StopRequest() as stop:
         assert not stop.requested
-        deadline = time.monotonic() + 300
-        while not stop.requested and time.monotonic() < deadline:
-            time.sleep(0.02)
+        assert wait_until(lambda: stop.requested)
+        Metadata.seen.set()  # an answer without a notice that ends now takes nothing back
+        assert wait_until(lambda: listeners() == 0)
         assert stop.requested
     assert any(path.endswith("instance/preempted?alt=text") for path in Metadata.asked)
 
