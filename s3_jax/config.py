@@ -199,7 +199,8 @@ class ModelConfig(_Network):
     size_multiple: frames are padded so that height and width are multiples of this many pixels.
     min_internal_size: short side, in pixels, to which smaller frames are enlarged, but at most to
       twice their size. `PropagationConfig.max_internal_size` limits it.
-    mem_every, stagger: the settings of `PropagationConfig` that suit the network.
+    mem_every, max_mem_frames, stagger, top_k: the settings of `PropagationConfig` that suit the
+      network.
 
     Raises:
       ValueError: a setting is out of range, or a named part is unknown.
@@ -220,7 +221,9 @@ class ModelConfig(_Network):
     size_multiple: int = 32
     min_internal_size: int = 1
     mem_every: int = 5
+    max_mem_frames: int = 5
     stagger: int = 5
+    top_k: int = 30
 
     def __post_init__(self) -> None:
         _require_positive(self)
@@ -339,7 +342,7 @@ class PropagationConfig:
     @classmethod
     def suiting(cls, model: ModelConfig, **settings: Any) -> "PropagationConfig":
         """Return the memory settings that suit a network, and defaults; `settings` replace both."""
-        return cls(**{"mem_every": model.mem_every, "stagger": model.stagger, **settings})
+        return cls(**{name: getattr(model, name) for name in OF_MEMORY} | settings)
 
     def at_most(self, short_side: int) -> "PropagationConfig":
         """Return the settings for frames that were shrunk to this short side; -1 if none were."""
@@ -348,7 +351,8 @@ class PropagationConfig:
 
 
 # Fields of `ModelConfig` that affect how a network is used, not its weights.
-OF_USE = ("min_internal_size", "mem_every", "stagger")
+OF_MEMORY = ("mem_every", "max_mem_frames", "stagger", "top_k")
+OF_USE = ("min_internal_size", *OF_MEMORY)
 
 MODELS: dict[str, ModelConfig] = {
     "s3_vitb_depthanything": ModelConfig(num_blocks=5, num_queries=8),
@@ -369,7 +373,9 @@ MODELS: dict[str, ModelConfig] = {
         mask_encoder_width=32,
         min_internal_size=416,
         mem_every=3,
+        max_mem_frames=4,
         stagger=1,
+        top_k=20,
     ),
     "cutie_base": ModelConfig(
         encoder="resnet",

@@ -48,7 +48,9 @@ def test_reads_what_the_version_before_wrote(encoder, settings):
 
 def test_settings_are_those_given_else_those_that_suit_the_network():
     lite = PropagationConfig.suiting(MODELS["s3_lite"], mem_every=4, long_term=True)
-    assert lite == PropagationConfig(mem_every=4, stagger=1, long_term=True)
+    assert lite == PropagationConfig(
+        mem_every=4, max_mem_frames=4, stagger=1, top_k=20, long_term=True
+    )
     assert PropagationConfig.suiting(MODELS["s3_vitb"]) == PropagationConfig()
     with pytest.raises(ValueError, match="top_k is 0"):
         PropagationConfig.suiting(MODELS["s3_lite"], top_k=0)

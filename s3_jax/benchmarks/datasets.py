@@ -17,7 +17,6 @@ from s3_jax.benchmarks.layouts.lvos import list_lvos_videos
 from s3_jax.benchmarks.layouts.video import BenchmarkVideo
 from s3_jax.benchmarks.layouts.youtube_vos import list_youtube_vos_videos
 from s3_jax.benchmarks.packaging import Package
-from s3_jax.config import PropagationConfig
 
 ListVideos = Callable[[Path, LayoutConfig], Sequence[BenchmarkVideo]]
 
@@ -32,7 +31,7 @@ class BenchmarkConfig:
 
     short_side: int
     mem_every: int | None = None
-    max_mem_frames: int = PropagationConfig.max_mem_frames
+    max_mem_frames: int | None = None
     long_term: bool = False
 
     def propagation(self) -> dict[str, Any]:

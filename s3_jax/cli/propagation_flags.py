@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from s3_jax.config import ModelConfig, PropagationConfig
+from s3_jax.config import MODELS, OF_MEMORY, ModelConfig, PropagationConfig
 from s3_jax.errors import InputError
 
 CHECKPOINT = flags.DEFINE_string(
@@ -25,8 +25,9 @@ DTYPE = flags.DEFINE_enum(
     "faster. On a CPU with instructions for it, only the operands of matrix products are rounded.",
 )
 _OF_NETWORK = {
-    "mem_every": "what suits the network: 3 for s3_lite, 5 for the others",
-    "stagger": "what suits the network: 1 for s3_lite, 5 for the others",
+    name: f"what suits the network: {getattr(MODELS['s3_lite'], name)} for s3_lite, "
+    f"{getattr(PropagationConfig, name)} for the others"
+    for name in OF_MEMORY
 }
 _HELP = {
     "mem_every": "Add a frame to the memory every this many frames.",

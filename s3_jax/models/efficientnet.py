@@ -3,19 +3,25 @@
 Tan and Le 2019, without squeeze-and-excitation and with ReLU6.
 """
 
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from s3_jax.models.layers import BatchNorm, Dtype, Linear, depthwise_taps
 from s3_jax.models.resnet import he_normal_fan_out
+from s3_jax.ops.backend import backend
 from s3_jax.ops.convolution import convolve
 
 BATCH_NORM_EPSILON = 1e-3
 STEM_WIDTH = 32
+# Numbers in a widened map from which CPUs compute it in strips, and about as many in a strip.
+WIDE = 3 * 2**20
+STRIP = 2**19
 
 
 class Stage(NamedTuple):
@@ -126,17 +132,68 @@ class InvertedResidual(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
-        channels = x.shape[-1] * self.expansion
-        y = x
-        if self.expansion > 1:
-            y = nn.relu6(self._norm("expand_norm")(self._pointwise(channels, "expand")(y)))
-        kernel = self.param("depthwise", he_normal_fan_out, (self.kernel, self.kernel, channels))
-        y = depthwise_taps(
-            pad_same(y, self.kernel, self.stride), kernel.astype(self.dtype), self.stride
-        )
-        y = nn.relu6(self._norm("depthwise_norm")(y))
-        y = self._norm("project_norm")(self._pointwise(self.features, "project")(y))
+        strips = 1 if self.is_initializing() else self._num_strips(x)
+        y = self._in_strips(x, strips) if strips > 1 else self._narrow(self._pad(self._widen(x)))
         return x + y if x.shape == y.shape else y
+
+    def _widen(self, x: Array) -> Array:
+        if self.expansion == 1:
+            return x
+        y = self._pointwise(x.shape[-1] * self.expansion, "expand")(x)
+        return nn.relu6(self._norm("expand_norm")(y))
+
+    def _pad(self, y: Array) -> Array:
+        return pad_same(y, self.kernel, self.stride)
+
+    def _narrow(self, y: Array) -> Array:
+        """Convolve a widened, padded map and reduce its channels."""
+        shape = (self.kernel, self.kernel, y.shape[-1])
+        kernel = self.param("depthwise", he_normal_fan_out, shape)
+        y = depthwise_taps(y, kernel.astype(self.dtype), self.stride)
+        y = nn.relu6(self._norm("depthwise_norm")(y))
+        return self._norm("project_norm")(self._pointwise(self.features, "project")(y))
+
+    def _num_strips(self, x: Array) -> int:
+        """Return the number of strips for a map, 1 if it stays whole."""
+        widened = x.size * self.expansion
+        if backend() != "cpu" or self.expansion == 1 or widened < WIDE:
+            return 1
+        return min(math.ceil(widened / STRIP), math.ceil(x.shape[1] / self.stride))
+
+    def _in_strips(self, x: Array, strips: int) -> Array:
+        """Compute one strip of rows after another, so that its widened map stays in the cache.
+
+        Strips read the rows around them as well, which are widened again for each.
+        """
+        height = math.ceil(x.shape[1] / self.stride)
+        rows = math.ceil(height / strips)
+        strips = math.ceil(height / rows)
+        (above, _), sides = (same_padding(n, self.kernel, self.stride) for n in x.shape[1:3])
+        read = (rows - 1) * self.stride + self.kernel
+        below = (strips - 1) * rows * self.stride + read - above - x.shape[1]
+        padded = jnp.pad(x, ((0, 0), (above, below), (0, 0), (0, 0)))
+
+        def strip(block: "InvertedResidual", _: None, start: Array) -> tuple[None, Array]:
+            """Return the rows of a strip, from the rows of the padded input that begin at `start`.
+
+            The convolution pads with zeros, which are not widened zeros.
+            """
+            y = block._widen(lax.dynamic_slice_in_dim(padded, start, read, axis=1))
+            row = start - above + jnp.arange(read)
+            inside = (row >= 0) & (row < x.shape[1])
+            y = jnp.where(inside.reshape(1, -1, 1, 1), y, 0)
+            y = jnp.pad(y, ((0, 0), (0, 0), sides, (0, 0)))
+            # The compiler would otherwise widen again for every tap.
+            return None, block._narrow(lax.optimization_barrier(y))
+
+        scan = nn.scan(
+            strip,
+            variable_broadcast=("params", "batch_stats"),
+            split_rngs={"params": False},
+            out_axes=1,
+        )
+        _, y = scan(self, None, jnp.arange(strips) * (rows * self.stride))
+        return y.reshape(y.shape[0], strips * rows, *y.shape[3:])[:, :height]
 
     def _pointwise(self, features: int, name: str) -> Linear:
         return Linear(features, use_bias=False, dtype=self.dtype, name=name)
@@ -146,12 +203,14 @@ class InvertedResidual(nn.Module):
 
 
 def pad_same(x: Float[Array, "b h w c"], kernel: int, stride: int) -> Float[Array, "b h2 w2 c"]:
-    """Pad with zeros so that a convolution gives size / stride, rounded up.
+    """Pad with zeros so that a convolution gives size / stride, rounded up."""
+    return jnp.pad(x, ((0, 0), *(same_padding(n, kernel, stride) for n in x.shape[1:3]), (0, 0)))
 
-    If the number of zeros is odd, the extra one follows the map, as in TensorFlow.
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Return the number of zeros before and after an axis of a map.
+
+    If their sum is odd, the extra zero follows the map, as in TensorFlow.
     """
-    sides = []
-    for size in x.shape[1:3]:
-        total = max((int(np.ceil(size / stride)) - 1) * stride + kernel - size, 0)
-        sides.append((total // 2, total - total // 2))
-    return jnp.pad(x, ((0, 0), *sides, (0, 0)))
+    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2

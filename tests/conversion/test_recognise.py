@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from s3_jax.config import (
     ENCODERS,
     MODELS,
+    OF_USE,
     QUERY_ATTENTIONS,
     CompactConfig,
     ModelConfig,
@@ -101,9 +102,7 @@ def configurations(draw: st.DrawFn) -> ModelConfig:
         decoder_dims=(width, draw(st.integers(1, 40)), draw(st.integers(1, 40))),
         single_object=draw(st.booleans()),
         size_multiple=16 if resnet and attention == "multi_head" else 32,
-        min_internal_size=416 if compact else 1,
-        mem_every=3 if compact else 5,
-        stagger=1 if compact else 5,
+        **{name: getattr(MODELS["s3_lite" if compact else "s3_vitb"], name) for name in OF_USE},
     )
 
 

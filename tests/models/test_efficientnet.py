@@ -49,6 +49,34 @@ def test_block_equals_library_convolutions(kernel: int, stride: int) -> None:
     np.testing.assert_allclose(block.apply(params, x), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+@pytest.mark.parametrize("numbers", [700, 3000])
+def test_strips_change_nothing(
+    kernel: int, stride: int, numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are computed in strips, of which the last may be short, with equal gradients."""
+    x = jax.random.normal(jax.random.key(2), (2, 27, 20, 4))
+    block = InvertedResidual(kernel, stride, 6, 4)
+    fresh = block.init(jax.random.key(3), x)
+    params = jax.tree.map(lambda leaf: leaf + 0.5, fresh["params"])  # biases are 0 at first
+
+    def loss(params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        y = block.apply(fresh | {"params": params}, x)
+        return jnp.sum(jnp.square(y)), y
+
+    def results() -> Any:
+        gradients, y = jax.grad(loss, (0, 1), has_aux=True)(params, x)
+        return gradients, y
+
+    whole = results()
+    monkeypatch.setattr(efficientnet, "WIDE", 0)
+    monkeypatch.setattr(efficientnet, "STRIP", numbers)
+    program = str(jax.make_jaxpr(lambda: block.apply(fresh, x))())
+    assert "scan" in program
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(results()), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=3e-6 * float(jnp.abs(a).max()))
+
+
 @pytest.mark.parametrize("part", [None, slow(0), slow(1), 2])
 def test_only_trainable_parts_receive_gradients(part: int | None) -> None:
     trainable = () if part is None else (part,)

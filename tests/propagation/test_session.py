@@ -28,10 +28,11 @@ def run(session: Session, video: Video, frames: int = 8) -> list[np.ndarray]:
     return [r.prob for r in session.propagate(video.frames[:frames])]
 
 
-def test_the_network_decides_how_often_memory_is_updated(tiny_network):
-    network = dataclasses.replace(TINY, mem_every=2, stagger=1)
+def test_the_network_decides_about_its_memory(tiny_network):
+    chosen = {"mem_every": 2, "max_mem_frames": 3, "stagger": 1, "top_k": 9}
+    network = dataclasses.replace(TINY, **chosen)
     settings = Session(network, tiny_network.variables).propagation
-    assert settings == PropagationConfig(mem_every=2, stagger=1)
+    assert settings == PropagationConfig(**chosen)
 
 
 @pytest.mark.slow
