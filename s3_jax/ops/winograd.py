@@ -27,7 +27,7 @@ POSITIONS = 128
 POSITIONS_OF_KERNEL_GRADIENT = 400
 # Minimum multiplications of a direct convolution that is worth replacing. It takes about 0.2 s more
 # to compile, for each convolution of a program.
-MULTIPLICATIONS = 3e8
+MULTIPLICATIONS = 8e7
 # Tiles transformed at a time, so that their values at all points stay in the CPU's cache.
 TILES = 340
 
