@@ -29,7 +29,7 @@ def input_gradient(
     size, (b, h, w, _) = kernel.shape[0], shape
     if (size, stride, padding) == (7, 2, 3) and h % 2 == w % 2 == 0:
         return _input_gradient_in_blocks(kernel, grad)
-    wide = min(kernel.shape[2:]) >= winograd.CHANNELS and grad.dtype == jnp.float32
+    wide = min(kernel.shape[2:]) >= winograd.CHANNELS_OF_GRADIENTS and grad.dtype == jnp.float32
     if wide and _is_plain_3x3(kernel, stride, padding):
         if b * h * w >= winograd.POSITIONS:
             return winograd.convolve_3x3(grad, _turned(kernel))
@@ -183,7 +183,7 @@ def _is_plain_3x3(kernel: Array, stride: int, padding: int) -> bool:
 def _suits_winograd(x: Array, kernel: Array) -> bool:
     return (
         x.dtype == jnp.float32
-        and min(kernel.shape[2:]) >= winograd.CHANNELS
+        and min(kernel.shape[2:]) >= winograd.CHANNELS_OF_GRADIENTS
         and x.size // x.shape[3] >= winograd.POSITIONS_OF_KERNEL_GRADIENT
     )
 

@@ -22,12 +22,13 @@ TILE = 4  # side of the square of results that are computed together
 TAPS = 3
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
 # Minimum channels, and positions in all maps together, for which this form saves time on a CPU.
-CHANNELS = 32
+CHANNELS = 48
+CHANNELS_OF_GRADIENTS = 32
 POSITIONS = 128
 POSITIONS_OF_KERNEL_GRADIENT = 400
-# Minimum multiplications of a direct convolution that is worth replacing. It takes about 0.2 s more
-# to compile, for each convolution of a program.
-MULTIPLICATIONS = 8e7
+# Minimum multiplications of a direct convolution that is worth replacing. Each replaced convolution
+# of a program takes about 0.2 s and 10 MB more to compile.
+MULTIPLICATIONS = 1.3e8
 # Tiles transformed at a time, so that their values at all points stay in the CPU's cache.
 TILES = 340
 

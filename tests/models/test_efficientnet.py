@@ -60,7 +60,7 @@ def test_strips_change_nothing(
     fresh = block.init(jax.random.key(3), x)
     params = jax.tree.map(lambda leaf: leaf + 0.5, fresh["params"])  # biases are 0 at first
 
-    def loss(params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def loss(params: Any, x: jax.Array) -> tuple[jax.Array, Any]:
         y = block.apply(fresh | {"params": params}, x)
         return jnp.sum(jnp.square(y)), y
 
