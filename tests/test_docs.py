@@ -183,7 +183,7 @@ def test_a_dangling_module_is_found() -> None:
 
 
 def test_the_defaults_of_the_contract_are_those_of_the_code() -> None:
-    """The table of section 2.6 names every default of the memory; benchmarks change none of them."""
+    """Section 2.6 names every default of the memory, and benchmarks change none of them."""
     text = (ROOT / "docs" / "propagation.md").read_text()
     table = text.split("### 2.6 ")[1].split("\n### ")[0]
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ([\d, ]+?) \|", table, re.MULTILINE)
