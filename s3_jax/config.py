@@ -350,8 +350,9 @@ class PropagationConfig:
         return dataclasses.replace(self, max_internal_size=min(limits, default=-1))
 
 
-# Fields of `ModelConfig` that affect how a network is used, not its weights.
+# Fields that `ModelConfig` and `PropagationConfig` share.
 OF_MEMORY = ("mem_every", "max_mem_frames", "stagger", "top_k")
+# Fields of `ModelConfig` that affect how a network is used, not its weights.
 OF_USE = ("min_internal_size", *OF_MEMORY)
 
 MODELS: dict[str, ModelConfig] = {

@@ -132,8 +132,10 @@ class InvertedResidual(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b h2 w2 o"]:
-        strips = 1 if self.is_initializing() else self._num_strips(x)
-        y = self._in_strips(x, strips) if strips > 1 else self._narrow(self._pad(self._widen(x)))
+        if self._is_wide(x) and not self.is_initializing():
+            y = self._in_strips(x)
+        else:
+            y = self._narrow(pad_same(self._widen(x), self.kernel, self.stride))
         return x + y if x.shape == y.shape else y
 
     def _widen(self, x: Array) -> Array:
@@ -141,9 +143,6 @@ class InvertedResidual(nn.Module):
             return x
         y = self._pointwise(x.shape[-1] * self.expansion, "expand")(x)
         return nn.relu6(self._norm("expand_norm")(y))
-
-    def _pad(self, y: Array) -> Array:
-        return pad_same(y, self.kernel, self.stride)
 
     def _narrow(self, y: Array) -> Array:
         """Convolve a widened, padded map and reduce its channels."""
@@ -153,20 +152,16 @@ class InvertedResidual(nn.Module):
         y = nn.relu6(self._norm("depthwise_norm")(y))
         return self._norm("project_norm")(self._pointwise(self.features, "project")(y))
 
-    def _num_strips(self, x: Array) -> int:
-        """Return the number of strips for a map, 1 if it stays whole."""
-        widened = x.size * self.expansion
-        if backend() != "cpu" or self.expansion == 1 or widened < WIDE:
-            return 1
-        return min(math.ceil(widened / STRIP), math.ceil(x.shape[1] / self.stride))
+    def _is_wide(self, x: Array) -> bool:
+        return backend() == "cpu" and self.expansion > 1 and x.size * self.expansion >= WIDE
 
-    def _in_strips(self, x: Array, strips: int) -> Array:
+    def _in_strips(self, x: Array) -> Array:
         """Compute one strip of rows after another, so that its widened map stays in the cache.
 
         Strips read the rows around them as well, which are widened again for each.
         """
         height = math.ceil(x.shape[1] / self.stride)
-        rows = math.ceil(height / strips)
+        rows = math.ceil(height * STRIP / (x.size * self.expansion))  # of results, in a strip
         strips = math.ceil(height / rows)
         (above, _), sides = (same_padding(n, self.kernel, self.stride) for n in x.shape[1:3])
         read = (rows - 1) * self.stride + self.kernel

@@ -104,6 +104,14 @@ def test_a_notice_of_preemption_asks_to_stop(metadata: None) -> None:
     assert any(path.endswith("instance/preempted?alt=text") for path in Metadata.asked)
 
 
+def test_listening_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GCE_METADATA_HOST", "localhost:1")  # where nobody answers
+    with StopRequest() as stop:
+        assert listeners() == 2
+    assert wait_until(lambda: listeners() == 0)
+    assert not stop.requested
+
+
 def test_elsewhere_nobody_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GCE_METADATA_HOST", raising=False)
     monkeypatch.setattr("s3_jax.training.stopping.MACHINE", tmp_path / "none")
