@@ -141,9 +141,10 @@ class Upsample2x(nn.Module):
         return self._enlarge(x, multiply(kernel, matrix), multiply(bias, matrix))
 
     def _enlarge(self, x: Array, kernel: Array, bias: Array) -> Array:
-        batch, h, w, _ = x.shape
-        y = jnp.einsum("bhwi,yxio->bhywxo", x.astype(self.dtype), kernel.astype(self.dtype))
-        return add_bias(y.reshape(batch, 2 * h, 2 * w, -1), bias)
+        batch, h, w, channels = x.shape
+        beside = kernel.astype(self.dtype).transpose(2, 0, 1, 3).reshape(channels, -1)
+        y = product(x.astype(self.dtype), beside).reshape(batch, h, w, 2, 2, -1)
+        return add_bias(y.swapaxes(2, 3).reshape(batch, 2 * h, 2 * w, -1), bias)
 
 
 class DepthwiseConv3x3(nn.Module):

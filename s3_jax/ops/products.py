@@ -37,12 +37,25 @@ def product(x: Float[Array, "... i"], matrix: Float[Array, "i o"]) -> Float[Arra
 
     `operands` sets how operands are rounded; sums are float32.
     """
+    return _contract(x, matrix, axis=0)
+
+
+def product_with_rows(x: Float[Array, "... i"], rows: Float[Array, "o i"]) -> Float[Array, "... o"]:
+    """Multiply x by the transpose of `rows` as `product` does, without transposing them.
+
+    Rounded operands that are transposed first are multiplied at half the speed on CPUs.
+    """
+    return _contract(x, rows, axis=1)
+
+
+def _contract(x: Array, matrix: Array, axis: int) -> Array:
+    """Sum over the last axis of x and one axis of the matrix."""
+    numbers = (((x.ndim - 1,), (axis,)), ((), ()))
     narrow = _operands.get()
     if narrow is None or x.dtype != jnp.float32:
-        return x @ matrix
-    contract = (((x.ndim - 1,), (0,)), ((), ()))
+        return lax.dot_general(x, matrix, numbers)
     return lax.dot_general(
-        x.astype(narrow), matrix.astype(narrow), contract, preferred_element_type=jnp.float32
+        x.astype(narrow), matrix.astype(narrow), numbers, preferred_element_type=jnp.float32
     )
 
 

@@ -11,6 +11,7 @@ from s3_jax.models.attention import MultiHeadAttention
 from s3_jax.ops import attention
 from s3_jax.ops.attention import attend
 from s3_jax.ops.backend import compiling_for
+from s3_jax.ops.products import operands
 from tests.support.gradients import with_gradients
 
 WIDTH, HEADS = 16, 4
@@ -72,6 +73,18 @@ def test_head_by_head_is_the_plain_form(scale: float) -> None:
         (scale * query, key, value),
         tolerance=1e-4 * scale,
     )
+
+
+@pytest.mark.parametrize("n_keys", [256, 300])
+def test_weights_rounded_to_bfloat16_still_sum_to_one(n_keys: int) -> None:
+    """Equal values come back as they are, and other results are off by rounding only."""
+    query, key, value = random_arrays(0, (2, 7, 3, 8), (2, n_keys, 3, 8), (2, n_keys, 3, 8))
+    with operands(jnp.bfloat16):
+        rounded = attend(query, key, value)
+        same = attend(query, key, jnp.full_like(value, 0.5))
+    np.testing.assert_allclose(same, 0.5, rtol=1e-6)
+    np.testing.assert_allclose(rounded, attend(query, key, value), atol=0.01)
+    assert not np.array_equal(rounded, attend(query, key, value))
 
 
 @pytest.mark.parametrize("heads_at_once", [1, 2, 4])
