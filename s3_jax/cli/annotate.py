@@ -132,10 +132,10 @@ def _annotator(
 
     from s3_jax.annotation.annotator import Annotator
     from s3_jax.checkpoints.model import load_model
-    from s3_jax.cli.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation import prepare_compilation
     from s3_jax.propagation.session import Session
 
-    enable_compilation_cache()
+    prepare_compilation()
     model_config, variables = load_model(checkpoint)
     session = Session(model_config, variables, config, dtype=jnp.dtype(DTYPE.value))
     frames = Frames(source, _CACHE_MEGABYTES)
@@ -144,10 +144,10 @@ def _annotator(
 
 def _prompter(checkpoint: Path, size: tuple[int, int]) -> Any:
     """Return a prompt head that is ready for use: the checkpoint's own, or that of s3_lite."""
-    from s3_jax.cli.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation import prepare_compilation
     from s3_jax.prompting import Prompter
 
-    enable_compilation_cache()
+    prepare_compilation()
     try:
         prompter = Prompter(checkpoint)
     except InputError:  # clicks may use another network than propagation

@@ -95,9 +95,9 @@ def _nearest_neighbours() -> Baseline:
     # Imported late: loading JAX takes seconds, and flag errors and other methods do not need it.
     from s3_jax.benchmarks.label_propagation import nearest_neighbours
     from s3_jax.checkpoints.model import load_model
-    from s3_jax.cli.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation import prepare_compilation
 
-    enable_compilation_cache()
+    prepare_compilation()
     config, variables = load_model(CHECKPOINT.value)
     if not isinstance(config.encoder_settings, CompactConfig):
         raise InputError(

@@ -32,7 +32,7 @@ import numpy as np
 from absl import flags, logging
 
 from s3_jax.checkpoints.model import find_model, load_model, read_header, save_model, stored_arrays
-from s3_jax.cli.compilation_cache import enable_compilation_cache
+from s3_jax.cli.compilation import prepare_compilation
 from s3_jax.config import ModelConfig, from_dict, to_dict
 from s3_jax.conversion.downloads import PUBLISHED, download
 from s3_jax.conversion.errors import ConversionError
@@ -165,7 +165,7 @@ def main() -> None:
         return
     output = Path(_required("output", OUTPUT.value))
     _check_output(output)
-    enable_compilation_cache()
+    prepare_compilation()
     _write(_fill(_read()), output)
 
 

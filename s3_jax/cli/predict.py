@@ -366,10 +366,10 @@ def _local_workplaces(
     import jax.numpy as jnp
 
     from s3_jax.checkpoints.model import load_model
-    from s3_jax.cli.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation import prepare_compilation
     from s3_jax.propagation.session import Session
 
-    enable_compilation_cache()
+    prepare_compilation()
     lock = threading.Lock()
     loaded = functools.cache(lambda: load_model(checkpoint))
     on_device = functools.cache(lambda device: jax.device_put(loaded()[1], device))

@@ -53,10 +53,10 @@ def make_first_mask(
 
     prompts = parse_prompts(POINTS.value, NEGATIVE_POINTS.value, BOX.value)
 
-    from s3_jax.cli.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation import prepare_compilation
     from s3_jax.prompting import Prompter
 
-    enable_compilation_cache()
+    prepare_compilation()
     ids = prompted_ids(Prompter(checkpoint), image, prompts)
     output.mkdir(parents=True, exist_ok=True)
     path = output / FIRST_MASK

@@ -485,10 +485,10 @@ def _load_session(checkpoint: Path, config: PropagationConfig) -> Rewindable:
     import jax.numpy as jnp
 
     from s3_jax.checkpoints.model import load_model
-    from s3_jax.cli.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation import prepare_compilation
     from s3_jax.propagation.session import Session
 
-    enable_compilation_cache()
+    prepare_compilation()
     model_config, variables = load_model(checkpoint)
     return Session(model_config, variables, config, dtype=jnp.dtype(DTYPE.value))
 

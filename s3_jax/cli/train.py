@@ -66,7 +66,7 @@ def main() -> None:
     import jax
 
     from s3_jax.analysis.peak import ShareOfPeak
-    from s3_jax.cli.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation import enable_compilation_cache
     from s3_jax.remote import mirrored
     from s3_jax.training import run_config
     from s3_jax.training.callbacks import Profile

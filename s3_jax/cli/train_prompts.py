@@ -32,7 +32,7 @@ def main() -> int:
     data_root, workdir = (_required(flag) for flag in (DATA_ROOT, WORKDIR))
     if SIZE.value and SIZE.value % 32:
         raise InputError(f"--size is {SIZE.value}, but must be a multiple of 32")
-    from s3_jax.cli.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation import enable_compilation_cache
     from s3_jax.training.prompts.recipe import PromptRunConfig, train_prompt_head
 
     enable_compilation_cache()

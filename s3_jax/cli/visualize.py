@@ -135,14 +135,14 @@ def _draw_queries(
     stem: Path, source: VideoSource, subject: Subject, config: SheetConfig
 ) -> Iterable[Path]:
     from s3_jax.checkpoints.model import load_model
-    from s3_jax.cli.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation import prepare_compilation
     from s3_jax.config import PropagationConfig
     from s3_jax.segmentation.query_attention import WatchedSession
 
     if not subject.checkpoint:
         raise InputError("--what=queries needs --checkpoint")
     given = subject.open_given(source)
-    enable_compilation_cache()
+    prepare_compilation()
     model, variables = load_model(subject.checkpoint)
     propagation = PropagationConfig.suiting(model).at_most(subject.short_side)
     session = WatchedSession(model, variables, propagation)

@@ -18,7 +18,7 @@ from s3_jax.checkpoints.prompts import (
     save_prompt_head,
     trunk_variables,
 )
-from s3_jax.cli import compilation_cache, prompt_flags
+from s3_jax.cli import compilation, prompt_flags
 from s3_jax.errors import InputError
 from s3_jax.media.mask_files import read_mask
 from s3_jax.prompting import Prompter
@@ -164,7 +164,7 @@ def test_prepared_programs_are_not_compiled_again(prompter: Prompter, caplog) ->
 @pytest.mark.slow
 def test_flags_make_the_first_mask_once(prompter: Prompter, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("s3_jax.prompting.Prompter", lambda checkpoint: prompter)
-    monkeypatch.setattr(compilation_cache, "enable_compilation_cache", lambda: None)
+    monkeypatch.setattr(compilation, "prepare_compilation", lambda: None)
     image, mask = scene()[1:]
 
     if not flags.FLAGS.is_parsed():

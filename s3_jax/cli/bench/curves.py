@@ -72,9 +72,9 @@ def main() -> None:
     replicas = _integers("replicas", REPLICAS.value)
     if "training" in CHOSEN.value and jax.config.jax_platforms in (None, "", "cpu"):  # type: ignore[attr-defined]
         jax.config.update("jax_num_cpu_devices", max(replicas))
-    from s3_jax.cli.compilation_cache import enable_compilation_cache
+    from s3_jax.cli.compilation import prepare_compilation
 
-    enable_compilation_cache()
+    prepare_compilation()
     for name in CHOSEN.value:
         points: dict[str, list[Point]] = {}
         for point in _measurements()[name]():

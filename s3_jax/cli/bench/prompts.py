@@ -35,7 +35,7 @@ from s3_jax.benchmarks.clicks import (
     grab_cut_answers,
     prompter_answers,
 )
-from s3_jax.cli.compilation_cache import enable_compilation_cache
+from s3_jax.cli.compilation import prepare_compilation
 from s3_jax.errors import InputError
 from s3_jax.files import replacing
 from s3_jax.media.mask_files import read_mask
@@ -58,7 +58,7 @@ def main() -> None:
     logging.set_verbosity(logging.WARNING)
     if not OUTPUT.value or not IMAGES.value or len(IMAGES.value) != len(MASKS.value):
         raise InputError("give --output, and --images and --masks, as many folders of each")
-    enable_compilation_cache()
+    prepare_compilation()
     output = Path(OUTPUT.value)
     output.mkdir(parents=True, exist_ok=True)
     names, rows = _measure(_methods())

@@ -1,21 +1,49 @@
-"""Cache of compiled programs on disk, so that only a command's first run waits for the compiler."""
+"""What commands set up before they compile: a cache of programs on disk, and frugal memory."""
 
+import functools
 import os
 from pathlib import Path
 
 import jax
 from absl import logging
 
+from s3_jax.cli.large_pages import give_back_freed_memory, keeps_freed_memory
 from s3_jax.errors import reason
 
 VARIABLE = "S3_JAX_CACHE"
 DEFAULT = "~/.cache/s3_jax/xla"
 # Programs that compile faster than this (seconds) are not worth a file.
 _SHORTEST_COMPILATION = 0.1
+# From this time on (seconds), the compiler leaves much memory behind.
+_LONG_COMPILATION = 1.0
+
+
+def prepare_compilation() -> Path | None:
+    """Set up a command that compiles and runs in little memory, before its first compilation.
+
+    A process that keeps freed memory gives it back after each long compilation, because the
+    programs cannot use all of it: it is scattered. The cache is enabled as well.
+
+    Returns:
+      The directory of the cache, or None if there is no cache.
+    """
+    if keeps_freed_memory():
+        _watch_compilations()
+    return enable_compilation_cache()
+
+
+@functools.cache
+def _watch_compilations() -> None:
+    jax.monitoring.register_event_duration_secs_listener(_after_compiling)
+
+
+def _after_compiling(event: str, seconds: float, **_: object) -> None:
+    if event.endswith("/backend_compile_duration") and seconds >= _LONG_COMPILATION:
+        give_back_freed_memory()
 
 
 def enable_compilation_cache() -> Path | None:
-    """Enable the cache for a command; call this before the first compilation.
+    """Enable the cache of compiled programs, so that only a command's first run waits for them.
 
     The directory is $S3_JAX_CACHE if it is set (an empty value disables the cache), else
     ~/.cache/s3_jax/xla. It may be deleted at any time. A cache that was configured in JAX by other
