@@ -37,8 +37,8 @@ def _watch_compilations() -> None:
     jax.monitoring.register_event_duration_secs_listener(_after_compiling)
 
 
-def _after_compiling(event: str, seconds: float, **_: object) -> None:
-    if event.endswith("/backend_compile_duration") and seconds >= _LONG_COMPILATION:
+def _after_compiling(event: str, duration_secs: float, **_: str | int) -> None:
+    if event.endswith("/backend_compile_duration") and duration_secs >= _LONG_COMPILATION:
         give_back_freed_memory()
 
 
