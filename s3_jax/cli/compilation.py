@@ -1,4 +1,4 @@
-"""What commands set up before they compile: a cache of programs on disk, and frugal memory."""
+"""Preparing commands to compile: a cache of programs on disk, and memory given back afterwards."""
 
 import functools
 import os
