@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 from jaxtyping import install_import_hook
@@ -32,6 +33,10 @@ install_import_hook("s3_jax", "beartype.beartype")
 import jax  # noqa: E402
 
 from tests.support.goldens import Recording, load_recording  # noqa: E402
+
+# An example's time says nothing here: it depends on compilation and on the machine's other work.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).parent.parent
 LARGE = 2 * 2**30  # resident bytes of a worker

@@ -30,7 +30,7 @@ def assert_matches_definition(masks: np.ndarray, radius: int) -> None:
     assert found.predictions_matched == [near(p, annotation, radius) for p in predictions]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.integers(2, 4), st.integers(1, 45), st.integers(1, 45), st.integers(1, 12),
     st.sampled_from([0.02, 0.2, 0.5, 0.97]), st.integers(0, 2**32 - 1),

@@ -36,7 +36,7 @@ def blobs(seed: int, ids: int, size: tuple[int, int] = (30, 50)) -> np.ndarray:
     return np.kron(coarse, np.ones((5, 5), int))[: size[0], : size[1]].astype(np.uint8)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(1, 4))
 def test_measures_are_symmetric(first: int, second: int, ids: int) -> None:
     a, b = blobs(first, ids), blobs(second, ids)
@@ -47,7 +47,7 @@ def test_measures_are_symmetric(first: int, second: int, ids: int) -> None:
     assert (forth.region >= 0).all() and (forth.boundary <= 1).all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(1, 4))
 def test_runs_and_number_types_do_not_matter(seed: int, ids: int) -> None:
     annotation = blobs(seed, ids)

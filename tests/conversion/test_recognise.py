@@ -106,7 +106,7 @@ def configurations(draw: st.DrawFn) -> ModelConfig:
     )
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=4, derandomize=True)
 @given(configurations())
 def test_any_configuration(config):
     assert recognise(torch_shapes(config)) == ("custom", config)

@@ -60,7 +60,7 @@ def same(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data(), file=st.sampled_from(CHECKSUMMED + OTHERS))
 def test_damage_is_noticed_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, file: str

@@ -44,7 +44,7 @@ def arrays(draw: st.DrawFn) -> np.ndarray:
 
 
 @both
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     tensors=st.dictionaries(
         st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), arrays(), max_size=5

@@ -23,7 +23,7 @@ from tests.data.datasets import BACKGROUND, COLOURS, draw
 
 SEEDS = st.integers(0, 2**32 - 1)
 FILL = (124, 116, 104)
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 
 
 def overlap(image: np.ndarray, mask: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from s3_jax.data.synthetic import SceneConfig, render, sample_scene, synthetic_v
 STILL = SceneConfig(distractors=0, lookalikes=0.0, noise=0.0)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(0, 6),

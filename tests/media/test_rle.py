@@ -45,7 +45,7 @@ def test_long_runs_and_negative_differences():
     assert np.array_equal(decode_rle(text, ELLIPSE.shape), ELLIPSE)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 10**6))
 def test_there_and_back(height, width, seed):
     random = np.random.default_rng(seed)

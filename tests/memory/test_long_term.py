@@ -40,7 +40,7 @@ FRAMES = st.lists(
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(frames=FRAMES, seed=st.integers(0, 1000))
 def test_memory_holds_and_reads_what_the_plain_one_does(name, frames, seed):
     video = Video(SETTINGS[name], seed, batch=2 if name == "long term" else 1)

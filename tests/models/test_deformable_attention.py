@@ -86,7 +86,7 @@ def samplings(draw: st.DrawFn) -> tuple[np.ndarray, ...]:
 
 
 @hypothesis.given(samplings())
-@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.settings(max_examples=60)
 def test_forms_are_equal_with_gradients(sampling: tuple[np.ndarray, ...]) -> None:
     gathered, multiplied = (form(*map(jnp.asarray, sampling)) for form in FORMS)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(gathered))

@@ -18,7 +18,7 @@ aggregate, foreground, others = (
 probabilities = hnp.arrays(
     np.float32, (1, 3, 2, 4), elements=st.floats(0, 1, width=32) | st.sampled_from([0.0, 0.5, 1.0])
 )
-quick = hypothesis.settings(max_examples=50, deadline=None)
+quick = hypothesis.settings(max_examples=50)
 
 
 def test_aggregate_equals_recording(modules: Recording) -> None:

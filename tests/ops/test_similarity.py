@@ -46,7 +46,7 @@ def test_recorded_similarity_of_network(goldens, variant):
     np.testing.assert_allclose(have, want.swapaxes(1, 2), rtol=0, atol=tolerance)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.1, 10))
 def test_matches_its_definition(seed, scale):
     random = np.random.default_rng(seed)

@@ -25,7 +25,7 @@ def _rows(seed: int, length: int, distinct: int | None) -> np.ndarray:
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), distinct=st.sampled_from([None, 1, 2, 10]))
 def test_blocks_give_what_a_direct_search_does(length, seed, distinct):
     rows = jnp.asarray(_rows(seed, length, distinct))
@@ -36,7 +36,7 @@ def test_blocks_give_what_a_direct_search_does(length, seed, distinct):
 
 
 @pytest.mark.parametrize("k", [1, 3, 7])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), distinct=st.sampled_from([None, 1, 2, 10]))
 def test_mask_marks_the_largest_and_their_ties(k, seed, distinct):
     rows = _rows(seed, 7, distinct)

@@ -238,7 +238,7 @@ def test_other_bad_input_is_refused_and_changes_nothing(tiny_network, video):
 
 
 @pytest.mark.slow
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_sequence_of_events(tiny_network, video, one_slot_size, data):
     """Random adding, correcting and deleting keeps ids, shapes and probabilities in order."""
