@@ -36,8 +36,8 @@ def ask_for_large_pages() -> None:
 
 
 def keeps_freed_memory() -> bool:
-    """Return True if this process was started with these settings."""
-    return os.environ.get(VARIABLE) == LARGE_PAGES
+    """Return True if this process was started with these settings, and with glibc."""
+    return os.environ.get(VARIABLE) == LARGE_PAGES and hasattr(ctypes.CDLL(None), "malloc_trim")
 
 
 def give_back_freed_memory() -> None:
